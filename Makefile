@@ -1,0 +1,119 @@
+# Every task of the project. `make help` lists them; CI runs the same targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CORE := $(VENV)/core.stamp
+
+PACKAGES := bpftool build-essential clang curl dnsmasq-base iperf3 iproute2 libbpf-dev libbpf1 llvm openssl \
+            python3 python3-bpfcc python3-dev python3-venv wrk
+# What the unit tests, the lab and the benchmark call; apt is asked only when one is missing.
+PROGRAMS := bpftool cc clang curl dnsmasq iperf3 openssl ss wrk
+
+RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
+CARGO := cargo
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: packages $(CORE) ## install what is missing and build everything (the other targets do it, too)
+
+.PHONY: lab
+lab: setup ## bring the lab up on this machine and show what it does
+	$(VENV)/bin/warren lab up --again
+	$(VENV)/bin/warren lab demo
+
+.PHONY: lab-down
+lab-down: setup ## take the lab away, with all that it made
+	$(VENV)/bin/warren lab down
+
+.PHONY: test
+test: setup lint test-rust test-python ## everything that must hold: lint, types, unit tests, real namespaces and peers
+
+.PHONY: test-rust
+test-rust: setup ## tests of the Rust core
+	$(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
+	$(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
+
+.PHONY: test-python
+test-python: setup $(VENV)/bench.stamp ## tests of everything else; fails below 85 % of the lines
+	rm -f .coverage .coverage.*
+	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+.PHONY: test-kernels
+test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="6.1 6.12"); takes minutes
+	$(PYTHON) -m tests.kernels $(ARGS)
+
+.PHONY: bench
+bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--ztunnel PATH --rounds 5 ..."); results in build/bench
+	$(PYTHON) -m bench $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy.stubtest tunnel._core
+	$(VENV)/bin/lint-imports
+	$(CARGO) fmt --check --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
+	$(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
+	$(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
+
+.PHONY: fmt
+fmt: setup ## format the code
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	$(CARGO) fmt --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --manifest-path bench/load/Cargo.toml
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(VENV) build tunnel/target tunnel/_core*.so bpf/*.bpf.o protocols/*_pb2.py protocols/*_pb2.pyi
+
+# ---- set-up ---------------------------------------------------------------------------------------------------------
+
+.PHONY: packages
+packages:
+	@export PATH=$$PATH:/usr/sbin; missing=; \
+	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$$missing libbpf"; \
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	/usr/bin/python3 -c 'import bcc' 2>/dev/null || missing="$$missing bcc"; \
+	[ -z "$$missing" ] && exit; \
+	if [ "$$(id -u)" != 0 ]; then echo "missing:$$missing; as root: apt-get install $(PACKAGES)" >&2; exit 1; fi; \
+	echo "installing Debian packages, for$$missing"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(PACKAGES) >/dev/null
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: apt-get install cargo, or https://rustup.rs" >&2; exit 1; }
+
+# Over Debian's own interpreter, so that its bcc (python3-bpfcc) can be imported where it is installed.
+$(PYTHON): | packages
+	/usr/bin/python3 -m venv --system-site-packages $(VENV)
+
+$(VENV)/python.stamp: pyproject.toml | $(PYTHON)
+	@echo "installing Python packages"
+	@$(PYTHON) -m pip install -q --upgrade pip
+	@$(PYTHON) -m pip install -q --group dev
+	@touch $@
+
+$(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp
+	@echo "installing what the benchmark compares with"
+	@$(PYTHON) -m pip install -q --group bench
+	@touch $@
+
+.PHONY: bpf protocols
+bpf: | packages
+	@$(MAKE) --no-print-directory -s -C bpf
+
+protocols: $(VENV)/python.stamp
+	@$(MAKE) --no-print-directory -s -C protocols PYTHON=$(CURDIR)/$(PYTHON)
+
+$(CORE): $(RUST) $(VENV)/python.stamp | bpf protocols
+	@echo "building the Rust core"
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release -q --features extension-module
+	@touch $@
+
+setup: bpf protocols

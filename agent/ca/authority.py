@@ -1,0 +1,110 @@
+"""What the authority signs: certificates of workloads, and the one that it serves with."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from agent.ca.errors import Reason, Refusal
+from agent.ca.request import PublicKey, check
+from agent.ca.root import CLOCK_SKEW, Root
+from agent.ca.spiffe import SpiffeId
+
+DAY = timedelta(days=1)
+_SHORTEST = timedelta(minutes=5)  # less, and a node would do little else than renew
+_ONLY_SIGNATURES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A signed leaf: PEM, serial number, and its end."""
+
+    pem: str
+    serial: int
+    not_after: datetime
+
+
+class Authority:
+    """Signs with a root. `longest`: what a certificate gets that asks for no lifetime, and the most."""
+
+    def __init__(self, root: Root, longest: timedelta = DAY) -> None:
+        self._root = root
+        self._longest = longest
+
+    @property
+    def bundle(self) -> str:
+        """The roots that peers are to trust, PEM."""
+        return self._root.bundle
+
+    def issue(self, csr: str, identity: SpiffeId, validity: int = 0) -> Issued:
+        """A certificate for a workload (X.509-SVID sections 3 and 4), by its request in PEM.
+
+        validity: seconds asked for; 0 for the longest. What is given lies between 5 minutes and the longest,
+        and never beyond the root's own end. Raises Refusal.
+        """
+        if validity < 0:
+            raise Refusal(Reason.BAD_VALIDITY, f"validity_duration is {validity} s: it must be 0 or more")
+        key = check(csr, identity)
+        asked = timedelta(seconds=min(validity, self._longest.total_seconds())) or self._longest
+        lifetime = max(asked, min(_SHORTEST, self._longest))
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._sign(key, [x509.UniformResourceIdentifier(str(identity))], uses, lifetime)
+
+    def serving(
+        self, hosts: Iterable[str], addresses: Iterable[IPv4Address | IPv6Address]
+    ) -> tuple[bytes, Issued]:
+        """A new key (PEM, PKCS#8) and its certificate, for a server that is reached by these names."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
+        names += [x509.IPAddress(address) for address in addresses]
+        issued = self._sign(key.public_key(), names, [ExtendedKeyUsageOID.SERVER_AUTH], self._longest)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return private, issued
+
+    def _sign(
+        self,
+        key: PublicKey,
+        names: list[x509.GeneralName],
+        uses: list[x509.ObjectIdentifier],
+        lifetime: timedelta,
+    ) -> Issued:
+        now = datetime.now(UTC)
+        root = self._root
+        serial = x509.random_serial_number()
+        # An empty subject makes the name a critical extension (RFC 5280 section 4.2.1.6).
+        builder = (
+            x509.CertificateBuilder(root.certificate.subject, x509.Name([]), key, serial)
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(min(now + lifetime, root.certificate.not_valid_after_utc))
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_ONLY_SIGNATURES, critical=True)
+            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(_authority_key(root.certificate), critical=False)
+        )
+        leaf = builder.sign(root.key, hashes.SHA256())
+        pem = leaf.public_bytes(serialization.Encoding.PEM).decode()
+        return Issued(pem, serial, leaf.not_valid_after_utc)
+
+
+def _authority_key(root: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

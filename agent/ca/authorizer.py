@@ -1,0 +1,39 @@
+"""For whom a caller may ask: the main security boundary of a node's tunnel."""
+
+from agent.ca.errors import Reason, Refusal
+from agent.ca.placement import Placement
+from agent.ca.spiffe import SpiffeId
+from agent.ca.tokens import Tokens
+
+_SCHEME = "bearer "
+
+
+class Authorizer:
+    """A token stands for a node, and a node may act for the workloads that run on it and for no other."""
+
+    def __init__(self, tokens: Tokens, placement: Placement, trust_domain: str) -> None:
+        self._tokens = tokens
+        self._placement = placement
+        self._trust_domain = trust_domain
+
+    def node(self, authorization: str | None) -> str:
+        """The node that calls, by the value of its `authorization` header (RFC 6750). Raises Refusal."""
+        if authorization is None or not authorization.lower().startswith(_SCHEME):
+            raise Refusal(Reason.NO_TOKEN, "there is no `authorization: Bearer <token>`")
+        return self._tokens.node(authorization[len(_SCHEME) :].strip())
+
+    def identity(self, node: str, asked: str | None) -> SpiffeId:
+        """The identity for which `node` may have a certificate, when it asks for `asked`. Raises Refusal."""
+        if not asked:
+            raise Refusal(Reason.NO_IDENTITY, "the metadata has no ImpersonatedIdentity")
+        try:
+            identity = SpiffeId.parse(asked)
+        except ValueError as error:
+            raise Refusal(Reason.MALFORMED_IDENTITY, f"ImpersonatedIdentity: {error}") from error
+        if identity.trust_domain != self._trust_domain:
+            raise Refusal(
+                Reason.OTHER_TRUST_DOMAIN, f"{identity} is not of trust domain {self._trust_domain}"
+            )
+        if not self._placement.runs(node, identity.namespace, identity.service_account):
+            raise Refusal(Reason.NOT_ON_NODE, f"no pod of {identity} runs on {node}")
+        return identity

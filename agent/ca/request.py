@@ -1,0 +1,51 @@
+"""What a certificate request must be before anything is signed."""
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from agent.ca.errors import Reason, Refusal
+from agent.ca.spiffe import SpiffeId
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+_CURVES = ("secp256r1", "secp384r1")
+_RSA_BITS = range(2048, 8193)  # above: only good for keeping the authority busy
+
+
+def check(pem: str, identity: SpiffeId) -> PublicKey:
+    """The public key of a PKCS#10 request (RFC 2986) whose one name is `identity`.
+
+    The request proves possession of the key by its signature. Everything else that it asks for is ignored,
+    but a name beyond the identity is refused, so that nobody believes to have got it. Raises Refusal.
+    """
+    try:
+        request = x509.load_pem_x509_csr(pem.encode())
+        key = request.public_key()
+        signed = request.is_signature_valid
+        names = _names(request)
+    except Exception as error:  # a parser's errors for hostile input are not all ValueError
+        raise Refusal(Reason.MALFORMED_REQUEST, "the csr is not a PKCS#10 request in PEM") from error
+    if not _strong(key):
+        raise Refusal(
+            Reason.WEAK_KEY, "the csr's key must be ECDSA P-256 or P-384, or RSA of 2048 to 8192 bits"
+        )
+    if not signed:
+        raise Refusal(Reason.BAD_SIGNATURE, "the csr is not signed by its own key")
+    if names != [str(identity)]:
+        raise Refusal(Reason.OTHER_NAME, f"the csr must name {identity} and nothing else, as its one URI SAN")
+    assert isinstance(key, PublicKey)
+    return key
+
+
+def _names(request: x509.CertificateSigningRequest) -> list[str | None]:
+    """The alternative names; None for one that is no URI."""
+    try:
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [name.value if isinstance(name, x509.UniformResourceIdentifier) else None for name in names]
+
+
+def _strong(key: object) -> bool:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.curve.name in _CURVES
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size in _RSA_BITS

@@ -1,0 +1,86 @@
+"""The authority's gRPC server, over TLS with a certificate that it signs for itself."""
+
+import logging
+import socket
+import time
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
+
+import grpc
+
+from agent.ca.authority import Authority
+from agent.ca.errors import AuthorityError
+from agent.ca.service import CertificateService
+
+log = logging.getLogger("warren.ca")
+
+_LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 1024),  # a request has a few kB
+    ("grpc.so_reuseport", 0),  # a second authority on this port is a mistake
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+class Listen(NamedTuple):
+    """An address and a port to listen on; port 0 takes a free one."""
+
+    host: IPv4Address | IPv6Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.host.version == 6 else f"{self.host}:{self.port}"
+
+
+class ServingCertificate:
+    """The server's own certificate, made anew at half of its life, at the first handshake from then on."""
+
+    def __init__(self, authority: Authority, host: IPv4Address | IPv6Address) -> None:
+        self._authority = authority
+        self._hosts = dict.fromkeys(["localhost", socket.gethostname().lower()])
+        self._addresses = dict.fromkeys((*_LOOPBACK, *([] if host.is_unspecified else [host])))
+        self._renew_at = 0.0
+        self._first = self._make()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For the server; they renew themselves."""
+        # The stubs do not know that a fetcher may give None.
+        return grpc.dynamic_ssl_server_credentials(self._first, self._renewed)  # type: ignore[arg-type]
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC at each handshake; None: what it has will do."""
+        return self._make() if time.time() >= self._renew_at else None
+
+    def _make(self) -> grpc.ServerCertificateConfiguration:
+        key, issued = self._authority.serving(self._hosts, self._addresses)
+        left = (issued.not_after - datetime.now(UTC)).total_seconds()
+        self._renew_at = time.time() + left / 2
+        log.info("serving certificate until %s", issued.not_after.isoformat())
+        return grpc.ssl_server_certificate_configuration([(key, issued.pem.encode())])
+
+
+async def start(
+    authority: Authority, service: CertificateService, listen: Listen
+) -> tuple[grpc.aio.Server, int]:
+    """Serve until the server is stopped; gives the port. Raises AuthorityError when it cannot listen."""
+    server = grpc.aio.server(options=_OPTIONS)
+    service.add_to(server)
+    credentials = ServingCertificate(authority, listen.host).credentials()
+    try:
+        port = server.add_secure_port(str(listen), credentials)
+    except RuntimeError as error:
+        raise AuthorityError(f"cannot listen on {listen}: {_why(listen)}") from error
+    await server.start()
+    return server, port
+
+
+def _why(listen: Listen) -> str:
+    """gRPC keeps the reason to itself: ask the kernel."""
+    family = socket.AF_INET6 if listen.host.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((str(ip_address(listen.host)), listen.port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return "the address was in use a moment ago"

@@ -1,0 +1,66 @@
+"""Which node a bearer token stands for."""
+
+import hmac
+import logging
+from pathlib import Path
+
+import msgspec
+
+from agent.ca.errors import AuthorityError, Reason, Refusal
+
+log = logging.getLogger("warren.ca")
+_Stamp = tuple[int, int, int]
+
+
+class Tokens:
+    """A file of JSON `{"<token>": "<node name>"}`, read again when it changes.
+
+    While the file cannot be used nobody is admitted: certificates that were given last for hours, so there is
+    time, and a token that was taken out of the file must not live on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises AuthorityError when the file cannot be used."""
+        self._path = path
+        self._stamp: _Stamp | None = None
+        self._nodes: dict[bytes, str] = {}
+        self._read(self._stamp_now())
+
+    def node(self, token: str) -> str:
+        """The node that calls with `token`. Raises Refusal."""
+        try:
+            stamp = self._stamp_now()
+            if stamp != self._stamp:
+                self._read(stamp)
+                log.info("%s: %d tokens", self._path, len(self._nodes))
+        except AuthorityError as error:
+            log.error("%s", error)
+            raise Refusal(Reason.TOKENS_UNUSABLE, "the authority cannot check tokens now") from error
+        presented, found = token.encode(), None
+        for known, node in self._nodes.items():  # all of them, each in constant time
+            if hmac.compare_digest(known, presented):
+                found = node
+        if found is None:
+            raise Refusal(Reason.UNKNOWN_TOKEN, "the token is not known")
+        return found
+
+    def _stamp_now(self) -> _Stamp:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            self._stamp = None
+            raise AuthorityError(f"the tokens file: {error}") from error
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _read(self, stamp: _Stamp) -> None:
+        self._stamp = None
+        try:
+            nodes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AuthorityError(
+                f'{self._path} must be JSON {{"<token>": "<node name>"}}: {error}'
+            ) from error
+        if "" in nodes or "" in nodes.values():
+            raise AuthorityError(f"{self._path} has an empty token or node name")
+        self._nodes = {token.encode(): node for token, node in nodes.items()}
+        self._stamp = stamp

@@ -1,0 +1,46 @@
+"""`warren agent`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.command import Command, option
+from agent.cli.types import LOG_LEVELS, PORT, ip_address, ip_port, source_folder
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(cls=Command)
+@option("--source", type=source_folder, required=True, help="where objects come from: a folder of manifests")
+@option("--node", required=True, help="name of this node, as in spec.nodeName of its pods")
+@option("--run-dir", type=_FOLDER, required=True, help="folder for the sockets ztunnel.sock and xds.sock")
+@option("--cgroup", type=_PRESENT, required=True, help="cgroup v2 directory whose processes are redirected")
+@option("--bpffs", type=_FOLDER, required=True, help="directory in a bpffs for what outlives the agent")
+@option("--xds-address", type=ip_port, default="127.0.0.1:15012", help="TLS address for other tunnels' xDS")
+@option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
+@option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
+@option("--trust-domain", default="cluster.local", help="of all identities")
+@option("--cluster", default="Kubernetes", help="id of this cluster")
+@option("--network", default="", help="id of the network that pods are in")
+@option("--log-level", type=LOG_LEVELS, default="info", help="the least that is logged")
+@option("--log-format", type=click.Choice(["text", "json"]), default="text", help="of log lines")
+def agent(
+    log_level: str, log_format: str, trust_domain: str, cluster: str, network: str, **settings: Any
+) -> None:
+    """Run a node's agent: redirection, pods and configuration for the tunnel.
+
+    Pods stay captured when it ends, with every connection; it takes them over when it is started again.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it raises its errors as well
+    import asyncio  # noqa: PLC0415  (a bad setting should be told before a second of imports)
+
+    from agent import logs  # noqa: PLC0415
+    from agent.app import Agent, Settings  # noqa: PLC0415
+    from agent.model.mesh import Mesh  # noqa: PLC0415
+
+    logs.configure(log_level, log_format)
+    mesh = Mesh(cluster, trust_domain, network)
+    asyncio.run(Agent(Settings(mesh=mesh, **settings)).run())

@@ -1,0 +1,108 @@
+"""`warren check`: what the kernel holds on this node, and what is wrong with it.
+
+Needs no agent, changes nothing.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from agent.cli.command import Command, option
+from agent.node import features
+from agent.node.features import Feature
+from agent.node.view import NodeView, look
+
+
+@click.command(cls=Command)
+@option(
+    "--cgroup",
+    type=click.Path(path_type=Path),
+    default="/sys/fs/cgroup",
+    help="cgroup v2 directory at which the programs are attached",
+)
+@option(
+    "--bpffs",
+    type=click.Path(path_type=Path),
+    default="/sys/fs/bpf/warren",
+    help="directory in a bpffs where the programs are pinned",
+)
+@option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
+def check(cgroup: Path, bpffs: Path, as_json: bool) -> int:
+    """Say what the kernel holds on this node: features, programs, pods, verdicts.
+
+    Exit code 1 if something is wrong; it is named.
+    """
+    return report(cgroup, bpffs, as_json)
+
+
+def report(cgroup: Path, bpffs: Path, as_json: bool) -> int:
+    """Print what there is of one node, and give the exit code."""
+    found = features.features()
+    view = look(cgroup, bpffs)
+    lack = features.missing()
+    problems = ([lack] if lack else []) + view.problems
+    if as_json:
+        click.echo(json.dumps(_plain(found, view, problems), indent=2))
+    else:
+        _show(Console(), found, view, problems)
+    return 1 if problems else 0
+
+
+def _plain(found: list[Feature], view: NodeView, problems: list[str]) -> dict[str, object]:
+    return {
+        "features": [dataclasses.asdict(feature) for feature in found],
+        "programs": view.programs,
+        "pods": {
+            str(cookie): dataclasses.asdict(pod)
+            | {"addresses": [str(address) for address in pod.addresses], "captured": pod.captured}
+            for cookie, pod in view.pods.items()
+        },
+        "tunnels": view.tunnels,
+        "verdicts": view.verdicts,
+        "problems": problems,
+    }
+
+
+def _show(console: Console, found: list[Feature], view: NodeView, problems: list[str]) -> None:
+    console.print(_table("Kernel", ("feature", "", "since", "needed for"), [_feature_row(f) for f in found]))
+    programs = [(name, _mark(attached)) for name, attached in view.programs.items()]
+    console.print(_table("Programs", ("program", "attached"), programs))
+    pods = [
+        (
+            str(cookie),
+            " ".join(map(str, pod.addresses)),
+            _mark(pod.redirected),
+            _mark(pod.netns != 0),
+            _mark(pod.listening),
+        )
+        for cookie, pod in view.pods.items()
+    ]
+    console.print(_table("Pods", ("netns cookie", "addresses", "out", "in", "tunnel"), pods))
+    verdicts = [(name.replace("_", " "), str(number)) for name, number in view.verdicts.items() if number]
+    console.print(_table("Verdicts", ("verdict", "times"), verdicts))
+    for problem in problems:
+        console.print(f"wrong: {problem}", style="bold red", markup=False, highlight=False)
+    if not problems:
+        console.print("all is well", style="green")
+
+
+def _feature_row(feature: Feature) -> tuple[str, ...]:
+    return feature.name, _mark(feature.present), feature.since, feature.needed_for
+
+
+def _mark(good: bool) -> str:
+    return "[green]yes[/]" if good else "[red]no[/]"
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,94 @@
+"""`warren`: finds the command, and turns every failure into lines that a person can act on.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or settings, 130 interrupted.
+"""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+# The text is here and not taken from the command, so that `warren --help` imports no command.
+COMMANDS = {
+    "agent": "Run a node's agent: redirection, pods and configuration for the tunnel.",
+    "tunnel": "Run a node's tunnel: the bytes, inside mutual TLS.",
+    "ca": "Run the certificate authority.",
+    "lab": "Build a mesh out of network namespaces on this machine.",
+    "check": "Say what the kernel holds on this node: features, programs, pods, verdicts.",
+}
+_OURS = ("agent.", "bpf.", "tunnel.")
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called: a tunnel should not pay for the agent's libraries."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"agent.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="warren-mesh", prog_name="warren")
+def warren() -> None:
+    """A service mesh without sidecars."""
+
+
+def main() -> None:
+    """The `warren` program. Ends the process; no traceback is ever shown."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and give its exit code."""
+    try:
+        result = warren.main(args, prog_name="warren", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        help_wanted.show()
+        return 2
+    except click.ClickException as error:
+        _complain(error.format_message(), error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # `warren ... | head`: nobody is left to be told
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        _complain(_explain(error), error)
+        return int(getattr(error, "exit_code", 1))
+
+
+def _complain(text: str, error: Exception) -> None:
+    ctx = getattr(error, "ctx", None)
+    who = ctx.command_path if ctx else "warren"
+    for line in getattr(error, "lines", None) or text.splitlines() or [type(error).__name__]:
+        click.echo(f"{who}: {line}", err=True)
+
+
+def _explain(error: Exception) -> str:
+    """An error's text. Ours and the system's speak for themselves; what should not be says where it was."""
+    if type(error).__module__.startswith(_OURS) or isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python module {error.name} is missing: install warren-mesh with its dependencies"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"internal error, please report it: {type(error).__name__}: {error} ({where})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""`warren tunnel`: a node's tunnel. Imports nothing of the agent: every megabyte is there on each node."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.command import Command, option
+from agent.cli.types import (
+    LOG_LEVELS,
+    PORT,
+    READABLE_FILE,
+    https_url,
+    ip_address,
+    log_to_stderr,
+    unix_or_https_url,
+)
+from tunnel.settings import AccessLog, CertificateAuthority, Configuration, Listen, Settings
+
+_CPUS = len(os.sched_getaffinity(0))
+
+
+@click.command(cls=Command)
+@option("--node", required=True, help="name of this node")
+@option(
+    "--zds",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="socket at which the agent tells of its pods",
+)
+@option("--xds", type=unix_or_https_url, required=True, help="configuration: unix:PATH or https://HOST:PORT")
+@option("--xds-root", type=READABLE_FILE, help="PEM, vouches for the https server [default: the system's]")
+@option("--ca", type=https_url, required=True, help="certificates: https://HOST:PORT")
+@option("--ca-root", type=READABLE_FILE, required=True, help="PEM, vouches for the authority")
+@option("--ca-token", type=READABLE_FILE, required=True, help="file with our bearer token, read each time")
+@option("--workers", type=click.IntRange(1, 1024), default=_CPUS, help="threads that carry bytes")
+@option(
+    "--spin", type=click.IntRange(0, 10_000), default=50, help="microseconds to look for work before sleep"
+)
+@option(
+    "--access-log", type=click.Choice(["off", "errors", "all"]), default="errors", help="connections to log"
+)
+@option("--http-address", type=ip_address, default="127.0.0.1", help="for the three ports that follow")
+@option("--admin-port", type=PORT, default=15000, help="configuration and connections")
+@option("--metrics-port", type=PORT, default=15020, help="Prometheus")
+@option("--ready-port", type=PORT, default=15021, help="readiness")
+@option(
+    "--drain-deadline", type=click.FloatRange(0, 3600), default=5.0, help="seconds for connections to end"
+)
+@option("--trust-domain", default="cluster.local", help="of this node's pods")
+@option("--cluster", default="Kubernetes", help="name of this cluster")
+@option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
+def tunnel(
+    *,
+    node: str,
+    zds: Path,
+    xds: str,
+    xds_root: Path | None,
+    ca: str,
+    ca_root: Path,
+    ca_token: Path,
+    workers: int,
+    spin: int,
+    access_log: AccessLog,
+    http_address: str,
+    admin_port: int,
+    metrics_port: int,
+    ready_port: int,
+    drain_deadline: float,
+    trust_domain: str,
+    cluster: str,
+    log_level: str,
+) -> None:
+    """Run a node's tunnel: the bytes, inside mutual TLS."""
+    log_to_stderr(log_level)
+    settings = Settings(
+        node=node,
+        zds=zds,
+        xds=Configuration(xds, xds_root, ca_token),
+        ca=CertificateAuthority(ca, ca_root, ca_token),
+        workers=workers,
+        spin_us=spin,
+        access_log=access_log,
+        listen=Listen(http_address, admin_port, metrics_port, ready_port),
+        drain_deadline=drain_deadline,
+        trust_domain=trust_domain,
+        cluster=cluster,
+    )
+    # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    from tunnel.app import run  # noqa: PLC0415
+
+    run(settings)

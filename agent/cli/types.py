@@ -1,0 +1,72 @@
+"""Values of options that need more than a look: functions that say what would be right."""
+
+import logging
+from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address as parse_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from click import BadParameter, Choice, IntRange
+from click import Path as PathType
+
+LOG_LEVELS = Choice(["debug", "info", "warning", "error"])
+READABLE_FILE = PathType(exists=True, dir_okay=False, readable=True, path_type=Path)
+PORT = IntRange(0, 65535)
+
+
+def ip_port(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """`10.0.0.1:15012` or `[fd00::1]:15012`."""
+    host, _, port = text.rpartition(":")
+    try:
+        address = parse_address(host.removeprefix("[").removesuffix("]"))
+        bracketed = f"[{address}]" if address.version == 6 else str(address)
+        if host.lower() == bracketed and int(port) in range(65536):
+            return address, int(port)
+    except ValueError:
+        pass
+    raise BadParameter(f"{text!r} is not IP:PORT, such as 127.0.0.1:15012 or [::1]:15012")
+
+
+def ip_address(text: str) -> str:
+    """An IPv4 or IPv6 address."""
+    try:
+        return str(parse_address(text))
+    except ValueError as error:
+        raise BadParameter(f"{text!r} is not an IP address") from error
+
+
+def https_url(text: str) -> str:
+    """`https://HOST:PORT`, without a path."""
+    try:
+        parts = urlsplit(text)
+        if parts.hostname and parts.port and text == f"https://{parts.netloc}" and "@" not in text:
+            return text
+    except ValueError:
+        pass
+    raise BadParameter(f"{text!r} is not https://HOST:PORT")
+
+
+def unix_or_https_url(text: str) -> str:
+    """`unix:PATH` or `https://HOST:PORT`."""
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return text
+    try:
+        return https_url(text)
+    except BadParameter as error:
+        raise BadParameter(f"{text!r} is not unix:PATH or https://HOST:PORT") from error
+
+
+def source_folder(text: str) -> Path:
+    """`dir:PATH`: the path."""
+    kind, _, path = text.partition(":")
+    if kind != "dir" or not path:
+        raise BadParameter(f"{text!r} is not dir:PATH, a folder of manifests")
+    if not Path(path).is_dir():
+        raise BadParameter(f"{path} is not a folder: make it first")
+    return Path(path)
+
+
+def log_to_stderr(level: str) -> None:
+    """Everything from `level` on goes to stderr, one line each."""
+    form = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level.upper(), format=form, datefmt="%FT%T")

@@ -1,0 +1,50 @@
+"""The folder that is the cluster: one YAML file per object, for agents, the CA and people to read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.lab.controllers import Body, key_of
+from agent.lab.state import write_atomically
+from agent.model.objects import Key
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Cluster:
+    """The objects by key, in memory and in `folder` alike."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        bodies = (yaml.load(file.read_text(), _Loader) for file in sorted(folder.glob("[!.]*.yaml")))
+        self.objects: dict[Key, Body] = {key_of(body): body for body in bodies}
+
+    def put(self, bodies: Iterable[Body]) -> None:
+        """Add or replace objects."""
+        for body in bodies:
+            key = key_of(body)
+            self.objects[key] = body
+            write_atomically(self._file(key), yaml.dump(body, Dumper=_Dumper, sort_keys=False))
+
+    def delete(self, key: Key) -> None:
+        """Take an object away. Raises KeyError when it is not there."""
+        del self.objects[key]
+        self._file(key).unlink()
+
+    def of_kind(self, kind: str) -> list[Body]:
+        return [body for key, body in sorted(self.objects.items()) if key.kind == kind]
+
+    def _file(self, key: Key) -> Path:
+        return self.folder / ("_".join(part for part in key if part) + ".yaml")
+
+
+def enrolled(cluster: Cluster, pod: Body) -> bool:
+    """Whether labels put this pod into the mesh; the pod's own count before its namespace's."""
+    mode = "istio.io/dataplane-mode"
+    namespace: dict[str, Any] = cluster.objects[Key("Namespace", "", pod["metadata"]["namespace"])]
+    labels = {**namespace["metadata"].get("labels", {}), **pod["metadata"]["labels"]}
+    return labels.get(mode) == "ambient" and not pod["spec"].get("hostNetwork", False)

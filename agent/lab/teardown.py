@@ -1,0 +1,29 @@
+"""Taking a lab away: whole, half made, or with any part of it dead. Each step may have been done before."""
+
+import shutil
+from contextlib import suppress
+
+from agent.lab import cgroups, kernel, topology
+from agent.lab.state import State
+
+_GRACE = 2.0  # seconds that agents, tunnels and the CA get to end by themselves
+
+
+def take_down(state: State) -> None:
+    """Remove all that a lab's state names. Raises LabError for what stays."""
+    for node in state.nodes:
+        cgroups.kill(state.cgroup / node.name / "pods")  # first, so that tunnels have no connection to drain
+    cgroups.terminate(state.cgroup, _GRACE)
+    cgroups.kill(state.cgroup)
+    while kernel.unmount(state.run / "bpf"):  # the last reference to pinned programs and maps
+        pass
+    topology.remove([*(node.netns for node in state.nodes), *(pod.netns for pod in state.pods)])
+    if state.netns_directory_made:
+        kernel.release_netns_directory()
+    cgroups.remove(state.cgroup)
+    # The state goes last: as long as anything may be left, it can be found.
+    for entry in state.run.iterdir():
+        if entry.name != "state.json":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with suppress(FileNotFoundError):
+        (state.run / "state.json").unlink()

@@ -1,0 +1,108 @@
+"""What the agent tells Prometheus, read from where it is known at the time of the question."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec import Struct
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agent.model.model import Model
+from agent.node.enrolment import Enrolment
+from agent.xds.server import XdsServer
+from agent.zds.server import ZdsServer
+
+
+class Sources(Struct, frozen=True):
+    """Where the figures come from."""
+
+    model: Model
+    rejected: int
+    xds: XdsServer
+    zds: ZdsServer
+    enrolment: Enrolment
+    verdicts: Mapping[str, int]
+
+
+def exposition(sources: Sources) -> str:
+    """All figures, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(PROCESS_COLLECTOR)
+    registry.register(_Figures(sources))
+    return generate_latest(registry).decode()
+
+
+class _Figures(Collector):
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _configuration(self._sources)
+        yield from _tunnels(self._sources)
+        verdicts = _counter("warren_verdicts", "What the kernel's programs decided.", ["verdict"])
+        for name, count in self._sources.verdicts.items():
+            verdicts.add_metric([name], count)
+        yield verdicts
+
+
+def _configuration(sources: Sources) -> Iterator[Metric]:
+    model = sources.model
+    version = _gauge("warren_agent_config_info", "Version of what is served.", ["version"])
+    version.add_metric([model.version], 1)
+    yield version
+    yield _labelled("warren_agent_objects", "Objects of the source.", "kind", _objects(model).items())
+    resources = Counter(r.type_url for those in model.resources.values() for r in those.values())
+    yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
+    yield _single("warren_agent_rejected_objects", "Named in the log.", sources.rejected)
+    enrolment = sources.enrolment
+    yield _single("warren_agent_pods_enrolled", "Of this node, captured.", enrolment.enrolled())
+    yield _single("warren_agent_pods_failing", "Of this node, being retried.", len(enrolment.failing))
+
+
+def _tunnels(sources: Sources) -> Iterator[Metric]:
+    states = Counter(
+        (one.type_url, "rejected" if one.rejection else "current" if one.current else "behind")
+        for one in sources.xds.subscribed()
+    )
+    subscriptions = _gauge("warren_agent_xds_subscriptions", "Of connected clients.", ["type", "state"])
+    for labels, count in states.items():
+        subscriptions.add_metric(labels, count)
+    yield subscriptions
+    answers = _counter("warren_agent_xds_answers", "Responses taken or refused.", ["type", "answer"])
+    for labels, count in sources.xds.answers().items():
+        answers.add_metric(labels, count)
+    yield answers
+    tunnels = sources.zds.tunnels()
+    yield _single("warren_agent_zds_tunnels", "Tunnels that are connected.", len(tunnels))
+    refused = sum(len(refusals) for refusals in tunnels.values())
+    yield _single("warren_agent_zds_refused_pods", "Pods that a tunnel does not serve.", refused)
+
+
+def _objects(model: Model) -> Counter[str]:
+    count = Counter(Node=len(model.store.nodes))
+    for scope in model.store.scopes.values():
+        count["Namespace"] += scope.namespace is not None
+        count["Pod"] += len(scope.pods)
+        count["Service"] += len(scope.services)
+        count["ServiceAccount"] += len(scope.accounts)
+    return count
+
+
+def _single(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value)
+
+
+def _labelled(name: str, text: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
+    family = _gauge(name, text, [label])
+    for value, count in values:
+        family.add_metric([value], count)
+    return family
+
+
+def _gauge(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=labels)
+
+
+def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, labels=labels)

@@ -1,0 +1,41 @@
+"""The mesh's own settings, and who belongs to it."""
+
+from msgspec import Struct
+
+from agent.model.objects import Namespace, Pod
+
+MODE = "istio.io/dataplane-mode"
+REDIRECTION = "ambient.istio.io/redirection"
+SIDECAR = "sidecar.istio.io/status"
+ROOT_NAMESPACE = "istio-system"
+NEVER_ENROLLED = frozenset({"kube-system"})
+
+
+class Mesh(Struct, frozen=True):
+    """What every translation needs to know; fixed for the life of a process."""
+
+    cluster: str = "Kubernetes"
+    trust_domain: str = "cluster.local"
+    network: str = ""
+    domain: str = "cluster.local"  # of the cluster's DNS names
+
+
+class Context(Struct, frozen=True):
+    """What surrounds an object of one namespace: `network` is that of all that names none of its own."""
+
+    mesh: Mesh
+    namespace: Namespace | None
+    network: str
+
+
+def enrolled(pod: Pod, namespace: Namespace | None) -> bool:
+    """Whether a pod's traffic is to be captured: its own label first, then its namespace's.
+
+    Never: pods on the host's network, pods with a sidecar, pods of kube-system, pods that have ended.
+    """
+    if pod.spec.host_network or pod.ended or SIDECAR in pod.metadata.annotations:
+        return False
+    if pod.metadata.namespace in NEVER_ENROLLED:
+        return False
+    inherited = namespace.metadata.labels.get(MODE, "") if namespace else ""
+    return (pod.metadata.labels.get(MODE) or inherited) == "ambient"

@@ -1,0 +1,47 @@
+"""Cgroups v2: the one of a process, and whether one is still there."""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from agent.node.errors import DatapathError
+from agent.node.features import mount_of
+
+_FILEID_KERNFS = 0xFE
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Handle(ctypes.Structure):
+    """struct file_handle of a cgroup's directory: its id."""
+
+    _fields_ = (("bytes", ctypes.c_uint32), ("type", ctypes.c_int32), ("id", ctypes.c_uint64))
+
+
+def cgroup_of(pid: int, below: Path) -> Path:
+    """The directory of a process' cgroup, which has to be `below` or under it. Raises DatapathError."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError as error:
+        raise DatapathError(f"process {pid} is gone") from error
+    relative = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    path = Path(os.path.normpath(f"{mount_of(below)}/{relative}"))
+    if not path.is_relative_to(below.resolve()):
+        raise DatapathError(f"process {pid} is in cgroup {path}: it must be below {below}")
+    return path
+
+
+def cgroup_exists(root: Path, cgroup_id: int) -> bool:
+    """Whether there is still a cgroup of this id; ids are never given twice. `root`: any one of cgroup v2."""
+    handle = _Handle(ctypes.sizeof(ctypes.c_uint64), _FILEID_KERNFS, cgroup_id)
+    mount = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = _libc.open_by_handle_at(mount, ctypes.byref(handle), os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(mount)
+    if fd < 0:
+        if ctypes.get_errno() == errno.ESTALE:
+            return False
+        raise OSError(ctypes.get_errno(), "open_by_handle_at")
+    os.close(fd)
+    return True

@@ -1,0 +1,195 @@
+"""The redirection on this node: loaded, told who is a pod and who is the tunnel.
+
+The order for a pod: `prepare` (the tunnel's listeners can register), routing, the tunnel told, `capture`.
+Back: `release`, the tunnel told, routing undone, `forget`. There is one writer: a second agent is refused.
+Within the agent any thread may call.
+"""
+
+import contextlib
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent.node import features, state
+from agent.node.cgroups import cgroup_exists, cgroup_of
+from agent.node.errors import DatapathError
+from agent.node.netns import NetnsFd
+from agent.node.state import Address, Cookie, PodState
+from bpf.errors import BpfError
+from bpf.layout import POD_CAPTURED, Pod, pack_address, pack_number, unpack_number
+from bpf.maps import Descriptor, Link
+from bpf.pins import INBOUND, Pins
+from bpf.programs import OBJECT, Object
+
+
+class Datapath:
+    """Everything is pinned: it goes on when this object, or the process, ends. `remove` takes it away."""
+
+    def __init__(self, cgroup: Path, bpffs: Path, program: Path) -> None:
+        """Use `open`."""
+        bpffs.mkdir(parents=True, exist_ok=True)
+        self._one_at_a_time = threading.Lock()
+        self._cgroup = cgroup
+        self._pins = Pins(bpffs)
+        self._program = Object(program)
+        target = Descriptor(os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._lock = _locked(bpffs)
+        try:
+            self._maps = self._pins.load(target.fd, self._program)
+        except BaseException:
+            self._lock.close()
+            raise
+        finally:
+            target.close()
+
+    @classmethod
+    def open(cls, cgroup: Path, bpffs: Path, program: Path = OBJECT) -> "Datapath":
+        """Load `program` and attach it at `cgroup`, or put it in the place of what is pinned in `bpffs`.
+
+        Pods that are captured stay so throughout. Raises DatapathError.
+        """
+        if lack := features.missing():
+            raise DatapathError(lack)
+        if not features.on_cgroup2(cgroup):
+            raise DatapathError(f"{cgroup} is no cgroup v2 directory: make one where cgroup2 is mounted")
+        if not features.on_bpffs(bpffs):
+            raise DatapathError(f"{bpffs} is not in a bpffs: mount -t bpf bpf /sys/fs/bpf")
+        with _told(f"redirection at {cgroup}"):
+            return cls(cgroup, bpffs, program)
+
+    def trust_tunnel(self, pid: int) -> None:
+        """Take all processes of this process' cgroup for the tunnel; cgroups that are gone are dropped.
+
+        Raises DatapathError when the process is gone, or is in a cgroup that no program is attached to.
+        """
+        path = cgroup_of(pid, self._cgroup)
+        tunnels = self._maps["tunnels"]
+        with self._doing(f"tunnel {pid}"):
+            for known in list(tunnels):
+                if not cgroup_exists(self._cgroup, unpack_number(known)):
+                    tunnels.delete(known)
+            tunnels.put(pack_number(path.stat().st_ino), pid.to_bytes(4, sys.byteorder))
+
+    def prepare(self, netns: NetnsFd, addresses: Sequence[Address]) -> Cookie:
+        """Make a pod known: its addresses are its own from now on, the tunnel can listen in it.
+
+        Nothing is captured yet. Of a pod that is known already, captured or not, only the addresses change.
+        Raises DatapathError.
+        """
+        cookie = Cookie(netns.cookie())
+        key = pack_number(cookie)
+        with self._doing(f"pod {cookie}"):
+            present = self._maps["pods"].get(key)
+            pod = Pod.from_buffer_copy(present) if present else Pod()
+            for version, shown in ((4, pod.v4), (6, pod.v6)):
+                first = next((pack_address(a) for a in addresses if a.version == version), bytes(16))
+                shown[:] = first
+            self._maps["pods"].put(key, bytes(pod))
+            self._own(cookie, {pack_address(address) for address in addresses})
+        return cookie
+
+    def capture(self, netns: NetnsFd, cookie: Cookie) -> None:
+        """Redirect the pod's new connections, both ways; without a tunnel they are refused.
+
+        Raises DatapathError.
+        """
+        with self._doing(f"pod {cookie}"):
+            link = self._pins.pod(cookie)
+            if link is None or link.info().target.netns.netns_ino == 0:
+                program = self._program
+                link = Link.create(program.program(INBOUND), netns.fileno(), program.attach_type(INBOUND))
+                self._pins.pin_pod(cookie, link)
+            self._flag(cookie, POD_CAPTURED)
+
+    def release(self, cookie: Cookie) -> None:
+        """Capture no new connection any more; those that are there stay with the tunnel.
+
+        Raises DatapathError.
+        """
+        with self._doing(f"pod {cookie}"):
+            self._flag(cookie, 0)
+            self._pins.unpin_pod(cookie)
+
+    def forget(self, cookie: Cookie) -> None:
+        """Remove all that is known of a pod; of one that is not known too. Raises DatapathError."""
+        with self._doing(f"pod {cookie}"):
+            self._maps["pods"].delete(pack_number(cookie))
+            self._pins.unpin_pod(cookie)
+            self._own(cookie, set())
+
+    def pods(self) -> dict[Cookie, PodState]:
+        """The pods that the kernel knows, as it treats them now. Raises DatapathError."""
+        with self._doing("pods"):
+            return state.pods(self._pins, self._maps)
+
+    def verdicts(self) -> dict[str, int]:
+        """How often each verdict was given, by its name. Raises DatapathError."""
+        with self._doing("verdicts"):
+            return state.verdicts(self._maps["verdicts"])
+
+    def close(self) -> None:
+        """Let another agent take over. What is pinned goes on."""
+        for present in self._maps.values():
+            present.close()
+        self._lock.close()
+
+    @staticmethod
+    def remove(bpffs: Path) -> None:
+        """Take all programs, maps and links away. Raises DatapathError, also while an agent runs."""
+        if not bpffs.exists():
+            return
+        with _told(str(bpffs)):
+            directory = _locked(bpffs)
+            Pins(bpffs).remove()
+            directory.close()
+
+    @contextlib.contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        """One thing at a time, whichever threads call."""
+        with self._one_at_a_time, _told(what):
+            yield
+
+    def _own(self, cookie: Cookie, addresses: set[bytes]) -> None:
+        """Make exactly these addresses the pod's. An address that another pod has meanwhile stays there."""
+        owners = self._maps["addresses"]
+        key = pack_number(cookie)
+        for address in addresses:
+            owners.put(address, key)
+        for address, owner in owners.items():
+            if owner == key and address not in addresses:
+                owners.delete(address)
+
+    def _flag(self, cookie: Cookie, flags: int) -> None:
+        key = pack_number(cookie)
+        present = self._maps["pods"].get(key)
+        if present is None:
+            if flags:
+                raise DatapathError(f"pod {cookie} is not prepared")
+            return
+        pod = Pod.from_buffer_copy(present)
+        pod.flags = flags
+        self._maps["pods"].put(key, bytes(pod))
+
+
+def _locked(bpffs: Path) -> Descriptor:
+    """The directory, held by this process alone."""
+    directory = Descriptor(os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DatapathError(f"{bpffs} is in use by another agent: stop it first") from error
+    return directory
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever goes wrong is a DatapathError that says with what."""
+    try:
+        yield
+    except BpfError as error:
+        raise DatapathError(str(error)) from error
+    except OSError as error:
+        raise DatapathError(f"{what}: {error.strerror or error}") from error

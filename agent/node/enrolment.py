@@ -1,0 +1,241 @@
+"""Makes the pods that are captured on this node those that should be, and keeps trying.
+
+One worker for each pod does the steps in the order that `Datapath` names. A pod whose tunnel does not answer,
+or whose routing fails, is captured all the same: its traffic is refused rather than sent in the clear.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+
+from agent.errors import WarrenError
+from agent.node import routing
+from agent.node.errors import NodeError
+from agent.node.netns import NetnsFd
+from agent.node.state import Address, Cookie, PodState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_ANSWER = 5.0  # seconds that the tunnels get before a pod is captured without their word
+_FIRST_RETRY, _LAST_RETRY = 0.1, 15.0  # seconds
+
+
+class Sandbox(Struct, frozen=True):
+    """A pod of this node that is to be captured. `uid` is never used again for another one."""
+
+    uid: str
+    name: str
+    namespace: str
+    service_account: str
+    netns: Path
+    addresses: tuple[Address, ...]
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Redirection(Protocol):
+    """What is needed of a `Datapath`."""
+
+    def prepare(self, netns: NetnsFd, addresses: Sequence[Address]) -> Cookie: ...
+    def capture(self, netns: NetnsFd, cookie: Cookie) -> None: ...
+    def release(self, cookie: Cookie) -> None: ...
+    def forget(self, cookie: Cookie) -> None: ...
+    def pods(self) -> dict[Cookie, PodState]: ...
+
+
+class Tunnels(Struct, frozen=True):
+    """How the tunnels hear of pods; both wait for their answers, `add` raises what they refuse."""
+
+    add: Callable[[Sandbox, NetnsFd], Awaitable[None]]
+    remove: Callable[[str], Awaitable[None]]
+
+
+class _Held(Struct):
+    """A pod that the kernel knows. `done`: every step has been taken."""
+
+    sandbox: Sandbox
+    netns: NetnsFd
+    cookie: Cookie
+    done: bool = False
+
+
+class Enrolment:
+    """`want` the pods that are to be captured. What fails is in `failing`, and is tried again."""
+
+    def __init__(self, redirection: Redirection, tunnels: Tunnels) -> None:
+        self.failing: dict[str, str] = {}  # by uid, one line
+        self._redirection = redirection
+        self._tunnels = tunnels
+        self._wanted: dict[str, Sandbox] = {}
+        self._held: dict[str, _Held] = {}
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._progress = asyncio.Condition()
+        self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        # The kernel's side is not to be changed by two at once, nor to hold the event loop up.
+        self._kernel = ThreadPoolExecutor(1, "kernel")
+
+    def want(self, sandboxes: Iterable[Sandbox]) -> None:
+        """Exactly these are to be captured from now on."""
+        wanted = {sandbox.uid: sandbox for sandbox in sandboxes}
+        former, self._wanted = self._wanted, wanted
+        for uid in wanted.keys() | former.keys():
+            if wanted.get(uid) == former.get(uid):
+                continue
+            if worker := self._news.get(uid):
+                worker.set()
+            else:
+                self._news[uid] = asyncio.Event()
+                self._workers[uid] = asyncio.create_task(self._work(uid))
+
+    async def tried(self) -> None:
+        """Wait until every pod that is wanted is captured, or has failed to be."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: all(self._was_tried(uid) for uid in self._wanted))
+
+    async def sweep(self, others: Iterable[Path]) -> None:
+        """Release what the kernel has captured and nobody wants: what went away while no agent was here.
+
+        `others` are the namespaces of pods that are here and not to be captured: their routing is undone.
+        Waits until the kernel knows all that is wanted, for until then it cannot be told from the rest.
+        """
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._wanted.keys() <= self._held.keys())
+        known = await self.in_kernel(self._redirection.pods)
+        strays = known.keys() - {held.cookie for held in self._held.values()}
+        await self.in_kernel(lambda: self._release(strays, others))
+
+    async def in_kernel(self, action: Callable[[], T]) -> T:
+        """What `action` gives, alone with the kernel: no step of any pod is taken meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._kernel, action)
+
+    def enrolled(self) -> int:
+        """How many pods are captured."""
+        return sum(held.done for held in self._held.values())
+
+    async def close(self) -> None:
+        """Stop working. What is captured stays so."""
+        for worker in self._workers.values():
+            worker.cancel()
+        await asyncio.gather(*self._workers.values(), return_exceptions=True)
+        self._kernel.shutdown()
+
+    async def _work(self, uid: str) -> None:
+        """Take one pod to where it should be, however often that changes meanwhile."""
+        pause = _FIRST_RETRY
+        news = self._news[uid]
+        while not self._settled(uid):
+            news.clear()
+            try:
+                await self._step(uid)
+                self.failing.pop(uid, None)
+                pause = _FIRST_RETRY
+            except (WarrenError, OSError) as error:
+                name = self._wanted.get(uid) or self._held[uid].sandbox
+                log.warning("pod %s: %s; trying again", name, error)
+                self.failing[uid] = f"{name}: {error}"
+                await _wait(news, pause)
+                pause = min(2 * pause, _LAST_RETRY)
+            finally:
+                async with self._progress:
+                    self._progress.notify_all()
+        self.failing.pop(uid, None)
+        del self._workers[uid], self._news[uid]
+
+    def _was_tried(self, uid: str) -> bool:
+        held = self._held.get(uid)
+        return uid in self.failing or (held is not None and held.done)
+
+    def _settled(self, uid: str) -> bool:
+        wanted, held = self._wanted.get(uid), self._held.get(uid)
+        return held is None if wanted is None else held is not None and held.done and held.sandbox == wanted
+
+    async def _step(self, uid: str) -> None:
+        wanted, held = self._wanted.get(uid), self._held.get(uid)
+        if held and (wanted is None or wanted.netns != held.sandbox.netns):
+            async with self._using(held.sandbox.netns):
+                await self._leave(held)
+        elif wanted:
+            async with self._using(wanted.netns):
+                await self._enter(wanted, held)
+
+    def _using(self, netns: Path) -> asyncio.Lock:
+        """One step at a time in a namespace that two pods name: one that goes, and one in its place."""
+        return self._locks.setdefault(netns, asyncio.Lock())
+
+    async def _enter(self, sandbox: Sandbox, held: _Held | None) -> None:
+        """Raises what went wrong after all that can be done is done."""
+        netns = held.netns if held else await self.in_kernel(lambda: NetnsFd.open(sandbox.netns))
+        cookie = await self.in_kernel(lambda: self._redirection.prepare(netns, sandbox.addresses))
+        held = self._held[sandbox.uid] = _Held(sandbox, netns, cookie)
+        errors = []
+        for step in (self._route(netns), self._announce(sandbox, netns)):
+            try:
+                await step
+            except (WarrenError, OSError) as error:
+                errors.append(error)
+        await self.in_kernel(lambda: self._redirection.capture(netns, cookie))
+        if errors:
+            raise errors[0]
+        held.done = True
+        log.info("pod %s is captured", sandbox)
+
+    async def _leave(self, held: _Held) -> None:
+        sandbox, cookie = held.sandbox, held.cookie
+        held.done = False
+        alone = all(other is held or other.cookie != cookie for other in self._held.values())
+        if alone:
+            await self.in_kernel(lambda: self._redirection.release(cookie))
+        await _bounded(self._tunnels.remove(sandbox.uid))
+        if alone:
+            await self.in_kernel(lambda: routing.remove(held.netns))
+            await self.in_kernel(lambda: self._redirection.forget(cookie))
+        del self._held[sandbox.uid]
+        held.netns.close()
+        log.info("pod %s is released", sandbox)
+
+    async def _route(self, netns: NetnsFd) -> None:
+        await self.in_kernel(lambda: routing.install(netns))
+
+    async def _announce(self, sandbox: Sandbox, netns: NetnsFd) -> None:
+        if not await _bounded(self._tunnels.add(sandbox, netns)):
+            raise WarrenError(f"no answer from the tunnel within {_ANSWER:.0f} s")
+
+    def _release(self, strays: Set[Cookie], others: Iterable[Path]) -> None:
+        for cookie in strays:
+            log.info("releasing the pod with netns cookie %d: it went while no agent was here", cookie)
+            self._redirection.release(cookie)
+        for path in others if strays else ():
+            with contextlib.suppress(NodeError):  # its namespace has gone as well, and its routing with it
+                netns = NetnsFd.open(path)
+                if netns.cookie() in strays:
+                    routing.remove(netns)
+        for cookie in strays:
+            self._redirection.forget(cookie)
+
+
+async def _bounded(work: Awaitable[None]) -> bool:
+    """Whether it was done in time."""
+    try:
+        async with asyncio.timeout(_ANSWER):
+            await work
+        return True
+    except TimeoutError:
+        return False
+
+
+async def _wait(news: asyncio.Event, pause: float) -> None:
+    try:
+        async with asyncio.timeout(pause):
+            await news.wait()
+    except TimeoutError:
+        return

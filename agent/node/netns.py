@@ -1,0 +1,102 @@
+"""Network namespaces: open ones, their cookies, and doing something inside.
+
+Only threads are in a namespace. Whatever has to happen in another one happens in a thread made for it, which
+ends with it: no failure can leave the agent's own threads inside a pod.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agent.node.errors import NodeError
+
+T = TypeVar("T")
+
+SO_NETNS_COOKIE = 71
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NetnsFd:
+    """An open network namespace; it lives at least as long as this object does."""
+
+    def __init__(self, fd: int) -> None:
+        """Takes `fd` over. Raises NodeError if it is not a network namespace."""
+        self._fd = fd
+        self._closer = weakref.finalize(self, os.close, fd)
+        try:
+            kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+        except OSError:
+            kind = 0
+        if kind != _CLONE_NEWNET:
+            self._closer()
+            raise NodeError(f"descriptor {fd} is not a network namespace")
+
+    @classmethod
+    def open(cls, path: Path) -> "NetnsFd":
+        """By its file, like /run/netns/NAME or /proc/PID/ns/net. Raises NodeError."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NodeError(f"network namespace {path}: {error.strerror}") from error
+        with contextlib.suppress(NodeError):
+            return cls(fd)
+        raise NodeError(f"{path} is not a network namespace")
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        self._closer()
+
+    def run(self, action: Callable[[], T]) -> T:
+        """What `action` gives, called inside the namespace; it raises what `action` raises.
+
+        It runs in a thread of its own, about 0.1 ms more than a plain call. Sockets that it makes stay in
+        the namespace; /proc/sys/net is the namespace's own.
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                if _libc.setns(self._fd, _CLONE_NEWNET):
+                    code = ctypes.get_errno()
+                    raise OSError(code, f"cannot enter the network namespace: {os.strerror(code)}")
+                results.append(action())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=enter, name="netns")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def cookie(self) -> int:
+        """The kernel's number of the namespace, never given twice. Raises NodeError before Linux 5.14."""
+        return self.run(_cookie)
+
+
+def own_cookie() -> int:
+    """The cookie of the calling thread's network namespace."""
+    return _cookie()
+
+
+def _cookie() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            raw = any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        except OSError as error:
+            raise NodeError("this kernel gives no netns cookies: Linux 5.14 does") from error
+    return int(struct.unpack("=Q", raw)[0])

@@ -1,0 +1,145 @@
+"""What a pod's network namespace must route for the tunnel to reach the pod's application.
+
+The tunnel connects to the application from the client's own address. The connect hook marks such a connection
+(`MARK`). Here is the rest, for IPv4 and IPv6 alike:
+
+    50:  from all fwmark 0x5741 lookup 100      table 100: local default dev lo
+    100: from all lookup local                  the kernel's own rule, moved from preference 0
+
+so that it stays on lo, and is seen to come from there: `sk_lookup` sees the device of the route's result, and
+with the local table first it would see the pod's eth0 and capture the connection once more. The application's
+replies, to a client that is elsewhere, follow because `net.ipv4.tcp_fwmark_accept` (it is for both families)
+gives the accepted socket the mark, and `fwmark_reflect` a reset of the kernel's where no application listens.
+
+With `net.ipv4.tcp_migrate_req` (Linux 5.14, both families) a tunnel that ends leaves the connections that it
+has not accepted to the one that listens beside it (SO_REUSEPORT); else the kernel would reset them.
+"""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.node.errors import NodeError
+from agent.node.netns import NetnsFd
+
+MARK = 0x5741  # MARK_DELIVERY of bpf/constants.h
+TABLE = 100
+_MARKED, _LOCAL, _KERNEL_LOCAL = 50, 100, 0  # preferences
+_TABLE_LOCAL = 255
+_TYPE_LOCAL = 2
+_LO = 1
+_SETTINGS = [
+    Path("/proc/sys/net/ipv4/tcp_fwmark_accept"),
+    Path("/proc/sys/net/ipv4/fwmark_reflect"),
+    Path("/proc/sys/net/ipv4/tcp_migrate_req"),
+    Path("/proc/sys/net/ipv6/fwmark_reflect"),
+]
+_NO_IPV6 = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+
+
+def install(netns: NetnsFd) -> None:
+    """Put the rules, routes and the setting in place, where they are not yet. Raises NodeError."""
+    _within(netns, _install)
+
+
+def remove(netns: NetnsFd) -> None:
+    """Undo `install`, as far as it is done. Raises NodeError.
+
+    The settings become 0, the kernel's default. A namespace that is gone needs none of this.
+    """
+    _within(netns, _remove)
+
+
+def installed(netns: NetnsFd) -> bool:
+    """Whether all of it is in place. Raises NodeError."""
+    found: list[bool] = []
+    _within(netns, lambda route: found.append(_installed(route)))
+    return found[0]
+
+
+def _within(netns: NetnsFd, action: Callable[[IPRoute], object]) -> None:
+    def inside() -> None:
+        with IPRoute() as route:
+            action(route)
+
+    try:
+        netns.run(inside)
+    except (NetlinkError, OSError) as error:
+        raise NodeError(f"routing in the pod's network namespace: {error}") from error
+
+
+def _install(route: IPRoute) -> None:
+    for family in _families():
+        present = _rules(route, family)
+        route.route("replace", **_local_default(family))
+        if _MARKED not in present:
+            route.rule("add", **_marked(family))
+        if _LOCAL not in present:
+            route.rule("add", **_local(family, _LOCAL))
+        if _KERNEL_LOCAL in present:
+            route.rule("del", **_local(family, _KERNEL_LOCAL))
+    _set("1")
+
+
+def _remove(route: IPRoute) -> None:
+    _set("0")
+    for family in _families():
+        present = _rules(route, family)
+        if _KERNEL_LOCAL not in present:
+            route.rule("add", **_local(family, _KERNEL_LOCAL))
+        if _LOCAL in present:
+            route.rule("del", **_local(family, _LOCAL))
+        if _MARKED in present:
+            route.rule("del", **_marked(family))
+        if _has_default(route, family):
+            route.route("del", **_local_default(family))
+
+
+def _installed(route: IPRoute) -> bool:
+    def complete(family: int) -> bool:
+        present = _rules(route, family)
+        return {_MARKED, _LOCAL} <= present and _KERNEL_LOCAL not in present and _has_default(route, family)
+
+    settings = all(setting.read_text().strip() == "1" for setting in _SETTINGS if setting.exists())
+    return settings and all(complete(family) for family in _families())
+
+
+def _set(value: str) -> None:
+    for setting in _SETTINGS:
+        if setting.exists():  # the kernel may be without IPv6
+            setting.write_text(value)
+
+
+def _families() -> list[int]:
+    """IPv6 takes part unless the kernel or the pod is without."""
+    without = not _NO_IPV6.exists() or _NO_IPV6.read_text().strip() == "1"
+    return [socket.AF_INET] if without else [socket.AF_INET, socket.AF_INET6]
+
+
+def _rules(route: IPRoute, family: int) -> set[int]:
+    """The preferences of our rules and of the kernel's for the local table."""
+    found = set()
+    for rule in route.get_rules(family=family):
+        preference, table = rule.get_attr("FRA_PRIORITY") or 0, rule.get_attr("FRA_TABLE")
+        if (preference, table) in {(_MARKED, TABLE), (_LOCAL, _TABLE_LOCAL), (_KERNEL_LOCAL, _TABLE_LOCAL)}:
+            found.add(preference)
+    return found
+
+
+def _has_default(route: IPRoute, family: int) -> bool:
+    return bool(list(route.get_routes(family=family, table=TABLE)))
+
+
+def _marked(family: int) -> dict[str, object]:
+    return {"family": family, "priority": _MARKED, "table": TABLE, "action": "to_tbl", "fwmark": MARK}
+
+
+def _local(family: int, preference: int) -> dict[str, object]:
+    return {"family": family, "priority": preference, "table": _TABLE_LOCAL, "action": "to_tbl"}
+
+
+def _local_default(family: int) -> dict[str, object]:
+    return {"family": family, "dst": "default", "type": _TYPE_LOCAL, "scope": 254, "oif": _LO, "table": TABLE}

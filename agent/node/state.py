@@ -1,0 +1,57 @@
+"""What the kernel holds, read from its maps and links. Changes nothing, and needs no agent to run."""
+
+import sys
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import NewType, TypeAlias
+
+from bpf.btf import Btf
+from bpf.layout import POD_CAPTURED, Pod, unpack_address, unpack_number
+from bpf.maps import Map
+from bpf.pins import Pins
+
+# The number by which the kernel knows a network namespace, and Warren the pod in it.
+Cookie = NewType("Cookie", int)
+Address: TypeAlias = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class PodState:
+    """A pod as the kernel treats it."""
+
+    addresses: tuple[Address, ...]
+    redirected: bool  # what it connects to goes to the tunnel
+    netns: int  # inode of the namespace in which what arrives is steered; 0: none, or it is gone
+    listening: bool  # a tunnel takes what arrives in the clear
+
+    @property
+    def captured(self) -> bool:
+        """Both ways."""
+        return self.redirected and self.netns != 0
+
+
+def pods(pins: Pins, maps: dict[str, Map]) -> dict[Cookie, PodState]:
+    """All pods that are known to the kernel, captured or not."""
+    addresses: dict[int, list[Address]] = {}
+    for address, owner in maps["addresses"].items():
+        addresses.setdefault(unpack_number(owner), []).append(unpack_address(address))
+    links = {cookie: link.info().target.netns.netns_ino for cookie, link in pins.pods().items()}
+    return {
+        Cookie(cookie := unpack_number(key)): PodState(
+            addresses=tuple(sorted(addresses.get(cookie, ()), key=lambda a: (a.version, a.packed))),
+            redirected=bool(Pod.from_buffer_copy(value).flags & POD_CAPTURED),
+            netns=links.get(cookie, 0),
+            listening=maps["listeners"].get(key) is not None,
+        )
+        for key, value in maps["pods"].items()
+    }
+
+
+def verdicts(counters: Map) -> dict[str, int]:
+    """How often each verdict was given since the counters were made, by the loaded programs' own names."""
+    names = Btf.of_loaded(counters.info.btf_id).enum("verdict")
+    totals = {}
+    for name, index in names[: int(counters.info.max_entries)]:
+        per_cpu = counters.get(index.to_bytes(4, sys.byteorder)) or b""
+        totals[name.lower()] = sum(unpack_number(per_cpu[at : at + 8]) for at in range(0, len(per_cpu), 8))
+    return totals

@@ -1,0 +1,182 @@
+"""YAML or JSON text -> raw objects one by one; whatever is wrong with one is told with its line and field."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import yaml
+
+from agent.model.objects import CLUSTER_WIDE, Key
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+Step = str | int
+
+
+class Problem(NamedTuple):
+    """Why a document is not used. `line` counts from 1; `key` is None when not even that can be told."""
+
+    line: int
+    key: Key | None
+    reason: str
+
+
+class Refused(Exception):
+    """An object that is not used. `steps` lead from its root to the value that is wrong."""
+
+    def __init__(self, reason: str, key: Key | None = None, steps: tuple[Step, ...] = ()) -> None:
+        super().__init__(reason)
+        self.key, self.steps = key, steps
+
+
+class Item(NamedTuple):
+    """An object as it was written, without what is null; `root` and `steps` say where in the text."""
+
+    value: Any
+    root: yaml.Node
+    steps: tuple[Step, ...]
+
+    def line(self, steps: tuple[Step, ...] = ()) -> int:
+        """Where the object stands, or a value in it, counted from 1."""
+        return _line(self.root, (*self.steps, *steps))
+
+    def problem(self, refused: Refused) -> Problem:
+        return Problem(self.line(refused.steps), refused.key, str(refused))
+
+
+class _Loader(yaml.CSafeLoader):
+    """Kubernetes' reading of YAML: a null is a field that is not there, a date is a string."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} is there twice", node.start_mark)
+        items = super().construct_mapping(node, deep)
+        return {name: value for name, value in items.items() if value is not None}
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def items(text: bytes, problems: list[Problem]) -> Iterator[Item]:
+    """All documents, and the entries of each `kind: List`. What is no YAML goes to `problems`."""
+    for node, document in _documents(text, problems):
+        for steps, value in _entries(document):
+            yield Item(value, node, steps)
+
+
+def head(value: Any) -> tuple[str, str]:
+    """The apiVersion and kind of an object. Raises Refused."""
+    if not isinstance(value, dict):
+        raise Refused(f"an object with apiVersion and kind belongs here, not {value!r:.60}")
+    version, kind = value.get("apiVersion"), value.get("kind")
+    if not isinstance(version, str) or not isinstance(kind, str):
+        raise Refused("apiVersion and kind are needed")
+    return version, kind
+
+
+def key_of(kind: str, raw: dict[str, Any]) -> Key:
+    """The key of an object; of one without a namespace, that of `default`. Raises Refused."""
+    metadata = raw.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
+        raise Refused(f"{kind}: metadata.name is needed, and a string", None, ("metadata", "name"))
+    if kind in CLUSTER_WIDE:
+        return Key(kind, "", name)
+    namespace = metadata.get("namespace", "default")
+    if not isinstance(namespace, str):
+        raise Refused(f"{kind} {name}: metadata.namespace must be a string", None, ("metadata", "namespace"))
+    return Key(kind, namespace, name)
+
+
+def convert(raw: Any, type_: type[T], key: Key) -> T:
+    """Check an object and give it its type. Raises Refused."""
+    try:
+        return msgspec.convert(raw, type_)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), raw, key) from None
+
+
+def _documents(text: bytes, problems: list[Problem]) -> Iterator[tuple[yaml.Node, Any]]:
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node()
+            assert node is not None  # check_node said so
+            try:
+                yield node, loader.construct_document(node)
+            except yaml.constructor.ConstructorError as error:
+                problems.append(_syntax(error))
+    except yaml.MarkedYAMLError as error:
+        problems.append(_syntax(error))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        problems.append(Problem(1, None, f"not YAML: {str(error).splitlines()[0]}"))
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    return Problem(mark.line + 1 if mark else 1, None, f"not YAML: {error.problem}")
+
+
+def _entries(document: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    """The document, or the entries of a `kind: List`, each with the way to it."""
+    if isinstance(document, dict) and document.get("kind") == "List":
+        items = document.get("items", [])
+        if not isinstance(items, list):
+            yield ("items",), items
+            return
+        for index, item in enumerate(items):
+            yield ("items", index), item
+    elif document is not None:
+        yield (), document
+
+
+def _explain(message: str, raw: Any, key: Key) -> Refused:
+    """A decoder's message -> field, reason, what stands there, and what to write."""
+    match = _PATH.match(message)
+    assert match
+    reason, steps, value = match["reason"].replace("`", ""), [], raw
+    for name, index in _STEP.findall(match["path"] or ""):
+        step: Step = name
+        if index == "...":  # some entry of a mapping of strings
+            step = next((k for k, v in value.items() if not isinstance(v, str)), "")
+        elif index:
+            step = int(index)
+        steps.append(step)
+        value = _child(value, step)
+    if "matching regex" in reason:
+        reason = "a name has lower case letters, digits, - and . only"
+    elif reason.startswith("Expected str") and isinstance(value, int | float):
+        reason = "this is a string: put it in quotes"
+    found = "" if isinstance(value, dict | list) or value is None else f" (found {value!r:.60})"
+    field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+    return Refused(f"{field}: {reason}{found}" if field else f"{reason}{found}", key, tuple(steps))
+
+
+def _child(value: Any, step: Step) -> Any:
+    try:
+        return value[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _line(node: yaml.Node, steps: tuple[Step, ...]) -> int:
+    """Where a value stands, counted from 1; where its nearest parent does, if it is not there."""
+    for step in steps:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            continue
+        entries = node.value if isinstance(node, yaml.MappingNode) else ()
+        children = {name.value: child for name, child in entries}
+        if step not in children:
+            break
+        node = children[step]
+    return int(node.start_mark.line) + 1

@@ -1,0 +1,48 @@
+"""Manifests -> objects of the model, each by itself: a bad one is refused by line and field, alone."""
+
+from typing import Any, NamedTuple
+
+from agent.model.objects import KINDS, Key, Object
+from agent.sources import documents
+from agent.sources.documents import Problem, Refused
+
+_MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")
+
+
+class Manifest(NamedTuple):
+    """What one file holds.
+
+    strangers: API groups and kinds that are not read, each once.
+    """
+
+    objects: dict[Key, Object]
+    problems: list[Problem]
+    strangers: set[tuple[str, str]]
+
+
+def parse(text: bytes) -> Manifest:
+    """Read a file of one or several documents; never raises for what is in it."""
+    manifest = Manifest({}, [], set())
+    for item in documents.items(text, manifest.problems):
+        try:
+            _take(item.value, manifest)
+        except Refused as refused:
+            manifest.problems.append(item.problem(refused))
+    return manifest
+
+
+def is_of_the_mesh(group: str) -> bool:
+    """Whether a reader of manifests would expect a mesh to know this API group."""
+    return group.endswith(_MESH_GROUPS)
+
+
+def _take(raw: Any, manifest: Manifest) -> None:
+    version, kind = documents.head(raw)
+    if version != "v1" or kind not in KINDS:
+        manifest.strangers.add((version.rpartition("/")[0], kind))
+        return
+    key = documents.key_of(kind, raw)
+    if key in manifest.objects:
+        raise Refused("it is in this file twice; the first one is used", key)
+    metadata = {**raw["metadata"], "namespace": key.namespace}
+    manifest.objects[key] = documents.convert({**raw, "metadata": metadata}, KINDS[kind], key)

@@ -1,0 +1,71 @@
+"""The resources as they are now, by every name under which a client may ask for them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
+
+from agent.model.resources import Delta, Resource
+
+
+class Cache:
+    """What is served.
+
+    version: of the whole configuration; complete: nothing is missing in it because it could not be read.
+    """
+
+    def __init__(self) -> None:
+        self.version = ""
+        self.complete = True
+        self._by_name: dict[str, dict[str, Resource]] = defaultdict(dict)  # by type URL
+        self._by_alias: dict[str, dict[str, None]] = defaultdict(dict)  # names, the newest last
+        self._endpoints: dict[str, set[str]] = defaultdict(set)  # of a service: workloads
+
+    def apply(self, delta: Delta, version: str) -> Mapping[str, Set[str]]:
+        """Take over a delta; gives the names of the resources that it holds, by type URL."""
+        touched: dict[str, set[str]] = defaultdict(set)
+        for type_url, name in delta.removed:
+            self._unlink(self._by_name[type_url].pop(name))
+            touched[type_url].add(name)
+        for resource in delta.changed:
+            if former := self._by_name[resource.type_url].get(resource.name):
+                self._unlink(former)
+            self._by_name[resource.type_url][resource.name] = resource
+            self._link(resource)
+            touched[resource.type_url].add(resource.name)
+        self.version = version
+        return touched
+
+    def names(self, type_url: str) -> Iterable[str]:
+        """The proper names of all resources of a type."""
+        return self._by_name[type_url].keys() if type_url in self._by_name else ()
+
+    def get(self, type_url: str, name: str) -> Resource | None:
+        """The resource of that name or alias. Where several share an address the newest has it."""
+        resources = self._by_name.get(type_url, {})
+        if resource := resources.get(name):
+            return resource
+        aliased = self._by_alias.get(name)
+        return resources.get(next(reversed(aliased))) if aliased else None
+
+    def endpoints(self, resource: Resource) -> Set[str]:
+        """Names of the workloads that a service leads to; none for a workload."""
+        return self._endpoints.get(resource.name, frozenset())
+
+    def count(self) -> dict[str, int]:
+        """How many resources there are of each type URL."""
+        return {type_url: len(resources) for type_url, resources in self._by_name.items()}
+
+    def _link(self, resource: Resource) -> None:
+        for alias in resource.aliases:
+            self._by_alias[alias][resource.name] = None
+        for service in resource.endpoint_of:
+            self._endpoints[service].add(resource.name)
+
+    def _unlink(self, resource: Resource) -> None:
+        for alias in resource.aliases:
+            del self._by_alias[alias][resource.name]
+            if not self._by_alias[alias]:
+                del self._by_alias[alias]
+        for service in resource.endpoint_of:
+            self._endpoints[service].discard(resource.name)
+            if not self._endpoints[service]:
+                del self._endpoints[service]

@@ -1,0 +1,167 @@
+"""Serves the configuration to tunnels: delta xDS over gRPC, on a Unix socket and over TLS."""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from msgspec import Struct
+
+from agent.errors import SettingsError
+from agent.model.objects import IPAddress
+from agent.model.resources import Delta
+from agent.xds.cache import Cache
+from agent.xds.certificate import serving_certificate
+from agent.xds.stream import Stream
+from agent.xds.subscription import Rejection
+from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+METHOD = "DeltaAggregatedResources"
+_OPTIONS = (
+    # Clients look every few seconds whether we are there, also when there is nothing to say.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.so_reuseport", 0),
+)
+log = logging.getLogger(__name__)
+
+_Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
+
+
+class Subscribed(Struct, frozen=True):
+    """One type of resource of one client.
+
+    current: whether it has accepted everything as it is now.
+    version: of the configuration when it last accepted something of this type, None before that.
+    rejection: the last answer, if it was a refusal.
+    """
+
+    client: str
+    type_url: str
+    current: bool
+    version: str | None
+    rejection: Rejection | None
+
+
+class XdsServer:
+    """`update` what is served, whenever; `start` once there is a whole configuration to serve."""
+
+    def __init__(self) -> None:
+        self.cache = Cache()
+        self._streams: dict[Stream, asyncio.Event] = {}
+        self._answers: Counter[tuple[str, str]] = Counter()  # of clients that are gone
+        self._server: grpc.aio.Server | None = None
+
+    def update(self, delta: Delta, version: str, complete: bool = True) -> None:
+        """Serve a different configuration from now on.
+
+        complete: false while something of it cannot be read; a client that comes with more keeps it then.
+        """
+        touched = self.cache.apply(delta, version)
+        self.cache.complete = complete
+        for stream, news in self._streams.items():
+            stream.changed(touched)
+            news.set()
+
+    async def start(self, socket: Path, address: IPAddress, port: int) -> int:
+        """Listen on a Unix socket (mode 0600) and, over TLS, on an address; gives the port, if it was 0.
+
+        Raises SettingsError when one of them cannot be listened on.
+        """
+        key, chain = serving_certificate(socket.parent, address)
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._serve, DeltaDiscoveryRequest.FromString, DeltaDiscoveryResponse.SerializeToString
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        _bind(server, f"unix:{socket}", f"--run-dir: {socket}", None)
+        place = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        credentials = grpc.ssl_server_credentials([(key, chain)])
+        bound = _bind(server, place, f"--xds-address {place}", credentials)
+        await server.start()
+        self._server = server
+        log.info("serving configuration on %s and %s", socket, place)
+        return bound
+
+    async def stop(self) -> None:
+        """Cut all streams: clients keep what they have, and come back."""
+        if self._server:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    def subscribed(self) -> Iterator[Subscribed]:
+        """Every type of every client that is connected."""
+        for stream in self._streams:
+            for url, one in stream.subscriptions.items():
+                yield Subscribed(str(stream), url, one.current, one.acked_version, one.rejection)
+
+    def answers(self) -> Counter[tuple[str, str]]:
+        """How often clients have answered `ack` or `nack`, by type URL and that word, since the start."""
+        total = Counter(self._answers)
+        for stream in self._streams:
+            total.update(_answers(stream))
+        return total
+
+    async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
+        """One client, until it goes: its requests change the stream's state, which says what to send."""
+        stream, news = Stream(context.peer(), self.cache), asyncio.Event()
+        self._streams[stream] = news
+        listening = asyncio.create_task(self._listen(stream, requests, news))
+        try:
+            while not listening.done():
+                news.clear()
+                while response := stream.next_response():
+                    await context.write(response)
+                await news.wait()
+            if error := listening.exception():
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        finally:
+            listening.cancel()
+            del self._streams[stream]
+            self._answers.update(_answers(stream))
+            log.info("xDS client %s is gone", stream)
+
+    async def _listen(
+        self, stream: Stream, requests: AsyncIterator[DeltaDiscoveryRequest], news: asyncio.Event
+    ) -> None:
+        try:
+            async for request in requests:
+                if not stream.subscriptions:
+                    log.info("xDS client %s is connected", request.node.id or stream.peer)
+                if rejection := stream.receive(request):
+                    what = ", ".join(rejection.names) or "the configuration"
+                    log.warning("xDS client %s rejected %s: %s", stream, what, rejection.reason)
+                news.set()
+        finally:
+            news.set()
+
+
+def _answers(stream: Stream) -> dict[tuple[str, str], int]:
+    acks = {(url, "ack"): one.acks for url, one in stream.subscriptions.items()}
+    return acks | {(url, "nack"): one.nacks for url, one in stream.subscriptions.items()}
+
+
+def _bind(
+    server: grpc.aio.Server, target: str, setting: str, credentials: grpc.ServerCredentials | None
+) -> int:
+    former = os.umask(0o177)
+    try:
+        if credentials:
+            bound = server.add_secure_port(target, credentials)
+        else:
+            bound = server.add_insecure_port(target)
+    except RuntimeError:
+        bound = 0
+    finally:
+        os.umask(former)
+    if not bound:
+        raise SettingsError(f"{setting}: cannot listen there; is another agent running, is the address ours?")
+    return bound

@@ -1,0 +1,50 @@
+"""One client's stream: its subscriptions by type, in the order in which it asked for them. No I/O."""
+
+from collections.abc import Mapping, Set
+
+from agent.xds.cache import Cache
+from agent.xds.subscription import Rejection, Subscription
+from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+
+# Of one client. A type that we do not know is answered too: its client waits for that to be ready.
+MAX_TYPES = 64
+
+
+class TooManyTypes(Exception):
+    """A client asks for more types than any real one has."""
+
+
+class Stream:
+    """`receive` requests, tell what has `changed`, take the `next_response`."""
+
+    def __init__(self, peer: str, cache: Cache) -> None:
+        self.peer = peer
+        self.node = ""  # as the client calls itself
+        self.subscriptions: dict[str, Subscription] = {}
+        self._cache = cache
+
+    def __str__(self) -> str:
+        return self.node or self.peer
+
+    def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
+        """Take a request; gives what the client refused by it. Raises TooManyTypes."""
+        self.node = request.node.id or self.node
+        subscription = self.subscriptions.get(request.type_url)
+        if subscription is None:
+            if len(self.subscriptions) == MAX_TYPES:
+                raise TooManyTypes(f"more than {MAX_TYPES} types of resources")
+            subscription = self.subscriptions[request.type_url] = Subscription(request.type_url, self._cache)
+        return subscription.receive(request)
+
+    def changed(self, names: Mapping[str, Set[str]]) -> None:
+        """Resources of these types and proper names are different, new or gone."""
+        for type_url, those in names.items():
+            if type_url in self.subscriptions:
+                self.subscriptions[type_url].changed(those)
+
+    def next_response(self) -> DeltaDiscoveryResponse | None:
+        """What to send now, of whatever type; None when there is nothing."""
+        for subscription in self.subscriptions.values():
+            if response := subscription.next_response():
+                return response
+        return None

@@ -1,0 +1,175 @@
+"""One client's subscription to one type of resource: the delta protocol without any I/O.
+
+A client that is slow to acknowledge costs nothing but the names of what has changed meanwhile: the next
+response is made from the state at that time. Source of the rules: Envoy's "xDS REST and gRPC protocol",
+section "Incremental xDS", and for what Istio's ztunnel relies on, its client.
+"""
+
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
+
+from agent.model.resources import Resource
+from agent.xds.cache import Cache
+from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+
+EVERYTHING = "*"
+
+
+class Rejection(NamedTuple):
+    """A response that the client refused, wholly or for the resources that its message names (`names`)."""
+
+    names: tuple[str, ...]
+    reason: str
+
+
+class Subscription:
+    """`receive` a request, tell what has `changed`, take the `next_response`."""
+
+    def __init__(self, type_url: str, cache: Cache) -> None:
+        self.type_url = type_url
+        self.acks = 0
+        self.nacks = 0
+        self.acked_version: str | None = None  # the configuration's, that the client last accepted
+        self.rejection: Rejection | None = None  # of the last answer, if it was one
+        self._cache = cache
+        self._began = False
+        self._wildcard = False
+        self._names: set[str] = set()  # asked for one by one, by name or alias
+        self._sent: dict[str, str] = {}  # name -> version that the client has
+        self._inherited: set[str] = set()  # of those, what it came with and we have never known
+        self._changed: set[str] = set()  # proper names to look at, for a wildcard
+        self._owed: set[str] = set()  # names to answer, whatever the client has
+        self._recheck = False  # the names asked for one by one are to be looked at
+        self._nonce = 0
+        self._pending: DeltaDiscoveryResponse | None = None  # waits for its acknowledgement
+
+    @property
+    def current(self) -> bool:
+        """Whether the client has, and has accepted, everything as it is now."""
+        behind = self._pending or self._changed or self._owed or self._recheck
+        return self._began and not behind and self.rejection is None
+
+    def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
+        """Take a request; gives what the client refused by it."""
+        first = not self._began
+        rejection = None if first else self._acknowledged(request)
+        if first:
+            self._begin(request)
+        self._subscribe(set(request.resource_names_subscribe), known=self._sent if first else {})
+        self._unsubscribe(set(request.resource_names_unsubscribe))
+        return rejection
+
+    def changed(self, names: Set[str]) -> None:
+        """Resources of these proper names are different, new or gone."""
+        if self._wildcard:
+            self._changed |= names
+        self._recheck = self._recheck or bool(self._names)
+
+    def next_response(self) -> DeltaDiscoveryResponse | None:
+        """What to send now; None when there is nothing, or the last response is not answered yet."""
+        if self._pending or not self._began:
+            return None
+        response = DeltaDiscoveryResponse(type_url=self.type_url, system_version_info=self._cache.version)
+        for name, resource in sorted(self._due(), key=_services_first):
+            if resource is None:
+                self._sent.pop(name, None)
+                response.removed_resources.append(name)
+                continue
+            self._sent[name] = resource.version
+            entry = response.resources.add(name=name, version=resource.version)
+            entry.aliases.extend(resource.aliases)
+            entry.resource.type_url = self.type_url
+            entry.resource.value = resource.body
+        self._changed, self._owed, self._recheck = set(), set(), False
+        if not (response.resources or response.removed_resources) and self._nonce:
+            return None
+        # The first request is always answered, if need be with nothing: a client waits for it to be ready.
+        self._nonce += 1
+        response.nonce = str(self._nonce)
+        self._pending = response
+        return response
+
+    def _begin(self, request: DeltaDiscoveryRequest) -> None:
+        self._began = True
+        self._sent = dict(request.initial_resource_versions)
+        self._inherited = set(self._sent)
+        if not request.resource_names_subscribe and not request.resource_names_unsubscribe:
+            self._want_everything()
+
+    def _acknowledged(self, request: DeltaDiscoveryRequest) -> Rejection | None:
+        """Match an answer with the response that waits for it. One to an older response says nothing new."""
+        if self._pending is None or request.response_nonce != self._pending.nonce:
+            return None
+        response, self._pending = self._pending, None
+        if not request.HasField("error_detail"):
+            self.acks += 1
+            self.acked_version = response.system_version_info
+            self.rejection = None
+            return None
+        self.nacks += 1
+        reason = request.error_detail.message
+        names = tuple(entry.name for entry in response.resources if entry.name in reason)
+        self.rejection = Rejection(names, reason)
+        return self.rejection
+
+    def _subscribe(self, names: set[str], known: Iterable[str]) -> None:
+        if EVERYTHING in names:
+            self._want_everything()
+        names -= {EVERYTHING}
+        self._names |= names
+        # Sent again when asked for again: the client may have forgotten it, unless it just said what it has.
+        self._owed |= names.difference(known)
+        self._recheck = self._recheck or bool(names)
+
+    def _unsubscribe(self, names: set[str]) -> None:
+        if EVERYTHING in names:
+            self._wildcard, self._changed = False, set()
+            wanted = self._wanted_by_name()
+            self._sent = {name: version for name, version in self._sent.items() if name in wanted}
+        dropped = (names & self._names) - {EVERYTHING}
+        self._names -= names
+        self._owed -= dropped
+        if self._wildcard:  # the client drops it, but still has a right to it
+            self._owed |= dropped
+        else:
+            for name in dropped:
+                self._sent.pop(name, None)
+        self._recheck = self._recheck or bool(dropped)
+
+    def _want_everything(self) -> None:
+        self._wildcard = True
+        self._changed = {*self._cache.names(self.type_url), *self._sent}
+
+    def _wanted_by_name(self) -> set[str]:
+        """What was asked for one by one, and the endpoints of the services among it: useless without them."""
+        wanted = set(self._names)
+        for name in self._names:
+            if resource := self._cache.get(self.type_url, name):
+                wanted |= self._cache.endpoints(resource)
+        return wanted
+
+    def _due(self) -> Iterator[tuple[str, Resource | None]]:
+        """What the client is to be told, with None for what is gone."""
+        if self._cache.complete and self._inherited:
+            self._inherited, inherited = set(), self._inherited & self._sent.keys()
+            self._changed |= inherited if self._wildcard else set()
+            self._recheck = True
+        wanted = self._wanted_by_name() if self._recheck else set()
+        candidates = self._changed | self._owed | wanted
+        if self._recheck and not self._wildcard:
+            candidates |= self._sent.keys()
+        for name in candidates:
+            served = self._wildcard or name in wanted or name in self._owed
+            resource = self._cache.get(self.type_url, name) if served else None
+            if resource:
+                self._inherited.discard(name)
+            elif name in self._inherited and name not in self._owed:
+                continue  # it may be among what could not be read
+            if name in self._owed or self._sent.get(name) != (resource.version if resource else None):
+                yield name, resource
+
+
+def _services_first(due: tuple[str, Resource | None]) -> tuple[bool, str]:
+    """Added before it is referred to."""
+    name, resource = due
+    return bool(resource and resource.endpoint_of), name

@@ -1,0 +1,71 @@
+//! Load generator and server of the benchmark. Each client prints `ready` when it is warm, waits for a line on stdin (or
+//! its end), works, and prints one JSON object: so whoever measures CPU time can do it around the work alone.
+
+mod client;
+mod enter;
+mod idle;
+mod serve;
+mod stats;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+const USAGE: &str = "usage:
+  warren-load serve ECHO_ADDR HTTP_ADDR         an echo server and an HTTP server that answers every request the same
+  warren-load rr ADDR SECONDS SIZE              round trips of SIZE bytes on one connection
+  warren-load crr ADDR SECONDS MAX fin|rst      connect, one byte each way, close; at most MAX times
+  warren-load idle ADDR COUNT                   holds COUNT connections open, then says how many still answer
+  warren-load enter NETNS CGROUP CPUS CMD...    runs CMD there (`-`: where we are); it dies with its parent
+ADDR is IP:PORT, CPUS a list as in 0,2";
+
+pub type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("warren-load: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<(), Failure> {
+    match args {
+        ["serve", echo, http] => serve::serve(address(echo)?, address(http)?),
+        ["rr", addr, seconds, size] => {
+            client::round_trips(address(addr)?, Duration::from_secs_f64(number(seconds)?), number(size)?)
+        }
+        ["crr", addr, seconds, max, close @ ("fin" | "rst")] => client::connections(
+            address(addr)?,
+            Duration::from_secs_f64(number(seconds)?),
+            number(max)?,
+            *close == "rst",
+        ),
+        ["idle", addr, count] => idle::hold(address(addr)?, number(count)?),
+        ["enter", netns, cgroup, cpus, command @ ..] if !command.is_empty() => {
+            enter::enter(netns, cgroup, cpus, command)
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Failure> {
+    text.parse().map_err(|_| format!("{text}: not IP:PORT").into())
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| format!("{text}: not a number").into())
+}
+
+/// Says that the warm-up is over and waits to be told to go on.
+fn gate() -> io::Result<()> {
+    println!("ready");
+    io::stdout().flush()?;
+    io::stdin().read_line(&mut String::new()).map(drop)
+}

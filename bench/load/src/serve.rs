@@ -1,0 +1,131 @@
+//! One thread and one epoll instance that echo on one port and answer HTTP requests on another.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::net::listen;
+
+use crate::Failure;
+
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n";
+const BACKLOG: i32 = 4096;
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
+enum Kind {
+    Echo,
+    /// How many bytes of the empty line that ends a request's head were seen.
+    Http(usize),
+}
+
+struct Connection {
+    stream: TcpStream,
+    kind: Kind,
+}
+
+/// Serves for ever. A client that does not read what it asked for is disconnected.
+pub fn serve(echo: SocketAddr, http: SocketAddr) -> Result<(), Failure> {
+    let (echo, http) = (bind(echo)?, bind(http)?);
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    watch(&poll, &echo)?;
+    watch(&poll, &http)?;
+    println!("ready");
+    let mut connections: HashMap<u64, Connection> = HashMap::new();
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
+    let mut buf = vec![0; 65_536];
+    loop {
+        let count = epoll::wait(&poll, &mut events, None)?;
+        for event in &events[..count] {
+            let key = event.data.u64();
+            if key == key_of(&echo) {
+                accept(&poll, &echo, || Kind::Echo, &mut connections)?;
+            } else if key == key_of(&http) {
+                accept(&poll, &http, || Kind::Http(0), &mut connections)?;
+            } else if connections.get_mut(&key).is_some_and(|c| !c.answer(&mut buf)) {
+                connections.remove(&key);
+            }
+        }
+    }
+}
+
+fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(addr).map_err(|e| format!("listen on {addr}: {e}"))?;
+    listener.set_nonblocking(true)?;
+    listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+fn key_of(socket: &impl AsRawFd) -> u64 {
+    socket.as_raw_fd() as u64
+}
+
+fn watch(poll: &impl AsFd, socket: &(impl AsFd + AsRawFd)) -> Result<(), Failure> {
+    Ok(epoll::add(poll, socket, EventData::new_u64(key_of(socket)), EventFlags::IN)?)
+}
+
+fn accept(
+    poll: &impl AsFd,
+    listener: &TcpListener,
+    kind: impl Fn() -> Kind,
+    connections: &mut HashMap<u64, Connection>,
+) -> Result<(), Failure> {
+    // A client that is gone before it is accepted is no failure of the server.
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        watch(poll, &stream)?;
+        connections.insert(key_of(&stream), Connection { stream, kind: kind() });
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// Reads what there is and answers it; false when the connection is over.
+    fn answer(&mut self, buf: &mut [u8]) -> bool {
+        match self.stream.read(buf) {
+            Ok(0) => false,
+            Ok(n) => match &mut self.kind {
+                Kind::Echo => self.stream.write_all(&buf[..n]).is_ok(),
+                Kind::Http(seen) => {
+                    let requests = count_requests(&buf[..n], seen);
+                    self.stream.write_all(&RESPONSE.repeat(requests)).is_ok()
+                }
+            },
+            Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+}
+
+/// Requests whose head ends in `data`; `seen` carries the state from one read to the next. Requests have no body.
+fn count_requests(data: &[u8], seen: &mut usize) -> usize {
+    let mut requests = 0;
+    for &byte in data {
+        *seen = match byte {
+            b if b == END_OF_HEAD[*seen] => *seen + 1,
+            b'\r' => 1,
+            _ => 0,
+        };
+        if *seen == END_OF_HEAD.len() {
+            requests += 1;
+            *seen = 0;
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_across_reads() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
+        for split in 0..text.len() {
+            let mut seen = 0;
+            let (head, tail) = text.split_at(split);
+            assert_eq!(count_requests(head, &mut seen) + count_requests(tail, &mut seen), 2, "split at {split}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+"""What Warren between nodes is to reach beside Envoy, and whether it does."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.results import Summary, key, ratio
+
+SUBJECT, REFERENCE = "warren", "envoy"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a figure: on its ratio to the reference, or on itself where `absolute` names the unit."""
+
+    label: str
+    figure: str
+    bound: Literal["at least", "at most"]
+    value: float
+    absolute: str = ""
+
+    @property
+    def text(self) -> str:
+        """The bound in words."""
+        return f"{self.bound} {self.value:g}{' ' + self.absolute if self.absolute else 'x'}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for a target; None where it was not measured."""
+
+    target: Target
+    found: float | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bound holds. What was not measured is not reached."""
+        if self.found is None:
+            return False
+        if self.target.bound == "at least":
+            return self.found >= self.target.value
+        return self.found <= self.target.value
+
+    @property
+    def text(self) -> str:
+        """What was found, in the target's unit."""
+        if self.found is None:
+            return "not measured"
+        return f"{self.found:.2f}{' ' + self.target.absolute if self.target.absolute else 'x'}"
+
+
+TARGETS = [
+    Target("one stream, throughput", key("stream1", "gbps"), "at least", 1.5),
+    Target("one stream, proxies' CPU per GB", key("stream1", "proxies_cpu"), "at most", 0.6),
+    Target("connections per second", key("connect", "per_second"), "at least", 3),
+    Target("connections per second, one CPU", key("connect", "per_second", True), "at least", 2.5),
+    Target("proxies' CPU per connection", key("connect", "proxies_cpu"), "at most", 0.35),
+    Target("proxies' CPU per connection, one CPU", key("connect", "proxies_cpu", True), "at most", 0.35),
+    Target("round trip p50", key("round_trip", "p50"), "at most", 0.5),
+    Target("round trip p50, one CPU", key("round_trip", "p50", True), "at most", 0.7),
+    Target("round trip p99", key("round_trip", "p99"), "at most", 0.7),
+    Target("round trip p99, one CPU", key("round_trip", "p99", True), "at most", 0.7),
+    Target(
+        "CPU with 10,000 idle connections, both tunnels", key("idle10000", "cpu_percent"), "at most", 1, "%"
+    ),
+    Target("memory of an idle connection, larger tunnel", key("idle10000", "kb_each"), "at most", 20, "kB"),
+    Target("memory of an idle tunnel, the larger", key("fresh", "resident_mb"), "at most", 48, "MB"),
+]
+
+
+def check(summary: Summary) -> list[Outcome]:
+    """Every target beside what was measured."""
+    return [Outcome(target, _found(summary, target)) for target in TARGETS]
+
+
+def _found(summary: Summary, target: Target) -> float | None:
+    if not target.absolute:
+        return ratio(summary, target.figure, SUBJECT, REFERENCE)
+    spread = summary.get(target.figure, {}).get(SUBJECT)
+    return spread.median if spread else None

@@ -1,0 +1,17 @@
+/* Who acts: the tunnel, or an application. */
+#pragma once
+#include "maps.h"
+
+/* The tunnel is known by its cgroup, into which no pod can get. A mark, which any process with CAP_NET_ADMIN can set
+ * on its sockets, proves nothing. */
+static __always_inline bool by_tunnel(void)
+{
+	__u64 cgroup = bpf_get_current_cgroup_id();
+
+	return bpf_map_lookup_elem(&tunnels, &cgroup);
+}
+
+static __always_inline struct pod *pod_of(__u64 netns)
+{
+	return bpf_map_lookup_elem(&pods, &netns);
+}

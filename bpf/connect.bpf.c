@@ -1,0 +1,127 @@
+/* connect(): an application's is redirected to the tunnel's listener on the pod's own loopback.
+ *
+ * An MPTCP socket arrives here as its first subflow, a TCP socket; a TCP Fast Open sendto() arrives like a connect().
+ */
+#include <bpf/bpf_core_read.h>
+
+#include "caller.h"
+#include "sock_addr.h"
+
+/* The MPTCP socket to which a subflow belongs, NULL where there is none or the kernel is older than 5.19. It is the
+ * one that the application asks for its peer. */
+static __always_inline struct mptcp_sock *mptcp_of(struct bpf_sock *sk)
+{
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_skc_to_mptcp_sock))
+		return NULL;
+	return bpf_skc_to_mptcp_sock(sk);
+}
+
+/* A socket can be disconnected and connected again, elsewhere. */
+static __always_inline void forget(struct bpf_sock *sk)
+{
+	struct mptcp_sock *mptcp = mptcp_of(sk);
+
+	bpf_sk_storage_delete(&wanted, sk);
+	if (mptcp)
+		bpf_sk_storage_delete(&wanted, mptcp);
+}
+
+static __always_inline bool remember_on(void *sk, const struct wanted *now)
+{
+	struct wanted *kept = bpf_sk_storage_get(&wanted, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (kept)
+		*kept = *now;
+	return kept;
+}
+
+static __always_inline bool remember(struct bpf_sock *sk, const struct wanted *now)
+{
+	struct mptcp_sock *mptcp = mptcp_of(sk);
+
+	return remember_on(sk, now) && (!mptcp || remember_on(mptcp, now));
+}
+
+/* From a socket bound to eth0 there is no way to the loopback. */
+static __always_inline bool free_from_device(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+{
+	char none = 0;
+
+	return !sk->bound_dev_if || !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &none, sizeof(none));
+}
+
+static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
+					    const struct pod *pod, struct endpoint *to)
+{
+	struct wanted now = { .netns = netns, .peer = *to };
+
+	if (address_is_loopback(&to->address)) {
+		forget(sk);
+		return CONNECT_LOOPBACK;
+	}
+	now.local = address_is_v4(&to->address) ? pod->v4 : pod->v6;
+	if (!remember(sk, &now))
+		return CONNECT_REFUSED_MEMORY;
+	if (!free_from_device(ctx, sk))
+		return CONNECT_REFUSED_DEVICE;
+	*to = endpoint_of(loopback_like(&to->address), bpf_htons(PORT_OUTBOUND));
+	return CONNECT_CAPTURED;
+}
+
+/* The mark keeps a delivery to the pod's own application on lo, where it is not captured once more. Any other mark
+ * would be routed by rules that are not ours. A pod that calls itself through HBONE is no delivery. */
+static __always_inline enum verdict mark(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
+					 const struct endpoint *to)
+{
+	__u64 *owner = bpf_map_lookup_elem(&addresses, &to->address);
+	bool delivery = owner && *owner == netns && to->port != bpf_htons(PORT_HBONE);
+	__u32 mark = delivery ? MARK_DELIVERY : 0;
+
+	if (sk->mark != mark && bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
+		return CONNECT_REFUSED_MARK;
+	return delivery ? CONNECT_DELIVERY : CONNECT_TUNNEL;
+}
+
+/* Whether the connection may proceed, to what `to` is then. */
+static __always_inline int decide(struct bpf_sock_addr *ctx, struct endpoint *to)
+{
+	struct bpf_sock *sk = ctx->sk;
+	enum verdict verdict;
+	struct pod *pod;
+	__u64 netns;
+
+	if (ctx->protocol != IPPROTO_TCP || !sk)
+		return PROCEED;
+	netns = bpf_get_netns_cookie(ctx);
+	pod = pod_of(netns);
+	if (pod && by_tunnel())
+		verdict = mark(ctx, sk, netns, to);
+	else if (pod && pod->flags & POD_CAPTURED)
+		verdict = capture(ctx, sk, netns, pod, to);
+	else {
+		forget(sk);
+		return PROCEED;
+	}
+	count(verdict);
+	return is_refusal(verdict) ? REFUSE : PROCEED;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	struct endpoint to = read4(ctx);
+	int answer = decide(ctx, &to);
+
+	write4(ctx, &to);
+	return answer;
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	struct endpoint to = read6(ctx);
+	int answer = decide(ctx, &to);
+
+	write6(ctx, &to);
+	return answer;
+}

@@ -1,0 +1,100 @@
+/* All maps. bpf/layout.py names the same structs for user space; a test compares both by BTF. */
+#pragma once
+#include "address.h"
+#include "verdicts.h"
+
+enum pod_flag {
+	POD_CAPTURED = 1, /* redirect what its applications connect to */
+};
+
+struct pod {
+	__u32 flags; /* of enum pod_flag */
+	struct address v4; /* the address that the pod's sockets are seen to have; all zero when it has none */
+	struct address v6;
+};
+
+/* An application's redirected socket: what the application asked for, and has to see. */
+struct wanted {
+	__u64 netns;
+	struct endpoint peer;
+	struct address local; /* shown in place of the loopback address; all zero when there is none to show */
+};
+
+/* Where a redirected connection comes from, as the listener in the same namespace sees it. */
+struct source {
+	__u64 netns;
+	struct endpoint from;
+	__u32 zero;
+};
+
+/* Maps are weak because each program file includes them all; the linker makes them one. */
+
+/* Written by the agent: who is a pod, which addresses are its own, who is the tunnel. A network namespace is known by
+ * its cookie, which is unique for as long as the machine runs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct pod);
+} pods SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct address);
+	__type(value, __u64);
+} addresses SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u64); /* a cgroup's id */
+	__type(value, __u32); /* the process by which the agent knew it */
+} tunnels SEC(".maps") __weak;
+
+/* Written by the kernel: the tunnel's listener for what arrives in the clear, by the pod's netns cookie. User space
+ * cannot put a socket back, so this map and `tunnel_ports` must keep their layout through all versions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} listeners SEC(".maps") __weak;
+
+/* On the tunnel's listening sockets, and inherited by what they accept: the netns cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, __u64);
+} tunnel_ports SEC(".maps") __weak;
+
+/* The way of an original destination: on the application's socket; in between, while the handshake ends; on the
+ * socket that the tunnel accepted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct wanted);
+} wanted SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct source);
+	__type(value, struct endpoint);
+} original SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct endpoint);
+} accepted SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VERDICTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} verdicts SEC(".maps") __weak;

@@ -1,0 +1,94 @@
+"""`warren ca` as a process."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from tests.support.authority import WEB, csr
+from tests.support.ports import free_port
+from tests.support.wait import until
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: default}
+spec: {nodeName: node1, serviceAccountName: web}
+status: {phase: Running}
+"""
+
+
+def speaks_tls_1_2(port: int) -> bool:
+    command = ["openssl", "s_client", "-tls1_2", "-alpn", "h2", "-connect", f"127.0.0.1:{port}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert b"CONNECTED" in done.stdout
+    return b"Cipher is ECDHE" in done.stdout
+
+
+def warren(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "agent.cli.main", *arguments]
+
+
+def test_it_signs_for_pods_of_the_folder_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "tokens").write_text(json.dumps({"token1": "node1"}))
+    port = free_port()
+    settings = {"--listen": f"127.0.0.1:{port}", "--dir": f"{tmp_path}/ca", "--tokens": f"{tmp_path}/tokens",
+                "--source": f"dir:{tmp_path}/cluster", "--metrics-port": "0"}  # fmt: skip
+    command = warren("ca", *(word for pair in settings.items() for word in pair))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        log = process.stderr
+        assert log
+        until(lambda: "signing for cluster.local" in log.readline(), what="it serves")
+        credentials = grpc.ssl_channel_credentials((tmp_path / "ca" / "root.pem").read_bytes())
+        with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+            method = channel.unary_unary(
+                "/istio.v1.auth.IstioCertificateService/CreateCertificate",
+                IstioCertificateRequest.SerializeToString,
+                IstioCertificateResponse.FromString,
+            )
+            request = IstioCertificateRequest(csr=csr())
+            request.metadata.update({"ImpersonatedIdentity": WEB})
+
+            def asked() -> grpc.StatusCode:
+                try:
+                    method(request, metadata=(("authorization", "Bearer token1"),), timeout=5)
+                except grpc.RpcError as error:
+                    return error.code()
+                return grpc.StatusCode.OK
+
+            assert asked() is grpc.StatusCode.PERMISSION_DENIED
+            (tmp_path / "cluster" / "pod.yaml").write_text(POD)
+            until(lambda: asked() is grpc.StatusCode.OK, what="the pod is known")
+        assert not speaks_tls_1_2(port)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
+    command = warren("ca", "--listen", "localhost", "--source", f"dir:{tmp_path}/none", "--tokens", "/none")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert {line.split(" ")[2] for line in done.stderr.splitlines()} == {
+        "--listen:", "--source:", "--tokens:", "--dir"}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", ["tokens", "ca/root.pem"])
+def test_a_file_that_cannot_be_used_is_one_line_and_no_traceback(tmp_path: Path, spoil: str) -> None:
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "tokens").write_text("{}")
+    (tmp_path / spoil).write_text("nonsense")
+    command = warren("ca", "--listen", "127.0.0.1:0", "--source", f"dir:{tmp_path}", "--metrics-port", "0",
+                     "--tokens", f"{tmp_path}/tokens", "--dir", f"{tmp_path}/ca")  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr

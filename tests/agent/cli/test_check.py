@@ -1,0 +1,106 @@
+"""`warren check` beside a real node: what it says, and when it says that something is wrong."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.node.datapath import Datapath
+from bpf.pins import Pins
+from tests.support.netns import Pod
+from tests.support.stage import Stage
+
+
+@pytest.fixture
+def run(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> tuple[int, str]:
+        places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"))
+        code = main.run(["check", *places, *arguments])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def pod(stage: Stage) -> Iterator[Pod]:
+    pod = stage.pod()
+    yield pod
+    stage.datapath.forget(stage.datapath.prepare(pod.netns, []))
+
+
+def test_all_is_well(stage: Stage, run: Any, pod: Pod) -> None:
+    cookie = stage.enrol(pod)
+    tunnel = stage.tunnel(pod)
+    code, text = run("--json")
+    said = json.loads(text)
+    tunnel.close()
+    assert (code, said["problems"]) == (0, [])
+    assert said["programs"]["connect4"] is True
+    assert all(feature["present"] for feature in said["features"])
+    shown = said["pods"][str(cookie)]
+    assert shown["addresses"] == [str(pod.v4), str(pod.v6)]
+    assert (shown["captured"], shown["listening"]) == (True, True)
+    assert said["verdicts"]["listener_registered"] == 1
+
+
+def test_tables_name_everything(stage: Stage, run: Any, pod: Pod) -> None:
+    stage.enrol(pod)
+    tunnel = stage.tunnel(pod)
+    code, text = run()
+    tunnel.close()
+    assert code == 0
+    for word in ("connect4", str(pod.v4), "listener registered", "SO_NETNS_COOKIE", "all is well"):
+        assert word in text
+
+
+def test_pod_that_is_only_prepared_is_wrong(stage: Stage, run: Any, pod: Pod) -> None:
+    cookie = stage.prepare(pod)
+    code, text = run("--json")
+    assert code == 1
+    said = json.loads(text)["problems"]
+    assert said == [f"pod {cookie} is prepared, but what leaves and what arrives is not captured"]
+
+
+def test_pod_without_a_tunnel_is_wrong(stage: Stage, run: Any, pod: Pod) -> None:
+    cookie = stage.enrol(pod)
+    code, text = run()
+    assert code == 1
+    assert f"wrong: pod {cookie} has no tunnel that listens in it" in " ".join(text.split())
+
+
+def test_program_that_is_not_attached_is_wrong(stage: Stage, run: Any) -> None:
+    (Pins(stage.bpffs / "warren").directory / "links" / "connect6").unlink()
+    code, text = run("--json")
+    stage.restart()
+    assert code == 1
+    said = json.loads(text)
+    assert said["programs"]["connect6"] is False
+    assert said["problems"] == [
+        f"program connect6 is attached to no cgroup, not to {stage.node.cgroup}: restart the agent"
+    ]
+    assert run("--json")[0] == 0
+
+
+def test_nothing_there_is_wrong(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cgroup = str(stage.node.cgroup)
+    for places, problem in (
+        (
+            ["--cgroup", cgroup, "--bpffs", str(tmp_path)],
+            f"{tmp_path} is not in a bpffs: name the agent's --bpffs",
+        ),
+        (["--cgroup", str(tmp_path), "--bpffs", str(stage.bpffs)], f"{tmp_path} is no cgroup v2 directory"),
+        (["--cgroup", cgroup, "--bpffs", str(stage.bpffs / "none")], "no map pods; start the agent"),
+    ):
+        assert main.run(["check", *places, "--json"]) == 1
+        assert problem in "\n".join(json.loads(capsys.readouterr().out)["problems"])
+
+
+def test_check_does_not_disturb_the_agent(stage: Stage, run: Any) -> None:
+    """It takes no lock and writes nothing."""
+    before = stage.datapath.pods(), stage.datapath.verdicts()
+    run()
+    assert (stage.datapath.pods(), stage.datapath.verdicts()) == before
+    assert isinstance(stage.datapath, Datapath)

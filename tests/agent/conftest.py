@@ -1,0 +1,49 @@
+"""The node that tests of the redirection need; it is made once for each of their files."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.node.datapath import Datapath
+from tests.support.netns import Node
+from tests.support.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def bpffs() -> Iterator[Path]:
+    """Not below pytest's own directory, which another run of pytest may clear while this one goes on."""
+    path = Path(tempfile.mkdtemp(prefix="wt-bpffs-"))
+    subprocess.run(["mount", "-t", "bpf", "bpf", path], check=True)
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+    path.rmdir()
+
+
+@pytest.fixture(scope="module")
+def stage(bpffs: Path) -> Iterator[Stage]:
+    with ExitStack() as exits:
+        node = Node()
+        exits.callback(node.close)
+        stage = Stage(node, bpffs, Datapath.open(node.cgroup, bpffs / "warren"), exits)
+        yield stage
+        stage.datapath.close()
+        Datapath.remove(bpffs / "warren")
+
+
+@pytest.fixture
+def counted(stage: Stage) -> Callable[[], dict[str, int]]:
+    """The verdicts that were given since the test began, or since the last call."""
+    before = stage.datapath.verdicts()
+
+    def since() -> dict[str, int]:
+        nonlocal before
+        now = stage.datapath.verdicts()
+        changed = {name: now[name] - before[name] for name in now if now[name] != before[name]}
+        before = now
+        return changed
+
+    return since

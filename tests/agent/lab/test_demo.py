@@ -1,0 +1,41 @@
+"""The demonstration can fail: where there is no mesh, its checks say so. (With a mesh: test_meshed.py.)"""
+
+import pytest
+
+from agent.lab import Lab, LabError, demo
+
+
+@pytest.fixture
+def cast(plain: Lab) -> demo.Cast:
+    client = plain.pod("deploy/client")
+    web, outside = (
+        next(pod for pod in plain.pods_of(f"deploy/{name}") if pod.node != client.node)
+        for name in ("web", "outside")
+    )
+    return demo.Cast(plain, client, web, outside)
+
+
+def test_what_needs_no_mesh_holds(cast: demo.Cast) -> None:
+    names = demo.names_resolve(cast)
+    assert (names.holds, len(names.seen)) == (True, 3)
+    outside = demo.outside_is_reached_plainly(cast)
+    assert outside.holds
+    assert "0 times" not in outside.seen[-1]
+
+
+def test_service_addresses_need_the_mesh(cast: demo.Cast) -> None:
+    evidence = demo.addresses_are_kept(cast)
+    assert not evidence.holds
+    assert len(evidence.seen) == 4
+    assert f"saw {cast.client.ipv4}" in evidence.seen[2]
+
+
+def test_plain_text_on_the_link_is_seen(cast: demo.Cast) -> None:
+    evidence = demo.link_carries_tls_only(cast)
+    assert not evidence.holds
+    assert evidence.seen[0] == "TLS records: none"
+
+
+def test_a_lab_that_cannot_show_it(plain: Lab) -> None:
+    with pytest.raises(LabError, match="warren lab up --again"):
+        next(demo.demonstrate(plain))

@@ -1,0 +1,64 @@
+"""Short ways to write objects for tests, in Kubernetes' own words."""
+
+from typing import Any
+
+import msgspec
+
+from agent.model.model import Change, Model, apply
+from agent.model.objects import KINDS, Object, key_of
+from protocols.workload_pb2 import Address, Service, Workload
+
+
+def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
+    """An object; fields of the metadata stand beside `spec` and `status`."""
+    top: dict[str, Any] = {part: fields.pop(part) for part in ("spec", "status") if part in fields}
+    if kind not in ("Namespace", "Node"):
+        namespace = namespace or "default"
+    return msgspec.convert({**top, "metadata": {"name": name, "namespace": namespace, **fields}}, KINDS[kind])
+
+
+def pod(name: str, ip: str = "10.0.0.1", spec: dict[str, Any] | None = None, **fields: Any) -> Object:
+    """A pod that runs and is ready."""
+    status = {
+        "phase": "Running",
+        "podIPs": [{"ip": ip}] if ip else [],
+        "conditions": [{"type": "Ready", "status": "True"}],
+        **fields.pop("status", {}),
+    }
+    return make("Pod", name, spec={"nodeName": "n1", **(spec or {})}, status=status, **fields)
+
+
+def service(name: str, ports: list[dict[str, Any]] | None = None, **spec: Any) -> Object:
+    """A Service that selects `app: <name>` unless told otherwise."""
+    metadata = spec.pop("metadata", {})
+    spec = {"selector": {"app": name}, "ports": ports or [{"port": 80}], **spec}
+    return make("Service", name, spec=spec, **metadata)
+
+
+def changes(*items: Object) -> list[Change]:
+    """What adds these objects."""
+    return [(key_of(item), item) for item in items]
+
+
+def model_of(*items: Object, base: Model | None = None) -> Model:
+    """A model that holds these objects."""
+    return apply(base or Model(), changes(*items))[0]
+
+
+def addresses(model: Model) -> dict[str, Address]:
+    """All resources of a model, by name."""
+    return {
+        resource.name: Address.FromString(resource.body)
+        for those in model.resources.values()
+        for resource in those.values()
+    }
+
+
+def workload(model: Model, name: str) -> Workload:
+    """The workload of a pod of the namespace `default`."""
+    return addresses(model)[f"Kubernetes//Pod/default/{name}"].workload
+
+
+def service_of(model: Model, name: str) -> Service:
+    """The service of that name in the namespace `default`."""
+    return addresses(model)[f"default/{name}.default.svc.cluster.local"].service

@@ -1,0 +1,126 @@
+"""`apply`: what it gives is what a full rebuild gives, and only what is different is told."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from agent.model.model import Change, Model, apply, enrolled_on
+from agent.model.objects import Key, Object, key_of
+from agent.model.resources import ADDRESS, Delta, Resource
+from tests.agent.model.objects import changes, make, model_of, pod, service
+
+AMBIENT = {"istio.io/dataplane-mode": "ambient"}
+
+
+def random_object(rng: random.Random) -> Object:
+    """One of a few objects, so that changes meet each other."""
+    namespace = rng.choice(["a", "b", "istio-system"])
+    labels = {key: rng.choice("xyz") for key in ("app", "version") if rng.random() < 0.8}
+    match rng.choice(["Node", "Namespace", "ServiceAccount", "Service", "Pod", "Pod", "Pod"]):
+        case "Node":
+            labels = {"topology.kubernetes.io/zone": rng.choice("12")}
+            return make("Node", rng.choice(["n1", "n2"]), labels=labels)
+        case "Namespace":
+            mode = rng.choice([AMBIENT, {}, {"topology.istio.io/network": rng.choice(["", "blue"])}])
+            return make("Namespace", namespace, labels=mode)
+        case "ServiceAccount":
+            return make("ServiceAccount", "shop", namespace)
+        case "Service":
+            ports = [{"port": rng.choice([80, 81]), "targetPort": rng.choice([8080, "web"])}]
+            return service(
+                rng.choice(["s1", "s2", "s3"]),
+                ports,
+                selector=labels,
+                metadata={"namespace": namespace},
+                type=rng.choice(["ClusterIP", "ClusterIP", "ExternalName"]),
+            )
+        case _:
+            containers = [{"ports": [{"containerPort": rng.choice([1, 2]), "name": "web"}]}]
+            return pod(
+                f"p{rng.randrange(6)}",
+                f"10.0.0.{rng.randrange(1, 9)}",
+                namespace=namespace,
+                labels=labels,
+                spec={"nodeName": rng.choice(["", "n1", "n2"]), "containers": containers},
+                status={"phase": rng.choice(["Running", "Running", "Succeeded"])},
+            )
+
+
+def random_batches(seed: int) -> Iterator[list[Change]]:
+    rng = random.Random(seed)
+    for _ in range(60):
+        items = [random_object(rng) for _ in range(rng.randrange(1, 5))]
+        yield [(key_of(item), None if rng.random() < 0.3 else item) for item in items]
+
+
+def listed(model: Model) -> dict[str, Resource]:
+    return {r.name: r for those in model.resources.values() for r in those.values()}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_result_is_that_of_a_full_rebuild(seed: int) -> None:
+    model, objects, followed = Model(), dict[Key, Object](), dict[str, Resource]()
+    for batch in random_batches(seed):
+        model, delta = apply(model, batch)
+        for key, item in batch:
+            objects.pop(key, None)
+            if item:
+                objects[key] = item
+        for resource in delta.changed:
+            assert followed.get(resource.name) != resource, "told, although nothing is different"
+            followed[resource.name] = resource
+        for type_url, name in delta.removed:
+            assert type_url == ADDRESS
+            del followed[name]
+
+        rebuilt, _ = apply(Model(), list(objects.items()))
+        assert model == rebuilt
+        assert followed == listed(model)
+
+
+def test_the_order_of_the_changes_does_not_matter() -> None:
+    items = [service("web"), pod("a", labels={"app": "web"}), make("Namespace", "default", labels=AMBIENT)]
+    assert model_of(*items) == model_of(*reversed(items))
+    assert model_of(*items).version != Model().version
+
+
+def test_a_former_model_stays_as_it_was() -> None:
+    before = model_of(pod("a"))
+    kept = listed(before)
+    apply(before, [*changes(pod("a", "10.0.0.2"), service("web")), (Key("Pod", "default", "a"), None)])
+    assert listed(before) == kept
+
+
+def test_services_come_before_the_workloads_that_refer_to_them() -> None:
+    _, delta = apply(Model(), changes(pod("a", labels={"app": "web"}), service("web")))
+    assert [resource.name.split("/")[0] for resource in delta.changed] == ["default", "Kubernetes"]
+
+
+def test_nothing_is_told_of_what_makes_no_difference() -> None:
+    model = model_of(pod("a"), make("Node", "n1"))
+    same = changes(pod("a"), make("Node", "n1", labels={"heartbeat": "1"}), make("ServiceAccount", "x"))
+    assert apply(model, same)[1] == Delta()
+    assert not apply(model, [(Key("Pod", "default", "gone"), None)])[1]
+
+
+def test_a_change_of_one_pod_translates_one_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = [pod(f"p{i}", f"10.0.{i // 200}.{i % 200 + 1}", labels={"app": "web"}) for i in range(500)]
+    model = model_of(service("web"), *pods)
+    _, delta = apply(model, changes(pod("p7", "10.9.9.9", labels={"app": "web"})))
+    assert [resource.name for resource in delta.changed] == ["Kubernetes//Pod/default/p7"]
+    untouched = model.resources["default"][Key("Pod", "default", "p8")]
+    after, _ = apply(model, changes(pod("p7", "10.9.9.9", labels={"app": "web"})))
+    assert after.resources["default"][Key("Pod", "default", "p8")] is untouched
+
+
+def test_enrolled_pods_of_a_node() -> None:
+    model = model_of(
+        make("Namespace", "default", labels=AMBIENT),
+        pod("a"),
+        pod("b", spec={"nodeName": "n2"}),
+        pod("c", labels={"istio.io/dataplane-mode": "none"}),
+        pod("d", status={"phase": "Succeeded"}),
+    )
+    assert [item.metadata.name for item in enrolled_on(model, "n1")] == ["a"]
+    assert list(enrolled_on(model, "n3")) == []

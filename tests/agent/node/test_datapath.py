@@ -1,0 +1,103 @@
+"""The datapath's face: what it accepts and refuses, and what it says of pods."""
+
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from agent.node.datapath import Datapath
+from agent.node.errors import DatapathError
+from agent.node.state import Cookie
+from bpf.pins import Pins
+from tests.support.stage import Stage
+from tests.support.wait import until
+
+
+def test_state_follows_every_step(stage: Stage) -> None:
+    pod = stage.pod()
+    datapath = stage.datapath
+    cookie = datapath.prepare(pod.netns, pod.addresses)
+    assert cookie == pod.netns.cookie()
+    prepared = datapath.pods()[cookie]
+    assert prepared.addresses == (pod.v4, pod.v6)
+    assert (prepared.redirected, prepared.netns, prepared.listening, prepared.captured) == (
+        False,
+        0,
+        False,
+        False,
+    )
+
+    datapath.capture(pod.netns, cookie)
+    datapath.capture(pod.netns, cookie)
+    captured = datapath.pods()[cookie]
+    assert (captured.redirected, captured.netns, captured.captured) == (True, pod.path.stat().st_ino, True)
+
+    datapath.prepare(pod.netns, [pod.v4])  # an agent that came back prepares again
+    assert datapath.pods()[cookie].captured
+    assert datapath.pods()[cookie].addresses == (pod.v4,)
+
+    datapath.release(cookie)
+    datapath.release(cookie)
+    assert not datapath.pods()[cookie].captured
+    datapath.forget(cookie)
+    datapath.forget(cookie)
+    assert cookie not in datapath.pods()
+
+
+def test_address_belongs_to_whom_it_was_given_last(stage: Stage) -> None:
+    first, second = stage.pod(), stage.pod()
+    reused = ip_address("10.199.77.7")
+    before = stage.datapath.prepare(first.netns, [reused])
+    after = stage.datapath.prepare(second.netns, [reused])
+    stage.datapath.forget(before)
+    assert stage.datapath.pods()[after].addresses == (reused,)
+    stage.datapath.forget(after)
+
+
+def test_namespace_that_is_gone_shows_as_not_captured(stage: Stage) -> None:
+    pod = stage.pod()
+    cookie = stage.enrol(pod)
+    stage.node.delete(pod)
+    until(lambda: stage.datapath.pods()[cookie].netns == 0, what="the kernel takes the namespace down")
+    stage.restart()
+    stage.datapath.forget(cookie)
+    assert cookie not in Pins(stage.bpffs / "warren").pods()
+
+
+def test_pod_that_was_not_prepared_is_not_captured(stage: Stage) -> None:
+    pod = stage.pod()
+    with pytest.raises(DatapathError, match="pod 1 is not prepared"):
+        stage.datapath.capture(pod.netns, Cookie(1))
+    stage.datapath.forget(Cookie(1))
+
+
+def test_places_that_do_not_fit_are_named(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(DatapathError, match=r"is no cgroup v2 directory"):
+        Datapath.open(tmp_path, stage.bpffs / "another")
+    with pytest.raises(DatapathError, match=r"is not in a bpffs: mount -t bpf"):
+        Datapath.open(stage.node.cgroup, tmp_path / "another")
+
+
+def test_threads_may_call_at_once(stage: Stage) -> None:
+    pods = [stage.pod() for _ in range(8)]
+    with ThreadPoolExecutor() as threads:
+        cookies = list(threads.map(stage.enrol, pods))
+        states = stage.datapath.pods()
+        assert all(states[cookie].captured for cookie in cookies)
+        assert [states[cookie].addresses for cookie in cookies] == [(pod.v4, pod.v6) for pod in pods]
+        list(threads.map(stage.datapath.forget, cookies))
+    assert not stage.datapath.pods().keys() & set(cookies)
+
+
+def test_remove_leaves_nothing(stage: Stage) -> None:
+    bpffs = stage.bpffs / "another"
+    cgroup = stage.node.make_cgroup("another")
+    pod = stage.pod()
+    datapath = Datapath.open(cgroup, bpffs)
+    datapath.capture(pod.netns, datapath.prepare(pod.netns, pod.addresses))
+    datapath.close()
+    Datapath.remove(bpffs)
+    assert list(bpffs.iterdir()) == []
+    Datapath.remove(bpffs)
+    Datapath.remove(stage.bpffs / "never")

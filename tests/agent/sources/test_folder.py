@@ -1,0 +1,192 @@
+"""A folder as a cluster: re-read on change, the last good state kept, rejections named."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import SettingsError
+from agent.model.objects import Key, Object, Pod
+from agent.sources.folder import Changes, Folder, netns_of
+from agent.sources.manifests import parse
+from tests.support.eventually import eventually
+
+
+def text(name: str, ip: str = "10.0.0.1", labels: str = "{}") -> str:
+    return (
+        f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  labels: {labels}\n"
+        f"status: {{podIPs: [{{ip: {ip}}}]}}\n"
+    )
+
+
+def key(name: str) -> Key:
+    return Key("Pod", "default", name)
+
+
+def item(*args: str) -> Object:
+    return parse(text(*args).encode()).objects[key(args[0])]
+
+
+@pytest.fixture
+async def following(tmp_path: Path) -> AsyncIterator["Following"]:
+    it = Following(tmp_path)
+    yield it
+    await it.changes.aclose()
+    it.folder.close()
+
+
+class Following:
+    """A folder, and the changes it tells."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = Folder(root)
+        self.changes = self.folder.changes()
+
+    async def next(self) -> Changes:
+        return await asyncio.wait_for(anext(self.changes), 10)
+
+    def write(self, name: str, content: str) -> None:
+        (self.root / name).write_text(content)
+
+
+async def test_first_everything_then_what_changes(following: Following) -> None:
+    following.write("a.yaml", text("a") + "---\n" + text("b"))
+    following.write("notes.txt", "a: [")
+    following.write(".hidden.yaml", "a: [")
+    assert await following.next() == [(key("a"), item("a")), (key("b"), item("b"))]
+
+    following.write("a.yaml", text("a", "10.0.0.2"))
+    assert await following.next() == [(key("a"), item("a", "10.0.0.2")), (key("b"), None)]
+
+    (following.root / "a.yaml").unlink()
+    assert await following.next() == [(key("a"), None)]
+
+
+async def test_an_empty_folder_is_told(following: Following) -> None:
+    assert await following.next() == []
+
+
+async def test_atomic_rename_and_a_new_subfolder(following: Following) -> None:
+    await following.next()
+    following.write("tmp", text("a"))
+    (following.root / "tmp").rename(following.root / "a.yml")
+    assert await following.next() == [(key("a"), item("a"))]
+
+    nested = following.root / "deep" / "deeper"
+    nested.mkdir(parents=True)
+    (nested / "b.yaml").write_text(text("b"))
+    assert await following.next() == [(key("b"), item("b"))]
+    (nested / "b.yaml").write_text(text("b", "10.0.0.2"))
+    assert await following.next() == [(key("b"), item("b", "10.0.0.2"))]
+    shutil.rmtree(following.root / "deep")
+    assert await following.next() == [(key("b"), None)]
+
+
+async def test_a_file_that_moves_changes_nothing(following: Following) -> None:
+    following.write("a.yaml", text("a"))
+    await following.next()
+    (following.root / "a.yaml").rename(following.root / "z.yaml")
+    following.write("b.yaml", text("b"))
+    assert await following.next() == [(key("b"), item("b"))]
+
+
+async def test_the_last_good_version_stays(following: Following, caplog: pytest.LogCaptureFixture) -> None:
+    following.write("a.yaml", text("a") + "---\n" + text("b"))
+    await following.next()
+    following.write("a.yaml", text("a", labels="{x: 1}") + "---\n" + text("b", "10.0.0.2"))
+    assert await following.next() == [(key("b"), item("b", "10.0.0.2"))]
+    [rejected] = following.folder.rejected
+    assert str(rejected) == (
+        f"{following.root}/a.yaml:5: Pod default/a: metadata.labels.x: "
+        "this is a string: put it in quotes (found 1)"
+    )
+    assert f"rejected {rejected}; a good version stays in force" in caplog.text
+
+    following.write("a.yaml", text("a", "10.0.0.3"))
+    assert await following.next() == [(key("a"), item("a", "10.0.0.3")), (key("b"), None)]
+    assert following.folder.rejected == []
+
+
+async def test_a_file_that_is_no_yaml_keeps_all_of_its_objects(following: Following) -> None:
+    following.write("a.yaml", text("a") + "---\n" + text("b"))
+    await following.next()
+    following.write("a.yaml", text("a", "10.0.0.2") + "---\na: [")
+    assert await following.next() == [(key("a"), item("a", "10.0.0.2"))]
+    assert following.folder.rejected[0].key is None
+
+
+async def test_one_object_in_two_files_the_first_stays(following: Following) -> None:
+    following.write("b.yaml", text("a"))
+    await following.next()
+    following.write("a.yaml", text("a", "10.0.0.2") + "---\n" + text("c"))
+    assert await following.next() == [(key("c"), item("c"))]
+    [rejected] = following.folder.rejected
+    assert rejected.file.name == "a.yaml"
+    assert "b.yaml as well" in rejected.reason
+    (following.root / "b.yaml").unlink()
+    assert await following.next() == [(key("a"), item("a", "10.0.0.2"))]
+    assert following.folder.rejected == []
+
+
+async def test_the_folder_goes_away_and_comes_back(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.write("a.yaml", text("a"))
+    following.write("b.yaml", text("b"))
+    await following.next()
+    away = following.root.with_name("away")
+    following.root.rename(away)
+    waiting = asyncio.create_task(following.next())
+    await eventually(lambda: "source away" in caplog.text)
+    (away / "b.yaml").unlink()
+    away.rename(following.root)
+    assert await waiting == [(key("b"), None)]
+
+
+async def test_a_file_that_cannot_be_read(following: Following) -> None:
+    (following.root / "a.yaml").symlink_to("/proc/self/mem")
+    following.write("b.yaml", text("b"))
+    assert await following.next() == [(key("b"), item("b"))]
+    assert "cannot be read" in following.folder.rejected[0].reason
+
+
+async def test_kinds_of_the_mesh_that_are_not_read_are_named_once(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n"
+    following.write("a.yaml", route + "---\n" + route + "---\napiVersion: apps/v1\nkind: Deployment\n")
+    following.write("b.yaml", route)
+    await following.next()
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        f"not read: VirtualService (networking.istio.io), first seen in {following.root}/a.yaml"
+    ]
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no folder that can be read"):
+        Folder(tmp_path / "absent")
+
+
+def test_hundreds_of_pods_are_read_fast(tmp_path: Path) -> None:
+    for number in range(500):
+        (tmp_path / f"{number}.yaml").write_text(text(f"p{number}"))
+    folder = Folder(tmp_path)
+    start = time.perf_counter()
+    assert len(folder.refresh()) == 500
+    assert time.perf_counter() - start < 1
+    folder.close()
+
+
+def test_netns_of_a_pod() -> None:
+    pod = item("a")
+    assert isinstance(pod, Pod)
+    assert netns_of(pod) is None
+    named = parse(text("a").replace("labels: {}", "annotations: {warren.dev/netns: /run/netns/x}").encode())
+    [pod] = named.objects.values()
+    assert isinstance(pod, Pod)
+    assert netns_of(pod) == Path("/run/netns/x")

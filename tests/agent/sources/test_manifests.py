@@ -1,0 +1,147 @@
+"""Text -> objects: what is refused is named by line and field, the rest is used."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.model.objects import Key
+from agent.sources.manifests import is_of_the_mesh, parse
+from tests.support.samples import BOOKINFO, SAMPLES
+
+GOOD = "apiVersion: v1\nkind: Namespace\nmetadata: {name: good}\n"
+
+
+def test_bookinfo() -> None:
+    manifest = parse(BOOKINFO.read_bytes())
+    assert not manifest.problems
+    assert manifest.strangers == {("apps", "Deployment")}
+    names = {"details", "ratings", "reviews", "productpage"}
+    expected = {Key("Service", "default", n) for n in names}
+    expected |= {Key("ServiceAccount", "default", f"bookinfo-{n}") for n in names}
+    assert set(manifest.objects) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "line", "key", "reason"),
+    [
+        ("just text", 1, None, "an object with apiVersion and kind belongs here, not 'just text'"),
+        ("kind: Pod", 1, None, "apiVersion and kind are needed"),
+        ("apiVersion: v1\nkind: Pod", 1, None, "Pod: metadata.name is needed, and a string"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: a",
+            4,
+            None,
+            "Pod: metadata.name is needed, and a string",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  namespace: 3",
+            5,
+            None,
+            "Pod a: metadata.namespace must be a string",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: A",
+            4,
+            "Pod default/A",
+            "metadata.name: a name has lower case letters, digits, - and . only (found 'A')",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels:\n    x: y\n    version: 1",
+            7,
+            "Pod default/a",
+            "metadata.labels.version: this is a string: put it in quotes (found 1)",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\nspec:\n  containers:\n  - ports:\n"
+            "    - containerPort: 80\n    - containerPort: 0",
+            8,
+            "Pod b/a",
+            "spec.containers[0].ports[1].containerPort: Expected int >= 1 (found 0)",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports:\n  - name: x",
+            6,
+            "Service default/a",
+            "spec.ports[0]: Object missing required field port",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.1}",
+            4,
+            "Service default/a",
+            "spec.clusterIP: this is a string: put it in quotes (found 10.1)",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nstatus:\n  podIPs: [{ip: 1.2.3.4.5}]",
+            5,
+            "Pod default/a",
+            "status.podIPs[0]: '1.2.3.4.5' does not appear to be an IPv4 or IPv6 address",
+        ),
+        ("a: 1\nb: 2\na: 3", 1, None, "not YAML: a is there twice"),
+        ("kind: List\nitems: 3", 2, None, "an object with apiVersion and kind belongs here, not 3"),
+        ("kind: List\nitems:\n- 4", 3, None, "an object with apiVersion and kind belongs here, not 4"),
+        (
+            "x: !!python/name:os.system ''",
+            1,
+            None,
+            "not YAML: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/name:os.system'",
+        ),
+    ],
+)
+def test_a_bad_document_is_refused_alone(document: str, line: int, key: str | None, reason: str) -> None:
+    manifest = parse(f"{document}\n---\n{GOOD}".encode())
+    [problem] = manifest.problems
+    assert (problem.line, problem.key and str(problem.key), problem.reason) == (line, key, reason)
+    assert list(manifest.objects) == [Key("Namespace", "", "good")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [(b"a: [", 2), (b"a: b: c", 1), (b"a: \x00", 1), (b"\xff\xfe\x00", 1), (b"a: \xe4", 1)]
+)
+def test_what_is_no_yaml_is_one_problem(text: bytes, line: int) -> None:
+    [problem] = parse(text).problems
+    assert problem.line == line
+    assert problem.key is None
+    assert problem.reason.startswith("not YAML: ")
+
+
+def test_kubernetes_reading_of_yaml() -> None:
+    text = (
+        GOOD
+        + "  \n---\n"
+        + GOOD.replace(
+            "{name: good}",
+            "{name: dated, creationTimestamp: 2026-01-01T00:00:00Z, annotations: null, labels: }",
+        )
+    )
+    manifest = parse(text.encode())
+    assert not manifest.problems
+    assert len(manifest.objects) == 2
+
+
+def test_json_and_lists_and_the_default_namespace() -> None:
+    manifest = parse(
+        b'{\n\t"apiVersion": "v1",\n\t"kind": "List",\n\t"items": [\n'
+        b'\t\t{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}},\n'
+        b'\t\t{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}]}'
+    )
+    assert list(manifest.objects) == [Key("ServiceAccount", "default", "a"), Key("Node", "", "n")]
+
+
+def test_twice_in_one_file() -> None:
+    manifest = parse(f"{GOOD}---\n{GOOD}".encode())
+    assert [problem.line for problem in manifest.problems] == [5]
+    assert len(manifest.objects) == 1
+
+
+def test_only_the_core_group_is_read() -> None:
+    text = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n"
+    assert parse(text.encode()).strangers == {("serving.knative.dev", "Service")}
+    assert not is_of_the_mesh("serving.knative.dev")
+    assert is_of_the_mesh("networking.istio.io")
+    assert is_of_the_mesh("gateway.networking.k8s.io")
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sample_is_understood(path: Path) -> None:
+    assert not [p for p in parse(path.read_bytes()).problems if p.key]

@@ -1,0 +1,204 @@
+"""The whole agent on a node of network namespaces: from a folder to the kernel and to the tunnels."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from agent.app import Agent, Settings
+from agent.errors import SettingsError
+from agent.model.mesh import Mesh
+from agent.model.resources import ADDRESS
+from agent.node.datapath import Datapath
+from agent.node.errors import DatapathError
+from agent.node.state import Cookie
+from protocols.workload_pb2 import Address, TunnelProtocol
+from tests.agent.test_web import ask
+from tests.agent.xds.client import Client as XdsClient
+from tests.agent.zds.client import Client as ZdsClient
+from tests.agent.zds.client import snapshot
+from tests.support.eventually import eventually
+from tests.support.netns import Node, Pod
+from tests.support.ports import free_port
+from tests.support.resident import Resident
+
+AMBIENT = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio.io/dataplane-mode: ambient}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+"""
+
+
+class World:
+    """A folder and a node, on which agents run one after the other."""
+
+    def __init__(self, root: Path, bpffs: Path) -> None:
+        self.node = Node()
+        self.source = root / "source"
+        self.source.mkdir()
+        (self.source / "mesh.yaml").write_text(AMBIENT)
+        self.settings = Settings(
+            source=self.source,
+            node="n1",
+            run_dir=root / "run",
+            cgroup=self.node.cgroup,
+            bpffs=bpffs / f"app-{os.getpid()}",
+            xds_address=(IPv4Address("127.0.0.1"), 0),
+            http_address="127.0.0.1",
+            metrics_port=free_port(),
+            mesh=Mesh(),
+        )
+
+    def write(self, pod: Pod, mode: str = "ambient") -> None:
+        """The pod's manifest."""
+        (self.source / f"{pod.name}.yaml").write_text(
+            f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod.name}\n  uid: uid-{pod.name}\n"
+            f"  annotations: {{warren.dev/netns: {pod.path}}}\n"
+            f"  labels: {{app: web, istio.io/dataplane-mode: {mode}}}\n"
+            f"spec: {{nodeName: n1}}\nstatus:\n  podIPs: [{{ip: {pod.v4}}}, {{ip: '{pod.v6}'}}]\n"
+        )
+
+    def remove(self, pod: Pod) -> None:
+        (self.source / f"{pod.name}.yaml").unlink()
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[Agent]:
+        """A running agent, ended by SIGTERM."""
+        agent = Agent(self.settings)
+        running = asyncio.create_task(agent.run())
+        async with asyncio.timeout(20):
+            while "200 OK" not in await self.page("/healthz/ready"):
+                if running.done():
+                    await running
+                await asyncio.sleep(0.005)
+        yield agent
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 20)
+
+    async def page(self, path: str) -> str:
+        try:
+            return await ask(self.settings.metrics_port, f"GET {path} HTTP/1.1\r\n\r\n")
+        except ConnectionRefusedError:
+            return ""
+
+    def captured(self, agent: Agent) -> set[Cookie]:
+        return {cookie for cookie, state in agent._datapath.pods().items() if state.captured}
+
+
+@pytest.fixture
+def world(tmp_path: Path, bpffs: Path) -> Iterator[World]:
+    it = World(tmp_path, bpffs)
+    yield it
+    Datapath.remove(it.settings.bpffs)
+    it.node.close()
+
+
+def cookies(*pods: Pod) -> set[Cookie]:
+    return {Cookie(pod.netns.cookie()) for pod in pods}
+
+
+async def test_from_the_folder_to_the_kernel_and_to_the_tunnels(world: World) -> None:
+    pod, other = world.node.pod(), world.node.pod()
+    world.write(pod)
+    async with world.agent() as agent:
+        assert world.captured(agent) == cookies(pod), "ready when what is there is captured"
+        tunnel = Resident(world.node.make_cgroup("tunnel"))
+        told = await asyncio.to_thread(tunnel.call, snapshot, world.settings.run_dir / "ztunnel.sock")
+        assert told == [f"add uid-{pod.name}"]
+        tunnel.close()
+
+        async with XdsClient(f"unix:{world.settings.run_dir}/xds.sock") as client:
+            await client.ask(ADDRESS)
+            first = await client.hear()
+            await client.acknowledge(first)
+            [service, workload] = (Address.FromString(e.resource.value) for e in first.resources)
+            assert service.service.name == "web"
+            assert workload.workload.tunnel_protocol == TunnelProtocol.HBONE
+            world.write(other)
+            second = await client.hear()
+            assert [e.name for e in second.resources] == [f"Kubernetes//Pod/default/{other.name}"]
+        await eventually(lambda: world.captured(agent) == cookies(pod, other))
+
+        world.remove(pod)
+        await eventually(lambda: world.captured(agent) == cookies(other))
+        world.write(other, mode="none")
+        await eventually(lambda: world.captured(agent) == set())
+
+
+async def test_an_agent_that_comes_back(world: World) -> None:
+    stays, goes = world.node.pod(), world.node.pod()
+    world.write(stays)
+    world.write(goes)
+    async with world.agent() as agent:
+        assert world.captured(agent) == cookies(stays, goes)
+    world.remove(goes)
+    broken = world.source / "broken.yaml"
+    broken.write_text("a: [")
+    async with world.agent() as agent:
+        assert world.captured(agent) == cookies(stays, goes), "what cannot be read may have wanted it"
+        assert "warren_agent_rejected_objects 1.0" in await world.page("/metrics")
+        broken.write_text("")
+        await eventually(lambda: world.captured(agent) == cookies(stays))
+
+
+async def test_who_is_no_tunnel_hears_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.write(world.node.pod())
+    async with world.agent():
+        with ZdsClient(world.settings.run_dir / "ztunnel.sock") as client:
+            assert await client.told() == "closed"
+        assert "is let go" in caplog.text
+
+
+async def test_a_pod_whose_namespace_nobody_names(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n1}\n"
+    (world.source / "a.yaml").write_text(manifest)
+    async with world.agent():
+        assert "pod default/a cannot be captured: it has no annotation warren.dev/netns" in caplog.text
+
+
+async def test_metrics(world: World) -> None:
+    world.write(world.node.pod())
+    async with world.agent(), XdsClient(f"unix:{world.settings.run_dir}/xds.sock") as client:
+        await client.ask(ADDRESS)
+        await client.acknowledge(await client.hear(), refuse="no")
+        rejected = f'warren_agent_xds_subscriptions{{state="rejected",type="{ADDRESS}"}} 1.0'
+        text = ""
+        async with asyncio.timeout(10):
+            while rejected not in text:
+                text = await world.page("/metrics")
+    assert f'warren_agent_xds_answers_total{{answer="nack",type="{ADDRESS}"}} 1.0' in text
+    assert 'warren_agent_objects{kind="Pod"} 1.0' in text
+    assert f'warren_agent_resources{{type="{ADDRESS}"}} 2.0' in text
+    assert "warren_agent_pods_enrolled 1.0" in text
+    assert 'warren_verdicts_total{verdict="connect_captured"} 0.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+async def test_two_agents_on_one_node(world: World) -> None:
+    async with world.agent():
+        with pytest.raises(DatapathError, match="in use by another agent"):
+            Agent(world.settings)
+
+
+async def test_a_port_that_is_taken_ends_it(world: World) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", world.settings.metrics_port)
+    agent = Agent(world.settings)
+    with pytest.raises(SettingsError, match="--metrics-port"):
+        await agent.run()
+    server.close()
+
+
+async def test_a_run_folder_that_cannot_be(world: World, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(SettingsError, match="--run-dir"):
+        Agent(world.settings)

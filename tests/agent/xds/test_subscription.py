@@ -1,0 +1,238 @@
+"""The delta protocol, played against one subscription without a network."""
+
+from typing import Any
+
+import pytest
+
+from agent.model.resources import ADDRESS, Delta, Resource
+from agent.xds.cache import Cache
+from agent.xds.subscription import Subscription
+from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status
+
+WEB = Resource(ADDRESS, "ns/web", "w1", b"web", ("/10.96.0.1",))
+A = Resource(ADDRESS, "uid/a", "a1", b"a", ("/10.0.0.1",), ("ns/web",))
+B = Resource(ADDRESS, "uid/b", "b1", b"b", ("/10.0.0.2",))
+
+
+class Play:
+    """A client and what the server answers it: `ask` and `change`, then look at what was `told`."""
+
+    def __init__(self, *resources: Resource) -> None:
+        self.cache = Cache()
+        self.cache.apply(Delta(resources), "v1")
+        self.subscription = Subscription(ADDRESS, self.cache)
+        self.last: DeltaDiscoveryResponse | None = None
+
+    def ask(self, *subscribe: str, drop: tuple[str, ...] = (), **fields: Any) -> None:
+        names: dict[str, Any] = {"resource_names_subscribe": subscribe, "resource_names_unsubscribe": drop}
+        self.subscription.receive(DeltaDiscoveryRequest(type_url=ADDRESS, **names, **fields))
+
+    def change(self, *changed: Resource, gone: tuple[Resource, ...] = ()) -> None:
+        touched = self.cache.apply(Delta(changed, tuple((r.type_url, r.name) for r in gone)), "v2")
+        self.subscription.changed(touched[ADDRESS])
+
+    def told(self) -> tuple[list[str], list[str]] | None:
+        """Names sent and names removed by the next response; None when there is none."""
+        self.last = self.subscription.next_response()
+        if self.last is None:
+            return None
+        return [entry.name for entry in self.last.resources], list(self.last.removed_resources)
+
+    def acknowledge(self, refuse: str = "") -> None:
+        assert self.last
+        detail = Status(message=refuse) if refuse else None
+        nonce = self.last.nonce
+        self.subscription.receive(
+            DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce=nonce, error_detail=detail)
+        )
+
+    def settled(self) -> tuple[list[str], list[str]] | None:
+        """`told`, acknowledged at once."""
+        if told := self.told():
+            self.acknowledge()
+        return told
+
+
+def newer(resource: Resource, **fields: Any) -> Resource:
+    values = {field: getattr(resource, field) for field in Resource.__struct_fields__}
+    return Resource(**{**values, "version": resource.version + "+", **fields})
+
+
+def test_nothing_before_the_first_request() -> None:
+    play = Play(WEB)
+    play.change(A)
+    assert play.told() is None
+
+
+@pytest.mark.parametrize("names", [(), ("*",)], ids=["legacy", "explicit"])
+def test_everything_then_what_changes(names: tuple[str, ...]) -> None:
+    play = Play(A, WEB, B)
+    play.ask(*names)
+    assert play.settled() == (["ns/web", "uid/b", "uid/a"], [])
+    assert play.last
+    entry = play.last.resources[2]
+    assert (entry.version, entry.resource.type_url, entry.resource.value) == ("a1", ADDRESS, b"a")
+    assert list(entry.aliases) == ["/10.0.0.1"]
+    assert play.last.system_version_info == "v1"
+    assert play.settled() is None
+    play.change(newer(A), gone=(B,))
+    assert play.settled() == (["uid/a"], ["uid/b"])
+    assert play.settled() is None
+
+
+def test_an_empty_type_is_answered_once_so_that_the_client_becomes_ready() -> None:
+    play = Play()
+    play.ask()
+    assert play.settled() == ([], [])
+    assert play.settled() is None
+
+
+def test_resume_skips_what_is_the_same_and_removes_what_vanished() -> None:
+    play = Play(A, WEB)
+    play.ask(initial_resource_versions={"uid/a": "a1", "ns/web": "w0", "uid/b": "b1"})
+    assert play.settled() == (["ns/web"], ["uid/b"])
+
+
+@pytest.mark.parametrize("names", [(), ("uid/a", "uid/b")], ids=["everything", "on demand"])
+def test_resume_removes_nothing_while_something_could_not_be_read(names: tuple[str, ...]) -> None:
+    play = Play(A)
+    play.cache.complete = False
+    play.ask(*names, initial_resource_versions={"uid/a": "a1", "uid/b": "b0", "ns/web": "w1"})
+    assert play.settled() == ([], [])
+    play.change(B)
+    assert play.settled() == (["uid/b"], [])
+    play.change(gone=(B,))
+    assert play.settled() == ([], ["uid/b"]), "this one is known to be gone"
+    play.cache.complete = True
+    play.change()
+    assert play.settled() == ([], ["ns/web"])
+
+
+def test_resume_with_nothing_new_is_answered() -> None:
+    play = Play(A)
+    play.ask(initial_resource_versions={"uid/a": "a1"})
+    assert play.settled() == ([], [])
+
+
+def test_a_slow_client_gets_the_state_and_not_its_history() -> None:
+    play = Play(A)
+    play.ask()
+    assert play.told() == (["uid/a"], [])
+    last = play.last
+    play.change(newer(A), B)
+    play.change(WEB, gone=(B,))
+    play.change(newer(newer(A)))
+    assert play.told() is None, "the first response is not acknowledged yet"
+    play.last = last
+    play.acknowledge()
+    assert play.told() == (["ns/web", "uid/a"], [])
+    assert play.last
+    assert play.last.resources[1].version == "a1++"
+
+
+def test_an_old_nonce_acknowledges_nothing() -> None:
+    play = Play(A)
+    play.ask()
+    play.told()
+    play.ask(response_nonce="0")
+    play.change(B)
+    assert play.told() is None
+    assert play.subscription.acks == 0
+
+
+def test_a_refusal_is_kept_and_not_repeated() -> None:
+    play = Play(A, B)
+    play.ask()
+    play.told()
+    play.acknowledge(refuse="uid/a: no such tunnel protocol")
+    assert play.subscription.rejection == (("uid/a",), "uid/a: no such tunnel protocol")
+    assert (play.subscription.acks, play.subscription.nacks) == (0, 1)
+    assert play.subscription.acked_version is None
+    assert play.told() is None
+    play.change(newer(A))
+    assert play.settled() == (["uid/a"], [])
+    assert play.subscription.rejection is None
+    assert play.subscription.acked_version == "v2"
+
+
+def test_on_demand_by_every_kind_of_name() -> None:
+    play = Play(A, B, WEB)
+    play.ask("*", drop=("*",))
+    assert play.settled() == ([], []), "everything asked for and dropped at once: nothing, but answered"
+    play.ask("/10.0.0.2")
+    assert play.settled() == (["/10.0.0.2"], [])
+    play.ask("uid/b")
+    assert play.settled() == (["uid/b"], [])
+    play.ask("/10.9.9.9", "ns/absent")
+    assert play.settled() == ([], ["/10.9.9.9", "ns/absent"])
+    play.ask("uid/b")
+    assert play.settled() == (["uid/b"], []), "asked for again, sent again"
+
+
+def test_on_demand_a_service_brings_its_endpoints() -> None:
+    play = Play(A, B, WEB)
+    play.ask("/10.96.0.1")
+    assert play.settled() == (["/10.96.0.1", "uid/a"], [])
+    play.change(newer(B, endpoint_of=("ns/web",)))
+    assert play.settled() == (["uid/b"], [])
+    play.change(newer(A, endpoint_of=()))
+    assert play.settled() == ([], ["uid/a"])
+    play.change(gone=(WEB,))
+    assert play.settled() == ([], ["/10.96.0.1", "uid/b"])
+
+
+def test_on_demand_hears_nothing_of_others() -> None:
+    play = Play(A, B)
+    play.ask("uid/a")
+    play.settled()
+    play.change(newer(B), WEB)
+    assert play.settled() is None
+
+
+def test_an_absent_name_is_sent_when_it_appears_and_an_alias_follows_its_owner() -> None:
+    play = Play()
+    play.ask("/10.0.0.1")
+    assert play.settled() == ([], ["/10.0.0.1"])
+    play.change(A)
+    assert play.settled() == (["/10.0.0.1"], [])
+    play.change(newer(B, aliases=("/10.0.0.1",)))
+    assert play.settled() == (["/10.0.0.1"], [])
+    assert play.last
+    assert play.last.resources[0].resource.value == b"b", "the newest has the address"
+    play.change(gone=(B,))
+    play.settled()
+    assert play.last
+    assert play.last.resources[0].resource.value == b"a"
+    play.change(gone=(A,))
+    assert play.settled() == ([], ["/10.0.0.1"])
+
+
+def test_on_demand_resume() -> None:
+    play = Play(A, WEB)
+    play.ask("uid/a", "ns/web", "uid/b", initial_resource_versions={"uid/a": "a1", "uid/b": "b1"})
+    assert play.settled() == (["ns/web"], ["uid/b"])
+
+
+def test_unsubscribing() -> None:
+    play = Play(A, B)
+    play.ask("uid/a", "uid/b")
+    play.settled()
+    play.ask(drop=("uid/a",))
+    assert play.settled() is None, "the client drops it without being told"
+    play.change(newer(A), newer(B))
+    assert play.settled() == (["uid/b"], [])
+
+
+def test_everything_and_a_name_beside_it() -> None:
+    play = Play(A)
+    play.ask()
+    play.settled()
+    play.ask("/10.0.0.1", "uid/b")
+    assert play.settled() == (["/10.0.0.1"], ["uid/b"])
+    play.change(B)
+    assert play.settled() == (["uid/b"], []), "still everything"
+    play.ask(drop=("uid/b",))
+    assert play.settled() == (["uid/b"], []), "dropped by name, but still part of everything"
+    play.ask(drop=("*",))
+    play.change(newer(A), newer(B))
+    assert play.settled() == (["/10.0.0.1"], [])

@@ -1,0 +1,56 @@
+"""The command's options."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import SIGNALS, choose, main
+from bench.errors import BenchError
+from bench.tools import executable, require
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """The command sets handlers of signals; the test's own come back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
+    assert choose("all", ztunnel=False) == ("none", "warren", "warren-node", "envoy")
+    assert choose("all", ztunnel=True)[-1] == "ztunnel"
+    assert choose("envoy, none", ztunnel=False) == ("none", "envoy")
+
+
+@pytest.mark.parametrize(("paths", "line"), [("envoi", "'envoi' is none of"), ("ztunnel", "--ztunnel PATH")])
+def test_a_path_that_cannot_be_is_named(paths: str, line: str) -> None:
+    with pytest.raises(BenchError, match=line):
+        choose(paths, ztunnel=False)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--paths", "envoi"], ["--ztunnel", "/nowhere/ztunnel"], ["--rounds", "0"]]
+)
+def test_bad_options_end_with_status_2(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert arguments[0] in done.output or arguments[1] in done.output
+
+
+def test_missing_programs_are_named_with_their_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchError, match="apt-get install iproute2 wrk"):
+        require("wrk", "ss")
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(BenchError, match="no such program"):
+        executable(tmp_path / "text")

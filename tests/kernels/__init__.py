@@ -1,0 +1,1 @@
+"""The tests of the redirection on other kernels than this machine's."""

@@ -1,0 +1,23 @@
+#!/bin/sh
+# The first process of the virtual machine: the host's files, read only below a tmpfs, and the tests in them.
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev
+while read -r module; do insmod "/modules/$module"; done </modules/order
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,ro,cache=loose host /host
+mount -t tmpfs tmpfs /over
+mkdir /over/upper /over/work
+mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work overlay /new
+mount -t proc proc /new/proc
+mount -t sysfs sys /new/sys
+mount -t devtmpfs dev /new/dev
+mkdir -p /new/dev/shm
+for directory in tmp run dev/shm sys/fs/cgroup; do mount -t tmpfs tmpfs "/new/$directory"; done
+mkdir /new/sys/fs/cgroup/unified
+mount -t cgroup2 cgroup2 /new/sys/fs/cgroup/unified
+mount -t bpf bpf /new/sys/fs/bpf
+ip link set lo up
+export HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin
+chroot /new /bin/sh -c "cd '$(cat /repository)' && $(cat /command)" </new/dev/null
+echo "exit code $?"
+poweroff -f

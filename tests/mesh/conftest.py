@@ -1,0 +1,105 @@
+"""A mesh of four pods: `a` and `near` on one node, `far` and (not enrolled) `outside` on the other."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.lab import Lab
+from agent.lab.members import Pod
+from agent.model.objects import Key
+from tests.support import sockets
+from tests.support.resident import Resident
+
+PODS = Path(__file__).with_name("pods.yaml")
+PORT = 7000
+
+
+@dataclass
+class Mesh:
+    """The lab, with a process of ours in each pod that sockets are asked for."""
+
+    lab: Lab
+    residents: dict[str, Resident]
+
+    def inside(self, pod: str) -> Resident:
+        """A process in that pod."""
+        if pod not in self.residents:
+            place = self.lab.pod(pod)
+            self.residents[pod] = Resident(place.cgroup, place.netns)
+        return self.residents[pod]
+
+    def leave(self, pod: str) -> None:
+        """End our process in a pod."""
+        self.residents.pop(pod).close()
+
+    def address(self, pod: str, family: int) -> str:
+        place: Pod = self.lab.pod(pod)
+        return str(place.ipv4 if family == 4 else place.ipv6)
+
+    def service(self, name: str, family: int) -> str:
+        """The virtual address of a Service."""
+        body = self.lab.cluster.objects[Key("Service", "default", name)]
+        [address] = [ip for ip in body["spec"]["clusterIPs"] if (":" in ip) == (family == 6)]
+        return str(address)
+
+
+@dataclass
+class Connection:
+    """One connection: a client's socket in one pod, a server's in another."""
+
+    client: Resident
+    server: Resident
+    near: int
+    far: int
+    seen: str  # the client's address, as the server sees it
+
+    def close(self) -> None:
+        self.client.call(sockets.close, self.near)
+        self.server.call(sockets.close, self.far)
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Mesh]:
+    with Lab.up([PODS], name=f"wt-mesh-{os.getpid()}") as lab:
+        mesh = Mesh(lab, {})
+        try:
+            yield mesh
+        finally:
+            for resident in mesh.residents.values():
+                resident.close()
+
+
+@pytest.fixture(scope="module")
+def listening(mesh: Mesh) -> dict[str, int]:
+    """In every pod, a listener on `PORT`."""
+    return {pod: mesh.inside(pod).call(sockets.listen, PORT) for pod in ("a", "near", "far", "outside")}
+
+
+@pytest.fixture
+def connect(mesh: Mesh, listening: dict[str, int]) -> Iterator["Connector"]:
+    connector = Connector(mesh, listening)
+    yield connector
+    for connection in connector.made:
+        for resident, number in ((connection.client, connection.near), (connection.server, connection.far)):
+            resident.call(sockets.forget, number)
+
+
+class Connector:
+    """Makes connections between pods, and takes them away after the test."""
+
+    def __init__(self, mesh: Mesh, listening: dict[str, int]) -> None:
+        self.mesh, self.listening = mesh, listening
+        self.made: list[Connection] = []
+
+    def __call__(
+        self, source: str, target: str, family: int = 4, *, to: sockets.Address | None = None
+    ) -> Connection:
+        """From a pod to a pod: to its own address, or to another one that leads there."""
+        client, server = self.mesh.inside(source), self.mesh.inside(target)
+        near = client.call(sockets.connect, to or (self.mesh.address(target, family), PORT))
+        far, seen = server.call(sockets.accept, self.listening[target])
+        self.made.append(Connection(client, server, near, far, seen))
+        return self.made[-1]

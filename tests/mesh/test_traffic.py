@@ -1,0 +1,182 @@
+"""What applications in the mesh must not notice: every way between pods, and every way to end."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.mesh.conftest import PORT, Connection, Connector, Mesh
+from tests.support import sockets
+from tests.support.wait import until
+
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+TARGETS = pytest.mark.parametrize("target", ["a", "near", "far", "outside"])
+
+
+def carries(connection: Connection) -> bool:
+    """Whether bytes pass, both ways."""
+    client, server = connection.client, connection.server
+    client.call(sockets.send, connection.near, b"question")
+    asked = server.call(sockets.receive, connection.far, 8)
+    server.call(sockets.send, connection.far, b"answer")
+    return asked == b"question" and client.call(sockets.receive, connection.near, 6) == b"answer"
+
+
+@FAMILIES
+@TARGETS
+def test_a_pod_reaches_a_pod_by_its_address(connect: Connector, mesh: Mesh, target: str, family: int) -> None:
+    """Itself, one on its node, one on the other node, one outside the mesh."""
+    connection = connect("a", target, family)
+    assert carries(connection)
+    assert connection.seen == mesh.address("a", family)
+    peer = connection.client.call(sockets.peer, connection.near)
+    assert peer == (mesh.address(target, family), PORT)
+
+
+@FAMILIES
+@TARGETS
+def test_a_pod_reaches_a_service_by_its_virtual_address(
+    connect: Connector, mesh: Mesh, target: str, family: int
+) -> None:
+    virtual = (mesh.service(target, family), 80)
+    connection = connect("a", target, family, to=virtual)
+    assert carries(connection)
+    assert connection.seen == mesh.address("a", family)
+    assert connection.client.call(sockets.peer, connection.near) == virtual
+
+
+@FAMILIES
+def test_a_pod_outside_the_mesh_reaches_one_inside(connect: Connector, mesh: Mesh, family: int) -> None:
+    connection = connect("outside", "a", family)
+    assert carries(connection)
+    assert connection.seen == mesh.address("outside", family)
+
+
+@TARGETS
+def test_a_server_may_speak_first(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    connection.server.call(sockets.send, connection.far, b"220 ready")
+    assert connection.client.call(sockets.receive, connection.near, 9) == b"220 ready"
+
+
+@TARGETS
+def test_a_client_that_has_ended_still_gets_its_answer(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    connection.client.call(sockets.send, connection.near, b"question")
+    connection.client.call(sockets.end, connection.near)
+    assert connection.server.call(sockets.receive, connection.far, 100) == b"question"
+    connection.server.call(sockets.send, connection.far, b"answer")
+    connection.server.call(sockets.close, connection.far)
+    assert connection.client.call(sockets.receive, connection.near, 100) == b"answer"
+
+
+@TARGETS
+def test_a_server_that_has_ended_still_gets_the_rest(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    connection.server.call(sockets.end, connection.far)
+    assert connection.client.call(sockets.receive, connection.near, 1) == b""
+    connection.client.call(sockets.send, connection.near, b"the rest")
+    connection.client.call(sockets.close, connection.near)
+    assert connection.server.call(sockets.receive, connection.far, 100) == b"the rest"
+
+
+@TARGETS
+def test_a_clients_reset_is_a_reset_at_the_server(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    assert carries(connection)
+    connection.client.call(sockets.reset, connection.near)
+    with pytest.raises(ConnectionResetError):
+        connection.server.call(sockets.receive, connection.far, 1)
+
+
+@TARGETS
+def test_a_servers_reset_is_a_reset_at_the_client(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    assert carries(connection)
+    connection.server.call(sockets.reset, connection.far)
+    with pytest.raises(ConnectionResetError):
+        connection.client.call(sockets.receive, connection.near, 1)
+
+
+def test_what_a_client_sends_arrives_though_it_closes_at_once(connect: Connector) -> None:
+    connection = connect("a", "far")
+    connection.client.call(sockets.send, connection.near, b"and gone")
+    connection.client.call(sockets.close, connection.near)
+    assert connection.server.call(sockets.receive, connection.far, 100) == b"and gone"
+
+
+@pytest.mark.parametrize("target", ["near", "far"])
+def test_a_port_where_nobody_listens_refuses(mesh: Mesh, target: str) -> None:
+    assert mesh.inside("a").call(sockets.is_reset, (mesh.address(target, 4), 9))
+
+
+def test_a_gibibyte_arrives_as_it_was_sent(connect: Connector) -> None:
+    connection = connect("a", "far")
+    size = 1 << 30
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(connection.client.call, sockets.send_much, connection.near, size)
+        received = pool.submit(connection.server.call, sockets.receive_much, connection.far)
+        assert received.result() == (size, sent.result())
+
+
+def test_a_stream_that_stalls_holds_up_no_other(connect: Connector) -> None:
+    """With more data waiting than all windows of the pair: the others go on, and then it does, too."""
+    stalled = [connect("a", "far") for _ in range(6)]
+    with ThreadPoolExecutor() as pool:
+        taken = [pool.submit(stalled[0].client.call, sockets.fill, one.near) for one in stalled]
+        sizes = [one.result() for one in taken]
+    assert all(64 << 10 < size < 64 << 20 for size in sizes)
+    fast = connect("a", "far")
+    with ThreadPoolExecutor() as pool:
+        size = 64 << 20
+        sent = pool.submit(fast.client.call, sockets.send_much, fast.near, size)
+        received = pool.submit(fast.server.call, sockets.receive_much, fast.far)
+        assert received.result(timeout=20) == (size, sent.result())
+    for one, size in zip(stalled, sizes, strict=True):
+        one.client.call(sockets.end, one.near)
+        assert one.server.call(sockets.receive_much, one.far)[0] == size
+
+
+def test_the_application_in_the_mesh_is_reached_only_through_it(
+    mesh: Mesh, listening: dict[str, int]
+) -> None:
+    """The tunnel's own ports are nobody's business."""
+    for port in (15001, 15006):
+        assert mesh.inside("outside").call(sockets.is_reset, (mesh.address("a", 4), port))
+    assert mesh.inside("a").call(sockets.is_reset, ("127.0.0.1", 15001))
+
+
+def test_with_the_tunnel_stopped_nothing_passes(mesh: Mesh, connect: Connector) -> None:
+    node = mesh.lab.node("node1")
+    node.stop("tunnel")
+    try:
+        for family in (4, 6):
+            for target in ("a", "near", "far", "outside"):
+                with pytest.raises(ConnectionRefusedError):
+                    mesh.inside("a").call(sockets.connect, (mesh.address(target, family), PORT))
+            with pytest.raises(ConnectionRefusedError):
+                mesh.inside("outside").call(sockets.connect, (mesh.address("a", family), PORT))
+    finally:
+        node.start("tunnel")
+    assert carries(connect("a", "far"))
+
+
+def test_an_agent_that_restarts_disturbs_nobody(mesh: Mesh, connect: Connector) -> None:
+    connection = connect("a", "far")
+    node = mesh.lab.node("node1")
+    node.stop("agent")
+    assert carries(connection)
+    assert carries(connect("a", "far"))  # new ones, too
+    node.start("agent")
+    assert carries(connection)
+    assert carries(connect("a", "near"))
+
+
+def test_families_are_not_mixed_up(mesh: Mesh, connect: Connector) -> None:
+    """A v4-mapped address on an IPv6 socket is IPv4 to everybody else."""
+    mapped = (f"::ffff:{mesh.address('far', 4)}", PORT)
+    connection = connect("a", "far", to=mapped)
+    assert carries(connection)
+    assert connection.seen == mesh.address("a", 4)
+    assert connection.client.call(sockets.family, connection.near) == socket.AF_INET6
+    until(lambda: carries(connection))

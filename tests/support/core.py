@@ -1,0 +1,47 @@
+"""The tunnel's core alone, without an agent or an authority. Its functions run in a Resident."""
+
+import os
+from pathlib import Path
+
+from tunnel._core import Core
+
+_cores: list[Core] = []
+
+
+def start(log: str) -> None:
+    """Start the core; `log` takes what it writes, its access log in JSON above all."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 2)
+    os.close(output)
+    _cores.append(Core(node="node", workers=1, spin_us=0, access_log="all,json"))
+
+
+def apply(kind: str, resources: list[tuple[str, bytes]], removed: list[str]) -> list[tuple[str, str]]:
+    return _cores[0].apply(f"type.googleapis.com/istio.{kind}", resources, removed)
+
+
+def request(identity: str) -> str:
+    return _cores[0].new_key(identity)
+
+
+def certify(identity: str, chain: list[str], root: str) -> None:
+    _cores[0].set_certificate(identity, chain, root)
+
+
+def adopt(netns: Path, name: str) -> None:
+    """Serve a pod of the namespace "demo", whose service account has its name."""
+    fd = os.open(netns, os.O_RDONLY)
+    _cores[0].add_pod(f"uid-{name}", fd, name, "demo", name, "cluster.local")
+    os.close(fd)
+
+
+def metrics() -> str:
+    return _cores[0].metrics()
+
+
+def connections() -> str:
+    return _cores[0].connections()
+
+
+def drain(deadline: float) -> int:
+    return _cores[0].drain(deadline)

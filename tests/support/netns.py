@@ -1,0 +1,120 @@
+"""A small node out of network namespaces: pods joined by a router, each with a veth, IPv4, IPv6 and a cgroup.
+
+Nothing touches the machine's own namespace: the router is one more. All names begin with `wt-`, all cgroups
+are below <cgroup2>/warren-test-PID.
+"""
+
+import itertools
+import os
+import subprocess
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from agent.node.netns import NetnsFd
+from tests.support.wait import until
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A network namespace that looks like a pod's."""
+
+    name: str
+    path: Path
+    netns: NetnsFd
+    v4: IPv4Address
+    v6: IPv6Address
+    cgroup: Path
+
+    @property
+    def addresses(self) -> list[IPv4Address | IPv6Address]:
+        return [self.v4, self.v6]
+
+
+class Node:
+    """Makes pods, and takes all of it away in `close`."""
+
+    def __init__(self) -> None:
+        self._tag = f"wt-{os.getpid()}-{next(_numbers)}"
+        self.cgroup = cgroup2() / f"warren-test-{os.getpid()}" / self._tag
+        self.cgroup.mkdir(parents=True)
+        self._pods: list[Pod] = []
+        self.router = self._namespace("r")
+        self.router.run(_forward)
+
+    def pod(self) -> Pod:
+        """One more pod; it reaches all others through the router, and is reached by it."""
+        number = len(self._pods) + 1
+        name = f"{self._tag}-{number}"
+        netns = self._namespace(str(number))
+        v4, v6 = IPv4Address(f"10.199.{number}.2"), IPv6Address(f"fd99:0:0:{number}::2")
+        _ip(
+            f"link add h{number} netns {self._tag}-r type veth peer name eth0 netns {name}",
+            f"-n {self._tag}-r addr add 10.199.{number}.1/24 dev h{number}",
+            f"-n {self._tag}-r addr add fd99:0:0:{number}::1/64 dev h{number} nodad",
+            f"-n {self._tag}-r link set h{number} up",
+            f"-n {name} addr add {v4}/24 dev eth0",
+            f"-n {name} addr add {v6}/64 dev eth0 nodad",
+            f"-n {name} link set eth0 up",
+            f"-n {name} route add default via 10.199.{number}.1",
+            f"-n {name} route add default via fd99:0:0:{number}::1",
+        )
+        pod = Pod(name, Path("/run/netns") / name, netns, v4, v6, self.make_cgroup(f"pod{number}"))
+        self._pods.append(pod)
+        return pod
+
+    def make_cgroup(self, name: str) -> Path:
+        path = self.cgroup / name
+        path.mkdir(parents=True)
+        return path
+
+    def delete(self, pod: Pod) -> None:
+        """The pod's namespace goes, as far as no descriptor holds it."""
+        pod.netns.close()
+        _ip(f"netns del {pod.name}")
+
+    def close(self) -> None:
+        """Ends every process in the cgroups that were made, and removes namespaces and cgroups."""
+        (self.cgroup / "cgroup.kill").write_text("1")
+        until(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), what="processes end")
+        for path in sorted(Path("/run/netns").glob(f"{self._tag}-*")):
+            _ip(f"netns del {path.name}")
+        for pod in self._pods:
+            pod.netns.close()
+        self.router.close()
+        for directory, _, _ in os.walk(self.cgroup, topdown=False):
+            Path(directory).rmdir()
+        if not any(entry.is_dir() for entry in self.cgroup.parent.iterdir()):
+            self.cgroup.parent.rmdir()
+
+    def _namespace(self, suffix: str) -> NetnsFd:
+        name = f"{self._tag}-{suffix}"
+        _ip(f"netns add {name}", f"-n {name} link set lo up")
+        netns = NetnsFd.open(Path("/run/netns") / name)
+        netns.run(_settle)
+        return netns
+
+
+def cgroup2() -> Path:
+    """Where the cgroup v2 hierarchy is mounted."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return next(Path(point) for _, point, kind, *_ in mounts if kind == "cgroup2")
+
+
+def _forward() -> None:
+    for family in ("ipv4", "ipv6"):
+        Path(f"/proc/sys/net/{family}/conf/all/forwarding").write_text("1")
+
+
+def _settle() -> None:
+    """No waiting for duplicate addresses to show themselves."""
+    for scope in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+
+
+def _ip(*commands: str) -> None:
+    for command in commands:
+        done = subprocess.run(["ip", *command.split()], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"ip {command}: {done.stderr.strip()}"

@@ -1,0 +1,138 @@
+"""Sockets inside a pod, driven by the test step by step. The functions run in a Resident."""
+
+import hashlib
+import itertools
+import random
+import socket
+import struct
+
+Address = tuple[str, int]
+
+_sockets: dict[int, socket.socket] = {}
+_numbers = itertools.count(1)
+_BLOCK = 1 << 20
+
+
+def _keep(sock: socket.socket) -> int:
+    sock.settimeout(20)
+    _sockets[number := next(_numbers)] = sock
+    return number
+
+
+def listen(port: int) -> int:
+    """On all addresses of both families."""
+    return _keep(
+        socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True)
+    )
+
+
+def accept(listener: int) -> tuple[int, str]:
+    """The next connection, and the client's address as the server sees it."""
+    sock, address = _sockets[listener].accept()
+    return _keep(sock), address[0].removeprefix("::ffff:")
+
+
+def connect(to: Address) -> int:
+    return _keep(socket.create_connection(to, timeout=20))
+
+
+def peer(number: int) -> Address:
+    """What getpeername says."""
+    address = _sockets[number].getpeername()
+    return address[0], address[1]
+
+
+def send(number: int, data: bytes) -> None:
+    _sockets[number].sendall(data)
+
+
+def receive(number: int, size: int) -> bytes:
+    """That many bytes, fewer at the end. Raises ConnectionResetError."""
+    data = b""
+    while len(data) < size and (more := _sockets[number].recv(size - len(data))):
+        data += more
+    return data
+
+
+def is_reset(to: Address) -> bool:
+    """Whether a connection is reset: at once, or after somebody on the way has accepted it."""
+    try:
+        with socket.create_connection(to, timeout=20) as sock:
+            return sock.recv(1) is None
+    except ConnectionResetError:
+        return True
+
+
+def end(number: int) -> None:
+    """No more is sent; the other direction stays open."""
+    _sockets[number].shutdown(socket.SHUT_WR)
+
+
+def close(number: int) -> None:
+    _sockets.pop(number).close()
+
+
+def forget(number: int) -> None:
+    """Close it, if it is not closed yet."""
+    if sock := _sockets.pop(number, None):
+        sock.close()
+
+
+def family(number: int) -> int:
+    return _sockets[number].family
+
+
+def reset(number: int) -> None:
+    _sockets[number].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    close(number)
+
+
+def fill(number: int) -> int:
+    """Send until nobody takes more; the number of bytes that were taken."""
+    sock, sent = _sockets[number], 0
+    sock.settimeout(0.3)
+    try:
+        while True:
+            sent += sock.send(bytes(_BLOCK))
+    except TimeoutError:
+        return sent
+
+
+def send_much(number: int, size: int) -> str:
+    """Send `size` bytes of noise, then end; the digest of what was sent."""
+    digest, noise = hashlib.blake2b(), random.Random(size).randbytes(_BLOCK + 1)
+    for start in range(0, size, _BLOCK):
+        block = noise[start % 2 :][: min(_BLOCK, size - start)]
+        _sockets[number].sendall(block)
+        digest.update(block)
+    end(number)
+    return digest.hexdigest()
+
+
+def receive_much(number: int) -> tuple[int, str]:
+    """Receive to the end: how much, and its digest."""
+    digest, size = hashlib.blake2b(), 0
+    while data := _sockets[number].recv(_BLOCK):
+        digest.update(data)
+        size += len(data)
+    return size, digest.hexdigest()
+
+
+def serve_echoes(listener: int, connections: int) -> int:
+    """Answer that many connections, one after the other, with what each sends; how many were answered."""
+    for _ in range(connections):
+        number, _ = accept(listener)
+        while data := _sockets[number].recv(_BLOCK):
+            _sockets[number].sendall(data)
+        close(number)
+    return connections
+
+
+def short_connections(to: Address, count: int) -> int:
+    """Connect, send a byte, get it back, close: how often that went well."""
+    good = 0
+    for _ in range(count):
+        with socket.create_connection(to, timeout=20) as sock:
+            sock.sendall(b"x")
+            good += sock.recv(1) == b"x"
+    return good

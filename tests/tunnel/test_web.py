@@ -1,0 +1,55 @@
+"""The small HTTP server, with http.client and with clients that misbehave."""
+
+import asyncio
+import contextlib
+import http.client
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tunnel.web import JSON, Response, serve
+
+
+@pytest_asyncio.fixture
+async def port() -> AsyncIterator[int]:
+    async def hello() -> Response:
+        return Response("[1]", JSON)
+
+    server = await serve({("GET", "/hello"): hello, ("POST", "/quit"): hello}, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+def ask(port: int, method: str, path: str) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.headers["Content-Type"], response.read()
+    finally:
+        connection.close()
+
+
+async def test_answers(port: int) -> None:
+    async def asked(method: str, path: str) -> tuple[int, str, bytes]:
+        return await asyncio.to_thread(ask, port, method, path)
+
+    assert await asked("GET", "/hello?x=1") == (200, JSON, b"[1]")
+    assert await asked("HEAD", "/hello") == (200, JSON, b"")
+    assert await asked("POST", "/quit") == (200, JSON, b"[1]")
+    status, _, body = await asked("GET", "/quit")
+    assert (status, body) == (405, b"use POST\n")
+    status, _, body = await asked("GET", "/nothing")
+    assert status == 404
+    assert b"GET /hello\nPOST /quit\n" in body
+
+
+async def test_what_is_no_request_ends_the_connection(port: int) -> None:
+    for nonsense in (b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n", b"GET /hello HTTP/1.1\r\n", b"x" * 20_000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(nonsense)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # when it did not read all of it
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+    assert (await asyncio.to_thread(ask, port, "GET", "/hello"))[0] == 200

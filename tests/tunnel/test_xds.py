@@ -1,0 +1,245 @@
+"""The xDS client with the agent's own server, and with a server that shows what it hears."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import grpc
+import pytest
+
+from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource, address_resource
+from agent.xds.server import Subscribed, XdsServer
+from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+from protocols.workload_pb2 import Address, Workload
+from tests.support.eventually import eventually
+from tunnel._core import Core
+from tunnel.counters import Counters
+from tunnel.settings import Configuration
+from tunnel.xds import METHOD, XdsClient
+
+
+def workload(name: str, address: bytes = b"\x0a\x00\x00\x01") -> Resource:
+    uid = f"Kubernetes//Pod/default/{name}"
+    message = Address(workload=Workload(uid=uid, name=name, namespace="default", addresses=[address]))
+    return address_resource(uid, message, ())
+
+
+def changed(*resources: Resource) -> Delta:
+    return Delta(changed=resources)
+
+
+def bad(name: str) -> Resource:
+    """A workload whose address has three bytes."""
+    return workload(name, b"\x0a\x00\x00")
+
+
+def names(core: Core) -> list[str]:
+    return sorted(workload["name"] for workload in json.loads(core.dump())["workloads"])
+
+
+@asynccontextmanager
+async def running(client: XdsClient) -> AsyncIterator[XdsClient]:
+    task = asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def serving(directory: Path, *resources: Resource) -> AsyncIterator[XdsServer]:
+    server = XdsServer()
+    server.update(changed(*resources), "1")
+    await server.start(directory / "xds", IPv4Address("127.0.0.1"), 0)
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def client_of(directory: Path, core: Core, counters: Counters) -> XdsClient:
+    return XdsClient(core, Configuration(f"unix:{directory}/xds"), "node1", "Kubernetes", counters)
+
+
+def subscribed(server: XdsServer, type_url: str) -> Subscribed | None:
+    return next((one for one in server.subscribed() if one.type_url == type_url), None)
+
+
+async def test_what_the_agent_has_is_what_the_core_has(
+    core: Core, counters: Counters, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, core, counters)
+    assert client.missing == ["Authorization", "Address"]
+    async with running(client), serving(tmp_path, workload("a"), workload("b")) as server:
+        await eventually(lambda: not client.missing)
+        assert names(core) == ["a", "b"]
+        assert counters.xds_connected.get() == 1
+        server.update(changed(workload("c")), "2")
+        await eventually(lambda: names(core) == ["a", "b", "c"])
+        server.update(Delta(removed=((ADDRESS, workload("a").name),)), "3")
+        await eventually(lambda: names(core) == ["b", "c"])
+        await eventually(lambda: (one := subscribed(server, ADDRESS)) and one.version == "3")
+        await server.stop()
+        await eventually(lambda: counters.xds_connected.get() == 0)
+        assert names(core) == ["b", "c"]
+        assert not client.missing, "the last good configuration is in force"
+
+
+async def test_what_is_bad_is_rejected_by_name_and_the_rest_is_taken(
+    core: Core, counters: Counters, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, core, counters)
+    async with serving(tmp_path, workload("a")) as server, running(client):
+        await eventually(lambda: names(core) == ["a"])
+        server.update(changed(bad("a"), workload("b")), "2")
+        await eventually(lambda: names(core) == ["a", "b"])
+        rejection = await eventually(lambda: (one := subscribed(server, ADDRESS)) and one.rejection)
+        assert rejection
+        assert "Kubernetes//Pod/default/a: " in rejection.reason
+        assert counters.xds_rejected.get(ADDRESS) == 1
+        server.update(changed(workload("a", b"\x0a\x00\x00\x02")), "3")
+        await eventually(lambda: (one := subscribed(server, ADDRESS)) and one.version == "3")
+
+
+async def test_after_a_reconnection_only_differences_are_sent(
+    core: Core, counters: Counters, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, core, counters)
+    many = [workload(f"w{number}", bytes([10, 1, number, 1])) for number in range(200)]
+    async with running(client):
+        async with serving(tmp_path, *many):
+            await eventually(lambda: len(names(core)) == 200)
+            whole = counters.xds_bytes.get(ADDRESS)
+        async with serving(tmp_path, *many[1:], workload("new")):
+            await eventually(lambda: "new" in names(core) and "w0" not in names(core))
+            assert len(names(core)) == 200
+            assert counters.xds_bytes.get(ADDRESS) - whole < whole / 20
+
+
+class Recorder:
+    """A server that writes down what it hears, and answers with what it was given to say."""
+
+    def __init__(self) -> None:
+        self.heard: list[DeltaDiscoveryRequest] = []
+        self.metadata: list[dict[str, str]] = []
+        self.say: asyncio.Queue[DeltaDiscoveryResponse | None] = asyncio.Queue()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._serve, DeltaDiscoveryRequest.FromString, DeltaDiscoveryResponse.SerializeToString
+        )
+        service, method = METHOD[1:].split("/")
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+
+    async def _serve(
+        self,
+        requests: AsyncIterator[DeltaDiscoveryRequest],
+        context: "grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryResponse]",
+    ) -> None:
+        self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata() or ()})
+        hearing = asyncio.create_task(self._hear(requests))
+        while response := await self.say.get():
+            await context.write(response)
+        hearing.cancel()
+
+    async def _hear(self, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
+        async for request in requests:
+            self.heard.append(request)
+
+
+def push(type_url: str, *resources: Resource, nonce: str = "1") -> DeltaDiscoveryResponse:
+    response = DeltaDiscoveryResponse(type_url=type_url, nonce=nonce)
+    for one in resources:
+        added = response.resources.add(name=one.name, version=one.version)
+        added.resource.type_url, added.resource.value = one.type_url, one.body
+    return response
+
+
+@asynccontextmanager
+async def recording(directory: Path) -> AsyncIterator[Recorder]:
+    recorder, server = Recorder(), grpc.aio.server()
+    recorder.add_to(server)
+    server.add_insecure_port(f"unix:{directory}/xds")
+    await server.start()
+    try:
+        yield recorder
+    finally:
+        await server.stop(None)
+
+
+async def test_the_requests_of_a_stream(core: Core, counters: Counters, tmp_path: Path) -> None:
+    client = client_of(tmp_path, core, counters)
+    async with recording(tmp_path) as server, running(client):
+        await eventually(lambda: len(server.heard) == 2)
+        for request in server.heard:
+            assert request.node.metadata["NODE_NAME"] == "node1"
+            assert request.node.id.split("~")[0] == "ztunnel"
+            assert not request.resource_names_subscribe
+            assert not request.initial_resource_versions
+        assert [request.type_url for request in server.heard] == [AUTHORIZATION, ADDRESS]
+        assert server.metadata[0]["clusterid"] == "Kubernetes"
+
+        good, spoilt = workload("a"), bad("b")
+        server.say.put_nowait(push(ADDRESS, good, nonce="n1"))
+        await eventually(lambda: len(server.heard) == 3)
+        assert server.heard[2] == DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce="n1")
+        server.say.put_nowait(push(ADDRESS, spoilt, nonce="n2"))
+        await eventually(lambda: len(server.heard) == 4)
+        assert server.heard[3].response_nonce == "n2"
+        assert server.heard[3].error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert server.heard[3].error_detail.message.startswith("Kubernetes//Pod/default/b: ")
+
+        server.say.put_nowait(None)  # the stream ends; the client comes back and tells what it has
+        await eventually(lambda: len(server.heard) == 6)
+        assert dict(server.heard[5].initial_resource_versions) == {good.name: good.version}
+        assert counters.xds_ends.get("Complete") == 1
+
+
+async def test_what_makes_no_sense_is_refused(core: Core, counters: Counters, tmp_path: Path) -> None:
+    client = client_of(tmp_path, core, counters)
+    async with recording(tmp_path) as server, running(client):
+        await eventually(lambda: len(server.heard) == 2)
+        server.say.put_nowait(push("type.googleapis.com/other.Type"))
+        await eventually(lambda: len(server.heard) == 3)
+        assert "not subscribed" in server.heard[2].error_detail.message
+        wrong = Resource("type.googleapis.com/other.Type", "x", "1", b"")
+        server.say.put_nowait(push(ADDRESS, wrong, workload("a")))
+        await eventually(lambda: len(server.heard) == 4)
+        assert server.heard[3].error_detail.message == "x: is a 'type.googleapis.com/other.Type'"
+        assert names(core) == ["a"]
+        many = [bad(f"b{number}") for number in range(80)]
+        server.say.put_nowait(push(ADDRESS, *many))
+        await eventually(lambda: len(server.heard) == 5)
+        assert server.heard[4].error_detail.message.endswith("; and 30 more")
+
+
+async def test_over_tls_the_token_goes_along_and_the_server_is_verified(
+    core: Core, counters: Counters, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, workload("a")):
+        pass  # makes the root
+    recorder, server = Recorder(), grpc.aio.server()
+    recorder.add_to(server)
+    from agent.xds.certificate import serving_certificate  # noqa: PLC0415
+
+    credentials = grpc.ssl_server_credentials([serving_certificate(tmp_path, IPv4Address("127.0.0.1"))])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    url = f"https://127.0.0.1:{port}"
+    source = Configuration(url, tmp_path / "xds-root.pem", token)
+    async with running(XdsClient(core, source, "node1", "Kubernetes", counters)):
+        await eventually(lambda: recorder.metadata)
+        assert recorder.metadata[0]["authorization"] == "Bearer secret"
+    async with running(XdsClient(core, Configuration(url), "node1", "Kubernetes", counters)):
+        await eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text or "UNAVAILABLE" in caplog.text)
+        assert len(recorder.metadata) == 1
+    missing = Configuration(url, tmp_path / "none.pem")
+    async with running(XdsClient(core, missing, "node1", "Kubernetes", counters)):
+        await eventually(lambda: counters.xds_ends.get("ConnectionError"))
+    await server.stop(None)

@@ -1,0 +1,52 @@
+__all__ = ["Core"]
+
+from typing import final
+
+@final
+class Core:
+    """The threads that carry bytes, in Rust. Methods may be called from any thread and take no GIL."""
+
+    def __new__(cls, *, node: str, workers: int, spin_us: int, access_log: str) -> Core:
+        """Start the threads. Raises ValueError, OSError.
+
+        workers: threads, at least 1; spin_us: microseconds for which a thread looks for more work before it
+        sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines.
+        """
+    def add_pod(
+        self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str
+    ) -> None:
+        """Listen inside a pod's network namespace, whose descriptor is duplicated.
+
+        A uid that is known already is replaced. Raises OSError when it fails, with nothing left of the pod.
+        """
+    def remove_pod(self, uid: str) -> None:
+        """End a pod's connections at once and listen no more. An unknown uid is no error."""
+    def pods(self) -> list[str]:
+        """The uids of the pods that are served."""
+    def apply(
+        self, type_url: str, resources: list[tuple[str, bytes]], removed: list[str]
+    ) -> list[tuple[str, str]]:
+        """Take over one push of configuration; gives (name, reason) for each resource that was rejected.
+
+        Of a rejected resource the last good version stays in force.
+        """
+    def new_key(self, identity: str) -> str:
+        """Make a P-256 key for a SPIFFE identity; gives its certificate request (PEM).
+
+        The key never leaves the process. Raises ValueError when `identity` is no SPIFFE name.
+        """
+    def set_certificate(self, identity: str, chain: list[str], roots: str) -> int:
+        """Use a certificate for the last new key: PEMs, leaf first, and the roots.
+
+        Gives its end in Unix seconds. Raises ValueError when it does not fit the identity or the key.
+        """
+    def forget_identity(self, identity: str) -> None:
+        """Drop the key and certificate of an identity. Tunnels that are open go on."""
+    def metrics(self) -> str:
+        """All metrics, in the OpenMetrics text format."""
+    def connections(self) -> str:
+        """A JSON array with the record of each open connection."""
+    def dump(self) -> str:
+        """The configuration in force, as a JSON object."""
+    def drain(self, deadline_s: float) -> int:
+        """Accept nothing more, tell peers, wait for what is open, cut the rest; gives how many were cut."""

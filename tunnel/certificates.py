@@ -1,0 +1,142 @@
+"""A valid certificate for each identity in use, at all times: `istio.v1.auth.IstioCertificateService`."""
+
+import asyncio
+import logging
+import random
+import time
+
+import grpc
+
+from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from tunnel import channel
+from tunnel._core import Core
+from tunnel.backoff import Backoff
+from tunnel.counters import Counters
+from tunnel.settings import CertificateAuthority
+
+log = logging.getLogger("warren.certificates")
+
+METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
+_AT_ONCE = 8  # requests under way
+_CALL_TIMEOUT = 10.0  # seconds
+_LOOK_EVERY = 60.0  # seconds: a machine that slept notices that its certificates aged meanwhile
+_HALF_LIFE = (0.45, 0.55)  # spread, so that certificates of one moment are not renewed in one moment
+
+
+class AuthorityClient:
+    """Asks the authority. The root that vouches for it and our token are read again for each request."""
+
+    def __init__(self, core: Core, authority: CertificateAuthority, cluster: str) -> None:
+        self._core = core
+        self._authority = authority
+        self._cluster = cluster
+        self._link: tuple[bytes, grpc.aio.Channel] | None = None
+
+    async def certify(self, identity: str) -> int:
+        """Get a certificate for a new key, into use; gives its end in Unix seconds.
+
+        Raises OSError (our files), AioRpcError (the authority), ValueError (what it sent is of no use).
+        """
+        metadata = channel.metadata(self._cluster, self._authority.token)
+        method = self._channel().unary_unary(
+            METHOD, IstioCertificateRequest.SerializeToString, IstioCertificateResponse.FromString
+        )
+        request = IstioCertificateRequest(csr=self._core.new_key(identity))
+        request.metadata.update({"ImpersonatedIdentity": identity})
+        response = await method(request, timeout=_CALL_TIMEOUT, metadata=metadata)
+        *chain, roots = response.cert_chain or [""]
+        if not chain:
+            raise ValueError("the authority sent no chain of leaf and root")
+        return self._core.set_certificate(identity, chain, roots)
+
+    def _channel(self) -> grpc.aio.Channel:
+        """The connection that there is, as long as the root is the same."""
+        root = self._authority.root.read_bytes()
+        if self._link is None or self._link[0] != root:
+            self._link = (root, channel.connect(self._authority.url, self._authority.root))
+        return self._link[1]
+
+
+class Certificates:
+    """One task for each identity gets its certificate and renews it at half of its life.
+
+    When that fails, the certificate that there is stays in use, and the next attempt follows after 0.5 s,
+    doubling up to 150 s.
+    """
+
+    def __init__(self, core: Core, authority: AuthorityClient, counters: Counters) -> None:
+        self._core = core
+        self._authority = authority
+        self._counters = counters
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, int] = {}
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+
+    @property
+    def pending(self) -> list[str]:
+        """The identities in use that have no valid certificate."""
+        now = time.time()
+        return [identity for identity in self._tasks if self._ends.get(identity, 0) <= now]
+
+    def use(self, identities: set[str]) -> None:
+        """Have certificates for these SPIFFE ids and for no others."""
+        for identity in self._tasks.keys() - identities:
+            self._forget(identity)
+        for identity in identities - self._tasks.keys():
+            self._tasks[identity] = asyncio.create_task(self._keep(identity), name=identity)
+
+    def _forget(self, identity: str) -> None:
+        self._tasks.pop(identity).cancel()
+        self._core.forget_identity(identity)
+        if self._ends.pop(identity, None):
+            self._counters.certificate_ends.remove(identity)
+        log.info("%s is no longer in use", identity)
+
+    async def _keep(self, identity: str) -> None:
+        backoff = Backoff(0.5, 150.0, 0.2)
+        while True:
+            end = await self._certify(identity)
+            if end is None:
+                await asyncio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            now = time.time()
+            await _until(now + (end - now) * random.uniform(*_HALF_LIFE))
+
+    async def _certify(self, identity: str) -> int | None:
+        """One attempt; gives the certificate's end, or None when it failed."""
+        try:
+            async with self._at_once:
+                end = await self._authority.certify(identity)
+        except Exception as error:  # whatever it is, the identity must not be given up
+            result, text = _explain(error)
+            self._counters.certificates.add(result)
+            log.warning("no certificate for %s: %s", identity, text)
+            return None
+        self._ends[identity] = end
+        self._counters.certificates.add("OK")
+        self._counters.certificate_ends.set(end, identity)
+        log.info("%s: certificate until %s", identity, time.strftime("%FT%TZ", time.gmtime(end)))
+        return end
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """What went wrong, as the metric's label and for the log."""
+    match error:
+        case grpc.aio.AioRpcError():
+            return error.code().name, f"{error.code().name}: {error.details()}"
+        case OSError():
+            return "FILE", str(error)
+        case ValueError():
+            return "UNUSABLE", str(error)
+        case _:
+            return "INTERNAL", repr(error)
+
+
+async def _until(moment: float) -> None:
+    """Sleep until a Unix time, by the wall clock: certificates end by it, too."""
+    while True:
+        left = moment - time.time()
+        if left <= 0:
+            return
+        await asyncio.sleep(min(left, _LOOK_EVERY))

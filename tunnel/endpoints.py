@@ -1,0 +1,97 @@
+"""What a tunnel tells over HTTP: to people (admin port), to Prometheus, to the kubelet."""
+
+import asyncio
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from tunnel._core import Core
+from tunnel.counters import Counters
+from tunnel.settings import Listen
+from tunnel.web import JSON, OPENMETRICS, Response, Routes, serve
+
+_END = "# EOF\n"
+_STARTED = time.time()
+
+
+class Endpoints:
+    """The three ports. `pending` says what readiness waits for; `quit` is called for POST /quitquitquit."""
+
+    def __init__(
+        self, core: Core, counters: Counters, pending: Callable[[], list[str]], quit: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._counters = counters
+        self._pending = pending
+        self._quit = quit
+
+    async def serve(self, listen: Listen) -> list[asyncio.Server]:
+        """Listen: admin, metrics, readiness. Raises OSError, which names the address."""
+        ports = (
+            (listen.admin_port, self._admin()),
+            (
+                listen.metrics_port,
+                {("GET", path): self._metrics for path in ("/metrics", "/stats/prometheus")},
+            ),
+            (listen.ready_port, {("GET", "/healthz/ready"): self._ready}),
+        )
+        return [await serve(routes, listen.address, port) for port, routes in ports]
+
+    def _admin(self) -> Routes:
+        return {
+            ("GET", "/config_dump"): self._config_dump,
+            ("GET", "/connections"): self._connections,
+            ("GET", "/version"): self._version,
+            ("POST", "/quitquitquit"): self._quitquitquit,
+        }
+
+    async def _config_dump(self) -> Response:
+        return Response(await asyncio.to_thread(self._core.dump), JSON)
+
+    async def _connections(self) -> Response:
+        return Response(await asyncio.to_thread(self._core.connections), JSON)
+
+    async def _version(self) -> Response:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 3 MB, seldom needed
+
+        try:
+            number = version("warren-mesh")
+        except PackageNotFoundError:  # run from the source tree
+            number = "unknown"
+        return Response(json.dumps({"name": "warren-tunnel", "version": number}) + "\n", JSON)
+
+    async def _quitquitquit(self) -> Response:
+        self._quit()
+        return Response("draining\n")
+
+    async def _metrics(self) -> Response:
+        core = await asyncio.to_thread(self._core.metrics)
+        ours = "\n".join([*self._counters.lines(), *_process()])
+        return Response(f"{core.removesuffix(_END)}{ours}\n{_END}", OPENMETRICS)
+
+    async def _ready(self) -> Response:
+        if pending := self._pending():
+            text = "waiting for: " + ", ".join(pending) + "\n"
+            return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response("ready\n")
+
+
+def _process() -> Iterator[str]:
+    """The process's own figures, under the names that every client library uses for them."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    gauges = {
+        "process_resident_memory_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "process_open_fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - lighter than iterdir
+        "process_max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "process_start_time_seconds": _STARTED,
+    }
+    yield "# TYPE process_cpu_seconds counter"
+    yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.6f}"
+    for name, value in gauges.items():
+        yield f"# TYPE {name} gauge"
+        yield f"{name} {value}"

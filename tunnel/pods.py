@@ -1,0 +1,158 @@
+"""The pods of this node: which are served, and which could not be yet."""
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunnel._core import Core
+from tunnel.counters import Counters
+
+log = logging.getLogger("warren.pods")
+
+RETRY_EVERY = 5.0  # seconds, as ztunnel
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_CLONE_NEWNET = 0x40000000
+
+
+class PodError(Exception):
+    """A pod cannot be served, or what was asked makes no sense; the text is for the agent."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Who a pod is."""
+
+    name: str
+    namespace: str
+    service_account: str
+
+
+@dataclass(frozen=True)
+class _Pod:
+    """`netns`: device and inode, which tell network namespaces apart as long as one of them is held open."""
+
+    info: Info
+    netns: tuple[int, int]
+
+
+class Pods:
+    """Starts and stops serving pods.
+
+    They go on while the agent is away: only what it says ends them. `identities_changed` is called with all
+    SPIFFE ids in use after each change of them.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        trust_domain: str,
+        counters: Counters,
+        identities_changed: Callable[[set[str]], None],
+    ) -> None:
+        self._core = core
+        self._trust_domain = trust_domain
+        self._counters = counters
+        self._identities_changed = identities_changed
+        self._served: dict[str, _Pod] = {}
+        self._pending: dict[str, tuple[_Pod, int]] = {}  # with a descriptor of the network namespace, ours
+        self._changing = asyncio.Lock()
+
+    @property
+    def pending(self) -> list[str]:
+        """The uids that could not be served yet."""
+        return list(self._pending)
+
+    def knows(self, uid: str) -> bool:
+        """Whether the pod is served, or will be as soon as it can."""
+        return uid in self._served or uid in self._pending
+
+    async def add(self, uid: str, info: Info, netns: int) -> None:
+        """Serve a pod inside the network namespace with that descriptor, which stays the caller's.
+
+        One that is served there already is left alone, one that moved is served anew. Raises PodError;
+        a pod that cannot be served is tried again until it is removed.
+        """
+        pod = _Pod(info, _network_namespace(netns))
+        async with self._changing:
+            if self._served.get(uid) == pod:
+                return
+            await self._drop(uid)
+            error = await self._start(uid, pod, netns)
+            if error:
+                self._pending[uid] = (pod, os.dup(netns))
+            self._changed()
+        if error:
+            raise PodError(error)
+
+    async def remove(self, uid: str) -> None:
+        """Stop serving a pod, at once. One that is not known is no error."""
+        async with self._changing:
+            await self._drop(uid)
+            self._changed()
+
+    async def keep_only(self, uids: set[str]) -> None:
+        """Remove every pod that is not among `uids`."""
+        for uid in (self._served.keys() | self._pending.keys()) - uids:
+            log.info("pod %s is no longer there", uid)
+            await self.remove(uid)
+
+    async def retry_forever(self, every: float = RETRY_EVERY) -> None:
+        """Try pending pods again; `every` is in seconds."""
+        while True:
+            await asyncio.sleep(every)
+            for uid in self.pending:
+                await self._retry(uid)
+
+    async def _retry(self, uid: str) -> None:
+        async with self._changing:
+            if uid not in self._pending:
+                return
+            pod, netns = self._pending[uid]
+            if not await self._start(uid, pod, netns):
+                del self._pending[uid]
+                os.close(netns)
+                self._changed()
+
+    async def _start(self, uid: str, pod: _Pod, netns: int) -> str:
+        """Serve a pod; gives what went wrong, or nothing."""
+        info = pod.info
+        who = (info.name, info.namespace, info.service_account, self._trust_domain)
+        try:
+            await asyncio.to_thread(self._core.add_pod, uid, netns, *who)
+        except OSError as error:
+            text = f"pod {info.namespace}/{info.name} ({uid}) cannot be served: {error}"
+            log.warning("%s; it will be tried again", text)
+            return text
+        self._served[uid] = pod
+        log.info("pod %s/%s (%s) is served", info.namespace, info.name, uid)
+        return ""
+
+    async def _drop(self, uid: str) -> None:
+        if found := self._pending.pop(uid, None):
+            os.close(found[1])
+        if self._served.pop(uid, None):
+            await asyncio.to_thread(self._core.remove_pod, uid)
+            log.info("pod %s is served no more", uid)
+
+    def _changed(self) -> None:
+        self._counters.pods.set(len(self._served))
+        self._counters.pods_pending.set(len(self._pending))
+        pods = [*self._served.values(), *(pod for pod, _ in self._pending.values())]
+        self._identities_changed({self._identity(pod.info) for pod in pods})
+
+    def _identity(self, info: Info) -> str:
+        return f"spiffe://{self._trust_domain}/ns/{info.namespace}/sa/{info.service_account}"
+
+
+def _network_namespace(descriptor: int) -> tuple[int, int]:
+    try:
+        kind = fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+    except OSError as error:
+        raise PodError("the descriptor is not a network namespace") from error
+    if kind != _CLONE_NEWNET:
+        raise PodError("the descriptor is a namespace, but not a network namespace")
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,56 @@
+"""What a tunnel is told at its start."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+AccessLog = Literal["off", "errors", "all"]
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where the HTTP endpoints are: one address, three ports; port 0 takes a free one."""
+
+    address: str = "127.0.0.1"
+    admin_port: int = 15000
+    metrics_port: int = 15020
+    ready_port: int = 15021
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Where configuration comes from: `url` is unix:PATH or https://HOST:PORT.
+
+    root: PEM file that vouches for the server; None: the system's roots. token: file with a bearer token,
+    sent over https only.
+    """
+
+    url: str
+    root: Path | None = None
+    token: Path | None = None
+
+
+@dataclass(frozen=True)
+class CertificateAuthority:
+    """Where certificates come from: https://HOST:PORT, the root that vouches for it, our bearer token."""
+
+    url: str
+    root: Path
+    token: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds."""
+
+    node: str
+    zds: Path
+    xds: Configuration
+    ca: CertificateAuthority
+    workers: int
+    spin_us: int = 50
+    access_log: AccessLog = "errors"
+    listen: Listen = Listen()
+    drain_deadline: float = 5.0
+    trust_domain: str = "cluster.local"
+    cluster: str = "Kubernetes"

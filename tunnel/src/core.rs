@@ -1,0 +1,222 @@
+//! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
+use crate::credentials::{Credentials, Key};
+use crate::mesh::{Identity, Mesh, PodKey, Rejected};
+use crate::pod::PodInfo;
+use crate::sockets::NetNs;
+use crate::telemetry::{Options, Telemetry};
+use crate::worker::{self, Command, Shared, WorkerHandle};
+use arc_swap::ArcSwap;
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+use tokio::sync::mpsc::unbounded_channel;
+
+/// Between two looks at whether a drain is over.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Bytes by which heaps grow; they are touched when they are used.
+const HEAP_STEP: libc::c_int = 512 << 10;
+
+pub struct Settings {
+    pub node: String,
+    /// Threads that carry bytes, at least 1.
+    pub workers: usize,
+    /// For how long a thread looks for more work before it sleeps.
+    pub spin: Duration,
+    pub telemetry: Options,
+}
+
+pub struct Core {
+    shared: Arc<Shared>,
+    /// Keys whose certificates are under way.
+    keys: Mutex<HashMap<Identity, Key>>,
+    pods: Mutex<HashMap<String, Arc<PodInfo>>>,
+    /// One change of the mesh at a time; the workers never wait for it.
+    applying: Mutex<()>,
+}
+
+/// A pod to carry connections for.
+pub struct NewPod {
+    pub uid: String,
+    pub netns: OwnedFd,
+    pub key: PodKey,
+    pub trust_domain: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// Starts the workers.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        raise_descriptor_limit();
+        grow_heaps_in_large_steps();
+        let (handles, receivers): (Vec<_>, Vec<_>) = (0..settings.workers.max(1))
+            .map(|_| unbounded_channel())
+            .map(|(commands, receiver)| (WorkerHandle::new(commands), receiver))
+            .unzip();
+        let shared = Arc::new(Shared {
+            mesh: ArcSwap::from_pointee(Mesh::new(&settings.node)),
+            credentials: ArcSwap::default(),
+            telemetry: Telemetry::new(settings.telemetry)?,
+            workers: handles,
+            spin: settings.spin,
+        });
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let shared = shared.clone();
+            thread::Builder::new().name(format!("warren-{index}")).spawn(move || {
+                if let Err(error) = worker::run(shared, index, receiver) {
+                    // Half a tunnel would let connections hang: better none, and a restart.
+                    eprintln!("warren: worker {index} cannot run: {error}");
+                    std::process::abort();
+                }
+            })?;
+        }
+        Ok(Core { shared, keys: Mutex::default(), pods: Mutex::default(), applying: Mutex::default() })
+    }
+
+    /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
+    pub fn add_pod(&self, pod: NewPod) -> io::Result<()> {
+        let identity = Identity {
+            trust_domain: pod.trust_domain.into(),
+            namespace: pod.key.namespace.clone(),
+            service_account: pod.key.service_account.clone(),
+        };
+        let uid: Arc<str> = pod.uid.as_str().into();
+        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns: NetNs::new(pod.netns) });
+        let result = self.ask_all(|done| Command::Add(info.clone(), done));
+        match result {
+            Ok(()) => drop(lock(&self.pods).insert(pod.uid, info)),
+            Err(_) => drop(self.ask_all(|done| Command::Remove(uid.clone(), done))),
+        }
+        result
+    }
+
+    /// Ends a pod's connections at once, and listens no more.
+    pub fn remove_pod(&self, uid: &str) {
+        lock(&self.pods).remove(uid);
+        let uid: Arc<str> = uid.into();
+        // Workers answer this with Ok, or are gone together with the process.
+        drop(self.ask_all(|done| Command::Remove(uid.clone(), done)));
+    }
+
+    pub fn pods(&self) -> Vec<String> {
+        lock(&self.pods).keys().cloned().collect()
+    }
+
+    /// Applies one push of configuration; returns what was rejected, by name.
+    pub fn apply(&self, type_url: &str, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
+        let _one_at_a_time = lock(&self.applying);
+        let (mesh, rejected) = self.shared.mesh.load().apply(type_url, resources, removed);
+        self.shared.mesh.store(Arc::new(mesh));
+        self.tell_all(|| Command::Changed);
+        rejected
+    }
+
+    /// A new key for `identity`; gives the request to have it certified (PEM). The last key made is the one that counts.
+    pub fn new_key(&self, identity: &Identity) -> Result<String, String> {
+        let (key, request) = Key::generate(identity)?;
+        lock(&self.keys).insert(identity.clone(), key);
+        Ok(request)
+    }
+
+    /// The certificate for the last new key, PEM: chain with the leaf first, and the roots. Returns its end, in Unix
+    /// seconds. New tunnels use it from now on; those that are open go on.
+    pub fn set_certificate(&self, identity: &Identity, chain: &[String], roots: &str) -> Result<i64, String> {
+        let mut keys = lock(&self.keys);
+        let key = keys.get(identity).ok_or_else(|| format!("no key was made for {identity}"))?;
+        let credentials = Arc::new(Credentials::new(identity, key, chain, roots)?);
+        let not_after = credentials.not_after;
+        keys.remove(identity);
+        self.change_credentials(|all| drop(all.insert(identity.clone(), credentials.clone())));
+        Ok(not_after)
+    }
+
+    pub fn forget_identity(&self, identity: &Identity) {
+        lock(&self.keys).remove(identity);
+        self.change_credentials(|all| drop(all.remove(identity)));
+    }
+
+    fn change_credentials(&self, change: impl Fn(&mut worker::CredentialsByIdentity)) {
+        self.shared.credentials.rcu(|all| {
+            let mut all = worker::CredentialsByIdentity::clone(all);
+            change(&mut all);
+            all
+        });
+        self.tell_all(|| Command::Changed);
+    }
+
+    /// All metrics. What nobody will ask for again is forgotten first.
+    pub fn metrics(&self) -> String {
+        self.shared.telemetry.expire(&self.mesh());
+        self.shared.telemetry.encode()
+    }
+
+    pub fn mesh(&self) -> Arc<Mesh> {
+        self.shared.mesh.load_full()
+    }
+
+    /// Identities that have a certificate, with its end in Unix seconds.
+    pub fn certificates(&self) -> Vec<(Identity, i64)> {
+        let credentials = self.shared.credentials.load();
+        credentials.iter().map(|(identity, credentials)| (identity.clone(), credentials.not_after)).collect()
+    }
+
+    /// The records of all open connections, each as JSON.
+    pub fn connections(&self) -> Vec<String> {
+        self.collect(Command::Inspect).concat()
+    }
+
+    /// No new connections; waits for those that are open, then cuts. Returns how many were cut.
+    pub fn drain(&self, deadline: Duration) -> usize {
+        self.tell_all(|| Command::Drain);
+        let end = Instant::now() + deadline;
+        loop {
+            let open = self.collect(Command::Count).into_iter().sum();
+            if open == 0 || Instant::now() >= end {
+                self.tell_all(|| Command::Cut);
+                // The answer comes after the cut: what peers are told of it has been written then.
+                self.collect(Command::Count);
+                self.shared.telemetry.flush();
+                return open;
+            }
+            thread::sleep(DRAIN_LOOK);
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in &self.shared.workers {
+            drop(worker.commands.send(command())); // fails only when the worker has ended, with the process
+        }
+    }
+
+    fn ask_all(&self, command: impl Fn(mpsc::Sender<io::Result<()>>) -> Command) -> io::Result<()> {
+        self.collect(command).into_iter().collect()
+    }
+
+    fn collect<T>(&self, command: impl Fn(mpsc::Sender<T>) -> Command) -> Vec<T> {
+        let (answer, answers) = mpsc::channel();
+        self.tell_all(|| command(answer.clone()));
+        drop(answer);
+        answers.iter().collect()
+    }
+}
+
+/// The C library grows a thread's heap page by page, each time by a system call that stops all threads' faults.
+fn grow_heaps_in_large_steps() {
+    // SAFETY: sets numbers inside the allocator, before the workers begin.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, HEAP_STEP);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * HEAP_STEP);
+    }
+}
+
+/// Each connection takes two descriptors; the soft limit is a relic of select().
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // the limit that there is will do
+}

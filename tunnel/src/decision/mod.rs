@@ -1,0 +1,52 @@
+//! Where a connection goes: pure functions of the mesh and what the connection asks for. Doing is elsewhere.
+
+mod authority;
+mod inbound;
+mod outbound;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub use authority::Authority;
+pub use inbound::{inbound, inbound_plain, ConnectRequest, Inbound};
+pub use outbound::{outbound, Outbound, Plain, Route};
+
+use crate::mesh::canonical;
+
+/// Where applications' outgoing connections are captured.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where plain connections to a pod are captured.
+pub const INBOUND_PLAIN_PORT: u16 = 15006;
+/// Where tunnels end.
+pub const HBONE_PORT: u16 = 15008;
+
+/// The address that an application asked for, canonical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OriginalDst(SocketAddr);
+
+impl OriginalDst {
+    pub fn new(address: SocketAddr) -> OriginalDst {
+        OriginalDst(canonical(address))
+    }
+
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+
+    pub fn ip(self) -> IpAddr {
+        self.0.ip()
+    }
+
+    pub fn port(self) -> u16 {
+        self.0.port()
+    }
+}
+
+/// Whether a connection to this port would come back to the tunnel itself.
+fn is_own_port(port: u16) -> bool {
+    matches!(port, OUTBOUND_PORT | INBOUND_PLAIN_PORT | HBONE_PORT)
+}
+
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Where a connection that an application makes goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::{is_own_port, Authority, OriginalDst, HBONE_PORT};
+use crate::mesh::{
+    Balancing, Chosen, Gateway, GatewayDestination, Identity, Mesh, Rng, Service, Tunnel, Wanted, Workload,
+};
+use crate::refusal::Refusal;
+
+/// What to do with an outgoing connection.
+#[derive(Clone, Debug)]
+pub enum Outbound {
+    /// Through a tunnel.
+    Hbone(Route),
+    /// As it is, to a destination that the mesh knows.
+    Plain(Plain),
+    /// As it is, to where it was going: nothing is known about the address.
+    Passthrough {
+        addr: SocketAddr,
+    },
+    Refuse(Refusal),
+}
+
+/// A way through a tunnel.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where the tunnel ends.
+    pub dial: SocketAddr,
+    /// What is asked for through it.
+    pub authority: Authority,
+    /// Who may answer at `dial`; never empty.
+    pub identities: Arc<[Identity]>,
+    /// The workload at `dial`: the destination, or its waypoint.
+    pub destination: Arc<Workload>,
+    /// The service that the application meant.
+    pub service: Option<Arc<Service>>,
+}
+
+/// A way without a tunnel.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    pub addr: SocketAddr,
+    pub destination: Option<Arc<Workload>>,
+    pub service: Option<Arc<Service>>,
+}
+
+/// The identities of which whoever answers must prove one: its workload's and the further ones of its service.
+fn accepted(workload: &Workload, service: Option<&Service>) -> Arc<[Identity]> {
+    match service.map(|service| &service.identities).filter(|identities| !identities.is_empty()) {
+        Some(further) => workload.identities.iter().chain(further.iter()).cloned().collect(),
+        None => workload.identities.clone(),
+    }
+}
+
+/// Decides for a connection of `source` to `dst`.
+pub fn outbound(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Outbound {
+    decide(mesh, source, dst, rng).unwrap_or_else(Outbound::Refuse)
+}
+
+fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Result<Outbound, Refusal> {
+    if dst.ip().is_loopback() && is_own_port(dst.port()) {
+        return Err(Refusal::IllegalPort);
+    }
+    let workload = mesh.workload_at(&source.network, dst.ip());
+    let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
+    match (service, workload) {
+        (Some(service), workload) => to_service(mesh, source, service, workload.is_some(), dst, rng),
+        (None, Some(workload)) => to_workload(mesh, source, workload, dst, rng),
+        (None, None) => Ok(Outbound::Passthrough { addr: dst.address() }),
+    }
+}
+
+/// A service's waypoint does not hold for an address that is also a workload's own.
+fn to_service(
+    mesh: &Mesh,
+    source: &Workload,
+    service: &Arc<Service>,
+    is_workload: bool,
+    dst: OriginalDst,
+    rng: &mut Rng,
+) -> Result<Outbound, Refusal> {
+    let waypoint = waypoint_of(service, rng).filter(|waypoint| !is_workload && !waypoint.is_served_by(mesh, source));
+    if let Some(waypoint) = waypoint {
+        return through(mesh, source, waypoint, Some(service), dst, rng);
+    }
+    if service.balancing == Balancing::Passthrough {
+        let service = Some(service.clone());
+        return Ok(Outbound::Plain(Plain { addr: dst.address(), destination: None, service }));
+    }
+    let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
+    Ok(direct(choose(mesh, wanted, rng)?, Some(service)))
+}
+
+fn to_workload(
+    mesh: &Mesh,
+    source: &Workload,
+    workload: &Arc<Workload>,
+    dst: OriginalDst,
+    rng: &mut Rng,
+) -> Result<Outbound, Refusal> {
+    match workload.waypoint().filter(|waypoint| !waypoint.is_served_by(mesh, source)) {
+        Some(waypoint) => through(mesh, source, waypoint, None, dst, rng),
+        None => Ok(direct(Chosen { workload, ip: dst.ip(), port: dst.port() }, None)),
+    }
+}
+
+/// Straight to a workload.
+fn direct(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Outbound {
+    let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
+    let (destination, service) = (chosen.workload.clone(), service.cloned());
+    match destination.tunnel {
+        Tunnel::Hbone => Outbound::Hbone(Route {
+            dial: SocketAddr::new(ip, HBONE_PORT),
+            authority: Authority::Address(target),
+            identities: accepted(&destination, service.as_deref()),
+            destination,
+            service,
+        }),
+        Tunnel::Plain => Outbound::Plain(Plain { addr: target, destination: Some(destination), service }),
+    }
+}
+
+/// Through a waypoint, which gets the destination as the application gave it.
+fn through(
+    mesh: &Mesh,
+    source: &Workload,
+    waypoint: &Gateway,
+    service: Option<&Arc<Service>>,
+    dst: OriginalDst,
+    rng: &mut Rng,
+) -> Result<Outbound, Refusal> {
+    let (chosen, own_service) = resolve(mesh, source, waypoint, dst.ip(), rng)?;
+    Ok(Outbound::Hbone(Route {
+        dial: SocketAddr::new(chosen.ip, chosen.port),
+        authority: Authority::Address(dst.address()),
+        identities: accepted(chosen.workload, own_service.map(Arc::as_ref)),
+        destination: chosen.workload.clone(),
+        service: service.cloned(),
+    }))
+}
+
+/// A workload of a waypoint, and the waypoint's own service.
+fn resolve<'a>(
+    mesh: &'a Mesh,
+    source: &Workload,
+    waypoint: &Gateway,
+    ip: IpAddr,
+    rng: &mut Rng,
+) -> Result<(Chosen<'a>, Option<&'a Arc<Service>>), Refusal> {
+    let service = match &waypoint.destination {
+        GatewayDestination::Service(key) => mesh.service(key.text()),
+        GatewayDestination::Address(at) if at.network != source.network => return Err(Refusal::OtherNetwork),
+        GatewayDestination::Address(at) => {
+            if let Some(workload) = mesh.workload_at(&at.network, at.ip) {
+                return Ok((Chosen { workload, ip: at.ip, port: waypoint.port }, None));
+            }
+            mesh.service_at(&at.network, at.ip, &source.identity.namespace)
+        }
+    };
+    let service = service.ok_or(Refusal::UnknownWaypoint)?;
+    let wanted = Wanted { source, service, port: waypoint.port, ip, gateway: true };
+    let chosen = choose(mesh, wanted, rng).map_err(|misses| match misses {
+        Refusal::OtherNetwork => misses,
+        _ => Refusal::UnknownWaypoint,
+    })?;
+    Ok((chosen, Some(service)))
+}
+
+fn choose<'a>(mesh: &'a Mesh, wanted: Wanted<'_>, rng: &mut Rng) -> Result<Chosen<'a>, Refusal> {
+    mesh.endpoints(&wanted.service.key).ok_or(Refusal::NoEndpoint)?.choose(wanted, rng)
+}
+
+/// The waypoint for one connection: one of the weighted ones, where any has a weight.
+fn waypoint_of<'a>(service: &'a Service, rng: &mut Rng) -> Option<&'a Gateway> {
+    let total = service.weighted_waypoints.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let Some(mut point) = rng.below(total) else { return service.waypoint.as_ref() };
+    let drawn = service.weighted_waypoints.iter().find(|(_, weight)| {
+        let found = point < u64::from(*weight);
+        point = point.saturating_sub(u64::from(*weight));
+        found
+    });
+    drawn.map(|(gateway, _)| gateway)
+}

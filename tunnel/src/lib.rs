@@ -1,0 +1,143 @@
+//! The byte path of the Warren tunnel, and its face towards Python: the only file that knows of Python.
+//!
+//! A connection's way: `outbound::serve` takes it from an application to a tunnel, `inbound::serve` from the tunnel to
+//! the application at the other end. Below them: `pool` (tunnels by destination), `tunnel` (one TLS connection: system
+//! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
+//! bytes). `decision` says what is to be done, from the `mesh`. `worker` is one thread of it all, `core` all threads.
+mod buffer;
+mod clock;
+mod core;
+mod credentials;
+mod decision;
+mod dump;
+mod flow;
+mod flusher;
+mod frame;
+mod handshake;
+mod headers;
+mod inbound;
+mod mesh;
+mod outbound;
+mod pipe;
+mod pod;
+mod pool;
+mod proto;
+mod records;
+mod refusal;
+mod session;
+mod sockets;
+mod spin;
+mod stream;
+mod telemetry;
+mod tunnel;
+mod worker;
+
+use mesh::{Identity, PodKey};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// The threads that carry bytes. Methods may be called from any thread; none of them holds the interpreter's lock.
+#[pyclass(frozen)]
+struct Core(core::Core);
+
+fn value_error(error: impl ToString) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn identity(text: &str) -> PyResult<Identity> {
+    text.parse().map_err(|error: mesh::NotAnIdentity| value_error(error))
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log))]
+    fn new(node: String, workers: usize, spin_us: u64, access_log: &str) -> PyResult<Self> {
+        let settings = core::Settings {
+            node,
+            workers,
+            spin: Duration::from_micros(spin_us),
+            telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
+        };
+        core::Core::new(settings).map(Core).map_err(PyErr::from)
+    }
+
+    #[allow(clippy::too_many_arguments)] // named ones, in Python
+    fn add_pod(
+        &self,
+        py: Python<'_>,
+        uid: String,
+        netns: i32,
+        name: &str,
+        namespace: &str,
+        service_account: &str,
+        trust_domain: String,
+    ) -> PyResult<()> {
+        if netns < 0 {
+            return Err(PyOSError::new_err("not a descriptor"));
+        }
+        // SAFETY: the caller keeps its descriptor open during the call; one that is not open makes the next line fail.
+        let netns = unsafe { BorrowedFd::borrow_raw(netns) }.try_clone_to_owned()?;
+        let key = PodKey { namespace: namespace.into(), name: name.into(), service_account: service_account.into() };
+        let pod = core::NewPod { uid, netns, key, trust_domain };
+        py.detach(|| self.0.add_pod(pod)).map_err(PyErr::from)
+    }
+
+    fn remove_pod(&self, py: Python<'_>, uid: &str) {
+        py.detach(|| self.0.remove_pod(uid));
+    }
+
+    fn pods(&self) -> Vec<String> {
+        self.0.pods()
+    }
+
+    fn apply(
+        &self,
+        py: Python<'_>,
+        type_url: &str,
+        resources: Vec<(String, Vec<u8>)>,
+        removed: Vec<String>,
+    ) -> Vec<(String, String)> {
+        let rejected = py.detach(|| self.0.apply(type_url, &resources, &removed));
+        rejected.into_iter().map(|rejected| (rejected.name, rejected.reason)).collect()
+    }
+
+    fn new_key(&self, py: Python<'_>, identity: &str) -> PyResult<String> {
+        let identity = self::identity(identity)?;
+        py.detach(|| self.0.new_key(&identity)).map_err(value_error)
+    }
+
+    fn set_certificate(&self, py: Python<'_>, identity: &str, chain: Vec<String>, roots: &str) -> PyResult<i64> {
+        let identity = self::identity(identity)?;
+        py.detach(|| self.0.set_certificate(&identity, &chain, roots)).map_err(value_error)
+    }
+
+    fn forget_identity(&self, identity: &str) -> PyResult<()> {
+        self.0.forget_identity(&self::identity(identity)?);
+        Ok(())
+    }
+
+    fn metrics(&self, py: Python<'_>) -> String {
+        py.detach(|| self.0.metrics())
+    }
+
+    fn connections(&self, py: Python<'_>) -> String {
+        format!("[{}]", py.detach(|| self.0.connections()).join(","))
+    }
+
+    fn dump(&self, py: Python<'_>) -> String {
+        py.detach(|| dump::dump(&self.0))
+    }
+
+    fn drain(&self, py: Python<'_>, deadline_s: f64) -> PyResult<usize> {
+        let deadline = Duration::try_from_secs_f64(deadline_s).map_err(value_error)?;
+        Ok(py.detach(|| self.0.drain(deadline)))
+    }
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Core>()
+}

@@ -1,0 +1,286 @@
+//! The state of the mesh as the tunnel knows it. A [`Mesh`] never changes: a push makes a new one, which shares all that
+//! the push did not touch, and is swapped in whole.
+
+mod address;
+mod endpoints;
+mod identity;
+mod index;
+mod names;
+mod rng;
+mod service;
+mod workload;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prost::Message;
+
+use crate::proto;
+pub use address::canonical;
+use endpoints::Endpoint;
+pub use endpoints::{Chosen, Endpoints, Wanted};
+pub use identity::{Identity, NotAnIdentity};
+use index::{preferred, Index, Network, Pods};
+use names::Names;
+pub use rng::Rng;
+pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey};
+use workload::ByUid;
+pub use workload::{App, Locality, PodKey, Tunnel, Workload, WorkloadUid};
+
+/// A resource that was not taken in. The version of it that was in force before stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub name: String,
+    pub reason: String,
+}
+
+/// All workloads, services and policies. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Mesh {
+    /// Only the pods of this node are found by name; of all nodes where it is empty.
+    node: Arc<str>,
+    workloads: imbl::HashMap<ByUid, ()>,
+    services: imbl::HashMap<ServiceKey, Arc<Service>>,
+    /// Also of services that are not known yet: a push may bring a workload before its service.
+    endpoints: imbl::HashMap<ServiceKey, Arc<Endpoints>>,
+    networks: imbl::HashMap<Arc<str>, Network>,
+    hosts: Index<Arc<str>, Service>,
+    pods: Pods,
+    policies: imbl::HashMap<Arc<str>, Arc<proto::Authorization>>,
+    /// Shared by all versions: the strings in the resources, each kept once.
+    names: Arc<Mutex<Names>>,
+}
+
+type EndpointChanges = HashMap<ServiceKey, HashMap<WorkloadUid, Option<Endpoint>>>;
+
+impl Mesh {
+    /// An empty mesh, seen from a node.
+    pub fn new(node: &str) -> Mesh {
+        Mesh { node: node.into(), ..Mesh::default() }
+    }
+
+    /// The mesh after one push: `removed` names go first, then `resources` (name and serialised message) come. Good
+    /// resources are taken in even where others of the same push are rejected.
+    pub fn apply(&self, type_url: &str, resources: &[(String, Vec<u8>)], removed: &[String]) -> (Mesh, Vec<Rejected>) {
+        let mut next = self.clone();
+        let rejected = match type_url {
+            proto::ADDRESS => next.apply_addresses(resources, removed),
+            proto::AUTHORIZATION => next.apply_policies(resources, removed),
+            _ => reject_all(resources, |_| Err(format!("resources of type {type_url} are not known"))),
+        };
+        (next, rejected)
+    }
+
+    /// The local pod that its agent announced under this name.
+    pub fn local(&self, key: &PodKey) -> Option<&Arc<Workload>> {
+        self.pods.get(key).first()
+    }
+
+    pub fn workload(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workloads.get_key_value(uid).map(|(ByUid(workload), ())| workload)
+    }
+
+    pub fn workloads(&self) -> impl ExactSizeIterator<Item = &Arc<Workload>> {
+        self.workloads.keys().map(|ByUid(workload)| workload)
+    }
+
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// By `namespace/hostname`.
+    pub fn service(&self, key: &str) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    pub fn endpoints(&self, service: &ServiceKey) -> Option<&Endpoints> {
+        self.endpoints.get(service).map(Arc::as_ref)
+    }
+
+    /// The workload at an address; a host's own address is nobody's.
+    pub fn workload_at(&self, network: &str, ip: IpAddr) -> Option<&Arc<Workload>> {
+        self.networks.get(network)?.workload(ip)
+    }
+
+    /// The service that a client in `namespace` means by an address.
+    pub fn service_at(&self, network: &str, ip: IpAddr, namespace: &str) -> Option<&Arc<Service>> {
+        self.networks.get(network)?.service(ip, namespace)
+    }
+
+    /// The service that a client in `namespace` means by a host name.
+    pub fn service_named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
+        preferred(self.hosts.get(&hostname.into()), namespace)
+    }
+
+    /// Names of the policies.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.policies.keys()
+    }
+
+    fn apply_addresses(&mut self, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
+        let mut endpoints = EndpointChanges::new();
+        for name in removed {
+            self.remove_workload(name, &mut endpoints);
+            self.remove_service(name);
+        }
+        let names = self.names.clone();
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let rejected = reject_all(resources, |(name, bytes)| match decode(bytes)? {
+            proto::AddressType::Workload(message) => {
+                let workload = Workload::decode(&message, &mut names)?;
+                check_name(name, &workload.uid.0)?;
+                self.insert_workload(workload, &mut endpoints);
+                Ok(())
+            }
+            proto::AddressType::Service(message) => {
+                let service = Service::decode(&message, &mut names)?;
+                check_name(name, service.key.text())?;
+                self.insert_service(service);
+                Ok(())
+            }
+        });
+        self.update_endpoints(endpoints);
+        rejected
+    }
+
+    fn insert_workload(&mut self, workload: Workload, endpoints: &mut EndpointChanges) {
+        if self.workload(&workload.uid.0).is_some_and(|known| **known == workload) {
+            return;
+        }
+        self.remove_workload(&workload.uid.0, endpoints);
+        let workload = Arc::new(workload);
+        for (key, ports) in &workload.services {
+            let endpoint = Endpoint { workload: workload.clone(), ports: ports.clone() };
+            endpoints.entry(key.clone()).or_default().insert(workload.uid.clone(), Some(endpoint));
+        }
+        if !workload.host_network {
+            self.networks.entry(workload.network.clone()).or_default().insert_workload(&workload);
+        }
+        if self.is_local(&workload) {
+            self.pods.insert(workload.key(), &workload);
+        }
+        self.workloads.insert(ByUid(workload), ());
+    }
+
+    fn remove_workload(&mut self, uid: &str, endpoints: &mut EndpointChanges) {
+        let Some((ByUid(workload), ())) = self.workloads.remove_with_key(uid) else { return };
+        for (key, _) in &workload.services {
+            endpoints.entry(key.clone()).or_default().insert(workload.uid.clone(), None);
+        }
+        if !workload.host_network {
+            self.change_network(&workload.network, |network| network.remove_workload(&workload));
+        }
+        if self.is_local(&workload) {
+            self.pods.remove(workload.key(), &workload);
+        }
+    }
+
+    fn is_local(&self, workload: &Workload) -> bool {
+        self.node.is_empty() || self.node == workload.node
+    }
+
+    fn insert_service(&mut self, service: Service) {
+        self.remove_service(service.key.text());
+        let service = Arc::new(service);
+        for vip in &service.vips {
+            self.networks.entry(vip.network.clone()).or_default().insert_vip(vip.ip, &service);
+        }
+        for (network, prefix) in &service.prefixes {
+            self.networks.entry(network.clone()).or_default().insert_prefix(*prefix, &service);
+        }
+        self.hosts.insert(service.key.hostname().into(), &service);
+        self.services.insert(service.key.clone(), service);
+    }
+
+    fn remove_service(&mut self, key: &str) {
+        let Some(service) = self.services.remove(key) else { return };
+        for vip in &service.vips {
+            self.change_network(&vip.network, |network| network.remove_vip(vip.ip, &service));
+        }
+        for (network, prefix) in &service.prefixes {
+            self.change_network(network, |network| network.remove_prefix(*prefix, &service));
+        }
+        self.hosts.remove(service.key.hostname().into(), &service);
+    }
+
+    fn change_network(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Network)) {
+        if let Some(network) = self.networks.get_mut(name) {
+            change(network);
+            if network.is_empty() {
+                self.networks.remove(name);
+            }
+        }
+    }
+
+    /// Once per touched service and push.
+    fn update_endpoints(&mut self, changes: EndpointChanges) {
+        for (key, changes) in changes {
+            let updated = match self.endpoints.get(&key) {
+                Some(known) => known.with(changes),
+                None => Endpoints::default().with(changes),
+            };
+            match updated.is_empty() {
+                true => self.endpoints.remove(&key),
+                false => self.endpoints.insert(key, Arc::new(updated)),
+            };
+        }
+    }
+
+    /// A policy that is to be enforced must not be taken in by a tunnel that would not enforce it.
+    fn apply_policies(&mut self, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
+        for name in removed {
+            self.policies.remove(name.as_str());
+        }
+        reject_all(resources, |(name, bytes)| {
+            let policy = proto::Authorization::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
+            check_name(name, &format!("{}/{}", policy.namespace, policy.name))?;
+            if !policy.dry_run {
+                return Err("authorization is not enforced by this version".to_owned());
+            }
+            self.policies.insert(name.as_str().into(), Arc::new(policy));
+            Ok(())
+        })
+    }
+}
+
+impl Gateway {
+    /// Whether this workload is of the proxy that is meant.
+    pub fn is_served_by(&self, mesh: &Mesh, workload: &Workload) -> bool {
+        match &self.destination {
+            GatewayDestination::Service(key) => workload.serves(key),
+            GatewayDestination::Address(at) => match mesh.workload_at(&at.network, at.ip) {
+                Some(owner) => owner.uid == workload.uid,
+                None => mesh
+                    .service_at(&at.network, at.ip, &workload.identity.namespace)
+                    .is_some_and(|service| workload.serves(&service.key)),
+            },
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<proto::AddressType, String> {
+    let address = proto::Address::decode(bytes).map_err(|error| error.to_string())?;
+    address.r#type.ok_or_else(|| "neither a workload nor a service".to_owned())
+}
+
+/// Removals come by name only, so a resource under another's name could never be removed.
+fn check_name(name: &str, own: &str) -> Result<(), String> {
+    (name == own).then_some(()).ok_or_else(|| format!("its own name is {own:?}"))
+}
+
+fn reject_all(
+    resources: &[(String, Vec<u8>)],
+    mut take: impl FnMut(&(String, Vec<u8>)) -> Result<(), String>,
+) -> Vec<Rejected> {
+    let reject = |resource: &(String, Vec<u8>)| {
+        let reason = take(resource).err()?;
+        Some(Rejected { name: resource.0.clone(), reason })
+    };
+    resources.iter().filter_map(reject).collect()
+}
+
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;

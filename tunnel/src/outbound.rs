@@ -1,0 +1,162 @@
+//! The first tour: a connection that an application makes, from its socket into a tunnel.
+use crate::decision::{self, OriginalDst, Outbound, Plain, Route};
+use crate::frame::Code;
+use crate::handshake::Failure;
+use crate::headers::Block;
+use crate::mesh::{canonical, Workload};
+use crate::pipe::Pipe;
+use crate::pod::Pod;
+use crate::refusal::Refusal;
+use crate::sockets::{self, original_destination, reset_on_close};
+use crate::stream::{Answer, Stream};
+use crate::telemetry::{Baggage, Connection, Direction, Parties};
+use crate::worker::Worker;
+use socket2::SockRef;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Seconds for the far end's answer: its connect and our dialling have limits of their own within it.
+const ANSWER_TIMEOUT: u64 = 35;
+/// How often a stream is asked for, where a peer says that it has not looked at it.
+const ATTEMPTS: usize = 3;
+
+/// A connection of a pod's application, from accept to close.
+pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: SocketAddr) {
+    let wanted = wanted(&app);
+    let source = worker.workload(&pod).await;
+    let client = source.as_ref().map_or(canonical(client), |source| own(source, client, wanted));
+    let record = worker.telemetry.accept(Direction::Outbound, client, wanted.address());
+    let Some(source) = source else {
+        return refuse(&app, &record, Refusal::UnknownWorkload, "");
+    };
+    let decision = decision::outbound(&worker.shared.mesh.load(), &source, wanted, &mut worker.rng.borrow_mut());
+    record.describe(Parties::outbound(&source, &decision));
+    match decision {
+        Outbound::Hbone(route) => through_tunnel(&worker, &pod, app, client, &source, &route, record).await,
+        Outbound::Plain(Plain { addr, .. }) | Outbound::Passthrough { addr } => {
+            plain(&worker, &pod, app, addr, record).await;
+        }
+        Outbound::Refuse(why) => refuse(&app, &record, why, ""),
+    }
+}
+
+/// Where the application wanted to go. Without a redirection that is where it went.
+fn wanted(app: &TcpStream) -> OriginalDst {
+    let local = || app.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    OriginalDst::new(original_destination(app).unwrap_or_else(local))
+}
+
+/// The client as others know it: the redirection has made its address loopback.
+fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr {
+    let family = |ip: &&IpAddr| ip.is_ipv4() == wanted.ip().is_ipv4();
+    let ip = source.addresses.iter().find(family).copied().unwrap_or(client.ip());
+    SocketAddr::new(ip, client.port())
+}
+
+async fn through_tunnel(
+    worker: &Rc<Worker>,
+    pod: &Rc<Pod>,
+    app: TcpStream,
+    client: SocketAddr,
+    source: &Arc<Workload>,
+    route: &Route,
+    record: Connection,
+) {
+    if worker.credentials_soon(&pod.identity).await.is_none() {
+        return refuse(&app, &record, Refusal::NoIdentity, &pod.identity.to_string());
+    }
+    let request = request(worker, pod, client, source, route);
+    // What the application says first goes with the request, which saves a round trip. It stays in the socket until
+    // the far end has accepted: then it counts as delivered, and as often as it takes it can be sent again.
+    let early = sockets::peek(&app);
+    match open(worker, pod, route, &request, &early).await {
+        Ok((stream, sent)) => {
+            sockets::discard(&app, sent);
+            record.sent(sent as u64);
+            let _listed = pod.list(stream.clone());
+            stream.relay(app, record).await;
+        }
+        Err(Failure { refusal, detail }) => refuse(&app, &record, refusal, &detail),
+    }
+}
+
+/// A stream that the far end has accepted, and how much of `early` went with the request.
+async fn open(
+    worker: &Rc<Worker>,
+    pod: &Rc<Pod>,
+    route: &Route,
+    request: &Block,
+    early: &[u8],
+) -> Result<(Rc<Stream>, usize), Failure> {
+    let mut lost = Failure { refusal: Refusal::TunnelLost, detail: String::new() };
+    for _ in 0..ATTEMPTS {
+        let tunnel = pod.pool.tunnel(worker, pod, route)?;
+        let was_up = tunnel.peer.get().is_some();
+        let (stream, sent) = tunnel.open(request, early);
+        let answer = worker.clock.timeout(ANSWER_TIMEOUT, stream.answer()).await;
+        lost = match answer {
+            Ok(Answer::Open) => return Ok((stream, sent)),
+            Ok(Answer::Refused(status)) => {
+                tunnel.close(stream.id, Some(Code::CANCEL));
+                let detail = format!("{} answers {status}", route.dial);
+                return Err(Failure { refusal: Refusal::from_status(status), detail });
+            }
+            // The application still has all that it said, so asking again does no harm.
+            Ok(Answer::Unprocessed) => {
+                tunnel.close(stream.id, None);
+                Failure { refusal: Refusal::TunnelLost, detail: format!("{} takes no more streams", route.dial) }
+            }
+            Ok(Answer::Lost(refusal, detail)) if was_up => Failure { refusal, detail },
+            Ok(Answer::Lost(refusal, detail)) => return Err(Failure { refusal, detail }),
+            Err(_) => {
+                tunnel.close(stream.id, Some(Code::CANCEL));
+                let detail = format!("{} does not answer within {ANSWER_TIMEOUT} s", route.dial);
+                return Err(Failure { refusal: Refusal::ConnectTimeout, detail });
+            }
+        };
+    }
+    Err(lost)
+}
+
+/// The CONNECT request (facts of HBONE: authority, and who asks on whose behalf).
+fn request(worker: &Worker, pod: &Pod, client: SocketAddr, source: &Arc<Workload>, route: &Route) -> Block {
+    let mut block = Block::connect(&route.authority.to_string());
+    block.fields(&pod.baggage(source));
+    match &route.service {
+        Some(service) => block.field("forwarded", &format!("for=\"{client}\";host={}", service.key.hostname())),
+        None => block.field("forwarded", &format!("for=\"{client}\"")),
+    };
+    let mut rng = worker.rng.borrow_mut();
+    let trace = format!("00-{:016x}{:016x}-{:016x}-00", rng.draw(), rng.draw(), rng.draw());
+    block.field("traceparent", &trace);
+    block
+}
+
+/// To a destination that has no tunnel.
+async fn plain(worker: &Rc<Worker>, pod: &Rc<Pod>, app: TcpStream, to: SocketAddr, record: Connection) {
+    match pod.stash.connect(&pod.netns, &worker.clock, None, to).await {
+        Ok(server) => {
+            // Fails only where the socket is gone, which whoever reads next will meet.
+            let _ = sockets::keep_alive(&SockRef::from(&server));
+            let pipe = Pipe::new(worker, app, server, record);
+            let _listed = pod.list(pipe.clone());
+            pipe.relay().await;
+        }
+        Err(error) => refuse(&app, &record, sockets::refusal(&error), &format!("{to}: {error}")),
+    }
+}
+
+/// The application sees a reset, as it would from a host that refuses.
+fn refuse(app: &TcpStream, record: &Connection, why: Refusal, detail: &str) {
+    reset_on_close(app);
+    record.fail(why, detail);
+}
+
+/// What a pod says of itself to its peers.
+pub fn baggage(workload: &Workload) -> Block {
+    let mut block = Block::default();
+    block.field("baggage", &Baggage::of(workload).to_string());
+    block
+}

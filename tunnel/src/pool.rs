@@ -1,0 +1,115 @@
+//! A pod's tunnels to its destinations, one pool for each pod and worker.
+//!
+//! The destination's uid is part of the key, so an address that a new pod has taken over never meets a tunnel to the old
+//! one. A pair has several tunnels when one of them carries bulk: then a new stream takes another.
+use crate::decision::Route;
+use crate::handshake::{Failure, Handshake};
+use crate::mesh::{Identity, Mesh};
+use crate::pod::Pod;
+use crate::refusal::Refusal;
+use crate::sockets::{self, CONNECT_TIMEOUT};
+use crate::tunnel::Tunnel;
+use crate::worker::Worker;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::{io, io::ErrorKind};
+use tokio::task::spawn_local;
+
+/// Tunnels of one pair that are opened because the others carry bulk.
+const TUNNELS_MAX: usize = 4;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    destination: Arc<str>,
+    dial: SocketAddr,
+    identities: Arc<[Identity]>,
+}
+
+#[derive(Default)]
+pub struct Pool {
+    tunnels: RefCell<HashMap<Key, Vec<Rc<Tunnel>>>>,
+}
+
+impl Pool {
+    /// The tunnel for a new stream: the least loaded one, or a new one, which streams may use before it is up.
+    pub fn tunnel(&self, worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route) -> Result<Rc<Tunnel>, Failure> {
+        let key = Key {
+            destination: route.destination.uid.0.clone(),
+            dial: route.dial,
+            identities: route.identities.clone(),
+        };
+        let mut pools = self.tunnels.borrow_mut();
+        let pool = pools.get(&key).map_or(&[][..], Vec::as_slice);
+        let usable = pool.iter().filter(|tunnel| tunnel.is_usable());
+        let best = usable.min_by_key(|tunnel| (tunnel.bulk.get(), tunnel.streams()));
+        if let Some(best) = best {
+            if best.bulk.get() == 0 || pool.len() >= TUNNELS_MAX {
+                return Ok(best.clone());
+            }
+        }
+        let tunnel = dial(worker, pod, route, key.clone())?;
+        pools.entry(key).or_default().push(tunnel.clone());
+        Ok(tunnel)
+    }
+
+    /// Ends what leads to workloads that are gone, or are not at that address any more.
+    pub fn prune(&self, mesh: &Mesh) {
+        self.tunnels.borrow_mut().retain(|key, tunnels| {
+            let there = mesh.workload(&key.destination).is_some_and(|w| w.owns(key.dial.ip()));
+            if !there {
+                for tunnel in tunnels.iter() {
+                    tunnel.kill(Refusal::WorkloadGone, "the destination is gone");
+                }
+            }
+            there
+        });
+    }
+
+    fn forget(&self, key: &Key, dead: &Rc<Tunnel>) {
+        let mut pools = self.tunnels.borrow_mut();
+        let Some(pool) = pools.get_mut(key) else { return };
+        pool.retain(|tunnel| !Rc::ptr_eq(tunnel, dead));
+        if pool.is_empty() {
+            pools.remove(key);
+        }
+    }
+
+    /// All tunnels, also those that take no more streams.
+    pub fn all(&self) -> Vec<Rc<Tunnel>> {
+        self.tunnels.borrow().values().flatten().cloned().collect()
+    }
+}
+
+/// Begins a tunnel; whoever waits for its streams learns how it went.
+fn dial(worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route, key: Key) -> Result<Rc<Tunnel>, Failure> {
+    let credentials = worker.credentials(&pod.identity).ok_or_else(|| Failure {
+        refusal: Refusal::NoIdentity,
+        detail: format!("no certificate for {}", pod.identity),
+    })?;
+    let handshake = Handshake::client(&credentials, &route.identities)?;
+    let tunnel = Tunnel::new(worker, pod, route.dial, handshake);
+    let (worker, pod, dialled) = (worker.clone(), pod.clone(), tunnel.clone());
+    spawn_local(async move {
+        let connected = pod.stash.connect(&pod.netns, &worker.clock, None, dialled.remote).await;
+        match connected {
+            // Whoever waits for a stream records how the tunnel ended.
+            Ok(sock) => drop(dialled.run(sock).await),
+            Err(error) => dialled.end(&Err(unreachable(dialled.remote, &error))),
+        }
+        pod.pool.forget(&key, &dialled);
+    });
+    Ok(tunnel)
+}
+
+fn unreachable(remote: SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::TimedOut => Failure {
+            refusal: Refusal::TunnelTimeout,
+            detail: format!("no answer from {remote} within {CONNECT_TIMEOUT} s; does a network policy block it?"),
+        },
+        _ => Failure { refusal: sockets::refusal(error), detail: format!("{remote}: {error}") },
+    }
+}

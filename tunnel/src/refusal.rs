@@ -1,0 +1,166 @@
+//! Why a connection was refused or cut: the one table of reasons. Logs, metrics and the CLI print the same names.
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    flag: Flag,
+    status: u16,
+    text: &'static str,
+}
+
+/// `response_flags` as Istio names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Flag {
+    /// `-`: nothing went wrong on the mesh's side.
+    Fine,
+    Connect,
+    TlsFailure,
+    H2HandshakeFailure,
+    NetworkPolicy,
+    IdentityError,
+}
+
+impl Flag {
+    pub const ALL: [Flag; 6] = [
+        Flag::Fine,
+        Flag::Connect,
+        Flag::TlsFailure,
+        Flag::H2HandshakeFailure,
+        Flag::NetworkPolicy,
+        Flag::IdentityError,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Flag::Fine => "-",
+            Flag::Connect => "CONNECT",
+            Flag::TlsFailure => "TLS_FAILURE",
+            Flag::H2HandshakeFailure => "H2_HANDSHAKE_FAILURE",
+            Flag::NetworkPolicy => "NETWORK_POLICY",
+            Flag::IdentityError => "IDENTITY_ERROR",
+        }
+    }
+}
+
+/// Makes the enum and its table from one list, so that neither can lack a line.
+macro_rules! reasons {
+    ($($variant:ident $name:literal $flag:ident $status:literal $text:literal;)*) => {
+        /// Why a connection was refused or cut.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Refusal {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl Refusal {
+            /// Every reason there is.
+            pub const ALL: &'static [Refusal] = &[$(Refusal::$variant,)*];
+
+            fn row(self) -> &'static Row {
+                match self {
+                    $(Refusal::$variant => &Row { name: $name, flag: Flag::$flag, status: $status, text: $text },)*
+                }
+            }
+        }
+    };
+}
+
+// Variant, name, response flag, status of the answer to a CONNECT that has none yet, text.
+reasons! {
+    MethodNotConnect "method_not_connect" Fine 400 "the request's method is not CONNECT";
+    BadAuthority "bad_authority" Fine 400 "the request's authority is not a host and a port";
+    AddressMismatch "address_mismatch" Fine 400 "the request is for an address that is not this workload's";
+    UnknownWorkload "unknown_workload" Fine 503 "the local workload is not known to the mesh";
+    UnknownService "unknown_service" Fine 503 "no service of this name is known";
+    UnknownPort "unknown_port" Fine 503 "the service has no such port";
+    IllegalPort "illegal_port" Fine 503 "the port is one of the tunnel's own";
+    ProxyProtocol "proxy_protocol" Fine 503 "the workload expects PROXY protocol, which this version does not send";
+    NoEndpoint "no_endpoint" Connect 503 "the service has no healthy endpoint";
+    NoAddress "no_address" Connect 503 "the endpoint has no address that can be used";
+    UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
+    OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
+    NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
+    ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
+    ConnectTimeout "connect_timeout" Connect 503 "the connection was not made in time";
+    TunnelTimeout "tunnel_timeout" NetworkPolicy 503 "the tunnel's port did not answer: a network policy may block it";
+    HandshakeTimeout "handshake_timeout" TlsFailure 503 "the TLS handshake was not done in time";
+    TlsFailure "tls_failure" TlsFailure 503 "the TLS handshake failed";
+    NoCertificate "no_certificate" TlsFailure 503 "the peer sent no certificate";
+    CertificateExpired "certificate_expired" TlsFailure 503 "the peer's certificate has expired";
+    UntrustedCertificate "untrusted_certificate" TlsFailure 503 "the peer's certificate is not from a root of this mesh";
+    PeerIdentity "peer_identity" IdentityError 503 "the peer's identity is not the expected one";
+    PeerTrustDomain "peer_trust_domain" IdentityError 503 "the peer is of another trust domain";
+    H2Handshake "h2_handshake" H2HandshakeFailure 503 "HTTP/2 could not be agreed on with the peer";
+    PeerBadRequest "peer_bad_request" Connect 503 "the peer answered 400: not its address";
+    PeerDenied "peer_denied" Connect 503 "the peer answered 401: denied by its policy";
+    PeerUnavailable "peer_unavailable" Connect 503 "the peer answered 503: its application could not be reached";
+    PeerRefused "peer_refused" Connect 503 "the peer answered with another status than 200";
+    TunnelLost "tunnel_lost" Connect 503 "the tunnel broke";
+    PeerReset "peer_reset" Fine 503 "reset by the peer";
+    AppReset "app_reset" Fine 503 "reset by the application on this node";
+    Drained "drained" Fine 503 "cut when the tunnel was drained";
+    WorkloadGone "workload_gone" Fine 503 "cut when its workload was removed";
+    Abandoned "abandoned" Connect 503 "given up without a reason";
+}
+
+impl Refusal {
+    /// The name in logs, metrics and the CLI.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    pub fn flag(self) -> Flag {
+        self.row().flag
+    }
+
+    /// The status of the answer to a CONNECT request that ends so.
+    pub fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// What a peer's answer to our CONNECT means.
+    pub fn from_status(status: u16) -> Refusal {
+        match status {
+            400 => Refusal::PeerBadRequest,
+            401 => Refusal::PeerDenied,
+            503 => Refusal::PeerUnavailable,
+            _ => Refusal::PeerRefused,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.row().text)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let names: std::collections::HashSet<_> = Refusal::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Refusal::ALL.len());
+        assert!(Refusal::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
+        assert!(Flag::ALL.iter().enumerate().all(|(index, flag)| *flag as usize == index));
+    }
+
+    #[test]
+    fn only_the_requests_own_faults_are_400() {
+        let bad = [Refusal::MethodNotConnect, Refusal::BadAuthority, Refusal::AddressMismatch];
+        for reason in Refusal::ALL {
+            assert_eq!(reason.status(), if bad.contains(reason) { 400 } else { 503 }, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_peers_status_has_a_name() {
+        let names = [400, 401, 503, 502].map(|status| Refusal::from_status(status).name());
+        assert_eq!(names, ["peer_bad_request", "peer_denied", "peer_unavailable", "peer_refused"]);
+    }
+}

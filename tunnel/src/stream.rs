@@ -1,0 +1,396 @@
+//! A stream: one application's connection inside a tunnel.
+//!
+//! The tunnel writes what arrives straight to the application's socket; the stream's task reads that socket and writes
+//! the tunnel, and takes up what a full socket refused. Both ends of a tunnel use the same stream.
+use crate::buffer::Out;
+use crate::frame::{Code, DATA_MAX, HEADER};
+use crate::handshake::Failure;
+use crate::headers::Block;
+use crate::pod::Live;
+use crate::records::{HEAD, TAIL};
+use crate::refusal::Refusal;
+use crate::sockets::reset_on_close;
+use crate::spin::Conversation;
+use crate::telemetry::Connection;
+use crate::tunnel::{Pull, Tunnel};
+use rustix::io::Errno;
+use socket2::SockRef;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{poll_fn, Future};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::Shutdown;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use tokio::{io::Interest, net::TcpStream};
+
+/// Records per read of an application's socket.
+pub const SLOTS: usize = 16;
+/// A full record in the tunnel's out buffer.
+pub const SLOT: usize = HEAD + HEADER + DATA_MAX + TAIL;
+/// Reads of one application before others have their turn.
+const TURNS: usize = 16;
+/// A stream that has carried this much is bulk: new streams of the same pair take another tunnel.
+const BULK: u64 = 1 << 20;
+
+/// What became of a request for a stream.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// 200: bytes may flow.
+    Open,
+    /// Another status.
+    Refused(u16),
+    /// The peer did nothing with it: it may be asked again, on another tunnel.
+    Unprocessed,
+    /// The tunnel could not be made, or broke.
+    Lost(Refusal, String),
+}
+
+impl Answer {
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            200 => Answer::Open,
+            status => Answer::Refused(status),
+        }
+    }
+}
+
+/// How far the application's side is.
+#[derive(Default)]
+struct Local {
+    /// It has ended its side, and the peer knows.
+    ended: Cell<bool>,
+    /// The peer's end has been passed on to it.
+    shut: Cell<bool>,
+}
+
+pub struct Stream {
+    pub id: u32,
+    tunnel: Rc<Tunnel>,
+    app: OnceCell<App>,
+    task: RefCell<Option<Waker>>,
+    /// What the application's socket refused; bounded by the stream's window.
+    pending: RefCell<Vec<u8>>,
+    answer: RefCell<Option<Answer>>,
+    local: Local,
+    /// The peer has ended its side.
+    finished: Cell<bool>,
+    broken: RefCell<Option<Broken>>,
+    carried: Cell<u64>,
+    conversation: Conversation,
+}
+
+struct App {
+    sock: TcpStream,
+    record: Connection,
+}
+
+/// Why a stream ended before both sides had.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    /// The peer reset it: the application there did, or is gone.
+    Reset(Code),
+    /// The tunnel is gone.
+    Tunnel(String),
+    /// We do not want it any more.
+    Cancelled(Refusal),
+    /// The application's socket said so.
+    App(Rc<io::Error>),
+}
+
+/// Reads up to `want` bytes behind the end of `out`, into slots that leave room for a record's and a frame's header and
+/// for the tag. The caller seals what came.
+pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<usize> {
+    let mut bufs: [IoSliceMut; SLOTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+    let (mut n, mut rest) = (0, want);
+    for (buf, slot) in bufs.iter_mut().zip(out.room(want.div_ceil(DATA_MAX) * SLOT).chunks_mut(SLOT)) {
+        let len = rest.min(DATA_MAX);
+        *buf = IoSliceMut::new(&mut slot[HEAD + HEADER..HEAD + HEADER + len]);
+        (n, rest) = (n + 1, rest - len);
+    }
+    Ok(rustix::io::readv(sock, &mut bufs[..n])?)
+}
+
+impl Live for Stream {
+    fn cancel(&self, why: Refusal) {
+        self.fail(Broken::Cancelled(why));
+    }
+
+    fn record(&self) -> Option<&Connection> {
+        self.app.get().map(|app| &app.record)
+    }
+}
+
+impl Stream {
+    pub fn new(tunnel: &Rc<Tunnel>, id: u32) -> Rc<Self> {
+        Rc::new(Stream {
+            id,
+            tunnel: tunnel.clone(),
+            app: OnceCell::new(),
+            task: RefCell::default(),
+            pending: RefCell::default(),
+            answer: RefCell::default(),
+            local: Local::default(),
+            finished: Cell::new(false),
+            broken: RefCell::default(),
+            carried: Cell::new(0),
+            conversation: Conversation::default(),
+        })
+    }
+
+    pub fn tunnel(&self) -> &Rc<Tunnel> {
+        &self.tunnel
+    }
+
+    /// What the peer says to our request. Called once, by the client's side.
+    pub async fn answer(&self) -> Answer {
+        poll_fn(|cx| {
+            if let Some(answer) = self.answer.borrow_mut().take() {
+                return Poll::Ready(answer);
+            }
+            if let Some(broken) = &*self.broken.borrow() {
+                return Poll::Ready(match broken {
+                    Broken::Reset(Code::REFUSED_STREAM) => Answer::Unprocessed,
+                    Broken::Cancelled(why) => Answer::Lost(*why, String::new()),
+                    broken => Answer::Lost(broken.refusal(), broken.to_string()),
+                });
+            }
+            self.remember(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// What `work` for the stream comes to; it is dropped when the stream is reset meanwhile, or its tunnel ends.
+    pub async fn unless_broken<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            self.remember(cx);
+            match &*self.broken.borrow() {
+                Some(broken) => Poll::Ready(Err(Failure { refusal: broken.refusal(), detail: broken.to_string() })),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Tells the peer that its request is refused, if it still wants to know.
+    pub fn refuse(&self, status: u16) {
+        if self.broken.borrow().is_none() {
+            self.tunnel.respond(self.id, &Block::status(status), true);
+        }
+        self.tunnel.close(self.id, None);
+    }
+
+    /// Tells the peer that bytes may flow. `fields` go with it.
+    pub fn accept(&self, fields: &Block) {
+        let mut block = Block::status(200);
+        self.tunnel.respond(self.id, block.fields(fields), false);
+    }
+
+    /// Carries the bytes of `sock` until both sides have ended, or something breaks; then both ends see a reset.
+    pub async fn relay(self: &Rc<Self>, sock: TcpStream, record: Connection) {
+        let app = self.app.get_or_init(|| App { sock, record });
+        match poll_fn(|cx| self.poll(app, cx)).await {
+            Ok(()) => {
+                self.tunnel.close(self.id, None);
+                app.record.finish();
+            }
+            Err(broken) => {
+                reset_on_close(&app.sock);
+                self.tunnel.close(self.id, broken.code());
+                app.record.fail(broken.refusal(), &broken.to_string());
+            }
+        }
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+    }
+
+    /// The stream's task: ready when both sides have ended, or with what broke it.
+    fn poll(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.remember(cx);
+        for _ in 0..TURNS {
+            if let Some(broken) = &*self.broken.borrow() {
+                return Poll::Ready(Err(broken.clone()));
+            }
+            match self.turn(app, cx) {
+                Ok(Turn::Again) => {}
+                Ok(Turn::Wait) => return Poll::Pending,
+                Ok(Turn::Over) => return Poll::Ready(Ok(())),
+                Err(e) => return Poll::Ready(Err(Broken::App(Rc::new(e)))),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn turn(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> io::Result<Turn> {
+        // tunnel -> application: what was refused before
+        while !self.pending.borrow().is_empty() && app.sock.poll_write_ready(cx)?.is_ready() {
+            self.drain(app)?;
+        }
+        let Local { ended, shut } = &self.local;
+        if self.finished.get() && self.pending.borrow().is_empty() && !shut.replace(true) && !ended.get() {
+            SockRef::from(&app.sock).shutdown(Shutdown::Write)?; // if both have ended, close says it
+        }
+        if ended.get() && shut.get() {
+            return Ok(Turn::Over);
+        }
+        // application -> tunnel
+        if ended.get() || app.sock.poll_read_ready(cx)?.is_pending() {
+            return Ok(Turn::Wait);
+        }
+        match self.tunnel.pull(self, &app.sock)? {
+            Pull::Some(n) => {
+                app.record.sent(n as u64);
+                if n > 0 {
+                    self.carry(n);
+                }
+                Ok(Turn::Again)
+            }
+            Pull::End => {
+                ended.set(true);
+                Ok(Turn::Again)
+            }
+            Pull::Blocked => Ok(Turn::Wait), // the tunnel wakes us
+        }
+    }
+
+    fn drain(&self, app: &App) -> io::Result<()> {
+        let mut pending = self.pending.borrow_mut();
+        match app.sock.try_io(Interest::WRITABLE, || Ok(rustix::io::write(&app.sock, &pending)?)) {
+            Ok(n) => {
+                pending.drain(..n);
+                if pending.is_empty() {
+                    *pending = Vec::new();
+                }
+                app.record.received(n as u64);
+                self.tunnel.taken(self.id, n);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// tunnel -> application. Keeps what the socket refuses; returns how much it took.
+    pub fn deliver(&self, parts: &[IoSlice], total: usize) -> io::Result<usize> {
+        let mut pending = self.pending.borrow_mut();
+        let mut done = 0;
+        if let (Some(app), true) = (self.app.get(), pending.is_empty()) {
+            match rustix::io::writev(&app.sock, parts) {
+                Ok(n) => done = n,
+                Err(Errno::AGAIN) => {}
+                Err(e) => return Err(e.into()),
+            }
+            app.record.received(done as u64);
+        }
+        self.carry(total);
+        if done < total {
+            let mut skip = done;
+            for part in parts {
+                let n = skip.min(part.len());
+                pending.extend_from_slice(&part[n..]);
+                skip -= n;
+            }
+            self.wake();
+        }
+        Ok(done)
+    }
+
+    fn carry(&self, n: usize) {
+        self.conversation.went_on(&self.tunnel.worker.spin);
+        let before = self.carried.get();
+        self.carried.set(before + n as u64);
+        if before < BULK && self.is_bulk() {
+            self.tunnel.bulk.set(self.tunnel.bulk.get() + 1);
+        }
+    }
+
+    pub fn is_bulk(&self) -> bool {
+        self.carried.get() >= BULK
+    }
+
+    /// Bytes that wait for the application.
+    pub fn waiting(&self) -> usize {
+        self.pending.borrow().len()
+    }
+
+    pub fn answered(&self, answer: Answer) {
+        *self.answer.borrow_mut() = Some(answer);
+        self.wake();
+    }
+
+    /// The peer has ended its side.
+    pub fn finish(&self) {
+        self.finished.set(true);
+        self.wake();
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
+    /// Both sides have said all. What is left may still have to reach the application, without the tunnel.
+    pub fn is_settled(&self) -> bool {
+        self.finished.get() && self.local.ended.get()
+    }
+
+    pub fn fail(&self, broken: Broken) {
+        self.broken.borrow_mut().get_or_insert(broken);
+        self.wake();
+    }
+
+    pub fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+enum Turn {
+    Again,
+    Wait,
+    Over,
+}
+
+impl Broken {
+    /// What the peer is told, None where it knows or is gone.
+    fn code(&self) -> Option<Code> {
+        match self {
+            Broken::Reset(_) | Broken::Tunnel(_) => None,
+            Broken::Cancelled(_) => Some(Code::CANCEL),
+            Broken::App(_) => Some(Code::CONNECT_ERROR),
+        }
+    }
+
+    /// The name under which it is counted.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Broken::Reset(_) => Refusal::PeerReset,
+            Broken::Tunnel(_) => Refusal::TunnelLost,
+            Broken::Cancelled(why) => *why,
+            Broken::App(_) => Refusal::AppReset,
+        }
+    }
+}
+
+/// What there is to say beyond the reason's name.
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Broken::Reset(code) => write!(f, "HTTP/2 error {}", code.0),
+            Broken::Tunnel(why) => f.write_str(why),
+            Broken::Cancelled(_) => Ok(()),
+            Broken::App(error) => error.fmt(f),
+        }
+    }
+}

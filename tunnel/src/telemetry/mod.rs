@@ -1,0 +1,316 @@
+//! What is told about connections: exactly one record for each, in the metrics and in the access log.
+
+mod log;
+mod metrics;
+mod party;
+mod record;
+mod series;
+
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::mesh::{Identity, Mesh};
+use crate::refusal::Refusal;
+pub use log::AccessLog;
+use log::{LogWriter, Record};
+pub use party::{Baggage, Parties};
+use record::{End, Facts};
+use series::{Registry, Series, SeriesCache};
+
+/// Which side of a connection this tunnel is on; Istio's `reporter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// At the destination.
+    Inbound,
+    /// At the source.
+    Outbound,
+}
+
+impl Direction {
+    const ALL: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        }
+    }
+
+    pub fn reporter(self) -> &'static str {
+        match self {
+            Direction::Inbound => "destination",
+            Direction::Outbound => "source",
+        }
+    }
+}
+
+/// What the telemetry of a process is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub access_log: AccessLog,
+}
+
+/// The telemetry of a process.
+pub struct Telemetry {
+    registry: Mutex<Registry>,
+    log: LogWriter,
+    counts: Counts,
+    workers: AtomicUsize,
+}
+
+/// Counters without a label set of their own, by direction.
+#[derive(Default)]
+struct Counts {
+    connections: [AtomicI64; 2],
+    tunnels: [AtomicI64; 2],
+    handshakes: [AtomicU64; 2],
+    handshakes_failed: [ByReason; 2],
+    refused: [ByReason; 2],
+    accepts_failed: AtomicU64,
+}
+
+struct ByReason(Vec<AtomicU64>);
+
+impl Default for ByReason {
+    fn default() -> Self {
+        ByReason(Refusal::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl ByReason {
+    fn count(&self, reason: Refusal) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Telemetry {
+    /// Starts the writer of the access log, to standard error. Fails when there can be no thread for it.
+    pub fn new(options: Options) -> io::Result<Arc<Telemetry>> {
+        Self::with_output(options, io::stderr())
+    }
+
+    /// As [`Telemetry::new`], with another place for the access log.
+    pub fn with_output(options: Options, output: impl io::Write + Send + 'static) -> io::Result<Arc<Telemetry>> {
+        Ok(Arc::new(Telemetry {
+            registry: Mutex::default(),
+            log: LogWriter::start(options.access_log, output)?,
+            counts: Counts::default(),
+            workers: AtomicUsize::new(0),
+        }))
+    }
+
+    /// The telemetry of one worker, to be asked for on the worker's own thread.
+    pub fn worker(self: &Arc<Self>) -> WorkerTelemetry {
+        let number = self.workers.fetch_add(1, Ordering::Relaxed);
+        WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, cache: RefCell::default() }))
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let series = lock(&self.registry).totals();
+        metrics::encode(&series, &self.counts, self.log.dropped())
+    }
+
+    /// Waits until the access log is written, a second at most. To be called before the process ends.
+    pub fn flush(&self) {
+        self.log.flush();
+    }
+
+    /// Forgets the series of workloads and services that have left the mesh and had no traffic for five minutes. To be
+    /// called about once a minute.
+    pub fn expire(&self, mesh: &Mesh) {
+        let alive = series::Alive::of(mesh);
+        lock(&self.registry).expire(&alive, std::time::Instant::now());
+    }
+}
+
+/// One worker's share. Stays on the worker's thread: its counters have one writer.
+#[derive(Clone)]
+pub struct WorkerTelemetry(Rc<Worker>);
+
+struct Worker {
+    shared: Arc<Telemetry>,
+    number: usize,
+    cache: RefCell<SeriesCache>,
+}
+
+impl WorkerTelemetry {
+    /// A connection begins: `source` is who connected, `destination` whom they connected to.
+    pub fn accept(&self, direction: Direction, source: SocketAddr, destination: SocketAddr) -> Connection {
+        self.0.shared.counts.connections[direction as usize].fetch_add(1, Ordering::Relaxed);
+        Connection {
+            worker: self.clone(),
+            facts: Arc::new(Facts::new(direction, source, destination)),
+            peer: OnceCell::new(),
+            series: OnceCell::new(),
+            ended: OnceCell::new(),
+        }
+    }
+
+    /// A TLS handshake is done, and its tunnel open for as long as the result lives: at the client's end outbound, at
+    /// the server's inbound.
+    pub fn tunnel_up(&self, direction: Direction) -> TunnelUp {
+        let shared = self.0.shared.clone();
+        shared.counts.handshakes[direction as usize].fetch_add(1, Ordering::Relaxed);
+        shared.counts.tunnels[direction as usize].fetch_add(1, Ordering::Relaxed);
+        TunnelUp { shared, direction }
+    }
+
+    /// There is no tunnel. Whoever waits for it records a connection of its own.
+    pub fn handshake_failed(&self, direction: Direction, reason: Refusal) {
+        self.0.shared.counts.handshakes_failed[direction as usize].count(reason);
+    }
+
+    /// A listener could not take the connection that waits for it.
+    pub fn accept_failed(&self) {
+        self.0.shared.counts.accepts_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A peer was turned away before it could ask for a connection. `peer`: who it is, as far as it has proven that.
+    pub fn refused(
+        &self,
+        source: SocketAddr,
+        destination: SocketAddr,
+        peer: Option<Arc<Identity>>,
+        reason: Refusal,
+        detail: &str,
+    ) {
+        let facts = Facts::new(Direction::Inbound, source, destination);
+        facts.describe(Parties { source_identity: peer, ..Parties::default() });
+        self.record(&Arc::new(facts), false, End::failed(reason, detail));
+    }
+
+    /// What a peer that is in no resource says of itself in its `baggage`.
+    pub fn baggage(&self, header: &[u8]) -> Option<Arc<Baggage>> {
+        self.0.cache.borrow_mut().baggage(header)
+    }
+
+    fn record(&self, facts: &Arc<Facts>, opened: bool, end: End) {
+        let shared = &self.0.shared;
+        if let Some(reason) = end.reason {
+            shared.counts.refused[facts.direction as usize].count(reason);
+        }
+        shared.log.write(end.reason.is_some(), || Record::new(facts.clone(), opened, end));
+    }
+}
+
+/// An open tunnel, as the gauge counts it.
+pub struct TunnelUp {
+    shared: Arc<Telemetry>,
+    direction: Direction,
+}
+
+impl Drop for TunnelUp {
+    fn drop(&mut self) {
+        self.shared.counts.tunnels[self.direction as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection. Whatever happens to it, it is recorded once: when it is finished or has failed or, if nobody says
+/// how it ended, when it is dropped.
+pub struct Connection {
+    worker: WorkerTelemetry,
+    facts: Arc<Facts>,
+    peer: OnceCell<Arc<Identity>>,
+    series: OnceCell<Arc<Series>>,
+    ended: OnceCell<()>,
+}
+
+impl Connection {
+    /// Says whose connection it is, and so counts it as opened. Only the first description counts.
+    pub fn describe(&self, parties: Parties) {
+        self.series.get_or_init(|| {
+            let worker = &self.worker.0;
+            let registry = &worker.shared.registry;
+            let series = worker.cache.borrow_mut().get(&parties, self.facts.direction, registry, worker.number);
+            series.open();
+            self.facts.describe(parties);
+            series
+        });
+    }
+
+    /// Who the peer has proven to be: for the log, should the connection fail before it is described.
+    pub fn proven(&self, peer: &Arc<Identity>) {
+        self.peer.get_or_init(|| peer.clone());
+    }
+
+    /// Bytes that the client sent, on their way to the server.
+    pub fn client_sent(&self, bytes: u64) {
+        series::add(&self.facts.from_client, bytes);
+        if let Some(series) = self.series.get() {
+            series.received(bytes);
+        }
+    }
+
+    /// Bytes that the server sent, on their way to the client.
+    pub fn server_sent(&self, bytes: u64) {
+        series::add(&self.facts.to_client, bytes);
+        if let Some(series) = self.series.get() {
+            series.sent(bytes);
+        }
+    }
+
+    /// Bytes that the application on this node sent, whichever end it is.
+    pub fn sent(&self, bytes: u64) {
+        match self.facts.direction {
+            Direction::Outbound => self.client_sent(bytes),
+            Direction::Inbound => self.server_sent(bytes),
+        }
+    }
+
+    /// Bytes that the application on this node got, whichever end it is.
+    pub fn received(&self, bytes: u64) {
+        match self.facts.direction {
+            Direction::Outbound => self.server_sent(bytes),
+            Direction::Inbound => self.client_sent(bytes),
+        }
+    }
+
+    /// It ended in order. Only its first end counts.
+    pub fn finish(&self) {
+        self.end(End::default());
+    }
+
+    /// It was refused or cut. `detail` goes to the log only; it may be empty. Only its first end counts.
+    pub fn fail(&self, reason: Refusal, detail: &str) {
+        self.end(End::failed(reason, detail));
+    }
+
+    /// What there is to say of it now, as a JSON object.
+    pub fn to_json(&self) -> String {
+        self.facts.json().to_string()
+    }
+
+    fn end(&self, end: End) {
+        self.ended.get_or_init(|| {
+            let series = self.series.get();
+            match series {
+                Some(series) => series.close(end.reason),
+                None => {
+                    self.facts.describe(Parties { source_identity: self.peer.get().cloned(), ..Parties::default() })
+                }
+            }
+            self.worker.record(&self.facts, series.is_some(), end);
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.fail(Refusal::Abandoned, "");
+        let shared = &self.worker.0.shared;
+        shared.counts.connections[self.facts.direction as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// No holder of one of these locks leaves anything half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

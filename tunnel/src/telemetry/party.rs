@@ -1,0 +1,182 @@
+//! Who is at the ends of a connection.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::decision::{Authority, Inbound, Outbound, Plain, Route};
+use crate::mesh::{App, Identity, Locality, Mesh, Service, Workload};
+
+/// One end.
+#[derive(Clone, Debug, Default)]
+pub enum Party {
+    #[default]
+    Unknown,
+    Workload(Arc<Workload>),
+    /// In no resource that we have; what it says of itself.
+    Baggage(Arc<Baggage>),
+}
+
+impl Party {
+    pub fn app(&self) -> Option<&Arc<App>> {
+        match self {
+            Party::Unknown => None,
+            Party::Workload(workload) => Some(&workload.app),
+            Party::Baggage(baggage) => Some(&baggage.app),
+        }
+    }
+
+    pub fn locality(&self) -> Option<&Arc<Locality>> {
+        match self {
+            Party::Unknown => None,
+            Party::Workload(workload) => Some(&workload.locality),
+            Party::Baggage(baggage) => Some(&baggage.locality),
+        }
+    }
+
+    /// Name of the workload (of the pod).
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Party::Workload(workload) => Some(&workload.name),
+            Party::Unknown | Party::Baggage(_) => None,
+        }
+    }
+}
+
+/// Both ends, and what was meant.
+#[derive(Clone, Debug, Default)]
+pub struct Parties {
+    pub source: Party,
+    /// As proven by mutual TLS.
+    pub source_identity: Option<Arc<Identity>>,
+    pub destination: Party,
+    /// As proven by mutual TLS.
+    pub destination_identity: Option<Arc<Identity>>,
+    pub service: Option<Arc<Service>>,
+    /// What was asked for through the tunnel.
+    pub hbone: Option<Authority>,
+}
+
+impl Parties {
+    /// Of a connection that a local pod makes.
+    pub fn outbound(source: &Arc<Workload>, decision: &Outbound) -> Parties {
+        let of_source = Parties { source: Party::Workload(source.clone()), ..Parties::default() };
+        match decision {
+            Outbound::Hbone(Route { authority, destination, service, .. }) => Parties {
+                source_identity: Some(source.identity.clone()),
+                destination: Party::Workload(destination.clone()),
+                destination_identity: Some(destination.identity.clone()),
+                service: service.clone(),
+                hbone: Some(authority.clone()),
+                ..of_source
+            },
+            Outbound::Plain(Plain { destination, service, .. }) => Parties {
+                destination: destination.clone().map_or(Party::Unknown, Party::Workload),
+                service: service.clone(),
+                ..of_source
+            },
+            Outbound::Passthrough { .. } | Outbound::Refuse(_) => of_source,
+        }
+    }
+
+    /// Of a connection that came through a tunnel: `peer` is the other end's proven identity, `ip` its address. The
+    /// address names the workload only where that has this identity; a proxy on the way has another one.
+    pub fn inbound(
+        mesh: &Mesh,
+        local: &Arc<Workload>,
+        peer: &Arc<Identity>,
+        ip: IpAddr,
+        baggage: Option<Arc<Baggage>>,
+        decision: &Inbound,
+    ) -> Parties {
+        let source = mesh.workload_at(&local.network, ip.to_canonical()).filter(|source| source.identity == *peer);
+        Parties {
+            source_identity: Some(source.map_or(peer, |source| &source.identity).clone()),
+            source: match source {
+                Some(source) => Party::Workload(source.clone()),
+                None => baggage.map_or(Party::Unknown, Party::Baggage),
+            },
+            destination: Party::Workload(local.clone()),
+            destination_identity: Some(local.identity.clone()),
+            service: decision.service.clone(),
+            hbone: Some(decision.authority.clone()),
+        }
+    }
+
+    /// Of a plain connection from `ip` to a local pod.
+    pub fn inbound_plain(mesh: &Mesh, local: &Arc<Workload>, ip: IpAddr) -> Parties {
+        let source = mesh.workload_at(&local.network, ip.to_canonical());
+        Parties {
+            source: source.cloned().map_or(Party::Unknown, Party::Workload),
+            destination: Party::Workload(local.clone()),
+            ..Parties::default()
+        }
+    }
+}
+
+/// What a workload says of itself in the `baggage` header: comma-separated `key=value`, nothing quoted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Baggage {
+    pub app: Arc<App>,
+    pub locality: Arc<Locality>,
+}
+
+const KINDS: [&str; 4] = ["deployment", "cronjob", "pod", "job"];
+
+impl Baggage {
+    /// Unknown keys are skipped; `None` when there is none that is known.
+    pub fn parse(header: &[u8]) -> Option<Baggage> {
+        let header = std::str::from_utf8(header).ok()?;
+        let pairs = || header.split(',').filter_map(|pair| pair.trim().split_once('='));
+        let value = |wanted: &str| pairs().find(|(key, _)| *key == wanted).map(|(_, value)| value);
+        let named = |kind: &'static str| Some((kind, value(&format!("k8s.{kind}.name"))?));
+        let workload = KINDS.into_iter().find_map(named);
+        let piece = |key| Arc::<str>::from(value(key).unwrap_or_default());
+        let app = App {
+            namespace: piece("k8s.namespace.name"),
+            cluster: piece("k8s.cluster.name"),
+            workload: workload.map_or("", |(_, name)| name).into(),
+            kind: workload.map_or(KINDS[0], |(kind, _)| kind),
+            canonical_name: piece("service.name"),
+            canonical_revision: piece("service.version"),
+        };
+        let locality =
+            Locality { region: piece("cloud.region"), zone: piece("cloud.availability_zone"), subzone: Arc::default() };
+        let baggage = Baggage { app: Arc::new(app), locality: Arc::new(locality) };
+        (!baggage.to_string().is_empty()).then_some(baggage)
+    }
+
+    /// Of a workload.
+    pub fn of(workload: &Workload) -> Baggage {
+        Baggage { app: workload.app.clone(), locality: workload.locality.clone() }
+    }
+}
+
+impl std::fmt::Display for Baggage {
+    /// The header's value: only keys that have one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (app, locality) = (&self.app, &self.locality);
+        let pairs = [
+            ("k8s.cluster.name", &app.cluster),
+            ("k8s.namespace.name", &app.namespace),
+            (workload_key(app.kind), &app.workload),
+            ("service.name", &app.canonical_name),
+            ("service.version", &app.canonical_revision),
+            ("cloud.region", &locality.region),
+            ("cloud.availability_zone", &locality.zone),
+        ];
+        let present = pairs.iter().filter(|(_, value)| !value.is_empty());
+        present.enumerate().try_for_each(|(index, (key, value))| {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{key}={value}")
+        })
+    }
+}
+
+fn workload_key(kind: &str) -> &'static str {
+    match kind {
+        "cronjob" => "k8s.cronjob.name",
+        "pod" => "k8s.pod.name",
+        "job" => "k8s.job.name",
+        _ => "k8s.deployment.name",
+    }
+}

@@ -1,0 +1,166 @@
+//! What is known of one connection, and how it is told.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
+
+use serde_json::{json, Value};
+
+use super::{Direction, Parties};
+use crate::mesh::Identity;
+use crate::refusal::Refusal;
+
+/// One connection. Written by its worker; the log's thread reads it too.
+pub struct Facts {
+    pub direction: Direction,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub accepted: Instant,
+    pub from_client: AtomicU64,
+    pub to_client: AtomicU64,
+    parties: OnceLock<Parties>,
+}
+
+/// How a connection ended.
+#[derive(Default)]
+pub struct End {
+    pub reason: Option<Refusal>,
+    /// More about the reason.
+    pub detail: Box<str>,
+}
+
+impl End {
+    pub fn failed(reason: Refusal, detail: &str) -> End {
+        End { reason: Some(reason), detail: detail.into() }
+    }
+}
+
+/// A value of a record.
+pub enum Field<'a> {
+    Number(u64),
+    Text(Cow<'a, str>),
+}
+
+impl Field<'_> {
+    pub fn json(&self) -> Value {
+        match self {
+            Field::Number(number) => Value::from(*number),
+            Field::Text(text) => Value::from(text.as_ref()),
+        }
+    }
+}
+
+impl Facts {
+    pub fn new(direction: Direction, source: SocketAddr, destination: SocketAddr) -> Facts {
+        Facts {
+            direction,
+            source,
+            destination,
+            accepted: Instant::now(),
+            from_client: AtomicU64::new(0),
+            to_client: AtomicU64::new(0),
+            parties: OnceLock::new(),
+        }
+    }
+
+    /// Only the first description counts.
+    pub fn describe(&self, parties: Parties) {
+        self.parties.get_or_init(|| parties);
+    }
+
+    /// Of a connection that is open.
+    pub fn json(&self) -> Value {
+        let since = SystemTime::now().checked_sub(self.accepted.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut value = json!({ "since": timestamp(since) });
+        self.fields(|key, field| value[key] = field.json());
+        value
+    }
+
+    /// What there is to say, under Istio's names.
+    pub fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
+        let mut text = |key, value: Option<&str>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                put(key, Field::Text(value.into()));
+            }
+        };
+        let identity = |identity: &Option<Arc<Identity>>| identity.as_ref().map(|identity| identity.to_string());
+        let parties = self.parties.get();
+        text("src.addr", Some(&self.source.to_string()));
+        if let Some(parties) = parties {
+            let app = parties.source.app();
+            text("src.workload", parties.source.name());
+            text("src.namespace", app.map(|app| &*app.namespace));
+            text("src.identity", identity(&parties.source_identity).as_deref());
+            text("src.cluster", app.map(|app| &*app.cluster));
+        }
+        text("dst.addr", Some(&self.destination.to_string()));
+        if let Some(parties) = parties {
+            let app = parties.destination.app();
+            text("dst.hbone_addr", parties.hbone.as_ref().map(|hbone| hbone.to_string()).as_deref());
+            text("dst.service", parties.service.as_ref().map(|service| service.key.hostname()));
+            text("dst.workload", parties.destination.name());
+            text("dst.namespace", app.map(|app| &*app.namespace));
+            text("dst.identity", identity(&parties.destination_identity).as_deref());
+            text("dst.cluster", app.map(|app| &*app.cluster));
+        }
+        text("direction", Some(self.direction.name()));
+        let (sent, received) = self.bytes();
+        put("bytes_sent", Field::Number(sent));
+        put("bytes_recv", Field::Number(received));
+    }
+
+    /// What the application on this node sent and got.
+    fn bytes(&self) -> (u64, u64) {
+        let from_client = self.from_client.load(Ordering::Relaxed);
+        let to_client = self.to_client.load(Ordering::Relaxed);
+        match self.direction {
+            Direction::Outbound => (from_client, to_client),
+            Direction::Inbound => (to_client, from_client),
+        }
+    }
+}
+
+/// RFC 3339 in UTC, to the microsecond.
+pub fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second, micros) = (second / 3600, second / 60 % 60, second % 60, since.subsec_micros());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar. Counts in years that begin in March, so
+/// that the leap day is the last one.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (951_868_800, "2000-03-01T00:00:00"),
+            (1_735_689_599, "2024-12-31T23:59:59"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(1500);
+            assert_eq!(timestamp(time), format!("{text}.000001Z"));
+        }
+    }
+}

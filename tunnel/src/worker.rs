@@ -1,0 +1,250 @@
+//! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
+use crate::flusher::Flusher;
+use crate::mesh::{Identity, Mesh, Rng, Workload};
+use crate::pod::{Pod, PodInfo};
+use crate::refusal::Refusal;
+use crate::spin::Spin;
+use crate::telemetry::{Telemetry, WorkerTelemetry};
+use crate::{inbound, outbound};
+use arc_swap::ArcSwap;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{mpsc, Arc};
+use std::task::{Poll, Waker};
+use std::{io, time::Duration};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::spawn_local;
+
+/// Seconds for which a connection waits for the configuration or the certificate that it needs.
+const CONFIGURATION_TIMEOUT: u64 = 5;
+
+pub type CredentialsByIdentity = HashMap<Identity, Arc<Credentials>>;
+
+/// What all workers share.
+pub struct Shared {
+    pub mesh: ArcSwap<Mesh>,
+    pub credentials: ArcSwap<CredentialsByIdentity>,
+    pub telemetry: Arc<Telemetry>,
+    pub workers: Vec<WorkerHandle>,
+    pub spin: Duration,
+}
+
+pub struct WorkerHandle {
+    pub commands: UnboundedSender<Command>,
+    /// Tunnels that peers have opened to this worker.
+    tunnels: AtomicUsize,
+}
+
+impl WorkerHandle {
+    pub fn new(commands: UnboundedSender<Command>) -> Self {
+        WorkerHandle { commands, tunnels: AtomicUsize::new(0) }
+    }
+}
+
+/// What others ask of a worker. It answers when it is done.
+pub enum Command {
+    Add(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
+    Remove(Arc<str>, mpsc::Sender<io::Result<()>>),
+    /// The mesh or the credentials are new.
+    Changed,
+    /// A tunnel that another worker has accepted for this one.
+    Tunnel(Arc<str>, std::net::TcpStream),
+    /// Calls back for each connection, with its record.
+    Inspect(mpsc::Sender<Vec<String>>),
+    /// No new connections.
+    Drain,
+    /// How many connections there are.
+    Count(mpsc::Sender<usize>),
+    /// Ends all connections.
+    Cut,
+}
+
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub spin: Spin,
+    pub clock: Clock,
+    pub flusher: Flusher,
+    pub telemetry: WorkerTelemetry,
+    pub rng: RefCell<Rng>,
+    index: usize,
+    pods: RefCell<HashMap<Arc<str>, Rc<Pod>>>,
+    /// Who waits for `Changed`.
+    waiting: RefCell<Vec<Waker>>,
+    changes: Cell<u64>,
+}
+
+/// What the listeners of a pod are for.
+#[derive(Clone, Copy)]
+enum Role {
+    Outbound,
+    Plain,
+    Tunnel,
+}
+
+/// A worker's thread. Ends when the core is gone.
+pub fn run(shared: Arc<Shared>, index: usize, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let worker = Rc::new(Worker {
+            spin: Spin::default(),
+            clock: Clock::new()?,
+            flusher: Flusher::default(),
+            telemetry: shared.telemetry.worker(),
+            rng: RefCell::new(Rng::from_entropy()),
+            shared,
+            index,
+            pods: RefCell::default(),
+            waiting: RefCell::default(),
+            changes: Cell::new(0),
+        });
+        let ticking = worker.clone();
+        spawn_local(async move { ticking.clock.run().await });
+        let flushing = worker.clone();
+        spawn_local(async move { flushing.flusher.run().await });
+        // A task, not this future: waking the runtime's main future costs a write to an eventfd each time.
+        let spinning = worker.clone();
+        spawn_local(async move { spinning.spin.run(spinning.shared.spin).await });
+        while let Some(command) = commands.recv().await {
+            worker.obey(command);
+        }
+        Ok(())
+    })
+}
+
+impl Worker {
+    fn obey(self: &Rc<Self>, command: Command) {
+        // Whoever asked may be gone; then nobody is interested in the answer.
+        match command {
+            Command::Add(info, done) => drop(done.send(self.add(info))),
+            Command::Remove(uid, done) => {
+                if let Some(pod) = self.pods.borrow_mut().remove(&uid) {
+                    pod.close(Refusal::WorkloadGone);
+                }
+                drop(done.send(Ok(())));
+            }
+            Command::Changed => self.change(),
+            Command::Tunnel(uid, sock) => {
+                let pod = self.pods.borrow().get(&uid).cloned();
+                if let (Some(pod), Ok(sock)) = (pod, TcpStream::from_std(sock)) {
+                    self.serve_tunnel(&pod, sock);
+                }
+            }
+            Command::Inspect(answer) => {
+                let live = self.pods.borrow().values().flat_map(|pod| pod.live()).collect::<Vec<_>>();
+                let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
+                drop(answer.send(records.collect()));
+            }
+            Command::Drain => self.pods.borrow().values().for_each(|pod| pod.drain()),
+            Command::Count(answer) => {
+                let _ = answer.send(self.pods.borrow().values().map(|pod| pod.live().len()).sum());
+            }
+            Command::Cut => self.pods.borrow().values().for_each(|pod| pod.close(Refusal::Drained)),
+        }
+    }
+
+    fn add(self: &Rc<Self>, info: Arc<PodInfo>) -> io::Result<()> {
+        let roles = [(OUTBOUND_PORT, Role::Outbound), (INBOUND_PLAIN_PORT, Role::Plain), (HBONE_PORT, Role::Tunnel)];
+        let listen = |(port, role)| {
+            let named =
+                |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {}: {e}", info.uid));
+            let listener = info.netns.listen(port).and_then(TcpListener::from_std).map_err(named)?;
+            Ok((listener, role))
+        };
+        let listeners = roles.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+        let pod = Pod::new(info);
+        for (listener, role) in listeners {
+            let task = spawn_local(self.clone().accept(pod.clone(), listener, role));
+            pod.accepting.borrow_mut().push(task.abort_handle());
+        }
+        if let Some(before) = self.pods.borrow_mut().insert(pod.uid.clone(), pod) {
+            before.close(Refusal::WorkloadGone);
+        }
+        Ok(())
+    }
+
+    async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
+        loop {
+            let Ok((sock, client)) = listener.accept().await else {
+                // Out of descriptors, most likely. The connection waits in the kernel.
+                self.telemetry.accept_failed();
+                self.clock.sleep(0).await;
+                continue;
+            };
+            match role {
+                Role::Outbound => drop(spawn_local(outbound::serve(self.clone(), pod.clone(), sock, client))),
+                Role::Plain => drop(spawn_local(inbound::serve_plain(self.clone(), pod.clone(), sock, client))),
+                Role::Tunnel => self.place(&pod, sock),
+            }
+        }
+    }
+
+    /// The kernel spreads tunnels by a hash, so that two of them may meet in one worker: the least loaded one takes it.
+    fn place(self: &Rc<Self>, pod: &Rc<Pod>, sock: TcpStream) {
+        let load = |worker: &WorkerHandle| worker.tunnels.load(Ordering::Relaxed);
+        let least = self.shared.workers.iter().min_by_key(|worker| load(worker));
+        match least {
+            Some(other) if load(other) < load(&self.shared.workers[self.index]) => {
+                if let Ok(sock) = sock.into_std() {
+                    drop(other.commands.send(Command::Tunnel(pod.uid.clone(), sock)));
+                }
+            }
+            _ => self.serve_tunnel(pod, sock),
+        }
+    }
+
+    fn serve_tunnel(self: &Rc<Self>, pod: &Rc<Pod>, sock: TcpStream) {
+        let (worker, pod) = (self.clone(), pod.clone());
+        worker.shared.workers[worker.index].tunnels.fetch_add(1, Ordering::Relaxed);
+        spawn_local(async move {
+            inbound::serve_tunnel(&worker, &pod, sock).await;
+            worker.shared.workers[worker.index].tunnels.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    fn change(&self) {
+        self.changes.set(self.changes.get() + 1);
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        let mesh = self.shared.mesh.load();
+        for pod in self.pods.borrow().values() {
+            pod.pool.prune(&mesh);
+        }
+    }
+
+    /// What `find` finds, now or after a change of the configuration within a few seconds.
+    async fn wait_for<T>(&self, find: impl Fn() -> Option<T>) -> Option<T> {
+        if let Some(found) = find() {
+            return Some(found);
+        }
+        let found = poll_fn(|cx| {
+            if let Some(found) = find() {
+                return Poll::Ready(found);
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        });
+        self.clock.timeout(CONFIGURATION_TIMEOUT, found).await.ok()
+    }
+
+    /// The workload that a pod is. A pod may speak before the mesh has told of it.
+    pub async fn workload(&self, pod: &Pod) -> Option<Arc<Workload>> {
+        let find = || self.shared.mesh.load().local(&pod.key).cloned();
+        self.wait_for(find).await
+    }
+
+    pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {
+        self.shared.credentials.load().get(identity).cloned()
+    }
+
+    /// As `credentials`, but waits for a certificate that is under way.
+    pub async fn credentials_soon(&self, identity: &Identity) -> Option<Arc<Credentials>> {
+        self.wait_for(|| self.credentials(identity)).await
+    }
+}
