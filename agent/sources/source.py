@@ -1,0 +1,33 @@
+"""Where the mesh's objects come from: a folder of manifests, or an API server."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from agent.model.objects import Key, Object
+
+Changes = list[tuple[Key, Object | None]]  # None: the object is gone
+
+
+class Rejection(Protocol):
+    """Something that is not used; as a string: what, and why. `key` is None when it cannot be told."""
+
+    @property
+    def key(self) -> Key | None: ...
+
+
+class Source(Protocol):
+    """Objects, first all and then what changes. While the source is away, what it told stays in force."""
+
+    @property
+    def rejected(self) -> Sequence[Rejection]:
+        """What is not used at the moment."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all could be read; else there may be objects of which nothing is known."""
+
+    def changes(self) -> AsyncGenerator[Changes, None]:
+        """First everything there is, then what is different; an empty list: only `rejected` is."""
+
+    def close(self) -> None:
+        """End it, and what it holds open."""
