@@ -1,0 +1,115 @@
+"""One of several does it: leader election on a Lease of coordination.k8s.io/v1."""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from agent.kube.client import Client, path_of
+from agent.kube.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+DURATION = 15  # seconds without a renewal after which another may take a lease
+
+
+class Lease:
+    """A lease that `holder`, a name that no other has, tries to hold.
+
+    Clocks of other machines are not trusted: a lease has run out when we have seen it unchanged for its
+    duration. We ourselves stop to count on ours after two thirds of it.
+    """
+
+    def __init__(self, client: Client, namespace: str, name: str, holder: str) -> None:
+        self._client = client
+        self._path = path_of("apis", "coordination.k8s.io", "v1", "namespaces", namespace, "leases")
+        self._name, self._namespace, self._holder = name, namespace, holder
+        self._seen: tuple[str, float] = ("", 0.0)  # the version that is in force, and since when we know it
+        self._until = 0.0
+        self._failure = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether it is ours at this moment. Ask again before each thing that only one may do."""
+        return time.monotonic() < self._until
+
+    def attempt(self) -> bool:
+        """Take it if it is free, renew it if it is ours; whether it is. Blocks. Raises ApiError."""
+        started = time.monotonic()
+        try:
+            lease = self._read()
+            if lease is None:
+                body = {
+                    "metadata": {"name": self._name, "namespace": self._namespace},
+                    "spec": self._spec({}),
+                }
+                self._client.request("POST", self._path, body=body)
+            elif self._may_take(lease):
+                lease["spec"] = self._spec(lease.get("spec") or {})
+                self._client.request("PUT", f"{self._path}/{self._name}", body=lease)
+            else:
+                self._until = 0.0
+                return False
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            self._until = 0.0  # another was faster
+            return False
+        self._until = started + DURATION * 2 / 3
+        return True
+
+    def release(self) -> None:
+        """Let another have it at once, if it is ours. Blocks. Raises ApiError."""
+        lease = self._read() if self.held else None
+        self._until = 0.0
+        if lease and lease["spec"].get("holderIdentity") == self._holder:
+            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+            self._client.request("PUT", f"{self._path}/{self._name}", body=lease)
+
+    async def keep(self) -> None:
+        """Try to hold it, until cancelled. What goes wrong is logged once, and tried again."""
+        while True:
+            held, failure = self.held, ""
+            try:
+                await asyncio.to_thread(self.attempt)
+            except ApiError as error:
+                failure = f"lease {self._namespace}/{self._name}: {error}"
+            if failure and failure != self._failure:
+                log.warning("%s", failure)
+            if self.held != held:
+                log.info("lease %s/%s is %s", self._namespace, self._name, "ours" if self.held else "lost")
+            self._failure = failure
+            await asyncio.sleep(DURATION / 6)
+
+    def _read(self) -> Any:
+        try:
+            return msgspec.json.decode(self._client.request("GET", f"{self._path}/{self._name}", timeout=5))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _may_take(self, lease: Any) -> bool:
+        version, now = lease["metadata"]["resourceVersion"], time.monotonic()
+        if version != self._seen[0]:
+            self._seen = version, now
+        spec = lease.get("spec") or {}
+        if spec.get("holderIdentity", "") in ("", self._holder):
+            return True
+        return now - self._seen[1] > spec.get("leaseDurationSeconds", DURATION)
+
+    def _spec(self, former: Any) -> Any:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if former.get("holderIdentity") == self._holder:
+            return {**former, "renewTime": now}
+        return {
+            **former,
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": DURATION,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": former.get("leaseTransitions", -1) + 1,
+        }
