@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tunnel._core import Core
 from tunnel.counters import Counters
-from tunnel.settings import Listen
+from tunnel.settings import ADMIN_ADDRESS, Listen
 from tunnel.web import JSON, OPENMETRICS, Response, Routes, serve
 
 _END = "# EOF\n"
@@ -31,15 +31,12 @@ class Endpoints:
 
     async def serve(self, listen: Listen) -> list[asyncio.Server]:
         """Listen: admin, metrics, readiness. Raises OSError, which names the address."""
-        ports = (
-            (listen.admin_port, self._admin()),
-            (
-                listen.metrics_port,
-                {("GET", path): self._metrics for path in ("/metrics", "/stats/prometheus")},
-            ),
-            (listen.ready_port, {("GET", "/healthz/ready"): self._ready}),
-        )
-        return [await serve(routes, listen.address, port) for port, routes in ports]
+        metrics: Routes = {("GET", path): self._metrics for path in ("/metrics", "/stats/prometheus")}
+        return [
+            await serve(self._admin(), ADMIN_ADDRESS, listen.admin_port),
+            await serve(metrics, listen.address, listen.metrics_port),
+            await serve({("GET", "/healthz/ready"): self._ready}, listen.address, listen.ready_port),
+        ]
 
     def _admin(self) -> Routes:
         return {

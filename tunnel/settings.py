@@ -7,9 +7,13 @@ from typing import Literal
 AccessLog = Literal["off", "errors", "all"]
 
 
+# Who may ask here may also end the tunnel: nobody beyond this host, or this pod of a cluster.
+ADMIN_ADDRESS = "127.0.0.1"
+
+
 @dataclass(frozen=True)
 class Listen:
-    """Where the HTTP endpoints are: one address, three ports; port 0 takes a free one."""
+    """Where the HTTP endpoints are: `address` is of metrics and readiness; port 0 takes a free one."""
 
     address: str = "127.0.0.1"
     admin_port: int = 15000

@@ -41,8 +41,8 @@ _CPUS = len(os.sched_getaffinity(0))
 @option(
     "--access-log", type=click.Choice(["off", "errors", "all"]), default="errors", help="connections to log"
 )
-@option("--http-address", type=ip_address, default="127.0.0.1", help="for the three ports that follow")
-@option("--admin-port", type=PORT, default=15000, help="configuration and connections")
+@option("--http-address", type=ip_address, default="127.0.0.1", help="for metrics and readiness")
+@option("--admin-port", type=PORT, default=15000, help="configuration and connections, on 127.0.0.1")
 @option("--metrics-port", type=PORT, default=15020, help="Prometheus")
 @option("--ready-port", type=PORT, default=15021, help="readiness")
 @option(

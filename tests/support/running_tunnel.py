@@ -31,9 +31,9 @@ class RunningTunnel:
     metrics: int
     ready: int
 
-    async def ask(self, port: int, path: str, method: str = "GET") -> Answer:
+    async def ask(self, port: int, path: str, method: str = "GET", address: str = "127.0.0.1") -> Answer:
         """What an endpoint answers; status 0 when nobody listens."""
-        return await asyncio.to_thread(_ask, f"http://127.0.0.1:{port}{path}", method)
+        return await asyncio.to_thread(_ask, f"http://{address}:{port}{path}", method)
 
     async def becomes_ready(self) -> None:
         """Wait until it says so."""

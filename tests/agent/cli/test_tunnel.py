@@ -130,6 +130,18 @@ async def test_at_rest_it_is_small(node: Surroundings, netns: NetnsFd) -> None:
         assert resident_mb(running.process.pid) <= _RESIDENT_MB
 
 
+async def test_only_this_host_may_use_the_admin_port(node: Surroundings) -> None:
+    there = "127.0.0.2"
+    async with node.tunnel({"http-address": there}) as running:
+        async with asyncio.timeout(20):
+            while not (await running.ask(running.ready, "/healthz/ready", address=there)).status:
+                await asyncio.sleep(0.01)
+        assert (await running.ask(running.admin, "/version")).status == 200
+        assert (await running.ask(running.admin, "/version", address=there)).status == 0
+        assert (await running.ask(running.metrics, "/metrics", address=there)).status == 200
+        assert (await running.ask(running.metrics, "/metrics")).status == 0
+
+
 async def test_it_says_what_it_waits_for(node: Surroundings) -> None:
     nowhere = {"zds": node.directory / "none", "xds": f"unix:{node.directory}/none"}
     async with node.tunnel(nowhere) as running:
