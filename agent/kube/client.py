@@ -148,7 +148,7 @@ def _send(
         url = session.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         response = session.pool.request(method, url, headers=headers, retries=False, redirect=False, **how)
         if response.status >= 300:
-            raise refused(request, response.status, response.data, response.headers.get("retry-after"))
+            raise refused(request, response.data, response.status, response.headers.get("retry-after"))
     except (HTTPError, ConfigException, OSError) as error:
         raise unanswered(request, error) from error
     return response

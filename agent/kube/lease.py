@@ -99,7 +99,7 @@ class Lease:
         spec = lease.get("spec") or {}
         if spec.get("holderIdentity", "") in ("", self._holder):
             return True
-        return now - self._seen[1] > spec.get("leaseDurationSeconds", DURATION)
+        return bool(now - self._seen[1] > spec.get("leaseDurationSeconds", DURATION))
 
     def _spec(self, former: Any) -> Any:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,5 +1,6 @@
 """The lines of a watch's body, as they come."""
 
+import contextlib
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -48,4 +49,5 @@ class Stream:
 
     def stop(self) -> None:
         """Let a thread that waits for the next line find the end instead; from any thread."""
-        self._response.shutdown()
+        with contextlib.suppress(RuntimeError, ValueError, OSError):  # it has ended in the meantime
+            self._response.shutdown()

@@ -1,0 +1,114 @@
+"""One kind, followed for good by a thread of its own: lists, watches, and tries again when either fails."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from agent.kube.client import JSON, Client
+from agent.kube.errors import ApiError
+from agent.kube.listwatch import Event, ListWatch
+from agent.kube.stream import Stream
+
+# How to ask for that of every object which all kinds have: the metadata.
+_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+
+_FIRST, _LONGEST = 0.5, 30.0  # seconds to wait after one failure, and after many in a row
+_IDLE = 150.0  # seconds of silence; servers send a bookmark every minute or so
+_LIST = 60.0  # seconds for a page
+_LIFE = (300, 600)  # seconds after which a server is to end a watch, so that several share the load
+_SHORT = 1.0  # seconds; a watch that ended earlier, and told nothing, has failed
+
+State = Literal["starting", "current", "absent", "forbidden", "away"]
+
+
+class Watcher:
+    """Tells what there is of a kind, from `start` to `stop`.
+
+    restarts: by reason, how often a request had to be made again. error: why the state is not `current`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        path: str,
+        tell: Callable[[Iterable[Event]], None],
+        noted: Callable[[], None],
+        metadata: bool = False,
+    ) -> None:
+        """path: of the kind, like /api/v1/pods. tell: takes events, and is to use them up at once; noted: is
+        called when the state is another one; both by the thread. metadata: whether no more is asked for.
+        """
+        self._client, self._path, self._tell, self._noted = client, path, tell, noted
+        self._accept = (_METADATA.format("List"), _METADATA.format("")) if metadata else (JSON, JSON)
+        self._listwatch = ListWatch()
+        self._stream: Stream | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
+        self._failures = 0  # in a row
+        self.state: State = "starting"
+        self.error: ApiError | None = None
+        self.restarts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it soon; a request that is under way may still be answered, and told."""
+        self._stopped.set()
+        if stream := self._stream:
+            stream.stop()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                if self._listwatch.listing:
+                    self._list()
+                else:
+                    self._watch()
+            except ApiError as error:
+                if not self._stopped.is_set():
+                    self._failed(error)
+
+    def _list(self) -> None:
+        query, accept = self._listwatch.query(), self._accept[0]
+        body = self._client.request("GET", self._path, query=query, accept=accept, timeout=_LIST)
+        self._tell(self._listwatch.page(body))
+        self._well()
+
+    def _watch(self) -> None:
+        query = self._listwatch.query() | {"timeoutSeconds": str(random.randint(*_LIFE))}
+        began, told = time.monotonic(), False
+        with self._client.stream(self._path, query, _IDLE, self._accept[1]) as self._stream:
+            if self._stopped.is_set():
+                return
+            self._enter("current")
+            for line in self._stream:
+                self._tell(self._listwatch.line(line))
+                self._well()
+                told = True
+        if not told and time.monotonic() - began < _SHORT:
+            raise ApiError(0, "Ended", f"GET {self._path}: the watch ended before it began")
+
+    def _well(self) -> None:
+        self._failures = 0
+        self._enter("current")
+
+    def _failed(self, error: ApiError) -> None:
+        """Note it, and wait: longer each time, and not as long as others do."""
+        self._listwatch.failed(error)
+        self.restarts[error.reason or str(error.status)] += 1
+        self._failures += 1
+        if error.status in (403, 404):
+            self._enter("forbidden" if error.status == 403 else "absent", error)
+        elif self._failures > 1:  # once may be the end of a connection that lived for long
+            self._enter("away", error)
+        pause = min(_LONGEST, _FIRST * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)
+        self._stopped.wait(max(pause, error.retry_after))
+
+    def _enter(self, state: State, error: ApiError | None = None) -> None:
+        former, self.state, self.error = self.state, state, error
+        if former != state:
+            self._noted()
