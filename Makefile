@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE := $(VENV)/core.stamp
+CNI := cni/warren-cni
 
 PACKAGES := bpftool build-essential clang curl dnsmasq-base iperf3 iproute2 libbpf-dev libbpf1 llvm openssl \
             python3 python3-bpfcc python3-dev python3-venv wrk
@@ -12,6 +13,7 @@ PACKAGES := bpftool build-essential clang curl dnsmasq-base iperf3 iproute2 libb
 PROGRAMS := bpftool cc clang curl dnsmasq iperf3 openssl ss wrk
 
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
+RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
 CARGO := cargo
 
 .PHONY: help
@@ -19,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: packages $(CORE) ## install what is missing and build everything (the other targets do it, too)
+setup: packages $(CORE) $(CNI) ## install what is missing and build everything (the other targets do it, too)
 
 .PHONY: lab
 lab: setup ## bring the lab up on this machine and show what it does
@@ -34,8 +36,9 @@ lab-down: setup ## take the lab away, with all that it made
 test: setup lint test-rust test-python ## everything that must hold: lint, types, unit tests, real namespaces and peers
 
 .PHONY: test-rust
-test-rust: setup ## tests of the Rust core
+test-rust: setup ## tests of the Rust core and of the other Rust programs
 	$(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
+	$(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
 	$(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
 
 .PHONY: test-python
@@ -59,8 +62,10 @@ lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warn
 	$(PYTHON) -m mypy.stubtest tunnel._core
 	$(VENV)/bin/lint-imports
 	$(CARGO) fmt --check --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --check --manifest-path cni/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
 	$(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
+	$(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
 	$(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
 
 .PHONY: fmt
@@ -68,11 +73,12 @@ fmt: setup ## format the code
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 	$(CARGO) fmt --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --manifest-path cni/Cargo.toml
 	$(CARGO) fmt --manifest-path bench/load/Cargo.toml
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf $(VENV) build tunnel/target tunnel/_core*.so bpf/*.bpf.o protocols/*_pb2.py protocols/*_pb2.pyi
+	rm -rf $(VENV) build tunnel/target tunnel/_core*.so $(CNI) bpf/*.bpf.o protocols/*_pb2.py protocols/*_pb2.pyi
 
 # ---- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -115,5 +121,11 @@ $(CORE): $(RUST) $(VENV)/python.stamp | bpf protocols
 	@echo "building the Rust core"
 	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release -q --features extension-module
 	@touch $@
+
+# Whole in itself, because it runs on nodes of any distribution; put in place when it is complete.
+$(CNI): $(RUST_CNI) | packages
+	@echo "building the CNI plugin"
+	@$(CARGO) rustc --release --quiet --manifest-path cni/Cargo.toml --target-dir build/cni -- -C target-feature=+crt-static
+	@cp build/cni/release/warren-cni $@.new && mv $@.new $@
 
 setup: bpf protocols
