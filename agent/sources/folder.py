@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import SettingsError
+from agent.inotify import Watch
 from agent.model.objects import Key, Object, Pod
 from agent.sources import manifests
 from agent.sources.documents import Problem
-from agent.sources.inotify import Watch
 
 NETNS = "warren.dev/netns"
 _SUFFIXES = (".yaml", ".yml", ".json")
