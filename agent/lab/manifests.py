@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import SettingsError
-from agent.model.objects import KINDS, Container, Key, Name, PodSpec
+from agent.model.kinds import KINDS
+from agent.model.objects import Container, Key, Name, PodSpec
 from agent.sources import documents
 from agent.sources.documents import Problem, Refused
 
@@ -125,7 +126,8 @@ def _check(raw: Any, where: str, others: dict[str, int]) -> Manifest | None:
         others[kind] = others.get(kind, 0) + 1
         return None
     key = documents.key_of(kind, raw)
-    types: dict[str, Any] = {**KINDS, "Pod": _Pod, **dict.fromkeys(TEMPLATED, _Templated)}
+    types: dict[str, Any] = {name: known.type for name, known in KINDS.items()}
+    types |= {"Pod": _Pod, **dict.fromkeys(TEMPLATED, _Templated)}
     documents.convert(raw, types[kind], key)
     if key.namespace:
         raw = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}

@@ -5,13 +5,14 @@ that a plain manifest means here what it means on a cluster.
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 NoneOrName = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -35,17 +36,17 @@ def _json_name(field: str) -> str:
     return head + "".join(word.title() for word in rest).replace("Ip", "IP")
 
 
-class _Part(Struct, frozen=True, rename=_json_name):
-    """A piece of an object."""
+class Part(Struct, frozen=True, gc=False, rename=_json_name):
+    """A piece of an object. Not the collector's business: what is decoded refers to nothing above itself."""
 
 
-class Owner(_Part, frozen=True):
+class Owner(Part, frozen=True):
     kind: str
     name: str
     controller: bool = False
 
 
-class Metadata(_Part, frozen=True):
+class Metadata(Part, frozen=True):
     name: Name
     namespace: NoneOrName = ""
     uid: str = ""
@@ -55,30 +56,36 @@ class Metadata(_Part, frozen=True):
     deletion_timestamp: str | None = None
 
 
-class Namespace(_Part, frozen=True):
+class Object(Part, frozen=True):
+    """Something with a name of its own."""
+
     metadata: Metadata
 
 
-class Node(_Part, frozen=True):
-    metadata: Metadata
+class Namespace(Object, frozen=True):
+    pass
 
 
-class ServiceAccount(_Part, frozen=True):
-    metadata: Metadata
+class Node(Object, frozen=True):
+    pass
 
 
-class ContainerPort(_Part, frozen=True):
+class ServiceAccount(Object, frozen=True):
+    pass
+
+
+class ContainerPort(Part, frozen=True):
     container_port: Port
     name: str = ""
     protocol: Protocol = "TCP"
 
 
-class Container(_Part, frozen=True):
+class Container(Part, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
 
 
-class PodSpec(_Part, frozen=True):
+class PodSpec(Part, frozen=True):
     node_name: str = ""
     service_account_name: NoneOrName = ""
     host_network: bool = False
@@ -86,19 +93,19 @@ class PodSpec(_Part, frozen=True):
     init_containers: tuple[Container, ...] = ()
 
 
-class PodIP(_Part, frozen=True):
+class PodIP(Part, frozen=True):
     ip: str
 
     def __post_init__(self) -> None:
         to_address(self.ip)
 
 
-class Condition(_Part, frozen=True):
+class Condition(Part, frozen=True):
     type: str
     status: str
 
 
-class PodStatus(_Part, frozen=True):
+class PodStatus(Part, frozen=True):
     phase: str = "Pending"
     pod_ip: str = ""
     pod_ips: tuple[PodIP, ...] = ()
@@ -109,8 +116,7 @@ class PodStatus(_Part, frozen=True):
             to_address(self.pod_ip)
 
 
-class Pod(_Part, frozen=True):
-    metadata: Metadata
+class Pod(Object, frozen=True):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
@@ -130,7 +136,7 @@ class Pod(_Part, frozen=True):
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
 
-class ServicePort(_Part, frozen=True):
+class ServicePort(Part, frozen=True):
     port: Port
     name: str = ""
     target_port: Port | str | None = None
@@ -138,7 +144,7 @@ class ServicePort(_Part, frozen=True):
     app_protocol: str = ""
 
 
-class ServiceSpec(_Part, frozen=True):
+class ServiceSpec(Part, frozen=True):
     selector: dict[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
     cluster_ip: str = ""
@@ -156,8 +162,7 @@ class ServiceSpec(_Part, frozen=True):
                 to_address(text)
 
 
-class Service(_Part, frozen=True):
-    metadata: Metadata
+class Service(Object, frozen=True):
     spec: ServiceSpec = ServiceSpec()
 
     @property
@@ -172,16 +177,46 @@ class Service(_Part, frozen=True):
         return bool(selector) and selector.items() <= labels.items()
 
 
-Object = Namespace | Node | Pod | Service | ServiceAccount
+class SlicePort(Part, frozen=True):
+    """`port` None: any port, which is of no use to us."""
 
-KINDS: dict[str, type[Object]] = {
-    "Namespace": Namespace,
-    "Node": Node,
-    "Pod": Pod,
-    "Service": Service,
-    "ServiceAccount": ServiceAccount,
-}
-CLUSTER_WIDE = frozenset({"Namespace", "Node"})
+    name: str = ""
+    port: Port | None = None
+    protocol: Protocol = "TCP"
+
+
+class Reference(Part, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class EndpointConditions(Part, frozen=True):
+    ready: bool = True
+
+
+class Endpoint(Part, frozen=True):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: Reference = Reference()
+
+
+class EndpointSlice(Object, frozen=True):
+    """Endpoints of the Service that its label names, all with the same ports."""
+
+    address_type: str = ""
+    ports: tuple[SlicePort, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.address_type in ("IPv4", "IPv6"):
+            for endpoint in self.endpoints:
+                for text in endpoint.addresses:
+                    to_address(text)
+
+    @property
+    def service(self) -> str:
+        """Name of the Service; empty when they are no Service's."""
+        return self.metadata.labels.get("kubernetes.io/service-name", "")
 
 
 def key_of(item: Object) -> Key:
@@ -193,3 +228,16 @@ def to_address(text: str) -> IPAddress:
     """An address in its one form: an IPv4 address mapped into IPv6 becomes IPv4. Raises ValueError."""
     address = ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address rather than a name."""
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+def to_network(text: str) -> IPNetwork:
+    """A range of addresses, the bits after its prefix cleared, or a single address. Raises ValueError."""
+    return ip_network(text if "/" in text else to_address(text), strict=False)

@@ -1,5 +1,6 @@
-"""YAML or JSON text -> raw objects one by one; whatever is wrong with one is told with its line and field."""
+"""Text -> objects one by one; whatever is wrong with one is told with its field, and in YAML its line."""
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -7,7 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import yaml
 
-from agent.model.objects import CLUSTER_WIDE, Key
+from agent.model.kinds import KINDS
+from agent.model.objects import Key
 
 T = TypeVar("T")
 
@@ -89,7 +91,7 @@ def key_of(kind: str, raw: dict[str, Any]) -> Key:
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         raise Refused(f"{kind}: metadata.name is needed, and a string", None, ("metadata", "name"))
-    if kind in CLUSTER_WIDE:
+    if kind in KINDS and not KINDS[kind].namespaced:
         return Key(kind, "", name)
     namespace = metadata.get("namespace", "default")
     if not isinstance(namespace, str):
@@ -103,6 +105,30 @@ def convert(raw: Any, type_: type[T], key: Key) -> T:
         return msgspec.convert(raw, type_)
     except msgspec.ValidationError as error:
         raise _explain(str(error), raw, key) from None
+
+
+def decode(text: bytes, type_: type[T], key: Key) -> T:
+    """Check an object that an API server told, and give it its type. Raises Refused."""
+    try:
+        return _decoder(type_).decode(text)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"not JSON: {error}", key) from None
+    return convert(_without_nulls(msgspec.json.decode(text)), type_, key)
+
+
+@functools.cache
+def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(type_)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _documents(text: bytes, problems: list[Problem]) -> Iterator[tuple[yaml.Node, Any]]:

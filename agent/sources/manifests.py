@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from agent.model.objects import KINDS, Key, Object
+from agent.model import kinds
+from agent.model.objects import Key, Object
 from agent.sources import documents
 from agent.sources.documents import Problem, Refused
 
@@ -37,12 +38,15 @@ def is_of_the_mesh(group: str) -> bool:
 
 
 def _take(raw: Any, manifest: Manifest) -> None:
-    version, kind = documents.head(raw)
-    if version != "v1" or kind not in KINDS:
-        manifest.strangers.add((version.rpartition("/")[0], kind))
+    version, name = documents.head(raw)
+    kind = kinds.find(version, name)
+    if kind is None or kind.type is None:
+        manifest.strangers.add((version.rpartition("/")[0], name))
         return
-    key = documents.key_of(kind, raw)
+    key = documents.key_of(name, raw)
+    if version not in kind.api_versions:
+        raise Refused(f"apiVersion {version} is not read; write {kind.api_versions[0]}", key, ("apiVersion",))
     if key in manifest.objects:
         raise Refused("it is in this file twice; the first one is used", key)
     metadata = {**raw["metadata"], "namespace": key.namespace}
-    manifest.objects[key] = documents.convert({**raw, "metadata": metadata}, KINDS[kind], key)
+    manifest.objects[key] = documents.convert({**raw, "metadata": metadata}, kind.type, key)

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
+from agent.model.kinds import KINDS
 from agent.model.model import Change, Model, apply
-from agent.model.objects import KINDS, Object, key_of
+from agent.model.objects import Object, key_of
 from protocols.workload_pb2 import Address, Service, Workload
 
 
@@ -14,7 +15,10 @@ def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
     top: dict[str, Any] = {part: fields.pop(part) for part in ("spec", "status") if part in fields}
     if kind not in ("Namespace", "Node"):
         namespace = namespace or "default"
-    return msgspec.convert({**top, "metadata": {"name": name, "namespace": namespace, **fields}}, KINDS[kind])
+    metadata = {"name": name, "namespace": namespace, **fields}
+    type_ = KINDS[kind].type
+    assert type_
+    return msgspec.convert({**top, "metadata": metadata}, type_)
 
 
 def pod(name: str, ip: str = "10.0.0.1", spec: dict[str, Any] | None = None, **fields: Any) -> Object:

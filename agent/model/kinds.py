@@ -1,0 +1,66 @@
+"""The kinds of objects that we know: where an API server has them, and what each is decoded to."""
+
+from typing import NamedTuple, TypeAlias
+
+from agent.model.entries import ServiceEntry, WorkloadEntry
+from agent.model.objects import EndpointSlice, Namespace, Node, Object, Pod, Service, ServiceAccount
+
+Struct: TypeAlias = type[Object]
+
+
+class Kind(NamedTuple):
+    """One kind.
+
+    group: empty for Kubernetes' core; versions: all that are accepted, the preferred one first, with the same
+    fields in each; type: None if this version of ours does not act on it.
+    """
+
+    name: str
+    group: str
+    versions: tuple[str, ...]
+    plural: str
+    type: Struct | None = None
+    namespaced: bool = True
+
+    @property
+    def api_versions(self) -> list[str]:
+        """What may stand in `apiVersion`, the preferred one first."""
+        return [f"{self.group}/{version}" if self.group else version for version in self.versions]
+
+
+_DISCOVERY = "discovery.k8s.io"
+_NETWORKING = "networking.istio.io"
+_SECURITY = "security.istio.io"
+_TELEMETRY = "telemetry.istio.io"
+_GATEWAY = "gateway.networking.k8s.io"
+_OF_NETWORKING = ("v1", "v1beta1", "v1alpha3")
+
+_ALL = (
+    Kind("Namespace", "", ("v1",), "namespaces", Namespace, namespaced=False),
+    Kind("Node", "", ("v1",), "nodes", Node, namespaced=False),
+    Kind("Pod", "", ("v1",), "pods", Pod),
+    Kind("Service", "", ("v1",), "services", Service),
+    Kind("ServiceAccount", "", ("v1",), "serviceaccounts", ServiceAccount),
+    Kind("EndpointSlice", _DISCOVERY, ("v1",), "endpointslices", EndpointSlice),
+    Kind("ServiceEntry", _NETWORKING, _OF_NETWORKING, "serviceentries", ServiceEntry),
+    Kind("WorkloadEntry", _NETWORKING, _OF_NETWORKING, "workloadentries", WorkloadEntry),
+    Kind("AuthorizationPolicy", _SECURITY, ("v1", "v1beta1"), "authorizationpolicies"),
+    Kind("PeerAuthentication", _SECURITY, ("v1", "v1beta1"), "peerauthentications"),
+    Kind("RequestAuthentication", _SECURITY, ("v1", "v1beta1"), "requestauthentications"),
+    Kind("VirtualService", _NETWORKING, _OF_NETWORKING, "virtualservices"),
+    Kind("DestinationRule", _NETWORKING, _OF_NETWORKING, "destinationrules"),
+    Kind("Telemetry", _TELEMETRY, ("v1", "v1alpha1"), "telemetries"),
+    Kind("HTTPRoute", _GATEWAY, ("v1", "v1beta1"), "httproutes"),
+    Kind("GRPCRoute", _GATEWAY, ("v1",), "grpcroutes"),
+    Kind("TCPRoute", _GATEWAY, ("v1", "v1alpha2"), "tcproutes"),
+)
+
+KINDS = {kind.name: kind for kind in _ALL if kind.type}
+NOT_ACTED_ON = {kind.name: kind for kind in _ALL if not kind.type}
+
+
+def find(api_version: str, name: str) -> Kind | None:
+    """The kind of an object, whatever the version in its `apiVersion`; None: a stranger."""
+    group = api_version.rpartition("/")[0]
+    kind = KINDS.get(name) or NOT_ACTED_ON.get(name)
+    return kind if kind and kind.group == group else None
