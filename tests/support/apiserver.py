@@ -1,0 +1,107 @@
+"""API servers for tests: the fake in a thread of its own with its faults at hand, or whichever real one is named.
+
+    with apiserver.fake() as server:
+        server.kubeconfig             # the admin's, a file
+        server.stop(), server.start()  # away, and back on the same port with its data
+        server.compact()              # what was read before is too old: 410
+        server.cut_watches(after=100)  # those that run, after 100 further bytes
+        server.faults.latency = 0.5   # and the others of `Faults`
+
+`WARREN_TEST_KUBECONFIG` names the kubeconfig of a real server, whose bearer may do everything there.
+"""
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.kubernetes.faults import Faults
+from tests.support.kubernetes.server import Server
+
+T = TypeVar("T")
+_SECONDS = 30.0  # at most, for a call into the server's thread
+
+
+def real() -> Path | None:
+    """The kubeconfig of a real server, when the tests are to be run against one."""
+    named = os.environ.get("WARREN_TEST_KUBECONFIG")
+    return Path(named) if named else None
+
+
+class Fake:
+    """A fake server under a test's control. Its methods may be called from any thread but its own."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        """`options`: those of `Server`. A folder that an earlier fake has used is gone on with."""
+        self.folder = folder
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fake API server", daemon=True)
+        self._thread.start()
+        self._server = self._call(lambda: Server(folder, **options))
+        self.faults: Faults = self._server.faults
+        self.kubeconfig = self._run(self._server.start())
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return self._server.port
+
+    def stop(self) -> None:
+        """Be away: connections are cut and new ones refused until `start`."""
+        self._run(self._server.stop())
+
+    def start(self) -> None:
+        """Be back, with the data and the history of before."""
+        self._run(self._server.start())
+
+    def compact(self) -> None:
+        """Forget all history: watches, exact lists and pages from before get 410."""
+        self._call(self._server.api.compact)
+
+    def cut_watches(self, after: int = 0) -> None:
+        """Cut the connections of the watches that run, after so many further bytes of each."""
+        self._call(lambda: self._server.cut_watches(after))
+
+    @property
+    def watches(self) -> int:
+        """How many watches run."""
+        return self._call(lambda: len(self._server.streams))
+
+    def revoke(self, token: str) -> None:
+        """Let a bearer token count as nobody's from now on."""
+        self._server.api.users.revoked.add(token)
+
+    def kubeconfig_for(self, token: str, file: Path) -> Path:
+        """A kubeconfig, written to `file`, for the bearer of a token."""
+        return self._server.pki.write_kubeconfig(self.port, token, file)
+
+    def close(self) -> None:
+        """Stop for good; the data are left in the folder."""
+        self._run(self._server.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_SECONDS)
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
+
+    def _call(self, function: Callable[[], T]) -> T:
+        async def called() -> T:
+            return function()
+
+        return self._run(called())
+
+
+@contextmanager
+def fake(folder: Path | None = None, **options: Any) -> Iterator[Fake]:
+    """A fake server that runs; in a folder of its own unless one is given. `options`: those of `Server`."""
+    with tempfile.TemporaryDirectory(prefix="wt-api-") as own:
+        server = Fake(folder or Path(own), **options)
+        try:
+            yield server
+        finally:
+            server.close()
