@@ -2,9 +2,11 @@
  *
  * An MPTCP socket arrives here as its first subflow, a TCP socket; a TCP Fast Open sendto() arrives like a connect().
  */
+#include <linux/bpf.h> /* before libbpf 1.5's headers, which need its types */
 #include <bpf/bpf_core_read.h>
 
 #include "caller.h"
+#include "probes.h"
 #include "sock_addr.h"
 
 /* The MPTCP socket to which a subflow belongs, NULL where there is none or the kernel is older than 5.19. It is the
@@ -100,6 +102,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct endpoint *to
 		verdict = capture(ctx, sk, netns, pod, to);
 	else {
 		forget(sk);
+		bpf_sk_storage_delete(&probing, sk);
+		if (by_kubelet())
+			recognise_probe(sk, to);
 		return PROCEED;
 	}
 	count(verdict);

@@ -8,6 +8,7 @@ import sys
 from ipaddress import IPv4Address, IPv6Address
 
 POD_CAPTURED = 1  # enum pod_flag
+PROBE_PORTS = 32  # as many a pod can have
 Address = ctypes.c_uint8 * 16
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -15,7 +16,8 @@ _MAPPED = bytes(10) + b"\xff\xff"
 class Pod(ctypes.Structure):
     """struct pod. An address of zeros stands for none."""
 
-    _fields_ = (("flags", ctypes.c_uint32), ("v4", Address), ("v6", Address))
+    _fields_ = (("flags", ctypes.c_uint32), ("v4", Address), ("v6", Address),
+                ("probe_ports", ctypes.c_uint16 * PROBE_PORTS))  # fmt: skip
 
 
 def pack_address(address: IPv4Address | IPv6Address) -> bytes:

@@ -44,6 +44,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_obj_get": (_I, (_S,)),
     "bpf_obj_get_info_by_fd": (_I, (_I, _P, _P)),
     "bpf_link_create": (_I, (_I, _I, _I, _P)),
+    "bpf_link_detach": (_I, (_I,)),
     "bpf_link_update": (_I, (_I, _I, _P)),
     "bpf_prog_get_fd_by_id": (_I, (_U,)),
     "btf__load_from_kernel_by_id": (_P, (_U,)),

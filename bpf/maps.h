@@ -7,10 +7,14 @@ enum pod_flag {
 	POD_CAPTURED = 1, /* redirect what its applications connect to */
 };
 
+/* Of one pod; more than any has. */
+#define PROBE_PORTS 32
+
 struct pod {
 	__u32 flags; /* of enum pod_flag */
 	struct address v4; /* the address that the pod's sockets are seen to have; all zero when it has none */
 	struct address v6;
+	__u16 probe_ports[PROBE_PORTS]; /* on which the kubelet may call it in the clear; zeros fill it up */
 };
 
 /* An application's redirected socket: what the application asked for, and has to see. */
@@ -18,6 +22,12 @@ struct wanted {
 	__u64 netns;
 	struct endpoint peer;
 	struct address local; /* shown in place of the loopback address; all zero when there is none to show */
+};
+
+/* A TCP connection, as the one who opens it sees it. */
+struct connection {
+	struct endpoint from;
+	struct endpoint to;
 };
 
 /* Where a redirected connection comes from, as the listener in the same namespace sees it. */
@@ -51,6 +61,13 @@ struct {
 	__type(key, __u64); /* a cgroup's id */
 	__type(value, __u32); /* the process by which the agent knew it */
 } tunnels SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8);
+	__type(key, __u64); /* a cgroup's id */
+	__type(value, __u32);
+} kubelets SEC(".maps") __weak;
 
 /* Written by the kernel: the tunnel's listener for what arrives in the clear, by the pod's netns cookie. User space
  * cannot put a socket back, so this map and `tunnel_ports` must keep their layout through all versions. */
@@ -91,6 +108,21 @@ struct {
 	__type(key, int);
 	__type(value, struct endpoint);
 } accepted SEC(".maps") __weak;
+
+/* The way of a probe: on the kubelet's socket; and for all pods to see, from before its SYN leaves until it closes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} probing SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct connection);
+	__type(value, __u32); /* whether it has arrived at the pod */
+} probes SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -88,6 +88,10 @@ class Link(Descriptor):
         """Put another program in the attached one's place. Raises OSError(ENOLINK) if the target is gone."""
         call("bpf_link_update", self.fd, program, None)
 
+    def detach(self) -> None:
+        """At once; the link remains, of nothing. (Closing it detaches the program some time later.)"""
+        call("bpf_link_detach", self.fd)
+
     def info(self) -> LinkInfo:
         info = LinkInfo()
         _information(self.fd, info)

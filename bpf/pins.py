@@ -22,7 +22,7 @@ from bpf.programs import Object, layout_of
 # User space cannot put sockets back into these: in every version they have the layout that they always had.
 KEPT = ("listeners", "tunnel_ports")
 # What the agent wrote is carried over into a new layout, field by field of the same name and size.
-CARRIED = ("pods", "addresses", "tunnels")
+CARRIED = ("pods", "addresses", "tunnels", "kubelets")
 INBOUND = "inbound"
 # What hands destinations over is replaced before what captures.
 _FIRST = ("tcp_event", "getsockopt", "bind4", "bind6")
@@ -54,6 +54,8 @@ class Pins:
 
     def unpin_pod(self, cookie: int) -> None:
         """Detaches the program, if it is attached."""
+        if link := self.pod(cookie):
+            link.detach()
         self._pod(cookie).unlink(missing_ok=True)
 
     def _pod(self, cookie: int) -> Path:

@@ -1,5 +1,6 @@
-/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands. */
-#include "maps.h"
+/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, the kubelet's probes
+ * are announced. */
+#include "probes.h"
 
 static __always_inline struct endpoint local_end(struct bpf_sock_ops *ctx)
 {
@@ -60,11 +61,20 @@ SEC("sockops")
 int tcp_event(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
+	struct endpoint from;
 	__u64 *netns;
 
 	if (!sk)
 		return 1;
 	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		from = local_end(ctx);
+		announce_probe(ctx, sk, &from);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == BPF_TCP_CLOSE)
+			withdraw_probe(sk);
+		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		register_listener(ctx, sk);
 		break;

@@ -23,6 +23,12 @@ enum verdict {
 	HANDOVER_LOST,		  /* no room to hand the original destination over */
 	HANDOVER_UNKNOWN,	  /* nobody redirected it: the pod called the port itself */
 
+	/* The kubelet connects to a captured pod. */
+	PROBE_ANNOUNCED,	  /* to a port that is declared for probes: the pod lets it in */
+	PROBE_NOT_DECLARED,	  /* to another one: it is treated like anybody's connection */
+	PROBE_LOST,		  /* no room to announce it: likewise */
+	PROBE_NOT_SEEN,		  /* announced, but never came to the pod: lost, or its source was translated */
+
 	/* A process listens on one of the tunnel's ports inside a pod. */
 	LISTENER_REGISTERED,	  /* the tunnel's: what arrives for the pod goes there from now on */
 	LISTENER_REFUSED_MEMORY,  /* the tunnel's, but there was no room to register it */
@@ -31,6 +37,7 @@ enum verdict {
 	/* A connection arrives for a captured pod. */
 	INBOUND_STEERED,	  /* to the tunnel's listener for what comes in the clear */
 	INBOUND_HBONE,		  /* passed: to the tunnel's listener for mutual TLS */
+	INBOUND_PROBE,		  /* passed: a probe of the kubelet's, to the application */
 	INBOUND_LOOPBACK,	  /* passed: the pod's own, or the tunnel's delivery */
 	INBOUND_REFUSED_NO_TUNNEL, /* refused: no tunnel listens in this pod */
 	INBOUND_REFUSED_ADDRESS,  /* refused: not an address that the agent knows of this pod */

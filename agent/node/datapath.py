@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from agent.node import features, state
@@ -19,10 +19,12 @@ from agent.node.errors import DatapathError
 from agent.node.netns import NetnsFd
 from agent.node.state import Address, Cookie, PodState
 from bpf.errors import BpfError
-from bpf.layout import POD_CAPTURED, Pod, pack_address, pack_number, unpack_number
+from bpf.layout import POD_CAPTURED, PROBE_PORTS, Pod, pack_address, pack_number, unpack_number
 from bpf.maps import Descriptor, Link
 from bpf.pins import INBOUND, Pins
 from bpf.programs import OBJECT, Object
+
+RESERVED = frozenset({15001, 15006, 15008})  # the tunnel's ports in each pod, of bpf/constants.h
 
 
 class Datapath:
@@ -73,6 +75,36 @@ class Datapath:
                     tunnels.delete(known)
             tunnels.put(pack_number(path.stat().st_ino), pid.to_bytes(4, sys.byteorder))
 
+    def trust_kubelet(self, cgroup: Path) -> None:
+        """Take what the processes of this one cgroup connect to for the kubelet's probes; of no other any more.
+
+        Not those of cgroups below it, which may be the pods'. Raises DatapathError.
+        """
+        kubelets = self._maps["kubelets"]
+        with self._doing(f"kubelet's cgroup {cgroup}"):
+            if not (cgroup / "cgroup.events").exists():  # which every cgroup has but the root
+                raise DatapathError(f"{cgroup} is no cgroup of the kubelet's own: start it in one")
+            if not cgroup.resolve().is_relative_to(self._cgroup.resolve()):
+                raise DatapathError(
+                    f"{cgroup} is not below {self._cgroup}: no program sees the kubelet's probes"
+                )
+            key = pack_number(cgroup.stat().st_ino)
+            kubelets.put(key, bytes(4))
+            for known in set(kubelets) - {key}:
+                kubelets.delete(known)
+
+    def let_probes(self, cookie: Cookie, ports: Collection[int]) -> None:
+        """Let the kubelet in, in the clear, on exactly these ports of a pod. They are TCP ports.
+
+        The tunnel's own ports are left out. Raises DatapathError, also for more than 32.
+        """
+        wanted = sorted(set(ports) - RESERVED)
+        if len(wanted) > PROBE_PORTS:
+            raise DatapathError(f"pod {cookie} has {len(wanted)} ports for probes: {PROBE_PORTS} at most")
+        with self._doing(f"pod {cookie}"):
+            with self._changing(cookie) as pod:
+                pod.probe_ports[:] = wanted + [0] * (PROBE_PORTS - len(wanted))
+
     def prepare(self, netns: NetnsFd, addresses: Sequence[Address]) -> Cookie:
         """Make a pod known: its addresses are its own from now on, the tunnel can listen in it.
 
@@ -102,7 +134,8 @@ class Datapath:
                 program = self._program
                 link = Link.create(program.program(INBOUND), netns.fileno(), program.attach_type(INBOUND))
                 self._pins.pin_pod(cookie, link)
-            self._flag(cookie, POD_CAPTURED)
+            with self._changing(cookie) as pod:
+                pod.flags = POD_CAPTURED
 
     def release(self, cookie: Cookie) -> None:
         """Capture no new connection any more; those that are there stay with the tunnel.
@@ -110,7 +143,9 @@ class Datapath:
         Raises DatapathError.
         """
         with self._doing(f"pod {cookie}"):
-            self._flag(cookie, 0)
+            if self._maps["pods"].get(pack_number(cookie)):
+                with self._changing(cookie) as pod:
+                    pod.flags = 0
             self._pins.unpin_pod(cookie)
 
     def forget(self, cookie: Cookie) -> None:
@@ -162,15 +197,15 @@ class Datapath:
             if owner == key and address not in addresses:
                 owners.delete(address)
 
-    def _flag(self, cookie: Cookie, flags: int) -> None:
+    @contextlib.contextmanager
+    def _changing(self, cookie: Cookie) -> Iterator[Pod]:
+        """What the kernel knows of a pod, for changes that it sees all at once."""
         key = pack_number(cookie)
         present = self._maps["pods"].get(key)
         if present is None:
-            if flags:
-                raise DatapathError(f"pod {cookie} is not prepared")
-            return
+            raise DatapathError(f"pod {cookie} is not prepared")
         pod = Pod.from_buffer_copy(present)
-        pod.flags = flags
+        yield pod
         self._maps["pods"].put(key, bytes(pod))
 
 

@@ -23,6 +23,7 @@ class PodState:
     redirected: bool  # what it connects to goes to the tunnel
     netns: int  # inode of the namespace in which what arrives is steered; 0: none, or it is gone
     listening: bool  # a tunnel takes what arrives in the clear
+    probe_ports: tuple[int, ...] = ()  # which the kubelet reaches in the clear
 
     @property
     def captured(self) -> bool:
@@ -36,13 +37,19 @@ def pods(pins: Pins, maps: dict[str, Map]) -> dict[Cookie, PodState]:
     for address, owner in maps["addresses"].items():
         addresses.setdefault(unpack_number(owner), []).append(unpack_address(address))
     links = {cookie: link.info().target.netns.netns_ino for cookie, link in pins.pods().items()}
-    return {
-        Cookie(cookie := unpack_number(key)): PodState(
+
+    def state(key: bytes, pod: Pod) -> PodState:
+        cookie = unpack_number(key)
+        return PodState(
             addresses=tuple(sorted(addresses.get(cookie, ()), key=lambda a: (a.version, a.packed))),
-            redirected=bool(Pod.from_buffer_copy(value).flags & POD_CAPTURED),
+            redirected=bool(pod.flags & POD_CAPTURED),
             netns=links.get(cookie, 0),
             listening=maps["listeners"].get(key) is not None,
+            probe_ports=tuple(port for port in pod.probe_ports if port),
         )
+
+    return {
+        Cookie(unpack_number(key)): state(key, Pod.from_buffer_copy(value))
         for key, value in maps["pods"].items()
     }
 

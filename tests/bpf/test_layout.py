@@ -37,6 +37,7 @@ def test_pod_is_the_same_struct(program: Object) -> None:
         ("pods", 8, ctypes.sizeof(layout.Pod)),
         ("addresses", len(layout.pack_address(ip_address("::1"))), 8),
         ("tunnels", 8, 4),
+        ("kubelets", 8, 4),
         ("listeners", 8, 8),
         ("verdicts", 4, 8),
     ],
@@ -49,6 +50,10 @@ def test_maps_have_the_sizes_that_are_written(program: Object, name: str, key: i
 def test_flags_are_the_same(program: Object) -> None:
     """The enum is in no signature, so it has no BTF; the header is asked."""
     assert f"POD_CAPTURED = {layout.POD_CAPTURED}," in (HEADERS / "maps.h").read_text()
+
+
+def test_room_for_probe_ports_is_the_same() -> None:
+    assert f"#define PROBE_PORTS {layout.PROBE_PORTS}\n" in (HEADERS / "maps.h").read_text()
 
 
 def test_ports_and_mark_are_the_same() -> None:

@@ -65,6 +65,10 @@ class Node:
         self._pods.append(pod)
         return pod
 
+    @property
+    def router_path(self) -> Path:
+        return Path("/run/netns") / f"{self._tag}-r"
+
     def make_cgroup(self, name: str) -> Path:
         path = self.cgroup / name
         path.mkdir(parents=True)

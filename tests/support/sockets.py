@@ -13,7 +13,8 @@ _numbers = itertools.count(1)
 _BLOCK = 1 << 20
 
 
-def _keep(sock: socket.socket) -> int:
+def keep(sock: socket.socket) -> int:
+    """The number by which it is known from now on."""
     sock.settimeout(20)
     _sockets[number := next(_numbers)] = sock
     return number
@@ -21,19 +22,17 @@ def _keep(sock: socket.socket) -> int:
 
 def listen(port: int) -> int:
     """On all addresses of both families."""
-    return _keep(
-        socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True)
-    )
+    return keep(socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True))
 
 
 def accept(listener: int) -> tuple[int, str]:
     """The next connection, and the client's address as the server sees it."""
     sock, address = _sockets[listener].accept()
-    return _keep(sock), address[0].removeprefix("::ffff:")
+    return keep(sock), address[0].removeprefix("::ffff:")
 
 
 def connect(to: Address) -> int:
-    return _keep(socket.create_connection(to, timeout=20))
+    return keep(socket.create_connection(to, timeout=20))
 
 
 def peer(number: int) -> Address:

@@ -28,6 +28,10 @@ class Stage:
         """A process of the pod's."""
         return self._started(Resident(pod.cgroup, pod.path))
 
+    def on_host(self, name: str) -> Resident:
+        """A process of the host's, which is where the router is, in a cgroup of this name."""
+        return self._started(Resident(self.node.make_cgroup(name), self.node.router_path))
+
     def tunnel(self, *pods: Pod, reuse: bool = False) -> Resident:
         """One more trusted process, in a cgroup of its own, that listens in the pods."""
         number = len(list(self.node.cgroup.glob("tunnel*"))) + 1
