@@ -3,8 +3,8 @@
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from agent.kube.client import JSON, Client
@@ -33,20 +33,26 @@ class Watcher:
     def __init__(
         self,
         client: Client,
-        path: str,
+        paths: Sequence[str],
         tell: Callable[[Iterable[Event]], None],
         noted: Callable[[], None],
+        *,
         metadata: bool = False,
+        fields: str = "",
     ) -> None:
-        """path: of the kind, like /api/v1/pods. tell: takes events, and is to use them up at once; noted: is
-        called when the state is another one; both by the thread. metadata: whether no more is asked for.
+        """paths: of the kind, like /api/v1/pods, one for each version, the preferred one first.
+
+        tell takes events, and is to use them up at once; noted is called when the state is another one; both
+        by the thread. metadata: whether no more is asked for. fields: a field selector.
         """
-        self._client, self._path, self._tell, self._noted = client, path, tell, noted
+        self._client, self._tell, self._noted = client, tell, noted
+        self._paths = deque(paths)
         self._accept = (_METADATA.format("List"), _METADATA.format("")) if metadata else (JSON, JSON)
+        self._selector = {"fieldSelector": fields} if fields else {}
         self._listwatch = ListWatch()
         self._stream: Stream | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch {paths[0]}", daemon=True)
         self._failures = 0  # in a row
         self.state: State = "starting"
         self.error: ApiError | None = None
@@ -73,15 +79,16 @@ class Watcher:
                     self._failed(error)
 
     def _list(self) -> None:
-        query, accept = self._listwatch.query(), self._accept[0]
-        body = self._client.request("GET", self._path, query=query, accept=accept, timeout=_LIST)
+        query, accept = self._listwatch.query() | self._selector, self._accept[0]
+        body = self._client.request("GET", self._paths[0], query=query, accept=accept, timeout=_LIST)
         self._tell(self._listwatch.page(body))
         self._well()
 
     def _watch(self) -> None:
-        query = self._listwatch.query() | {"timeoutSeconds": str(random.randint(*_LIFE))}
+        query = self._listwatch.query() | self._selector
+        query["timeoutSeconds"] = str(random.randint(*_LIFE))
         began, told = time.monotonic(), False
-        with self._client.stream(self._path, query, _IDLE, self._accept[1]) as self._stream:
+        with self._client.stream(self._paths[0], query, _IDLE, self._accept[1]) as self._stream:
             if self._stopped.is_set():
                 return
             self._enter("current")
@@ -90,7 +97,7 @@ class Watcher:
                 self._well()
                 told = True
         if not told and time.monotonic() - began < _SHORT:
-            raise ApiError(0, "Ended", f"GET {self._path}: the watch ended before it began")
+            raise ApiError(0, "Ended", f"GET {self._paths[0]}: the watch ended before it began")
 
     def _well(self) -> None:
         self._failures = 0
@@ -101,8 +108,13 @@ class Watcher:
         self._listwatch.failed(error)
         self.restarts[error.reason or str(error.status)] += 1
         self._failures += 1
-        if error.status in (403, 404):
-            self._enter("forbidden" if error.status == 403 else "absent", error)
+        if error.status == 404:
+            self._paths.rotate(-1)
+            if self._failures < len(self._paths):
+                return
+            self._enter("absent", error)
+        elif error.status == 403:
+            self._enter("forbidden", error)
         elif self._failures > 1:  # once may be the end of a connection that lived for long
             self._enter("away", error)
         pause = min(_LONGEST, _FIRST * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)

@@ -1,6 +1,5 @@
 """Text -> objects one by one; whatever is wrong with one is told with its field, and in YAML its line."""
 
-import functools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -107,20 +106,15 @@ def convert(raw: Any, type_: type[T], key: Key) -> T:
         raise _explain(str(error), raw, key) from None
 
 
-def decode(text: bytes, type_: type[T], key: Key) -> T:
+def decode(text: bytes, decoder: msgspec.json.Decoder[T], key: Key) -> T:
     """Check an object that an API server told, and give it its type. Raises Refused."""
     try:
-        return _decoder(type_).decode(text)
+        return decoder.decode(text)
     except msgspec.ValidationError:
         pass
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"not JSON: {error}", key) from None
-    return convert(_without_nulls(msgspec.json.decode(text)), type_, key)
-
-
-@functools.cache
-def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
-    return msgspec.json.Decoder(type_)
+    return convert(_without_nulls(msgspec.json.decode(text)), decoder.type, key)
 
 
 def _without_nulls(value: Any) -> Any:

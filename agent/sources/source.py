@@ -1,7 +1,7 @@
 """Where the mesh's objects come from: a folder of manifests, or an API server."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from agent.model.objects import Key, Object
 
@@ -15,6 +15,18 @@ class Rejection(Protocol):
     def key(self) -> Key | None: ...
 
 
+class Health(NamedTuple):
+    """How a source does.
+
+    age: seconds for which what is in force may be out of date, 0 while changes are told as they happen.
+    restarts: how often a list or watch was asked for again, by reason. kinds: the state of each.
+    """
+
+    age: float
+    restarts: Mapping[str, int] = {}
+    kinds: Mapping[str, str] = {}
+
+
 class Source(Protocol):
     """Objects, first all and then what changes. While the source is away, what it told stays in force."""
 
@@ -25,6 +37,9 @@ class Source(Protocol):
     @property
     def complete(self) -> bool:
         """Whether all could be read; else there may be objects of which nothing is known."""
+
+    @property
+    def health(self) -> Health: ...
 
     def changes(self) -> AsyncGenerator[Changes, None]:
         """First everything there is, then what is different; an empty list: only `rejected` is."""

@@ -1,0 +1,112 @@
+"""The objects of one kind as an API server told them: decoded, checked, and those not in force named."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from agent.kube.listwatch import Event, Gone, Name, Put
+from agent.model.kinds import Kind
+from agent.model.objects import Key, Object
+from agent.sources import documents
+from agent.sources.documents import Refused
+
+CONDITION = "warren.dev/Accepted"  # in the status of objects of which we had something to say
+
+log = logging.getLogger(__name__)
+
+_MARK = CONDITION.encode()
+_NOT_ENFORCED = "not enforced by this version of Warren: the object has no effect"
+
+Change = tuple[Key, Object | None]  # None: the object is gone
+
+
+class Verdict(NamedTuple):
+    """Why an object is not in force. reason: Invalid, NotEnforced; generation: the object's, 0 if unknown."""
+
+    reason: str
+    message: str
+    generation: int
+
+
+class _Metadata(msgspec.Struct):
+    generation: int = 0
+
+
+class _Head(msgspec.Struct):
+    metadata: _Metadata
+
+
+class Kept:
+    """What there is of a kind. An invalid object keeps its last good version in force.
+
+    verdicts: of objects that are not in force as they stand. marked: those with a condition of ours in their
+    status, as far as it is read. judged: how often either changed. listed: whether all have been told once.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.verdicts: dict[Name, Verdict] = {}
+        self.marked: set[Name] = set()
+        self.judged = 0
+        self.listed = False
+        self._objects: dict[Name, Object] = {}
+        self._decoder = msgspec.json.Decoder(kind.type) if kind.type else None
+
+    def take(self, events: Iterable[Event]) -> Iterator[Change]:
+        """What is different now, object by object."""
+        for event in events:
+            if isinstance(event, Put):
+                yield from self._put(event)
+            elif isinstance(event, Gone):
+                yield from self._remove(event.name)
+            else:
+                self.listed = True
+
+    def clear(self) -> Iterator[Change]:
+        """Take it that all objects are gone."""
+        for name in {*self._objects, *self.verdicts}:
+            yield from self._remove(name)
+
+    def key(self, name: Name) -> Key:
+        return Key(self.kind.name, *name)
+
+    def _put(self, event: Put) -> Iterator[Change]:
+        name, text = event.name, bytes(event.raw)
+        if self._decoder is None:
+            self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), marked=False)
+            return
+        marked = _MARK in text
+        try:
+            item = documents.decode(text, self._decoder, self.key(name))
+        except Refused as refused:
+            self._judge(name, Verdict("Invalid", str(refused), _generation(text)), marked)
+            return
+        self._judge(name, None, marked)
+        if self._objects.get(name) != item:
+            self._objects[name] = item
+            yield self.key(name), item
+
+    def _remove(self, name: Name) -> Iterator[Change]:
+        self._judge(name, None, marked=False)
+        if self._objects.pop(name, None) is not None:
+            yield self.key(name), None
+
+    def _judge(self, name: Name, verdict: Verdict | None, marked: bool) -> None:
+        former = self.verdicts.pop(name, None)
+        if verdict:
+            self.verdicts[name] = verdict
+            if verdict.reason == "Invalid" and (former is None or former.message != verdict.message):
+                kept = "; a good version stays in force" if name in self._objects else ""
+                log.warning("rejected %s: %s%s", self.key(name), verdict.message, kept)
+        if former != verdict or marked != (name in self.marked):
+            self.judged += 1
+        (self.marked.add if marked else self.marked.discard)(name)
+
+
+def _generation(text: bytes) -> int:
+    try:
+        return msgspec.json.decode(text, type=_Head).metadata.generation
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
