@@ -5,6 +5,7 @@ use crate::headers::Fields;
 use crate::mesh::{canonical, Workload};
 use crate::pipe::Pipe;
 use crate::pod::Pod;
+use crate::policy::{Admission, Attempt};
 use crate::refusal::Refusal;
 use crate::sockets::{self, original_destination, reset_on_close};
 use crate::stream::Stream;
@@ -23,8 +24,8 @@ pub async fn serve(stream: Rc<Stream>, fields: Fields) {
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = tunnel.worker.telemetry.accept(Direction::Inbound, tunnel.remote, tunnel.local());
     match stream.unless_broken(admit(&tunnel, &fields, authority, &record)).await {
-        Ok((app, local)) => {
-            let _listed = tunnel.pod.list(stream.clone());
+        Ok(Admitted { app, local, by }) => {
+            let _listed = tunnel.pod.list_admitted(stream.clone(), by, &tunnel.worker.shared.mesh);
             stream.accept(&tunnel.pod.baggage(&local));
             stream.relay(app, record).await;
         }
@@ -35,13 +36,15 @@ pub async fn serve(stream: Rc<Stream>, fields: Fields) {
     }
 }
 
+/// A connection that policies allow, up to the application.
+struct Admitted {
+    app: TcpStream,
+    local: Arc<Workload>,
+    by: Admission,
+}
+
 /// Decides about a request, and connects to the application with the client's own address.
-async fn admit(
-    tunnel: &Tunnel,
-    fields: &Fields,
-    authority: &str,
-    record: &Connection,
-) -> Result<(TcpStream, Arc<Workload>), Failure> {
+async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Connection) -> Result<Admitted, Failure> {
     let Tunnel { worker, pod, remote, .. } = tunnel;
     let fail = |refusal: Refusal| Failure { refusal, detail: authority.to_owned() };
     let peer = tunnel.peer.get().ok_or_else(|| fail(Refusal::NoCertificate))?;
@@ -57,8 +60,10 @@ async fn admit(
     let baggage = worker.telemetry.baggage(fields.baggage.as_bytes());
     record.describe(Parties::inbound(&mesh, &local, peer, remote.ip(), baggage, &inbound));
     let Inbound { target, .. } = inbound;
+    let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
+    let by = worker.admit(pod, attempt, record).await?;
     let app = connect(worker, pod, remote.ip(), target).await?;
-    Ok((app, local))
+    Ok(Admitted { app, local, by })
 }
 
 /// The application sees the client's own address. A pod that calls itself needs no help with that.
@@ -95,9 +100,9 @@ pub async fn serve_plain(worker: Rc<Worker>, pod: Rc<Pod>, sock: TcpStream, clie
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
     let record = worker.telemetry.accept(Direction::Inbound, client, wanted.address());
     match admit_plain(&worker, &pod, client, wanted, &record).await {
-        Ok(app) => {
+        Ok(Admitted { app, by, .. }) => {
             let pipe = Pipe::new(&worker, sock, app, record);
-            let _listed = pod.list(pipe.clone());
+            let _listed = pod.list_admitted(pipe.clone(), by, &worker.shared.mesh);
             pipe.relay().await;
         }
         Err(Failure { refusal, detail }) => {
@@ -113,10 +118,13 @@ async fn admit_plain(
     client: SocketAddr,
     wanted: OriginalDst,
     record: &Connection,
-) -> Result<TcpStream, Failure> {
+) -> Result<Admitted, Failure> {
     let fail = |refusal: Refusal| Failure { refusal, detail: String::new() };
     let local = worker.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
     record.describe(Parties::inbound_plain(&worker.shared.mesh.load(), &local, client.ip()));
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
-    connect(worker, pod, client.ip(), target).await
+    let attempt = Attempt { peer: None, source: client.ip(), destination: target };
+    let by = worker.admit(pod, attempt, record).await?;
+    let app = connect(worker, pod, client.ip(), target).await?;
+    Ok(Admitted { app, local, by })
 }

@@ -43,12 +43,12 @@ pub struct Pipe {
     down: Flow,
     task: RefCell<Option<Waker>>,
     conversation: Conversation,
-    cancelled: RefCell<Option<Refusal>>,
+    cancelled: RefCell<Option<Broken>>,
 }
 
 impl Live for Pipe {
-    fn cancel(&self, why: Refusal) {
-        self.cancelled.borrow_mut().get_or_insert(why);
+    fn cancel(&self, why: Refusal, detail: &str) {
+        self.cancelled.borrow_mut().get_or_insert_with(|| Broken::Cancelled(why, detail.into()));
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
@@ -91,8 +91,8 @@ impl Pipe {
             *self.task.borrow_mut() = Some(cx.waker().clone());
         }
         self.conversation.went_on(&self.worker.spin);
-        if let Some(why) = &*self.cancelled.borrow() {
-            return Poll::Ready(Err(Broken::Cancelled(*why)));
+        if let Some(broken) = self.cancelled.borrow_mut().take() {
+            return Poll::Ready(Err(broken));
         }
         let broken = |e| Broken::App(Rc::new(e));
         let sent = |n| self.record.client_sent(n);

@@ -1,12 +1,14 @@
 //! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
 use crate::headers::Block;
-use crate::mesh::{Identity, PodKey, Workload};
+use crate::mesh::{Identity, Mesh, PodKey, Workload};
 use crate::outbound;
+use crate::policy::{Admission, Attempt, Guard, Verdict};
 use crate::pool::Pool;
 use crate::refusal::Refusal;
 use crate::sockets::{NetNs, Stash};
 use crate::telemetry::Connection;
 use crate::tunnel::Tunnel;
+use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -25,8 +27,8 @@ pub struct PodInfo {
 
 /// A connection that carries bytes.
 pub trait Live {
-    /// Ends it; both ends see a reset.
-    fn cancel(&self, why: Refusal);
+    /// Ends it; both ends see a reset. `detail` goes to the log, it may be empty.
+    fn cancel(&self, why: Refusal, detail: &str);
     /// None before it is known what it is.
     fn record(&self) -> Option<&Connection>;
 }
@@ -37,11 +39,16 @@ pub struct Pod {
     pub pool: Pool,
     pub accepting: RefCell<Vec<AbortHandle>>,
     served: RefCell<Vec<Weak<Tunnel>>>,
-    live: RefCell<HashMap<u64, Rc<dyn Live>>>,
+    live: RefCell<HashMap<u64, Open>>,
     next: Cell<u64>,
+    /// By which the connections that are open are allowed.
+    guard: RefCell<Option<Arc<Guard>>>,
     /// What the pod says of itself, and of which version of its workload that was made.
     baggage: RefCell<Option<(Arc<Workload>, Rc<Block>)>>,
 }
+
+/// A connection, with what policies look at where it is for them to allow it.
+struct Open(Rc<dyn Live>, Option<Attempt>);
 
 impl Deref for Pod {
     type Target = PodInfo;
@@ -73,19 +80,49 @@ impl Pod {
             served: RefCell::default(),
             live: RefCell::default(),
             next: Cell::new(0),
+            guard: RefCell::default(),
             baggage: RefCell::default(),
         })
     }
 
     /// Puts a connection on the list, for as long as the result lives.
     pub fn list(self: &Rc<Self>, connection: Rc<dyn Live>) -> Listed {
+        self.put(Open(connection, None))
+    }
+
+    /// As `list`, for a connection that is open as long as policies allow it.
+    pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
+        let open = Open(connection, Some(by.attempt));
+        // While the application was connected to, a review may have missed it.
+        if !self.is_guarded_by(&by.guard) {
+            if let Some(guard) = mesh.load().guard(&self.key) {
+                open.review(guard);
+            }
+        }
+        self.put(open)
+    }
+
+    fn put(self: &Rc<Self>, open: Open) -> Listed {
         let id = self.next.replace(self.next.get() + 1);
-        self.live.borrow_mut().insert(id, connection);
+        self.live.borrow_mut().insert(id, open);
         Listed { pod: self.clone(), id }
     }
 
     pub fn live(&self) -> Vec<Rc<dyn Live>> {
-        self.live.borrow().values().cloned().collect()
+        self.live.borrow().values().map(|Open(connection, _)| connection.clone()).collect()
+    }
+
+    /// Ends the connections that policies no longer allow, where there are others than at the last review.
+    pub fn review(&self, mesh: &Mesh) {
+        let Some(guard) = mesh.guard(&self.key) else { return };
+        if !self.is_guarded_by(guard) {
+            *self.guard.borrow_mut() = Some(guard.clone());
+            self.live.borrow().values().for_each(|open| open.review(guard));
+        }
+    }
+
+    fn is_guarded_by(&self, guard: &Arc<Guard>) -> bool {
+        self.guard.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, guard))
     }
 
     /// The header that says who this pod is, `workload` being the pod.
@@ -122,7 +159,7 @@ impl Pod {
     pub fn close(&self, why: Refusal) {
         self.stop_accepting();
         for connection in self.live() {
-            connection.cancel(why);
+            connection.cancel(why, "");
         }
         for tunnel in self.pool.all().into_iter().chain(self.served()) {
             tunnel.kill(why, "the pod is gone");
@@ -132,6 +169,21 @@ impl Pod {
     fn stop_accepting(&self) {
         for task in self.accepting.borrow_mut().drain(..) {
             task.abort();
+        }
+    }
+}
+
+impl Open {
+    /// What cannot be decided yet stays as it was decided before.
+    fn review(&self, guard: &Guard) {
+        let Open(connection, Some(attempt)) = self else { return };
+        let judgement = guard.judge(attempt);
+        let Err(why) = judgement.verdict.refused() else { return };
+        if !matches!(judgement.verdict, Verdict::Undecided(_)) {
+            if let Some(record) = connection.record() {
+                record.judged(&judgement);
+            }
+            connection.cancel(Refusal::PolicyChanged, &why.refusal.explain(&why.detail));
         }
     }
 }

@@ -305,6 +305,8 @@ pub enum PolicyScope {
 pub enum Action {
     Allow = 0,
     Deny = 1,
+    /// Told of, never enforced.
+    Audit = 2,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

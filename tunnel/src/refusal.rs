@@ -19,16 +19,18 @@ pub enum Flag {
     H2HandshakeFailure,
     NetworkPolicy,
     IdentityError,
+    Deny,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 6] = [
+    pub const ALL: [Flag; 7] = [
         Flag::Fine,
         Flag::Connect,
         Flag::TlsFailure,
         Flag::H2HandshakeFailure,
         Flag::NetworkPolicy,
         Flag::IdentityError,
+        Flag::Deny,
     ];
 
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Flag {
             Flag::H2HandshakeFailure => "H2_HANDSHAKE_FAILURE",
             Flag::NetworkPolicy => "NETWORK_POLICY",
             Flag::IdentityError => "IDENTITY_ERROR",
+            Flag::Deny => "DENY",
         }
     }
 }
@@ -89,6 +92,10 @@ reasons! {
     NoCertificate "no_certificate" TlsFailure 503 "the peer sent no certificate";
     CertificateExpired "certificate_expired" TlsFailure 503 "the peer's certificate has expired";
     UntrustedCertificate "untrusted_certificate" TlsFailure 503 "the peer's certificate is not from a root of this mesh";
+    PolicyDenied "policy_denied" Deny 401 "explicitly denied by policy";
+    PolicyNotAllowed "policy_not_allowed" Deny 401 "allow policies exist, and none of them allows it";
+    PolicyUnknown "policy_unknown" Deny 401 "a policy that applies has not arrived or was not understood";
+    PolicyChanged "policy_changed" Deny 401 "closed after a change of policy";
     PeerIdentity "peer_identity" IdentityError 503 "the peer's identity is not the expected one";
     PeerTrustDomain "peer_trust_domain" IdentityError 503 "the peer is of another trust domain";
     H2Handshake "h2_handshake" H2HandshakeFailure 503 "HTTP/2 could not be agreed on with the peer";
@@ -117,6 +124,14 @@ impl Refusal {
     /// The status of the answer to a CONNECT request that ends so.
     pub fn status(self) -> u16 {
         self.row().status
+    }
+
+    /// The reason's text, and more about it where there is more.
+    pub fn explain(self, detail: &str) -> String {
+        match detail {
+            "" => self.to_string(),
+            detail => format!("{self}: {detail}"),
+        }
     }
 
     /// What a peer's answer to our CONNECT means.
@@ -151,10 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_requests_own_faults_are_400() {
+    fn only_the_requests_own_faults_are_400_and_only_policy_is_401() {
         let bad = [Refusal::MethodNotConnect, Refusal::BadAuthority, Refusal::AddressMismatch];
         for reason in Refusal::ALL {
-            assert_eq!(reason.status(), if bad.contains(reason) { 400 } else { 503 }, "{reason:?}");
+            let expected = match reason {
+                reason if bad.contains(reason) => 400,
+                reason if reason.flag() == Flag::Deny => 401,
+                _ => 503,
+            };
+            assert_eq!(reason.status(), expected, "{reason:?}");
         }
     }
 

@@ -92,8 +92,8 @@ pub enum Broken {
     Reset(Code),
     /// The tunnel is gone.
     Tunnel(String),
-    /// We do not want it any more.
-    Cancelled(Refusal),
+    /// We do not want it any more; the text says more, if anything.
+    Cancelled(Refusal, Box<str>),
     /// The application's socket said so.
     App(Rc<io::Error>),
 }
@@ -112,8 +112,8 @@ pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<us
 }
 
 impl Live for Stream {
-    fn cancel(&self, why: Refusal) {
-        self.fail(Broken::Cancelled(why));
+    fn cancel(&self, why: Refusal, detail: &str) {
+        self.fail(Broken::Cancelled(why, detail.into()));
     }
 
     fn record(&self) -> Option<&Connection> {
@@ -151,7 +151,6 @@ impl Stream {
             if let Some(broken) = &*self.broken.borrow() {
                 return Poll::Ready(match broken {
                     Broken::Reset(Code::REFUSED_STREAM) => Answer::Unprocessed,
-                    Broken::Cancelled(why) => Answer::Lost(*why, String::new()),
                     broken => Answer::Lost(broken.refusal(), broken.to_string()),
                 });
             }
@@ -367,7 +366,7 @@ impl Broken {
     fn code(&self) -> Option<Code> {
         match self {
             Broken::Reset(_) | Broken::Tunnel(_) => None,
-            Broken::Cancelled(_) => Some(Code::CANCEL),
+            Broken::Cancelled(..) => Some(Code::CANCEL),
             Broken::App(_) => Some(Code::CONNECT_ERROR),
         }
     }
@@ -377,7 +376,7 @@ impl Broken {
         match self {
             Broken::Reset(_) => Refusal::PeerReset,
             Broken::Tunnel(_) => Refusal::TunnelLost,
-            Broken::Cancelled(why) => *why,
+            Broken::Cancelled(why, _) => *why,
             Broken::App(_) => Refusal::AppReset,
         }
     }
@@ -389,7 +388,7 @@ impl std::fmt::Display for Broken {
         match self {
             Broken::Reset(code) => write!(f, "HTTP/2 error {}", code.0),
             Broken::Tunnel(why) => f.write_str(why),
-            Broken::Cancelled(_) => Ok(()),
+            Broken::Cancelled(_, detail) => f.write_str(detail),
             Broken::App(error) => error.fmt(f),
         }
     }

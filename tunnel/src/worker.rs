@@ -3,11 +3,13 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::flusher::Flusher;
+use crate::handshake::Failure;
 use crate::mesh::{Identity, Mesh, Rng, Workload};
 use crate::pod::{Pod, PodInfo};
+use crate::policy::{Admission, Attempt, Verdict};
 use crate::refusal::Refusal;
 use crate::spin::Spin;
-use crate::telemetry::{Telemetry, WorkerTelemetry};
+use crate::telemetry::{Connection, Telemetry, WorkerTelemetry};
 use crate::{inbound, outbound};
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
@@ -160,6 +162,7 @@ impl Worker {
         };
         let listeners = roles.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
         let pod = Pod::new(info);
+        pod.review(&self.shared.mesh.load());
         for (listener, role) in listeners {
             let task = spawn_local(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
@@ -215,6 +218,7 @@ impl Worker {
         let mesh = self.shared.mesh.load();
         for pod in self.pods.borrow().values() {
             pod.pool.prune(&mesh);
+            pod.review(&mesh);
         }
     }
 
@@ -237,6 +241,22 @@ impl Worker {
     pub async fn workload(&self, pod: &Pod) -> Option<Arc<Workload>> {
         let find = || self.shared.mesh.load().local(&pod.key).cloned();
         self.wait_for(find).await
+    }
+
+    /// Lets in what policies allow, at once or when those that are missing have arrived.
+    pub async fn admit(&self, pod: &Pod, attempt: Attempt, record: &Connection) -> Result<Admission, Failure> {
+        let judge = || {
+            let guard = self.shared.mesh.load().guard(&pod.key)?.clone();
+            Some((guard.judge(&attempt), guard))
+        };
+        let decided = || judge().filter(|(judgement, _)| !matches!(judgement.verdict, Verdict::Undecided(_)));
+        let (judgement, guard) = self
+            .wait_for(decided)
+            .await
+            .or_else(judge)
+            .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
+        record.judged(&judgement);
+        judgement.verdict.refused().map(|()| Admission { attempt, guard })
     }
 
     pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {

@@ -119,6 +119,11 @@ impl<K: Eq + Hash, T: Claimant> Index<K, T> {
         self.0.get_key_value(key).map_or(&[], |(row, ())| row.0 .1.as_slice())
     }
 
+    /// The preferred one of each key.
+    pub fn preferred(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.keys().filter_map(|row| row.0 .1.as_slice().first())
+    }
+
     pub fn insert(&mut self, key: K, claimant: &Arc<T>) {
         let claims = Claims::from(self.get(&key), Some(claimant), claimant);
         self.put(key, claims);

@@ -18,6 +18,7 @@ pub struct Names {
     pub apps: Shared<App>,
     pub localities: Shared<Locality>,
     pub ports: Shared<[PortMapping]>,
+    pub lists: Shared<[Arc<str>]>,
 }
 
 impl Names {

@@ -97,11 +97,7 @@ impl Record {
         self.facts.fields(&mut put);
         put("duration", Field::Text(format!("{}ms", self.duration.as_millis()).into()));
         if let Some(reason) = self.end.reason {
-            let error = match &*self.end.detail {
-                "" => reason.to_string(),
-                detail => format!("{reason}: {detail}"),
-            };
-            put("error", Field::Text(error.into()));
+            put("error", Field::Text(reason.explain(&self.end.detail).into()));
             put("reason", Field::Text(reason.name().into()));
             put("response_flags", Field::Text(reason.flag().name().into()));
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::series::{Labels, Side, Totals};
-use super::{ByReason, Counts, Direction};
+use super::{lock, ByReason, Counts, Direction};
 use crate::refusal::{Flag, Refusal};
 
 /// All metrics.
@@ -62,8 +62,7 @@ fn family(out: &mut Text, series: &Series, name: &str, help: &str, counts: impl 
     for (labels, totals) in series {
         for (flag, count) in counts(totals) {
             let flag = flag.name();
-            let labels = format_args!("_total{{{labels},response_flags=\"{flag}\"}}");
-            out.sample(name, labels, count);
+            out.sample(name, format_args!("_total{{{labels},response_flags=\"{flag}\"}}"), count);
         }
     }
 }
@@ -95,6 +94,16 @@ fn failures(out: &mut Text, counts: &Counts) {
     for direction in Direction::ALL {
         let counts = &counts.refused[direction as usize];
         by_reason(out, "warren_connections_refused_total", direction.reporter(), counts);
+    }
+    let help = "Connections that a policy denied, would refuse were it not in dry run, or audited";
+    out.family("warren_policy_verdicts", "counter", help);
+    for ((policy, verdict), count) in &*lock(&counts.verdicts) {
+        let policy = Value(policy);
+        out.sample(
+            "warren_policy_verdicts_total",
+            format_args!("{{policy=\"{policy}\",verdict=\"{verdict}\"}}"),
+            count,
+        );
     }
 }
 

@@ -7,6 +7,7 @@ mod record;
 mod series;
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mesh::{Identity, Mesh};
+use crate::policy::{Judgement, Verdict};
 use crate::refusal::Refusal;
 pub use log::AccessLog;
 use log::{LogWriter, Record};
@@ -71,6 +73,8 @@ struct Counts {
     handshakes_failed: [ByReason; 2],
     refused: [ByReason; 2],
     accepts_failed: AtomicU64,
+    /// By policy and what it did.
+    verdicts: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
 }
 
 struct ByReason(Vec<AtomicU64>);
@@ -123,6 +127,7 @@ impl Telemetry {
     /// Forgets the series of workloads and services that have left the mesh and had no traffic for five minutes. To be
     /// called about once a minute.
     pub fn expire(&self, mesh: &Mesh) {
+        lock(&self.counts.verdicts).retain(|(policy, _), _| mesh.has_policy(policy));
         let alive = series::Alive::of(mesh);
         lock(&self.registry).expire(&alive, std::time::Instant::now());
     }
@@ -231,6 +236,23 @@ impl Connection {
             self.facts.describe(parties);
             series
         });
+    }
+
+    /// What policies say of it. Does nothing for a connection to which none has anything to say.
+    pub fn judged(&self, judgement: &Judgement) {
+        self.facts.remark(judgement);
+        let denied = match &judgement.verdict {
+            Verdict::Denied(policy) => Some(policy),
+            _ => None,
+        };
+        let said =
+            [(denied, "denied"), (judgement.would_refuse.as_ref(), "dry_run"), (judgement.audited.as_ref(), "audit")];
+        for (policy, verdict) in said {
+            if let Some(policy) = policy {
+                let verdicts = &self.worker.0.shared.counts.verdicts;
+                *lock(verdicts).entry((policy.clone(), verdict)).or_default() += 1;
+            }
+        }
     }
 
     /// Who the peer has proven to be: for the log, should the connection fail before it is described.

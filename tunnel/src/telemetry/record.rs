@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use super::{Direction, Parties};
 use crate::mesh::Identity;
+use crate::policy::Judgement;
 use crate::refusal::Refusal;
 
 /// One connection. Written by its worker; the log's thread reads it too.
@@ -21,6 +22,13 @@ pub struct Facts {
     pub from_client: AtomicU64,
     pub to_client: AtomicU64,
     parties: OnceLock<Parties>,
+    remarks: OnceLock<Box<Remarks>>,
+}
+
+/// Policies that have something to say of a connection, and do not decide about it.
+struct Remarks {
+    would_refuse: Option<Arc<str>>,
+    audited: Option<Arc<str>>,
 }
 
 /// How a connection ended.
@@ -62,12 +70,22 @@ impl Facts {
             from_client: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             parties: OnceLock::new(),
+            remarks: OnceLock::new(),
         }
     }
 
     /// Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.parties.get_or_init(|| parties);
+    }
+
+    /// What policies say of it beside their verdict.
+    pub fn remark(&self, judgement: &Judgement) {
+        let Judgement { would_refuse, audited, .. } = judgement;
+        if would_refuse.is_some() || audited.is_some() {
+            let remarks = Remarks { would_refuse: would_refuse.clone(), audited: audited.clone() };
+            self.remarks.get_or_init(|| Box::new(remarks));
+        }
     }
 
     /// Of a connection that is open.
@@ -106,6 +124,10 @@ impl Facts {
             text("dst.cluster", app.map(|app| &*app.cluster));
         }
         text("direction", Some(self.direction.name()));
+        if let Some(remarks) = self.remarks.get() {
+            text("policy.dry_run", remarks.would_refuse.as_deref());
+            text("policy.audit", remarks.audited.as_deref());
+        }
         let (sent, received) = self.bytes();
         put("bytes_sent", Field::Number(sent));
         put("bytes_recv", Field::Number(received));

@@ -1,0 +1,193 @@
+//! All policies that hold for one workload, compiled: the verdict looks only at rules that could match.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::condition::{Attribute, Caller, Condition, Facts};
+use super::wire::{Clause, Match, Policy, Rule};
+use super::{Attempt, Judgement, Verdict};
+use crate::proto::Action;
+
+thread_local! {
+    /// The caller's principal: written once for each verdict, into memory that stays.
+    static PRINCIPAL: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What is enforced at a workload.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Ordered by name. The first one that matches gives the reason.
+    policies: Box<[Arc<Policy>]>,
+    /// Policies that belong here and are not known.
+    missing: Box<[Arc<str>]>,
+    /// Of all policies: the index of the policy, and of the rule in it.
+    rules: Box<[(u32, u32)]>,
+    index: Index,
+    /// Whether there is an ALLOW policy that is enforced.
+    restricts: bool,
+    /// The first ALLOW policy in dry run.
+    would_restrict: Option<u32>,
+}
+
+impl Guard {
+    /// `policies` and `missing` are in order.
+    pub fn new(policies: Vec<Arc<Policy>>, missing: Vec<Arc<str>>) -> Guard {
+        let mut guard = Guard { policies: policies.into(), missing: missing.into(), ..Guard::default() };
+        let mut rules = vec![];
+        for (policy, at) in guard.policies.iter().zip(0..) {
+            for (rule, nth) in policy.rules.iter().zip(0..) {
+                guard.index.file(rule, rules.len() as u32);
+                rules.push((at, nth));
+            }
+            match (policy.action, policy.dry_run) {
+                (Action::Allow, false) => guard.restricts = true,
+                (Action::Allow, true) => guard.would_restrict = guard.would_restrict.or(Some(at)),
+                _ => {}
+            }
+        }
+        guard.rules = rules.into();
+        guard
+    }
+
+    /// Whether it was compiled of just these.
+    pub fn is_of(&self, policies: &[Arc<Policy>], missing: &[Arc<str>]) -> bool {
+        let same = |(one, other): (&Arc<Policy>, &Arc<Policy>)| Arc::ptr_eq(one, other);
+        self.policies.len() == policies.len()
+            && self.policies.iter().zip(policies).all(same)
+            && *self.missing == *missing
+    }
+
+    /// The verdict on one connection: DENY before ALLOW, and what is not denied is allowed where no policy allows.
+    pub fn judge(&self, attempt: &Attempt) -> Judgement {
+        if self.policies.is_empty() && self.missing.is_empty() {
+            return Verdict::Allowed.into();
+        }
+        let tally = PRINCIPAL.with_borrow_mut(|scratch| self.count(&facts(attempt, scratch)));
+        let name = |at: u32| self.policies[at as usize].name.clone();
+        let verdict = match (tally.denied, self.missing.first()) {
+            (Some(at), _) => Verdict::Denied(name(at)),
+            (None, Some(missing)) => Verdict::Undecided(missing.clone()),
+            (None, None) if self.restricts && !tally.allowed => Verdict::NotAllowed,
+            (None, None) => Verdict::Allowed,
+        };
+        let unless_allowed = self.would_restrict.filter(|_| !tally.allowed && !tally.would_allow);
+        let would_refuse = tally.would_deny.or(unless_allowed).filter(|_| verdict == Verdict::Allowed);
+        Judgement { verdict, would_refuse: would_refuse.map(name), audited: tally.audited.map(name) }
+    }
+
+    fn count(&self, facts: &Facts<'_>) -> Tally {
+        let mut tally = Tally::default();
+        for id in self.index.candidates(facts) {
+            let (at, nth) = self.rules[id as usize];
+            let policy = &self.policies[at as usize];
+            if !policy.rules[nth as usize].matches(facts) {
+                continue;
+            }
+            match (policy.action, policy.dry_run) {
+                (Action::Allow, false) => tally.allowed = true,
+                (Action::Allow, true) => tally.would_allow = true,
+                (Action::Deny, false) => first(&mut tally.denied, at),
+                (Action::Deny, true) => first(&mut tally.would_deny, at),
+                (Action::Audit, _) => first(&mut tally.audited, at),
+            }
+        }
+        tally
+    }
+}
+
+/// What matches: for each question the first policy, by its index.
+#[derive(Default)]
+struct Tally {
+    allowed: bool,
+    would_allow: bool,
+    denied: Option<u32>,
+    would_deny: Option<u32>,
+    audited: Option<u32>,
+}
+
+fn first(known: &mut Option<u32>, at: u32) {
+    *known = Some(known.map_or(at, |known| known.min(at)));
+}
+
+fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<'a> {
+    let caller = attempt.peer.as_ref().map(|peer| {
+        scratch.clear();
+        let _ = write!(scratch, "{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account);
+        let account = &scratch[peer.trust_domain.len() + 1..];
+        Caller([scratch, account, &peer.namespace])
+    });
+    let destination = attempt.destination;
+    Facts { caller, source: attempt.source, destination: destination.ip(), port: destination.port() }
+}
+
+impl Rule {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        self.0
+            .iter()
+            .all(|Clause(matches)| matches.iter().any(|Match(tests)| tests.iter().all(|test| test.holds(facts))))
+    }
+}
+
+/// Rules, each filed under the exact values that one of its clauses demands of an attribute, if there is such a clause.
+/// A connection has one value of an attribute, so that it meets a rule once at most.
+#[derive(Debug, Default)]
+struct Index {
+    /// By attribute.
+    callers: [HashMap<Box<str>, Vec<u32>>; 3],
+    ports: HashMap<u16, Vec<u32>>,
+    others: Vec<u32>,
+}
+
+impl Index {
+    fn file(&mut self, rule: &Rule, id: u32) {
+        for attribute in Attribute::ALL {
+            let values = demanded(rule, |condition| match condition {
+                Condition::Caller(of, values) if *of == attribute => values.only_exact(),
+                _ => None,
+            });
+            if let Some(values) = values {
+                return put(&mut self.callers[attribute as usize], values, id);
+            }
+        }
+        let ports = demanded(rule, |condition| match condition {
+            Condition::Port(values) => Some(values),
+            _ => None,
+        });
+        match ports {
+            Some(values) => put(&mut self.ports, values, id),
+            None => self.others.push(id),
+        }
+    }
+
+    fn candidates<'a>(&'a self, facts: &Facts<'_>) -> impl Iterator<Item = u32> + 'a {
+        let by_caller = |attribute| self.callers[attribute as usize].get(facts.caller?.text(attribute));
+        let [principal, account, namespace] = Attribute::ALL.map(by_caller);
+        let filed = [principal, account, namespace, self.ports.get(&facts.port), Some(&self.others)];
+        filed.into_iter().flatten().flatten().copied()
+    }
+}
+
+/// The values of one of which a clause makes sure: there each match asks for exact ones.
+fn demanded<T: Clone>(rule: &Rule, exact: impl Fn(&Condition) -> Option<&[T]>) -> Option<Vec<T>> {
+    rule.0.iter().find_map(|Clause(matches)| {
+        let mut demands = vec![];
+        for Match(tests) in matches {
+            let positive = tests.iter().filter(|test| !test.negated);
+            demands.extend_from_slice(positive.filter_map(|test| exact(&test.condition)).next()?);
+        }
+        Some(demands)
+    })
+}
+
+/// Once under each value.
+fn put<T: Eq + Hash>(filed: &mut HashMap<T, Vec<u32>>, values: Vec<T>, id: u32) {
+    for value in values {
+        let ids = filed.entry(value).or_default();
+        if ids.last() != Some(&id) {
+            ids.push(id);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Who may talk to whom at L4: authorization policies, compiled when they arrive, and the verdict on one connection.
+//!
+//! `wire` takes a policy from its message, `condition` is what a match of it asks, a [`Guard`] is all that holds for one
+//! workload, indexed, and [`Policies`] knows them all. What is not understood is refused by name and never lets anybody
+//! through: its last good version stays in force, and where there is none, whom it may concern is held and then refused.
+
+mod condition;
+mod guard;
+mod policies;
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::handshake::Failure;
+use crate::mesh::Identity;
+use crate::refusal::Refusal;
+pub use guard::Guard;
+pub use policies::{Guarded, Policies};
+
+/// A connection that somebody attempts, as far as policies look at it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Who asks, as proven by mutual TLS; nobody in plain text.
+    pub peer: Option<Arc<Identity>>,
+    /// Canonical.
+    pub source: IpAddr,
+    /// Address and port of the application, canonical.
+    pub destination: SocketAddr,
+}
+
+/// What the enforced policies say. Policies go by `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// This DENY policy matches.
+    Denied(Arc<str>),
+    /// There are ALLOW policies, of which none matches.
+    NotAllowed,
+    /// This policy may decide it, and has not arrived or was not understood.
+    Undecided(Arc<str>),
+}
+
+/// A verdict, and what is told of the connection beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// The dry-run policy that would refuse what the enforced ones allow.
+    pub would_refuse: Option<Arc<str>>,
+    /// The first AUDIT policy that matches.
+    pub audited: Option<Arc<str>>,
+}
+
+/// A connection that was let in, and by what.
+pub struct Admission {
+    pub attempt: Attempt,
+    pub guard: Arc<Guard>,
+}
+
+impl From<Verdict> for Judgement {
+    fn from(verdict: Verdict) -> Self {
+        Judgement { verdict, would_refuse: None, audited: None }
+    }
+}
+
+impl Verdict {
+    /// Why a connection with this verdict is refused.
+    pub fn refused(&self) -> Result<(), Failure> {
+        let refused = |refusal, policy: &str| Err(Failure { refusal, detail: policy.to_owned() });
+        match self {
+            Verdict::Allowed => Ok(()),
+            Verdict::Denied(policy) => refused(Refusal::PolicyDenied, policy),
+            Verdict::NotAllowed => refused(Refusal::PolicyNotAllowed, ""),
+            Verdict::Undecided(policy) => refused(Refusal::PolicyUnknown, policy),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! A policy from its message (`istio.security.Authorization`). What is not understood is an error, never left out: a
+//! rule with a condition less would match more.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::condition::{Addresses, Attribute, Condition, Strings, Test};
+use crate::mesh::Prefix;
+use crate::proto::{self, Action, MatchType, PolicyScope};
+
+/// Where a policy holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    Mesh,
+    Namespace(Arc<str>),
+    /// At the workloads that name it.
+    Named,
+}
+
+/// One policy, checked.
+#[derive(Debug, PartialEq)]
+pub struct Policy {
+    /// `namespace/name`.
+    pub name: Arc<str>,
+    pub reach: Reach,
+    pub action: Action,
+    /// Judged and told, never enforced.
+    pub dry_run: bool,
+    /// Any of them. Those that can never match are left out.
+    pub rules: Box<[Rule]>,
+}
+
+/// All clauses have to hold; none: it always matches.
+#[derive(Debug, PartialEq)]
+pub struct Rule(pub Box<[Clause]>);
+
+/// Any of the matches has to hold; there is one at least.
+#[derive(Debug, PartialEq)]
+pub struct Clause(pub Box<[Match]>);
+
+/// All tests have to hold; there is one at least.
+#[derive(Debug, PartialEq)]
+pub struct Match(pub Box<[Test]>);
+
+/// Why a policy was not taken in, and whom it may have been meant for.
+#[derive(Debug, PartialEq)]
+pub struct Unreadable {
+    pub reason: String,
+    /// None where it would not have been enforced.
+    pub reach: Option<Reach>,
+}
+
+impl Policy {
+    /// `name` is the resource's.
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Policy, Unreadable> {
+        let lost = |reason: String| Unreadable { reason, reach: Some(Reach::Mesh) };
+        let message = proto::Authorization::decode(bytes).map_err(|error| lost(error.to_string()))?;
+        let own = format!("{}/{}", message.namespace, message.name);
+        if own != name {
+            return Err(lost(format!("its own name is {own:?}")));
+        }
+        let scope = PolicyScope::try_from(message.scope);
+        let reach = match scope {
+            Ok(PolicyScope::Global) => Reach::Mesh,
+            Ok(PolicyScope::Namespace) => Reach::Namespace(message.namespace.as_str().into()),
+            Ok(PolicyScope::WorkloadSelector) => Reach::Named,
+            Err(_) => return Err(lost(format!("scope {} is unknown", message.scope))),
+        };
+        let policy = checked(name, reach.clone(), &message, bytes);
+        policy.map_err(|reason| Unreadable { reason, reach: (!message.dry_run).then_some(reach) })
+    }
+}
+
+fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8]) -> Result<Policy, String> {
+    // A field that we do not know is not there any more; then the message is shorter than what it was read from.
+    if message.encoded_len() != bytes.len() {
+        return Err("it has a field that this version does not know".to_owned());
+    }
+    let action = Action::try_from(message.action).map_err(|_| format!("action {} is unknown", message.action))?;
+    let rules = message.rules.iter().filter_map(|rule| decode_rule(rule).transpose());
+    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, rules: rules.collect::<Result<_, _>>()? })
+}
+
+/// None for a rule that can never match: one with a clause in which no match asks for anything.
+fn decode_rule(message: &proto::Rule) -> Result<Option<Rule>, String> {
+    let mut clauses = vec![];
+    for clause in message.clauses.iter().filter(|clause| !clause.matches.is_empty()) {
+        let matches = clause.matches.iter().map(decode_match).collect::<Result<Vec<_>, _>>()?;
+        clauses.push(Clause(matches.into_iter().filter(|Match(tests)| !tests.is_empty()).collect()));
+    }
+    let possible = clauses.iter().all(|Clause(matches)| !matches.is_empty());
+    Ok(possible.then(|| Rule(clauses.into())))
+}
+
+fn decode_match(message: &proto::Match) -> Result<Match, String> {
+    let mut tests = vec![];
+    // A field without values asks for nothing.
+    let mut put = |positive: Option<Condition>, negative: Option<Condition>| {
+        tests.extend(positive.map(|condition| Test { condition, negated: false }));
+        tests.extend(negative.map(|condition| Test { condition, negated: true }));
+    };
+    let m = message;
+    put(strings(Attribute::Namespace, &m.namespaces)?, strings(Attribute::Namespace, &m.not_namespaces)?);
+    put(strings(Attribute::Principal, &m.principals)?, strings(Attribute::Principal, &m.not_principals)?);
+    put(accounts(&m.service_accounts), accounts(&m.not_service_accounts));
+    put(addresses(Condition::Source, &m.source_ips)?, addresses(Condition::Source, &m.not_source_ips)?);
+    put(
+        addresses(Condition::Destination, &m.destination_ips)?,
+        addresses(Condition::Destination, &m.not_destination_ips)?,
+    );
+    put(ports(&m.destination_ports)?, ports(&m.not_destination_ports)?);
+    Ok(Match(tests.into()))
+}
+
+fn strings(of: Attribute, sent: &[proto::StringMatch]) -> Result<Option<Condition>, String> {
+    let (mut any, mut exact, mut prefixes, mut suffixes) = (false, vec![], vec![], vec![]);
+    for value in sent {
+        match value.match_type.as_ref().ok_or("a value is of no kind that this version knows")? {
+            MatchType::Exact(text) => exact.push(text.as_str().into()),
+            MatchType::Prefix(text) => prefixes.push(text.as_str().into()),
+            MatchType::Suffix(text) => suffixes.push(text.as_str().into()),
+            MatchType::Presence(()) => any = true,
+        }
+    }
+    Ok((!sent.is_empty()).then(|| Condition::Caller(of, Strings::new(any, exact, prefixes, suffixes))))
+}
+
+/// Compared without the trust domain.
+fn accounts(sent: &[proto::ServiceAccountMatch]) -> Option<Condition> {
+    let account = |sent: &proto::ServiceAccountMatch| format!("ns/{}/sa/{}", sent.namespace, sent.service_account);
+    let values = sent.iter().map(|sent| account(sent).into()).collect();
+    (!sent.is_empty()).then(|| Condition::Caller(Attribute::Account, Strings::new(false, values, vec![], vec![])))
+}
+
+fn addresses(of: fn(Addresses) -> Condition, sent: &[proto::Prefix]) -> Result<Option<Condition>, String> {
+    let prefix = |sent: &proto::Prefix| Prefix::new(&sent.address, sent.length);
+    let prefixes = sent.iter().map(prefix).collect::<Result<Vec<_>, _>>()?;
+    Ok((!sent.is_empty()).then(|| of(Addresses::new(&prefixes))))
+}
+
+fn ports(sent: &[u32]) -> Result<Option<Condition>, String> {
+    let port = |port: &u32| u16::try_from(*port).map_err(|_| format!("port {port} is out of range"));
+    let mut ports = sent.iter().map(port).collect::<Result<Vec<_>, _>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Ok((!sent.is_empty()).then(|| Condition::Port(ports.into())))
+}
