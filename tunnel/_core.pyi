@@ -1,4 +1,4 @@
-__all__ = ["Core"]
+__all__ = ["Applied", "Core"]
 
 from typing import final
 
@@ -23,13 +23,14 @@ class Core:
         """End a pod's connections at once and listen no more. An unknown uid is no error."""
     def pods(self) -> list[str]:
         """The uids of the pods that are served."""
-    def apply(
-        self, type_url: str, resources: list[tuple[str, bytes]], removed: list[str]
-    ) -> list[tuple[str, str]]:
-        """Take over one push of configuration; gives (name, reason) for each resource that was rejected.
+    def apply(self, push: bytes) -> Applied:
+        """Take in a serialised DeltaDiscoveryResponse. Raises ValueError when it is none.
 
-        Of a rejected resource the last good version stays in force.
+        Good resources of a push are taken even where others are rejected; of those the former version stays.
+        Partial ones come into force with the next that is not.
         """
+    def held(self, type_url: str) -> bytes:
+        """What there is of a type, as the serialised `initial_resource_versions` of a request."""
     def new_key(self, identity: str) -> str:
         """Make a P-256 key for a SPIFFE identity; gives its certificate request (PEM).
 
@@ -50,3 +51,20 @@ class Core:
         """The configuration in force, as a JSON object."""
     def drain(self, deadline_s: float) -> int:
         """Accept nothing more, tell peers, wait for what is open, cut the rest; gives how many were cut."""
+
+@final
+class Applied:
+    """What became of a push; `rejected` has names and reasons."""
+
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def nonce(self) -> str: ...
+    @property
+    def partial(self) -> bool: ...
+    @property
+    def changed(self) -> int: ...
+    @property
+    def removed(self) -> int: ...
+    @property
+    def rejected(self) -> list[tuple[str, str]]: ...

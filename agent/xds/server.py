@@ -23,6 +23,8 @@ from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryRespons
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 METHOD = "DeltaAggregatedResources"
 _OPTIONS = (
+    # A client that comes back names all that it has: some 90 bytes for each workload and service.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     # Clients look every few seconds whether we are there, also when there is nothing to say.
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.http2.max_ping_strikes", 0),

@@ -21,6 +21,7 @@ class Stream:
         self.peer = peer
         self.node = ""  # as the client calls itself
         self.subscriptions: dict[str, Subscription] = {}
+        self._features: frozenset[str] = frozenset()
         self._cache = cache
 
     def __str__(self) -> str:
@@ -29,11 +30,13 @@ class Stream:
     def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
         """Take a request; gives what the client refused by it. Raises TooManyTypes."""
         self.node = request.node.id or self.node
+        self._features |= frozenset(request.node.client_features)
         subscription = self.subscriptions.get(request.type_url)
         if subscription is None:
             if len(self.subscriptions) == MAX_TYPES:
                 raise TooManyTypes(f"more than {MAX_TYPES} types of resources")
-            subscription = self.subscriptions[request.type_url] = Subscription(request.type_url, self._cache)
+            subscription = Subscription(request.type_url, self._cache, self._features)
+            self.subscriptions[request.type_url] = subscription
         return subscription.receive(request)
 
     def changed(self, names: Mapping[str, Set[str]]) -> None:

@@ -5,7 +5,7 @@ response is made from the state at that time. Source of the rules: Envoy's "xDS 
 section "Incremental xDS", and for what Istio's ztunnel relies on, its client.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from agent.model.resources import Resource
@@ -13,6 +13,11 @@ from agent.xds.cache import Cache
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 EVERYTHING = "*"
+# What a client may understand beyond the protocol: a large response in parts, on which it acts when it has the
+# last one; a resource that it asked for by an alias under the resource's own name.
+PARTS = "warren.parts"
+ALIASES = "warren.aliases"
+PART_BYTES = 256 * 1024  # a whole large mesh in one message would be there several times over, at both ends
 
 
 class Rejection(NamedTuple):
@@ -25,13 +30,16 @@ class Rejection(NamedTuple):
 class Subscription:
     """`receive` a request, tell what has `changed`, take the `next_response`."""
 
-    def __init__(self, type_url: str, cache: Cache) -> None:
+    def __init__(self, type_url: str, cache: Cache, features: Set[str] = frozenset()) -> None:
+        """`features`: of PARTS and ALIASES, what the client understands."""
         self.type_url = type_url
         self.acks = 0
         self.nacks = 0
         self.acked_version: str | None = None  # the configuration's, that the client last accepted
         self.rejection: Rejection | None = None  # of the last answer, if it was one
         self._cache = cache
+        self._part_bytes = PART_BYTES if PARTS in features else None
+        self._by_own_name = ALIASES in features
         self._began = False
         self._wildcard = False
         self._names: set[str] = set()  # asked for one by one, by name or alias
@@ -40,13 +48,14 @@ class Subscription:
         self._changed: set[str] = set()  # proper names to look at, for a wildcard
         self._owed: set[str] = set()  # names to answer, whatever the client has
         self._recheck = False  # the names asked for one by one are to be looked at
+        self._rest: list[tuple[str, Resource | None]] = []  # to be told in parts, the next one last
         self._nonce = 0
         self._pending: DeltaDiscoveryResponse | None = None  # waits for its acknowledgement
 
     @property
     def current(self) -> bool:
         """Whether the client has, and has accepted, everything as it is now."""
-        behind = self._pending or self._changed or self._owed or self._recheck
+        behind = self._pending or self._rest or self._changed or self._owed or self._recheck
         return self._began and not behind and self.rejection is None
 
     def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
@@ -63,14 +72,29 @@ class Subscription:
         """Resources of these proper names are different, new or gone."""
         if self._wildcard:
             self._changed |= names
-        self._recheck = self._recheck or bool(self._names)
+        self._recheck = self._recheck or (bool(self._names) and any(map(self._concerns, names)))
 
     def next_response(self) -> DeltaDiscoveryResponse | None:
         """What to send now; None when there is nothing, or the last response is not answered yet."""
         if self._pending or not self._began:
             return None
-        response = DeltaDiscoveryResponse(type_url=self.type_url, system_version_info=self._cache.version)
-        for name, resource in sorted(self._due(), key=_services_first):
+        if not self._rest:
+            self._rest = sorted(self._due(), key=_services_first, reverse=True)
+            self._changed, self._owed, self._recheck = set(), set(), False
+            # The first request is always answered, if need be with nothing: its client waits to be ready.
+            if not self._rest and self._nonce:
+                return None
+        self._nonce += 1
+        self._pending = self._next_part()
+        return self._pending
+
+    def _next_part(self) -> DeltaDiscoveryResponse:
+        response = DeltaDiscoveryResponse(
+            type_url=self.type_url, system_version_info=self._cache.version, nonce=str(self._nonce)
+        )
+        size = 0
+        while self._rest and (self._part_bytes is None or size < self._part_bytes):
+            name, resource = self._rest.pop()
             if resource is None:
                 self._sent.pop(name, None)
                 response.removed_resources.append(name)
@@ -80,21 +104,25 @@ class Subscription:
             entry.aliases.extend(resource.aliases)
             entry.resource.type_url = self.type_url
             entry.resource.value = resource.body
-        self._changed, self._owed, self._recheck = set(), set(), False
-        if not (response.resources or response.removed_resources) and self._nonce:
-            return None
-        # The first request is always answered, if need be with nothing: a client waits for it to be ready.
-        self._nonce += 1
-        response.nonce = str(self._nonce)
-        self._pending = response
+            size += len(resource.body)
+        response.partial = bool(self._rest)
         return response
 
     def _begin(self, request: DeltaDiscoveryRequest) -> None:
         self._began = True
-        self._sent = dict(request.initial_resource_versions)
+        self._sent = dict(self._shared(request.initial_resource_versions))
         self._inherited = set(self._sent)
         if not request.resource_names_subscribe and not request.resource_names_unsubscribe:
             self._want_everything()
+
+    def _shared(self, versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """The same in our own strings: a client of a large mesh comes with tens of thousands."""
+        for name, version in versions.items():
+            resource = self._cache.get(self.type_url, name)
+            if resource and (resource.name, resource.version) == (name, version):
+                yield resource.name, resource.version
+            else:
+                yield name, version
 
     def _acknowledged(self, request: DeltaDiscoveryRequest) -> Rejection | None:
         """Match an answer with the response that waits for it. One to an older response says nothing new."""
@@ -142,11 +170,26 @@ class Subscription:
 
     def _wanted_by_name(self) -> set[str]:
         """What was asked for one by one, and the endpoints of the services among it: useless without them."""
-        wanted = set(self._names)
+        wanted: set[str] = set()
         for name in self._names:
+            wanted.add(self._told_as(name))
             if resource := self._cache.get(self.type_url, name):
                 wanted |= self._cache.endpoints(resource)
         return wanted
+
+    def _concerns(self, name: str) -> bool:
+        """Whether what became of a resource may matter to what was asked for by name."""
+        if not self._by_own_name or name in self._sent or name in self._names:
+            return True
+        resource = self._cache.get(self.type_url, name)
+        return resource is not None and not (
+            self._names.isdisjoint(resource.aliases) and self._sent.keys().isdisjoint(resource.endpoint_of)
+        )
+
+    def _told_as(self, name: str) -> str:
+        """The name under which a client hears of what it asked for by `name`."""
+        resource = self._cache.get(self.type_url, name) if self._by_own_name else None
+        return resource.name if resource else name
 
     def _due(self) -> Iterator[tuple[str, Resource | None]]:
         """What the client is to be told, with None for what is gone."""
@@ -155,17 +198,18 @@ class Subscription:
             self._changed |= inherited if self._wildcard else set()
             self._recheck = True
         wanted = self._wanted_by_name() if self._recheck else set()
-        candidates = self._changed | self._owed | wanted
+        owed = set(map(self._told_as, self._owed))
+        candidates = self._changed | owed | wanted
         if self._recheck and not self._wildcard:
             candidates |= self._sent.keys()
         for name in candidates:
-            served = self._wildcard or name in wanted or name in self._owed
+            served = self._wildcard or name in wanted or name in owed
             resource = self._cache.get(self.type_url, name) if served else None
             if resource:
                 self._inherited.discard(name)
-            elif name in self._inherited and name not in self._owed:
+            elif name in self._inherited and name not in owed:
                 continue  # it may be among what could not be read
-            if name in self._owed or self._sent.get(name) != (resource.version if resource else None):
+            if name in owed or self._sent.get(name) != (resource.version if resource else None):
                 yield name, resource
 
 

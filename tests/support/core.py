@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from google.protobuf.any_pb2 import Any
+
+from protocols.discovery_pb2 import DeltaDiscoveryResponse
 from tunnel._core import Core
 
 _cores: list[Core] = []
@@ -17,7 +20,11 @@ def start(log: str) -> None:
 
 
 def apply(kind: str, resources: list[tuple[str, bytes]], removed: list[str]) -> list[tuple[str, str]]:
-    return _cores[0].apply(f"type.googleapis.com/istio.{kind}", resources, removed)
+    url = f"type.googleapis.com/istio.{kind}"
+    push = DeltaDiscoveryResponse(type_url=url, removed_resources=removed)
+    for name, body in resources:
+        push.resources.add(name=name, resource=Any(type_url=url, value=body))
+    return _cores[0].apply(push.SerializeToString()).rejected
 
 
 def request(identity: str) -> str:

@@ -2,10 +2,13 @@
 use crate::credentials::{Credentials, Key};
 use crate::mesh::{Identity, Mesh, PodKey, Rejected};
 use crate::pod::PodInfo;
+use crate::push::{self, Push};
 use crate::sockets::NetNs;
 use crate::telemetry::{Options, Telemetry};
 use crate::worker::{self, Command, Shared, WorkerHandle};
 use arc_swap::ArcSwap;
+use prost::bytes::Bytes;
+use prost::{DecodeError, Message};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -19,6 +22,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Bytes by which heaps grow; they are touched when they are used.
 const HEAP_STEP: libc::c_int = 512 << 10;
+
+/// Bytes of a push after which memory is given back: taking it in has needed as much again.
+const LARGE: usize = 1 << 20;
 
 pub struct Settings {
     pub node: String,
@@ -34,8 +40,18 @@ pub struct Core {
     /// Keys whose certificates are under way.
     keys: Mutex<HashMap<Identity, Key>>,
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
-    /// One change of the mesh at a time; the workers never wait for it.
-    applying: Mutex<()>,
+    /// The newest state, which the workers get when it is whole; they never wait for it.
+    newest: Mutex<Mesh>,
+}
+
+/// What became of a push: whose it is, and how many of its resources came, went and (with reasons) were not taken.
+pub struct Applied {
+    pub type_url: String,
+    pub nonce: String,
+    pub partial: bool,
+    pub changed: usize,
+    pub removed: usize,
+    pub rejected: Vec<Rejected>,
 }
 
 /// A pod to carry connections for.
@@ -59,8 +75,9 @@ impl Core {
             .map(|_| unbounded_channel())
             .map(|(commands, receiver)| (WorkerHandle::new(commands), receiver))
             .unzip();
+        let mesh = Mesh::new(&settings.node);
         let shared = Arc::new(Shared {
-            mesh: ArcSwap::from_pointee(Mesh::new(&settings.node)),
+            mesh: ArcSwap::from_pointee(mesh.clone()),
             credentials: ArcSwap::default(),
             telemetry: Telemetry::new(settings.telemetry)?,
             workers: handles,
@@ -76,7 +93,7 @@ impl Core {
                 }
             })?;
         }
-        Ok(Core { shared, keys: Mutex::default(), pods: Mutex::default(), applying: Mutex::default() })
+        Ok(Core { shared, keys: Mutex::default(), pods: Mutex::default(), newest: Mutex::new(mesh) })
     }
 
     /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
@@ -108,13 +125,29 @@ impl Core {
         lock(&self.pods).keys().cloned().collect()
     }
 
-    /// Applies one push of configuration; returns what was rejected, by name.
-    pub fn apply(&self, type_url: &str, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
-        let _one_at_a_time = lock(&self.applying);
-        let (mesh, rejected) = self.shared.mesh.load().apply(type_url, resources, removed);
-        self.shared.mesh.store(Arc::new(mesh));
-        self.tell_all(|| Command::Changed);
-        rejected
+    /// Applies one push of configuration, a serialised [`Push`].
+    pub fn apply(&self, push: Bytes) -> Result<Applied, DecodeError> {
+        let large = push.len() >= LARGE;
+        let push = Push::decode(push)?;
+        let mut newest = lock(&self.newest);
+        let (mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
+        *newest = mesh;
+        if !push.partial {
+            self.shared.mesh.store(Arc::new(newest.clone()));
+            self.tell_all(|| Command::Changed);
+        }
+        let Push { resources, type_url, nonce, removed_resources, .. } = push;
+        let (changed, removed) = (resources.len() - rejected.len(), removed_resources.len());
+        drop(resources);
+        if large {
+            give_back();
+        }
+        Ok(Applied { type_url, nonce, partial: push.partial, changed, removed, rejected })
+    }
+
+    /// Names and versions of what is held of a type, for the first request of a stream.
+    pub fn held(&self, type_url: &str) -> Vec<u8> {
+        push::held(&lock(&self.newest).clone(), type_url)
     }
 
     /// A new key for `identity`; gives the request to have it certified (PEM). The last key made is the one that counts.
@@ -212,6 +245,14 @@ fn grow_heaps_in_large_steps() {
     unsafe {
         libc::mallopt(libc::M_TOP_PAD, HEAP_STEP);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * HEAP_STEP);
+    }
+}
+
+/// The C library keeps what was freed between what is in use.
+fn give_back() {
+    // SAFETY: the allocator takes its own locks.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -22,6 +22,7 @@ mod pipe;
 mod pod;
 mod pool;
 mod proto;
+mod push;
 mod records;
 mod refusal;
 mod session;
@@ -33,8 +34,11 @@ mod tunnel;
 mod worker;
 
 use mesh::{Identity, PodKey};
+use prost::bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -93,15 +97,13 @@ impl Core {
         self.0.pods()
     }
 
-    fn apply(
-        &self,
-        py: Python<'_>,
-        type_url: &str,
-        resources: Vec<(String, Vec<u8>)>,
-        removed: Vec<String>,
-    ) -> Vec<(String, String)> {
-        let rejected = py.detach(|| self.0.apply(type_url, &resources, &removed));
-        rejected.into_iter().map(|rejected| (rejected.name, rejected.reason)).collect()
+    fn apply(&self, py: Python<'_>, push: PyBackedBytes) -> PyResult<Applied> {
+        let push = Bytes::from_owner(push);
+        py.detach(|| self.0.apply(push)).map(Applied).map_err(value_error)
+    }
+
+    fn held<'py>(&self, py: Python<'py>, type_url: &str) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &py.detach(|| self.0.held(type_url)))
     }
 
     fn new_key(&self, py: Python<'_>, identity: &str) -> PyResult<String> {
@@ -137,7 +139,45 @@ impl Core {
     }
 }
 
+/// What became of a push.
+#[pyclass(frozen)]
+struct Applied(core::Applied);
+
+#[pymethods]
+impl Applied {
+    #[getter]
+    fn type_url(&self) -> &str {
+        &self.0.type_url
+    }
+
+    #[getter]
+    fn nonce(&self) -> &str {
+        &self.0.nonce
+    }
+
+    #[getter]
+    fn partial(&self) -> bool {
+        self.0.partial
+    }
+
+    #[getter]
+    fn changed(&self) -> usize {
+        self.0.changed
+    }
+
+    #[getter]
+    fn removed(&self) -> usize {
+        self.0.removed
+    }
+
+    #[getter]
+    fn rejected(&self) -> Vec<(&str, &str)> {
+        self.0.rejected.iter().map(|rejected| (rejected.name.as_str(), rejected.reason.as_str())).collect()
+    }
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Core>()
+    module.add_class::<Core>()?;
+    module.add_class::<Applied>()
 }

@@ -6,7 +6,7 @@ import pytest
 
 from agent.model.resources import ADDRESS, Delta, Resource
 from agent.xds.cache import Cache
-from agent.xds.subscription import Subscription
+from agent.xds.subscription import ALIASES, PART_BYTES, PARTS, Subscription
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status
 
 WEB = Resource(ADDRESS, "ns/web", "w1", b"web", ("/10.96.0.1",))
@@ -17,10 +17,10 @@ B = Resource(ADDRESS, "uid/b", "b1", b"b", ("/10.0.0.2",))
 class Play:
     """A client and what the server answers it: `ask` and `change`, then look at what was `told`."""
 
-    def __init__(self, *resources: Resource) -> None:
+    def __init__(self, *resources: Resource, features: frozenset[str] = frozenset()) -> None:
         self.cache = Cache()
         self.cache.apply(Delta(resources), "v1")
-        self.subscription = Subscription(ADDRESS, self.cache)
+        self.subscription = Subscription(ADDRESS, self.cache, features)
         self.last: DeltaDiscoveryResponse | None = None
 
     def ask(self, *subscribe: str, drop: tuple[str, ...] = (), **fields: Any) -> None:
@@ -205,6 +205,56 @@ def test_an_absent_name_is_sent_when_it_appears_and_an_alias_follows_its_owner()
     assert play.last.resources[0].resource.value == b"a"
     play.change(gone=(A,))
     assert play.settled() == ([], ["/10.0.0.1"])
+
+
+def test_on_demand_by_own_name_for_whom_knows_aliases() -> None:
+    play = Play(A, B, WEB, features=frozenset({ALIASES}))
+    play.ask("/10.0.0.2", "/10.9.9.9")
+    assert play.settled() == (["uid/b"], ["/10.9.9.9"])
+    play.ask("/10.96.0.1")
+    assert play.settled() == (["ns/web", "uid/a"], []), "a service brings its endpoints"
+    play.change(newer(B, endpoint_of=("ns/web",)))
+    assert play.settled() == (["uid/b"], [])
+    play.ask(drop=("/10.0.0.2",))
+    assert play.settled() is None, "still an endpoint"
+    play.ask(drop=("/10.96.0.1",))
+    assert play.settled() == ([], ["ns/web", "uid/a", "uid/b"])
+    play.ask("/10.0.0.1")
+    assert play.settled() == (["uid/a"], [])
+    play.change(newer(B, aliases=("/10.0.0.1",)))
+    assert play.settled() == (["uid/b"], ["uid/a"]), "an alias follows its owner"
+
+
+def test_on_demand_what_appears_is_told_to_whom_knows_aliases() -> None:
+    play = Play(WEB, features=frozenset({ALIASES}))
+    play.ask("/10.0.0.1", "/10.96.0.1")
+    assert play.settled() == (["ns/web"], ["/10.0.0.1"])
+    play.change(B)
+    assert not play.subscription._recheck, "what concerns nobody costs nothing"
+    play.change(newer(A, endpoint_of=()))
+    assert play.settled() == (["uid/a"], [])
+    play.change(newer(B, endpoint_of=("ns/web",)))
+    assert play.settled() == (["uid/b"], [])
+
+
+def test_a_large_state_comes_in_parts_to_whom_takes_them() -> None:
+    body = bytes(PART_BYTES // 4)
+    many = [Resource(ADDRESS, f"uid/{number}", "1", body) for number in range(9)]
+    whole = Play(*many)
+    whole.ask()
+    assert whole.told() == ([one.name for one in many], [])
+    play = Play(*many, features=frozenset({PARTS}))
+    play.ask(initial_resource_versions={"uid/gone": "1"})
+    assert play.settled() == (["uid/0", "uid/1", "uid/2", "uid/3"], [])
+    assert play.last
+    assert play.last.partial
+    assert not play.subscription.current
+    play.change(newer(many[0]), newer(many[8]), gone=(many[7],))
+    told = [(play.settled(), play.last.partial) for _ in range(3)]
+    assert told[0] == ((["uid/4", "uid/5", "uid/6", "uid/7"], []), True)
+    assert told[1] == ((["uid/8"], ["uid/gone"]), False)
+    assert told[2] == ((["uid/0", "uid/8"], ["uid/7"]), False), "then what has changed meanwhile"
+    assert play.subscription.current
 
 
 def test_on_demand_resume() -> None:

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::mesh::testing::*;
-use crate::mesh::{Mesh, Rng};
+use crate::mesh::{Mesh, Rng, Sent};
 use crate::proto;
 use crate::telemetry::{Direction, Options, Parties, Telemetry};
 
@@ -33,7 +33,7 @@ fn sent_pod(index: u32, of: &proto::Service) -> proto::Workload {
     }
 }
 
-fn push() -> Vec<Resource> {
+fn push() -> Vec<Sent> {
     let mut push = vec![resource(pod("client", &["10.0.0.1"]))];
     for index in 0..SERVICES {
         let sent = service(&format!("service-{index}"), &[&vip(index)]);
@@ -60,7 +60,7 @@ fn ns_each(what: &str, times: u32, mut work: impl FnMut(u32)) {
 fn measure() {
     let push = push();
     let (start, before) = (Instant::now(), resident());
-    let (mesh, rejected) = Mesh::new("node-1").apply(proto::ADDRESS, &push, &[]);
+    let (mesh, rejected) = Mesh::new("node-1").apply(proto::ADDRESS, push, &[]);
     assert_eq!(rejected, []);
     let pods = SERVICES * PODS_PER_SERVICE;
     let bytes = (resident() - before) / u64::from(pods);
@@ -83,7 +83,7 @@ fn measure() {
     ns_each("push of one changed workload", 1000, |n| {
         let mut changed = sent_pod(35, &sent);
         changed.status = (n % 2) as i32;
-        drop(mesh.apply(proto::ADDRESS, &[resource(changed)], &[]));
+        drop(mesh.apply(proto::ADDRESS, [resource(changed)], &[]));
     });
     large_service(&mesh);
     records(&mesh);
@@ -92,7 +92,7 @@ fn measure() {
 fn large_service(mesh: &Mesh) {
     let sent = service("large", &["10.1.0.1"]);
     let endpoints: Vec<_> = (0..5000).map(|index| resource(sent_pod(100_000 + index, &sent))).collect();
-    let (mesh, _) = mesh.and([resource(sent.clone())]).apply(proto::ADDRESS, &endpoints, &[]);
+    let (mesh, _) = mesh.and([resource(sent.clone())]).apply(proto::ADDRESS, endpoints, &[]);
     let (client, mut rng) = (mesh.pod("client"), Rng::seeded(1));
     let dst = OriginalDst::new("10.1.0.1:80".parse().unwrap());
     ns_each("decision for a service of 5,000 endpoints", 1_000_000, |_| {
@@ -100,7 +100,7 @@ fn large_service(mesh: &Mesh) {
     });
     ns_each("push of one changed endpoint of 5,000", 1000, |n| {
         let changed = proto::Workload { status: (n % 2) as i32, ..sent_pod(100_000, &sent) };
-        drop(mesh.apply(proto::ADDRESS, &[resource(changed)], &[]));
+        drop(mesh.apply(proto::ADDRESS, [resource(changed)], &[]));
     });
     let balancing = proto::LoadBalancing { mode: 2, routing_preference: vec![1, 2, 4], health_policy: 0 };
     let mesh = mesh.and([resource(proto::Service { load_balancing: Some(balancing), ..sent })]);

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::mesh::testing::*;
-use crate::mesh::{Mesh, Rng, Workload};
+use crate::mesh::{Mesh, Rng, Sent, Workload};
 use crate::proto;
 use crate::refusal::Refusal;
 
@@ -27,7 +27,7 @@ fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
     }
 }
 
-fn client() -> Resource {
+fn client() -> Sent {
     resource(pod("client", &["10.0.0.1", "fd00::1"]))
 }
 

@@ -8,12 +8,14 @@ mod index;
 mod names;
 mod rng;
 mod service;
+mod version;
 mod workload;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::bytes::Bytes;
 use prost::Message;
 
 use crate::proto;
@@ -25,8 +27,18 @@ use index::{preferred, Index, Network, Pods};
 use names::Names;
 pub use rng::Rng;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey};
+pub use version::Version;
 use workload::ByUid;
 pub use workload::{App, Locality, PodKey, Tunnel, Workload, WorkloadUid};
+
+/// A resource as it is sent: its serialised message of a type.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    pub name: String,
+    pub version: String,
+    pub type_url: String,
+    pub body: Bytes,
+}
 
 /// A resource that was not taken in. The version of it that was in force before stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +60,7 @@ pub struct Mesh {
     hosts: Index<Arc<str>, Service>,
     pods: Pods,
     policies: imbl::HashMap<Arc<str>, Arc<proto::Authorization>>,
+    policy_versions: imbl::HashMap<Arc<str>, Version>,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Names>>,
 }
@@ -60,16 +73,33 @@ impl Mesh {
         Mesh { node: node.into(), ..Mesh::default() }
     }
 
-    /// The mesh after one push: `removed` names go first, then `resources` (name and serialised message) come. Good
-    /// resources are taken in even where others of the same push are rejected.
-    pub fn apply(&self, type_url: &str, resources: &[(String, Vec<u8>)], removed: &[String]) -> (Mesh, Vec<Rejected>) {
+    /// The mesh after one push: `removed` names go first, then `resources` come. Good resources are taken in even where
+    /// others of the same push are rejected.
+    pub fn apply(
+        &self,
+        type_url: &str,
+        resources: impl IntoIterator<Item = Sent>,
+        removed: &[String],
+    ) -> (Mesh, Vec<Rejected>) {
         let mut next = self.clone();
+        let resources = resources.into_iter();
         let rejected = match type_url {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
-            _ => reject_all(resources, |_| Err(format!("resources of type {type_url} are not known"))),
+            _ => reject_all(type_url, resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
+    }
+
+    /// Tells the name and version of each resource of a type.
+    pub fn held(&self, type_url: &str, mut tell: impl FnMut(&str, &Version)) {
+        match type_url {
+            proto::ADDRESS => {
+                self.workloads().for_each(|workload| tell(&workload.uid.0, &workload.version));
+                self.services().for_each(|service| tell(service.key.text(), &service.version));
+            }
+            _ => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
+        }
     }
 
     /// The local pod that its agent announced under this name.
@@ -118,7 +148,7 @@ impl Mesh {
         self.policies.keys()
     }
 
-    fn apply_addresses(&mut self, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
+    fn apply_addresses(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
         let mut endpoints = EndpointChanges::new();
         for name in removed {
             self.remove_workload(name, &mut endpoints);
@@ -126,16 +156,16 @@ impl Mesh {
         }
         let names = self.names.clone();
         let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejected = reject_all(resources, |(name, bytes)| match decode(bytes)? {
+        let rejected = reject_all(proto::ADDRESS, resources, |sent| match decode(&sent.body)? {
             proto::AddressType::Workload(message) => {
-                let workload = Workload::decode(&message, &mut names)?;
-                check_name(name, &workload.uid.0)?;
+                let workload = Workload::decode(&message, sent.version.as_str().into(), &mut names)?;
+                check_name(&sent.name, &workload.uid.0)?;
                 self.insert_workload(workload, &mut endpoints);
                 Ok(())
             }
             proto::AddressType::Service(message) => {
-                let service = Service::decode(&message, &mut names)?;
-                check_name(name, service.key.text())?;
+                let service = Service::decode(&message, sent.version.as_str().into(), &mut names)?;
+                check_name(&sent.name, service.key.text())?;
                 self.insert_service(service);
                 Ok(())
             }
@@ -228,17 +258,20 @@ impl Mesh {
     }
 
     /// A policy that is to be enforced must not be taken in by a tunnel that would not enforce it.
-    fn apply_policies(&mut self, resources: &[(String, Vec<u8>)], removed: &[String]) -> Vec<Rejected> {
+    fn apply_policies(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
         for name in removed {
             self.policies.remove(name.as_str());
+            self.policy_versions.remove(name.as_str());
         }
-        reject_all(resources, |(name, bytes)| {
-            let policy = proto::Authorization::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
-            check_name(name, &format!("{}/{}", policy.namespace, policy.name))?;
+        reject_all(proto::AUTHORIZATION, resources, |sent| {
+            let policy = proto::Authorization::decode(sent.body.clone()).map_err(|error| error.to_string())?;
+            check_name(&sent.name, &format!("{}/{}", policy.namespace, policy.name))?;
             if !policy.dry_run {
                 return Err("authorization is not enforced by this version".to_owned());
             }
-            self.policies.insert(name.as_str().into(), Arc::new(policy));
+            let name: Arc<str> = sent.name.as_str().into();
+            self.policy_versions.insert(name.clone(), sent.version.as_str().into());
+            self.policies.insert(name, Arc::new(policy));
             Ok(())
         })
     }
@@ -259,8 +292,8 @@ impl Gateway {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<proto::AddressType, String> {
-    let address = proto::Address::decode(bytes).map_err(|error| error.to_string())?;
+fn decode(bytes: &Bytes) -> Result<proto::AddressType, String> {
+    let address = proto::Address::decode(bytes.clone()).map_err(|error| error.to_string())?;
     address.r#type.ok_or_else(|| "neither a workload nor a service".to_owned())
 }
 
@@ -270,14 +303,16 @@ fn check_name(name: &str, own: &str) -> Result<(), String> {
 }
 
 fn reject_all(
-    resources: &[(String, Vec<u8>)],
-    mut take: impl FnMut(&(String, Vec<u8>)) -> Result<(), String>,
+    type_url: &str,
+    resources: impl Iterator<Item = Sent>,
+    mut take: impl FnMut(&Sent) -> Result<(), String>,
 ) -> Vec<Rejected> {
-    let reject = |resource: &(String, Vec<u8>)| {
-        let reason = take(resource).err()?;
-        Some(Rejected { name: resource.0.clone(), reason })
+    let reject = |sent: Sent| {
+        let right = sent.type_url == type_url;
+        let taken = if right { take(&sent) } else { Err(format!("is a '{}'", sent.type_url)) };
+        taken.err().map(|reason| Rejected { name: sent.name, reason })
     };
-    resources.iter().filter_map(reject).collect()
+    resources.filter_map(reject).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::address::{from_bytes, NetworkAddress, Prefix};
 use super::identity::Identity;
 use super::names::Names;
+use super::version::Version;
 use crate::proto;
 
 /// A service's key, `<namespace>/<hostname>`.
@@ -119,6 +120,7 @@ pub enum Scope {
 #[derive(Debug, PartialEq)]
 pub struct Service {
     pub key: ServiceKey,
+    pub version: Version,
     pub name: Arc<str>,
     pub vips: Box<[NetworkAddress]>,
     /// Prefixes of more than one address, each with its network.
@@ -140,12 +142,13 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn decode(message: &proto::Service, names: &mut Names) -> Result<Service, String> {
+    pub fn decode(message: &proto::Service, version: Version, names: &mut Names) -> Result<Service, String> {
         let key = ServiceKey::parse(&format!("{}/{}", message.namespace, message.hostname), names)?;
         let (vips, prefixes) = addresses(message, names)?;
         let balancing = message.load_balancing.clone().unwrap_or_default();
         Ok(Service {
             key,
+            version,
             name: names.string(&message.name),
             vips,
             prefixes,

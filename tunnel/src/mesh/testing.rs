@@ -6,8 +6,6 @@ use prost::Message;
 
 use super::*;
 
-pub type Resource = (String, Vec<u8>);
-
 /// An address as it is sent.
 pub fn bytes(ip: &str) -> Vec<u8> {
     match ip.parse().unwrap() {
@@ -107,30 +105,36 @@ impl From<proto::Service> for proto::Address {
 }
 
 /// As a push has it.
-pub fn resource(address: impl Into<proto::Address>) -> Resource {
+pub fn resource(address: impl Into<proto::Address>) -> Sent {
     let address = address.into();
     let name = match address.r#type.as_ref().unwrap() {
         proto::AddressType::Workload(workload) => workload.uid.clone(),
         proto::AddressType::Service(service) => key(service),
     };
-    (name, address.encode_to_vec())
+    sent(proto::ADDRESS, &name, &address)
+}
+
+/// A message under a name.
+pub fn sent(type_url: &str, name: &str, message: &impl Message) -> Sent {
+    let body = message.encode_to_vec().into();
+    Sent { name: name.into(), version: "1".into(), type_url: type_url.into(), body }
 }
 
 /// A mesh after one push that has to be good.
-pub fn mesh<const N: usize>(resources: [Resource; N]) -> Mesh {
+pub fn mesh<const N: usize>(resources: [Sent; N]) -> Mesh {
     Mesh::new("node-1").and(resources)
 }
 
 impl Mesh {
-    pub fn and<const N: usize>(&self, resources: [Resource; N]) -> Mesh {
-        let (mesh, rejected) = self.apply(proto::ADDRESS, &resources, &[]);
+    pub fn and<const N: usize>(&self, resources: [Sent; N]) -> Mesh {
+        let (mesh, rejected) = self.apply(proto::ADDRESS, resources, &[]);
         assert_eq!(rejected, []);
         mesh
     }
 
     pub fn without(&self, names: &[&str]) -> Mesh {
         let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-        self.apply(proto::ADDRESS, &[], &names).0
+        self.apply(proto::ADDRESS, [], &names).0
     }
 
     /// The workload of a pod of namespace `default`.

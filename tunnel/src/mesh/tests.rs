@@ -215,7 +215,7 @@ fn a_resource_that_is_removed_and_sent_in_one_push_stays() {
     let sent = service("s", &["10.1.0.1"]);
     let before = mesh([resource(pod("a", &["10.0.0.1"]).of(&sent, &[])), resource(sent.clone())]);
     let resources = [resource(pod("a", &["10.0.0.2"]).of(&sent, &[]))];
-    let (after, _) = before.apply(proto::ADDRESS, &resources, &[A.to_owned(), "unknown".to_owned()]);
+    let (after, _) = before.apply(proto::ADDRESS, resources, &[A.to_owned(), "unknown".to_owned()]);
     assert_eq!((after.at("10.0.0.1"), after.at("10.0.0.2")), (None, Some("a")));
     assert_eq!(after.endpoint_names(&sent), ["a"]);
 }
@@ -247,7 +247,7 @@ fn an_untouched_service_keeps_its_endpoints_as_they_are() {
     assert!(same(&resent, "one"), "a resource that is as it was changes nothing");
 }
 
-fn rejected(mesh: &Mesh, resources: &[Resource]) -> (Mesh, Vec<(String, String)>) {
+fn rejected<const N: usize>(mesh: &Mesh, resources: [Sent; N]) -> (Mesh, Vec<(String, String)>) {
     let (mesh, rejected) = mesh.apply(proto::ADDRESS, resources, &[]);
     (mesh, rejected.into_iter().map(|rejected| (rejected.name, rejected.reason)).collect())
 }
@@ -256,7 +256,7 @@ fn rejected(mesh: &Mesh, resources: &[Resource]) -> (Mesh, Vec<(String, String)>
 fn a_bad_resource_is_named_and_the_rest_of_its_push_is_taken() {
     let bad = proto::Workload { addresses: vec![vec![1, 2, 3]], ..pod("a", &[]) };
     let before = mesh([resource(pod("a", &["10.0.0.1"]))]);
-    let (after, rejected) = rejected(&before, &[resource(bad), resource(pod("b", &["10.0.0.2"]))]);
+    let (after, rejected) = rejected(&before, [resource(bad), resource(pod("b", &["10.0.0.2"]))]);
     assert_eq!(rejected, [(A.to_owned(), "an address has 3 bytes, not 4 or 16".to_owned())]);
     assert_eq!(after.at("10.0.0.1"), Some("a"), "the last good version stays in force");
     assert_eq!(after.at("10.0.0.2"), Some("b"));
@@ -283,7 +283,7 @@ fn bad_workloads_are_rejected_with_a_reason() {
             "application tunnel protocol 7",
         ),
     ] {
-        let (after, rejected) = rejected(&Mesh::new(""), &[resource(sent.clone())]);
+        let (after, rejected) = rejected(&Mesh::new(""), [resource(sent.clone())]);
         assert_eq!((rejected.len(), after.workloads().len()), (1, 0), "{reason}");
         assert!(rejected[0].1.contains(reason), "{rejected:?}");
     }
@@ -306,7 +306,7 @@ fn bad_services_are_rejected_with_a_reason() {
         (balancing(1, 0), "scope 0"),
         (balancing(1, 9), "scope 9"),
     ] {
-        let (after, rejected) = rejected(&Mesh::new(""), &[resource(sent.clone())]);
+        let (after, rejected) = rejected(&Mesh::new(""), [resource(sent.clone())]);
         assert_eq!((rejected.len(), after.services().len()), (1, 0), "{reason}");
         assert!(rejected[0].1.contains(reason), "{rejected:?}");
     }
@@ -314,28 +314,52 @@ fn bad_services_are_rejected_with_a_reason() {
 
 #[test]
 fn what_can_not_be_read_is_rejected() {
-    let named = |bytes: &[u8]| ("name".to_owned(), bytes.to_vec());
-    let (_, reasons) = rejected(&Mesh::new(""), &[named(b"\xff\xff"), named(b"")]);
+    let named = |bytes: &'static [u8]| Sent { body: bytes.into(), ..resource(pod("a", &[])) };
+    let (_, reasons) = rejected(&Mesh::new(""), [named(b"\xff\xff"), named(b"")]);
     assert_eq!(reasons[1].1, "neither a workload nor a service");
     assert_eq!(reasons.len(), 2);
-    let (_, misnamed) = rejected(&Mesh::new(""), &[("other".to_owned(), resource(pod("a", &[])).1)]);
+    let (_, misnamed) = rejected(&Mesh::new(""), [Sent { name: "other".to_owned(), ..resource(pod("a", &[])) }]);
     assert_eq!(misnamed, [("other".to_owned(), format!("its own name is {A:?}"))]);
-    let (_, unknown) = Mesh::new("").apply("type.googleapis.com/other", &[named(b"")], &[]);
-    assert_eq!(unknown[0].reason, "resources of type type.googleapis.com/other are not known");
+    let other = Sent { type_url: "other".to_owned(), ..resource(pod("a", &[])) };
+    assert_eq!(rejected(&Mesh::new(""), [other.clone()]).1, [(A.to_owned(), "is a 'other'".to_owned())]);
+    let (_, unknown) = Mesh::new("").apply("other", [other], &[]);
+    assert_eq!(unknown[0].reason, "resources of this type are not known");
 }
 
-fn policy(name: &str, dry_run: bool) -> Resource {
+#[test]
+fn what_is_held_is_told_with_its_version() {
+    let held = |mesh: &Mesh, type_url: &str| {
+        let mut held = vec![];
+        mesh.held(type_url, |name, version| held.push((name.to_owned(), version.to_string())));
+        held.sort();
+        held
+    };
+    let web = service("web", &["10.1.0.1"]);
+    let newer = Sent { version: "2".to_owned(), ..resource(web.clone()) };
+    let mesh = mesh([resource(pod("a", &["10.0.0.1"])), resource(web.clone()), newer]);
+    let mesh = mesh.apply(proto::AUTHORIZATION, [policy("trial", true)], &[]).0;
+    assert_eq!(held(&mesh, proto::ADDRESS), [(A.to_owned(), "1".to_owned()), (key(&web), "2".to_owned())]);
+    assert_eq!(held(&mesh, proto::AUTHORIZATION), [("default/trial".to_owned(), "1".to_owned())]);
+    let bad = Sent {
+        version: "2".to_owned(),
+        ..resource(proto::Workload { capacity: Some(1), addresses: vec![vec![1]], ..pod("a", &[]) })
+    };
+    let mesh = rejected(&mesh, [bad]).0;
+    assert_eq!(held(&mesh, proto::ADDRESS)[0].1, "1", "what was rejected is not held");
+}
+
+fn policy(name: &str, dry_run: bool) -> Sent {
     let policy = proto::Authorization { name: name.into(), namespace: "default".into(), dry_run, ..Default::default() };
-    (format!("default/{name}"), policy.encode_to_vec())
+    sent(proto::AUTHORIZATION, &format!("default/{name}"), &policy)
 }
 
 #[test]
 fn a_policy_that_would_have_to_be_enforced_is_rejected() {
     let push = [policy("trial", true), policy("real", false)];
-    let (mesh, rejected) = Mesh::new("").apply(proto::AUTHORIZATION, &push, &[]);
+    let (mesh, rejected) = Mesh::new("").apply(proto::AUTHORIZATION, push, &[]);
     let reason = "authorization is not enforced by this version".to_owned();
     assert_eq!(rejected, [Rejected { name: "default/real".to_owned(), reason }]);
     assert_eq!(mesh.policies().map(|name| &**name).collect::<Vec<_>>(), ["default/trial"]);
-    let (mesh, _) = mesh.apply(proto::AUTHORIZATION, &[], &["default/trial".to_owned()]);
+    let (mesh, _) = mesh.apply(proto::AUTHORIZATION, [], &["default/trial".to_owned()]);
     assert_eq!(mesh.policies().len(), 0);
 }

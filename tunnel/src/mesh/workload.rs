@@ -10,6 +10,7 @@ use super::address;
 use super::identity::Identity;
 use super::names::Names;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
+use super::version::Version;
 use crate::proto;
 
 /// A workload's key, unique in the mesh and never reused, for example `Kubernetes//Pod/default/reviews-v1-5b5d6494f4-2x9kq`.
@@ -71,6 +72,7 @@ pub struct PodKey {
 #[derive(Debug, PartialEq)]
 pub struct Workload {
     pub uid: WorkloadUid,
+    pub version: Version,
     pub name: Arc<str>,
     pub identity: Arc<Identity>,
     /// The same as a list of one: whom a client accepts for it, where its service names no one else.
@@ -124,13 +126,14 @@ impl Hash for ByUid {
 impl Workload {
     /// Checks a resource and fills in its defaults: trust domain `cluster.local`, service account `default`, cluster
     /// `Kubernetes`, capacity 1.
-    pub fn decode(message: &proto::Workload, names: &mut Names) -> Result<Workload, String> {
+    pub fn decode(message: &proto::Workload, version: Version, names: &mut Names) -> Result<Workload, String> {
         if message.uid.is_empty() {
             return Err("a workload has no uid".to_owned());
         }
         let identity = identity(message, names)?;
         Ok(Workload {
             uid: WorkloadUid(message.uid.as_str().into()),
+            version,
             name: message.name.as_str().into(),
             app: app(message, names)?,
             locality: locality(message, names),
