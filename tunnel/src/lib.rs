@@ -3,7 +3,7 @@
 //! A connection's way: `outbound::serve` takes it from an application to a tunnel, `inbound::serve` from the tunnel to
 //! the application at the other end. Below them: `pool` (tunnels by destination), `tunnel` (one TLS connection: system
 //! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
-//! bytes). `decision` says what is to be done, from the `mesh`. `worker` is one thread of it all, `core` all threads.
+//! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of it all, `core` all threads.
 mod buffer;
 mod clock;
 mod core;
@@ -20,8 +20,9 @@ mod mesh;
 mod outbound;
 mod pipe;
 mod pod;
+pub mod policy; // and `proto`: for the programs in benches/ and examples/
 mod pool;
-mod proto;
+pub mod proto;
 mod push;
 mod records;
 mod refusal;

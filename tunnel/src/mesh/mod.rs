@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::bytes::Bytes;
 use prost::Message;
 
+use crate::policy::{Guard, Policies};
 use crate::proto;
-pub use address::canonical;
+pub use address::{canonical, Prefix};
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
 pub use identity::{Identity, NotAnIdentity};
@@ -59,7 +60,7 @@ pub struct Mesh {
     networks: imbl::HashMap<Arc<str>, Network>,
     hosts: Index<Arc<str>, Service>,
     pods: Pods,
-    policies: imbl::HashMap<Arc<str>, Arc<proto::Authorization>>,
+    policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Names>>,
@@ -144,8 +145,17 @@ impl Mesh {
     }
 
     /// Names of the policies.
-    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
-        self.policies.keys()
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.names()
+    }
+
+    pub fn has_policy(&self, name: &str) -> bool {
+        self.policies.has(name)
+    }
+
+    /// The policies that hold for a local pod.
+    pub fn guard(&self, key: &PodKey) -> Option<&Arc<Guard>> {
+        self.policies.guard(&self.local(key)?.guarded())
     }
 
     fn apply_addresses(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
@@ -171,6 +181,7 @@ impl Mesh {
             }
         });
         self.update_endpoints(endpoints);
+        self.settle_policies();
         rejected
     }
 
@@ -257,23 +268,23 @@ impl Mesh {
         }
     }
 
-    /// A policy that is to be enforced must not be taken in by a tunnel that would not enforce it.
     fn apply_policies(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
+        self.policies.arrive();
         for name in removed {
-            self.policies.remove(name.as_str());
+            self.policies.remove(name);
             self.policy_versions.remove(name.as_str());
         }
-        reject_all(proto::AUTHORIZATION, resources, |sent| {
-            let policy = proto::Authorization::decode(sent.body.clone()).map_err(|error| error.to_string())?;
-            check_name(&sent.name, &format!("{}/{}", policy.namespace, policy.name))?;
-            if !policy.dry_run {
-                return Err("authorization is not enforced by this version".to_owned());
-            }
-            let name: Arc<str> = sent.name.as_str().into();
-            self.policy_versions.insert(name.clone(), sent.version.as_str().into());
-            self.policies.insert(name, Arc::new(policy));
+        let rejected = reject_all(proto::AUTHORIZATION, resources, |sent| {
+            self.policies.insert(&sent.name, &sent.body)?;
+            self.policy_versions.insert(sent.name.as_str().into(), sent.version.as_str().into());
             Ok(())
-        })
+        });
+        self.settle_policies();
+        rejected
+    }
+
+    fn settle_policies(&mut self) {
+        self.policies.settle(self.pods.preferred().map(|pod| pod.guarded()));
     }
 }
 

@@ -352,14 +352,3 @@ fn policy(name: &str, dry_run: bool) -> Sent {
     let policy = proto::Authorization { name: name.into(), namespace: "default".into(), dry_run, ..Default::default() };
     sent(proto::AUTHORIZATION, &format!("default/{name}"), &policy)
 }
-
-#[test]
-fn a_policy_that_would_have_to_be_enforced_is_rejected() {
-    let push = [policy("trial", true), policy("real", false)];
-    let (mesh, rejected) = Mesh::new("").apply(proto::AUTHORIZATION, push, &[]);
-    let reason = "authorization is not enforced by this version".to_owned();
-    assert_eq!(rejected, [Rejected { name: "default/real".to_owned(), reason }]);
-    assert_eq!(mesh.policies().map(|name| &**name).collect::<Vec<_>>(), ["default/trial"]);
-    let (mesh, _) = mesh.apply(proto::AUTHORIZATION, [], &["default/trial".to_owned()]);
-    assert_eq!(mesh.policies().len(), 0);
-}

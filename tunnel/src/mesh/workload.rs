@@ -11,6 +11,7 @@ use super::identity::Identity;
 use super::names::Names;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
 use super::version::Version;
+use crate::policy::Guarded;
 use crate::proto;
 
 /// A workload's key, unique in the mesh and never reused, for example `Kubernetes//Pod/default/reviews-v1-5b5d6494f4-2x9kq`.
@@ -89,6 +90,8 @@ pub struct Workload {
     pub healthy: bool,
     /// Weight among the endpoints of a service.
     pub capacity: u32,
+    /// The policies that select it, by `namespace/name`, in order.
+    selected_by: Arc<[Arc<str>]>,
     rare: Option<Box<Rare>>,
 }
 
@@ -145,6 +148,7 @@ impl Workload {
             host_network: proto::NetworkMode::try_from(message.network_mode) == Ok(proto::NetworkMode::HostNetwork),
             healthy: proto::WorkloadStatus::try_from(message.status) == Ok(proto::WorkloadStatus::Healthy),
             capacity: message.capacity.unwrap_or(1),
+            selected_by: selected_by(message, names),
             rare: rare(message, names)?,
             identities: names.lone_identities.share(vec![Identity::clone(&identity)]),
             identity,
@@ -157,6 +161,10 @@ impl Workload {
             name: self.name.clone(),
             service_account: self.identity.service_account.clone(),
         }
+    }
+
+    pub fn guarded(&self) -> Guarded {
+        Guarded { namespace: self.identity.namespace.clone(), selected_by: self.selected_by.clone() }
     }
 
     pub fn is_pod(&self) -> bool {
@@ -247,6 +255,13 @@ fn tunnel(message: &proto::Workload) -> Result<Tunnel, String> {
         Ok(proto::TunnelProtocol::Hbone) => Ok(Tunnel::Hbone),
         _ => Err(format!("tunnel_protocol {} is not supported", message.tunnel_protocol)),
     }
+}
+
+fn selected_by(message: &proto::Workload, names: &mut Names) -> Arc<[Arc<str>]> {
+    let mut policies: Vec<_> = message.authorization_policies.iter().map(|name| names.string(name)).collect();
+    policies.sort_unstable();
+    policies.dedup();
+    names.lists.share(policies)
 }
 
 fn rare(message: &proto::Workload, names: &mut Names) -> Result<Option<Box<Rare>>, String> {
