@@ -14,6 +14,7 @@ import click
 COMMANDS = {
     "agent": "Run a node's agent: redirection, pods and configuration for the tunnel.",
     "tunnel": "Run a node's tunnel: the bytes, inside mutual TLS.",
+    "cni": "Put the CNI plugin on this node, or take it away.",
     "ca": "Run the certificate authority.",
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say what the kernel holds on this node: features, programs, pods, verdicts.",

@@ -4,6 +4,7 @@ import logging
 from ipaddress import IPv4Address, IPv6Address
 from ipaddress import ip_address as parse_address
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from click import BadParameter, Choice, IntRange
@@ -11,6 +12,8 @@ from click import Path as PathType
 
 LOG_LEVELS = Choice(["debug", "info", "warning", "error"])
 READABLE_FILE = PathType(exists=True, dir_okay=False, readable=True, path_type=Path)
+FOLDER = PathType(file_okay=False, path_type=Path)
+SOCKET = PathType(dir_okay=False, path_type=Path)
 PORT = IntRange(0, 65535)
 
 
@@ -56,11 +59,23 @@ def unix_or_https_url(text: str) -> str:
         raise BadParameter(f"{text!r} is not unix:PATH or https://HOST:PORT") from error
 
 
+def daemon_set(text: str) -> str:
+    """`NAMESPACE/NAME`, or nothing."""
+    if text and not all(len(text.split("/")) == 2 and part for part in text.split("/")):
+        raise BadParameter(f"{text!r} is not NAMESPACE/NAME, such as warren-system/warren-agent")
+    return text
+
+
+def source(text: str) -> Path | Literal["kube"]:
+    """`kube`, or `dir:PATH`: the path."""
+    return "kube" if text == "kube" else source_folder(text)
+
+
 def source_folder(text: str) -> Path:
     """`dir:PATH`: the path."""
     kind, _, path = text.partition(":")
     if kind != "dir" or not path:
-        raise BadParameter(f"{text!r} is not dir:PATH, a folder of manifests")
+        raise BadParameter(f"{text!r} is not kube (an API server) or dir:PATH (a folder of manifests)")
     if not Path(path).is_dir():
         raise BadParameter(f"{path} is not a folder: make it first")
     return Path(path)
