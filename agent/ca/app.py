@@ -1,22 +1,24 @@
 """The authority's process: what runs in it, and how it ends."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
-
+from agent import web
 from agent.ca import server
 from agent.ca.authority import DAY, Authority
 from agent.ca.authorizer import Authorizer
-from agent.ca.errors import AuthorityError
+from agent.ca.errors import Refusal
+from agent.ca.metrics import Figures
 from agent.ca.placement import Change, Placement
-from agent.ca.root import Root
+from agent.ca.rotation import Phase
 from agent.ca.service import CertificateService
+from agent.ca.signer import Signer
 from agent.ca.tokens import Tokens
 
 log = logging.getLogger("warren.ca")
@@ -24,62 +26,112 @@ log = logging.getLogger("warren.ca")
 _GRACE = 2.0  # seconds for answers that are under way
 
 
+class Backing(Protocol):
+    """Where the root is, who knows tokens, and which pods there are: a folder, or a cluster."""
+
+    @property
+    def tokens(self) -> Tokens: ...
+
+    @property
+    def placement(self) -> Placement: ...
+
+    @property
+    def phase(self) -> Phase:
+        """Of the root's rotation."""
+
+    def signer(self) -> Signer:
+        """What signs now. Raises Refusal."""
+
+    async def open(self) -> None:
+        """Get what is needed to sign. Raises AuthorityError."""
+
+    async def run(self) -> None:
+        """What goes on beside the signing, for good."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """directory: of root.pem and root.key. longest: lifetime of certificates.
+    """names: DNS names by which tunnels reach us. longest: lifetime of certificates.
 
-    metrics_port: on 127.0.0.1; 0: none.
+    http_address, metrics_port: for metrics and readiness; port 0: none.
     """
 
     listen: server.Listen
-    directory: Path
-    tokens: Path
+    names: tuple[str, ...] = ()
     trust_domain: str = "cluster.local"
     longest: timedelta = DAY
+    http_address: str = "127.0.0.1"
     metrics_port: int = 15016
 
 
-async def run(settings: Settings, changes: AsyncIterator[Iterable[Change]]) -> None:
-    """Serve until SIGTERM or SIGINT.
+class App:
+    """Everything in the process, made once and connected here."""
 
-    changes: of the mesh's objects; first all that there are. Raises AuthorityError.
-    """
-    registry, placement = CollectorRegistry(), Placement()
-    root = Root.open(settings.directory, settings.trust_domain)
-    _report(root, registry, settings.metrics_port)
-    authorizer = Authorizer(Tokens(settings.tokens), placement, settings.trust_domain)
-    authority = Authority(root, settings.longest)
-    service = CertificateService(authority, authorizer, registry)
+    def __init__(
+        self, settings: Settings, backing: Backing, changes: AsyncIterator[Iterable[Change]]
+    ) -> None:
+        """changes: of the mesh's objects; first all that there are."""
+        self._settings = settings
+        self._backing = backing
+        self._changes = changes
+        self._figures = Figures()
+        self._authority = Authority(backing.signer, settings.longest)
+        authorizer = Authorizer(backing.tokens, backing.placement, settings.trust_domain)
+        self._service = CertificateService(self._authority, authorizer, self._figures)
+        self._serving = False
 
-    placement.apply(await anext(changes))  # before anyone can ask: what is not known is refused
-    serving, port = await server.start(authority, service, settings.listen)
-    log.info("signing for %s on %s", settings.trust_domain, settings.listen._replace(port=port))
-
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as tasks:
-        # Pods come and go, and with them what a node may ask for.
-        following = tasks.create_task(_follow(changes, placement))
-        await stop.wait()
-        following.cancel()
-        await serving.stop(_GRACE)
-
-
-async def _follow(changes: AsyncIterator[Iterable[Change]], placement: Placement) -> None:
-    async for batch in changes:
-        placement.apply(batch)
-
-
-def _report(root: Root, registry: CollectorRegistry, port: int) -> None:
-    expiry = Gauge(
-        "citadel_server_root_cert_expiry_timestamp", "End of the root, Unix time.", registry=registry
-    )
-    expiry.set(root.certificate.not_valid_after_utc.timestamp())
-    if port:
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises WarrenError."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        pages = {"/metrics": self._metrics, "/healthz/ready": self._readiness}
+        settings = self._settings
+        pages_server = settings.metrics_port and await web.serve(
+            settings.http_address, settings.metrics_port, pages
+        )
+        working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        self._serving = False  # whoever asks is sent to another replica
+        working.cancel()
         try:
-            start_http_server(port, "127.0.0.1", registry)
-        except OSError as error:
-            raise AuthorityError(
-                f"cannot listen on 127.0.0.1:{port} for metrics: {error.strerror}"
-            ) from error
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+        finally:
+            if pages_server:
+                pages_server.close()
+
+    async def _work(self) -> None:
+        await self._backing.open()
+        # Before anyone can ask: what is not known is refused.
+        self._backing.placement.apply(await anext(self._changes))
+        listen = self._settings.listen
+        serving, port = await server.start(self._authority, self._service, listen, self._settings.names)
+        log.info("signing for %s on %s", self._settings.trust_domain, listen._replace(port=port))
+        self._serving = True
+        try:
+            # Pods come and go, and with them what a node may ask for.
+            await asyncio.gather(self._follow(), self._backing.run())
+        finally:
+            await serving.stop(_GRACE)
+
+    async def _follow(self) -> None:
+        async for batch in self._changes:
+            self._backing.placement.apply(batch)
+
+    def _signer(self) -> Signer | None:
+        try:
+            return self._backing.signer()
+        except Refusal:
+            return None
+
+    async def _readiness(self) -> web.Page:
+        if self._serving and self._signer():
+            return web.Page("200 OK", "ready\n")
+        waits = "the root" if self._signer() is None else "the pods of the cluster"
+        return web.Page("503 Service Unavailable", f"waiting for {waits}\n")
+
+    async def _metrics(self) -> web.Page:
+        self._figures.signer, self._figures.phase = self._signer(), self._backing.phase
+        return web.Page("200 OK", self._figures.exposition())

@@ -1,18 +1,19 @@
 """What the authority signs: certificates of workloads, and the one that it serves with."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from agent.ca import keys
 from agent.ca.errors import Reason, Refusal
-from agent.ca.request import PublicKey, check
-from agent.ca.root import CLOCK_SKEW, Root
+from agent.ca.request import check
+from agent.ca.root import CLOCK_SKEW
+from agent.ca.signer import Signer, pem
 from agent.ca.spiffe import SpiffeId
 
 DAY = timedelta(days=1)
@@ -32,30 +33,34 @@ _ONLY_SIGNATURES = x509.KeyUsage(
 
 @dataclass(frozen=True)
 class Issued:
-    """A signed leaf: PEM, serial number, and its end."""
+    """A signed leaf: PEM, serial number, its end, and who signed it."""
 
     pem: str
     serial: int
     not_after: datetime
+    signer: Signer
+
+    @property
+    def chain(self) -> list[str]:
+        """The leaf, and what leads from it to a root that peers have: PEM."""
+        return [self.pem, *self.signer.intermediates]
 
 
 class Authority:
-    """Signs with a root. `longest`: what a certificate gets that asks for no lifetime, and the most."""
+    """Signs. `longest`: what a certificate gets that asks for no lifetime, and the most.
 
-    def __init__(self, root: Root, longest: timedelta = DAY) -> None:
-        self._root = root
+    signer: gives what signs now, each time that something is signed; raises Refusal when nothing does.
+    """
+
+    def __init__(self, signer: Callable[[], Signer], longest: timedelta = DAY) -> None:
+        self.signer = signer
         self._longest = longest
-
-    @property
-    def bundle(self) -> str:
-        """The roots that peers are to trust, PEM."""
-        return self._root.bundle
 
     def issue(self, csr: str, identity: SpiffeId, validity: int = 0) -> Issued:
         """A certificate for a workload (X.509-SVID sections 3 and 4), by its request in PEM.
 
         validity: seconds asked for; 0 for the longest. What is given lies between 5 minutes and the longest,
-        and never beyond the root's own end. Raises Refusal.
+        and never beyond the end of what signs. Raises Refusal.
         """
         if validity < 0:
             raise Refusal(Reason.BAD_VALIDITY, f"validity_duration is {validity} s: it must be 0 or more")
@@ -68,43 +73,49 @@ class Authority:
     def serving(
         self, hosts: Iterable[str], addresses: Iterable[IPv4Address | IPv6Address]
     ) -> tuple[bytes, Issued]:
-        """A new key (PEM, PKCS#8) and its certificate, for a server that is reached by these names."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        """A new key (PEM, PKCS#8) and its certificate, for a server that is reached by these names.
+
+        Raises Refusal.
+        """
+        key = keys.make()
         names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         names += [x509.IPAddress(address) for address in addresses]
         issued = self._sign(key.public_key(), names, [ExtendedKeyUsageOID.SERVER_AUTH], self._longest)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return private, issued
+        return keys.to_pem(key), issued
 
     def _sign(
         self,
-        key: PublicKey,
+        key: keys.PublicKey,
         names: list[x509.GeneralName],
         uses: list[x509.ObjectIdentifier],
         lifetime: timedelta,
     ) -> Issued:
         now = datetime.now(UTC)
-        root = self._root
+        signer = self.signer()
+        if signer.not_after <= now:
+            raise Refusal(
+                Reason.ROOT_UNKNOWN, f"what signs has ended on {signer.not_after:%Y-%m-%d %H:%M} UTC"
+            )
         serial = x509.random_serial_number()
         # An empty subject makes the name a critical extension (RFC 5280 section 4.2.1.6).
         builder = (
-            x509.CertificateBuilder(root.certificate.subject, x509.Name([]), key, serial)
+            x509.CertificateBuilder(signer.certificate.subject, x509.Name([]), key, serial)
             .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(min(now + lifetime, root.certificate.not_valid_after_utc))
+            .not_valid_after(min(now + lifetime, signer.not_after))
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_ONLY_SIGNATURES, critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(_authority_key(root.certificate), critical=False)
+            .add_extension(_authority_key(signer.certificate), critical=False)
         )
-        leaf = builder.sign(root.key, hashes.SHA256())
-        pem = leaf.public_bytes(serialization.Encoding.PEM).decode()
-        return Issued(pem, serial, leaf.not_valid_after_utc)
+        leaf = builder.sign(signer.key, hashes.SHA256())
+        return Issued(pem(leaf), serial, leaf.not_valid_after_utc, signer)
 
 
-def _authority_key(root: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

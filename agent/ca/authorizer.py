@@ -9,18 +9,23 @@ _SCHEME = "bearer "
 
 
 class Authorizer:
-    """A token stands for a node, and a node may act for the workloads that run on it and for no other."""
+    """A token stands for a node, and a node may act for the workloads that run on it and for no other.
+
+    Of these only for pods that are in the mesh, by the same rule by which they are captured and others are
+    told to send to them through a tunnel: more certificates a tunnel has no use for. istiod does not look at
+    this; it keeps a node that was taken over from the identities of its other pods.
+    """
 
     def __init__(self, tokens: Tokens, placement: Placement, trust_domain: str) -> None:
         self._tokens = tokens
         self._placement = placement
         self._trust_domain = trust_domain
 
-    def node(self, authorization: str | None) -> str:
+    async def node(self, authorization: str | None) -> str:
         """The node that calls, by the value of its `authorization` header (RFC 6750). Raises Refusal."""
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Refusal(Reason.NO_TOKEN, "there is no `authorization: Bearer <token>`")
-        return self._tokens.node(authorization[len(_SCHEME) :].strip())
+        return await self._tokens.node(authorization[len(_SCHEME) :].strip())
 
     def identity(self, node: str, asked: str | None) -> SpiffeId:
         """The identity for which `node` may have a certificate, when it asks for `asked`. Raises Refusal."""
@@ -35,5 +40,5 @@ class Authorizer:
                 Reason.OTHER_TRUST_DOMAIN, f"{identity} is not of trust domain {self._trust_domain}"
             )
         if not self._placement.runs(node, identity.namespace, identity.service_account):
-            raise Refusal(Reason.NOT_ON_NODE, f"no pod of {identity} runs on {node}")
+            raise Refusal(Reason.NOT_ON_NODE, f"no pod of {identity} that is in the mesh runs on {node}")
         return identity

@@ -14,7 +14,13 @@ class Reason(Enum):
 
     NO_TOKEN = "no_token"
     UNKNOWN_TOKEN = "unknown_token"
+    OTHER_AUDIENCE = "other_audience"
+    NOT_BOUND = "not_bound"
+    OTHER_ACCOUNT = "other_account"
+    POD_GONE = "pod_gone"
+    OTHER_NODE = "other_node"
     TOKENS_UNUSABLE = "tokens_unusable"
+    TOO_MANY = "too_many"
     NO_IDENTITY = "no_identity"
     MALFORMED_IDENTITY = "malformed_identity"
     OTHER_TRUST_DOMAIN = "other_trust_domain"
@@ -24,6 +30,7 @@ class Reason(Enum):
     WEAK_KEY = "weak_key"
     OTHER_NAME = "other_name"
     BAD_VALIDITY = "bad_validity"
+    ROOT_UNKNOWN = "root_unknown"
     INTERNAL = "internal"
 
 

@@ -1,14 +1,10 @@
 """What a certificate request must be before anything is signed."""
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.ca.errors import Reason, Refusal
+from agent.ca.keys import KINDS, PublicKey, is_strong
 from agent.ca.spiffe import SpiffeId
-
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-_CURVES = ("secp256r1", "secp384r1")
-_RSA_BITS = range(2048, 8193)  # above: only good for keeping the authority busy
 
 
 def check(pem: str, identity: SpiffeId) -> PublicKey:
@@ -24,10 +20,8 @@ def check(pem: str, identity: SpiffeId) -> PublicKey:
         names = _names(request)
     except Exception as error:  # a parser's errors for hostile input are not all ValueError
         raise Refusal(Reason.MALFORMED_REQUEST, "the csr is not a PKCS#10 request in PEM") from error
-    if not _strong(key):
-        raise Refusal(
-            Reason.WEAK_KEY, "the csr's key must be ECDSA P-256 or P-384, or RSA of 2048 to 8192 bits"
-        )
+    if not is_strong(key):
+        raise Refusal(Reason.WEAK_KEY, f"the csr's key must be {KINDS}")
     if not signed:
         raise Refusal(Reason.BAD_SIGNATURE, "the csr is not signed by its own key")
     if names != [str(identity)]:
@@ -43,9 +37,3 @@ def _names(request: x509.CertificateSigningRequest) -> list[str | None]:
     except x509.ExtensionNotFound:
         return []
     return [name.value if isinstance(name, x509.UniformResourceIdentifier) else None for name in names]
-
-
-def _strong(key: object) -> bool:
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.curve.name in _CURVES
-    return isinstance(key, rsa.RSAPublicKey) and key.key_size in _RSA_BITS

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
@@ -10,12 +11,13 @@ from typing import NamedTuple
 import grpc
 
 from agent.ca.authority import Authority
-from agent.ca.errors import AuthorityError
+from agent.ca.errors import AuthorityError, Refusal
 from agent.ca.service import CertificateService
 
 log = logging.getLogger("warren.ca")
 
 _LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+_AT_ONCE = 2000  # requests; more are told to come again (RESOURCE_EXHAUSTED), which bounds our memory
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024),  # a request has a few kB
     ("grpc.so_reuseport", 0),  # a second authority on this port is a mistake
@@ -34,11 +36,13 @@ class Listen(NamedTuple):
 
 
 class ServingCertificate:
-    """The server's own certificate, made anew at half of its life, at the first handshake from then on."""
+    """The server's own certificate, made anew at a handshake after half of its life, or by a new signer."""
 
-    def __init__(self, authority: Authority, host: IPv4Address | IPv6Address) -> None:
+    def __init__(self, authority: Authority, listen: Listen, names: Iterable[str]) -> None:
+        """names: DNS names by which the server is reached, beside this host's."""
+        host = listen.host
         self._authority = authority
-        self._hosts = dict.fromkeys(["localhost", socket.gethostname().lower()])
+        self._hosts = dict.fromkeys(["localhost", socket.gethostname().lower(), *names])
         self._addresses = dict.fromkeys((*_LOOPBACK, *([] if host.is_unspecified else [host])))
         self._renew_at = 0.0
         self._first = self._make()
@@ -50,23 +54,29 @@ class ServingCertificate:
 
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC at each handshake; None: what it has will do."""
-        return self._make() if time.time() >= self._renew_at else None
+        try:
+            if time.time() < self._renew_at and self._authority.signer().certificate == self._signer:
+                return None
+            return self._make()
+        except Refusal as refusal:  # callers are to be told so, which takes a handshake
+            log.warning("the serving certificate stays: %s", refusal)
+            return None
 
     def _make(self) -> grpc.ServerCertificateConfiguration:
         key, issued = self._authority.serving(self._hosts, self._addresses)
         left = (issued.not_after - datetime.now(UTC)).total_seconds()
-        self._renew_at = time.time() + left / 2
+        self._renew_at, self._signer = time.time() + left / 2, issued.signer.certificate
         log.info("serving certificate until %s", issued.not_after.isoformat())
-        return grpc.ssl_server_certificate_configuration([(key, issued.pem.encode())])
+        return grpc.ssl_server_certificate_configuration([(key, "".join(issued.chain).encode())])
 
 
 async def start(
-    authority: Authority, service: CertificateService, listen: Listen
+    authority: Authority, service: CertificateService, listen: Listen, names: Iterable[str] = ()
 ) -> tuple[grpc.aio.Server, int]:
     """Serve until the server is stopped; gives the port. Raises AuthorityError when it cannot listen."""
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_AT_ONCE)
     service.add_to(server)
-    credentials = ServingCertificate(authority, listen.host).credentials()
+    credentials = ServingCertificate(authority, listen, names).credentials()
     try:
         port = server.add_secure_port(str(listen), credentials)
     except RuntimeError as error:

@@ -1,8 +1,9 @@
-"""Which node a bearer token stands for."""
+"""Which node a bearer token stands for: by a file, where there is no cluster to ask."""
 
 import hmac
 import logging
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -12,7 +13,14 @@ log = logging.getLogger("warren.ca")
 _Stamp = tuple[int, int, int]
 
 
-class Tokens:
+class Tokens(Protocol):
+    """What knows tokens."""
+
+    async def node(self, token: str) -> str:
+        """The node that calls with `token`. Raises Refusal."""
+
+
+class TokenFile:
     """A file of JSON `{"<token>": "<node name>"}`, read again when it changes.
 
     While the file cannot be used nobody is admitted: certificates that were given last for hours, so there is
@@ -26,7 +34,7 @@ class Tokens:
         self._nodes: dict[bytes, str] = {}
         self._read(self._stamp_now())
 
-    def node(self, token: str) -> str:
+    async def node(self, token: str) -> str:
         """The node that calls with `token`. Raises Refusal."""
         try:
             stamp = self._stamp_now()

@@ -13,15 +13,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from prometheus_client import CollectorRegistry
 
 from agent.ca import server
 from agent.ca.authority import DAY, Authority
 from agent.ca.authorizer import Authorizer
+from agent.ca.directory import open_root
+from agent.ca.metrics import Figures
 from agent.ca.placement import Placement
-from agent.ca.root import Root
 from agent.ca.service import NAME, CertificateService
-from agent.ca.tokens import Tokens
+from agent.ca.tokens import TokenFile
 from agent.model.objects import Metadata, Pod, PodSpec, PodStatus, key_of
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
@@ -30,9 +30,9 @@ DB = "spiffe://cluster.local/ns/default/sa/db"  # runs on node2
 
 
 def pod(name: str, node: str, account: str, phase: str = "Running") -> Pod:
-    """A pod of namespace `default`."""
+    """A pod of namespace `default`, in the mesh."""
     return Pod(
-        Metadata(name=name, namespace="default"),
+        Metadata(name=name, namespace="default", labels={"istio.io/dataplane-mode": "ambient"}),
         PodSpec(node_name=node, service_account_name=account),
         PodStatus(phase=phase),
     )
@@ -57,7 +57,7 @@ class RunningAuthority:
     directory: Path
     port: int
     placement: Placement
-    registry: CollectorRegistry
+    figures: Figures
     server: grpc.aio.Server
     tokens: Path = field(init=False)
 
@@ -72,9 +72,9 @@ class RunningAuthority:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
-    def counted(self, result: str) -> float:
+    def counted(self, result: str) -> int:
         """How many requests ended like that."""
-        return self.registry.get_sample_value("warren_ca_requests_total", {"result": result}) or 0
+        return self.figures.results[result]
 
     async def ask(
         self,
@@ -104,16 +104,17 @@ async def authority(
     directory: Path, longest: timedelta = DAY, port: int = 0
 ) -> AsyncIterator[RunningAuthority]:
     """Run one on 127.0.0.1, from what is in `directory` or is made there."""
-    registry, placement = CollectorRegistry(), Placement()
+    figures, placement = Figures(), Placement()
     tokens = directory / "tokens.json"
     tokens.write_text(json.dumps({"token1": "node1", "token2": "node2"}))
     placement.apply((key_of(one), one) for one in (pod("web", "node1", "web"), pod("db", "node2", "db")))
-    signing = Authority(Root.open(directory, "cluster.local"), longest)
-    authorizer = Authorizer(Tokens(tokens), placement, "cluster.local")
-    service = CertificateService(signing, authorizer, registry)
+    root = open_root(directory, "cluster.local")
+    signing = Authority(lambda: root, longest)
+    authorizer = Authorizer(TokenFile(tokens), placement, "cluster.local")
+    service = CertificateService(signing, authorizer, figures)
     listen = server.Listen(ip_address("127.0.0.1"), port)
     running, port = await server.start(signing, service, listen)
     try:
-        yield RunningAuthority(directory, port, placement, registry, running)
+        yield RunningAuthority(directory, port, placement, figures, running)
     finally:
         await running.stop(None)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from agent.ca.authority import DAY, Authority
-from agent.ca.root import Root
+from agent.ca.directory import open_root
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support.authority import DB, WEB, RunningAuthority, authority
 from tests.support.eventually import eventually
@@ -130,7 +130,8 @@ class Odd:
         return IstioCertificateResponse(cert_chain=self.chain)
 
     async def serve(self, directory: Path) -> tuple[grpc.aio.Server, int]:
-        key, issued = Authority(Root.open(directory, "cluster.local")).serving(["localhost"], [])
+        root = open_root(directory, "cluster.local")
+        key, issued = Authority(lambda: root).serving(["localhost"], [])
         server = grpc.aio.server()
         handler = grpc.unary_unary_rpc_method_handler(
             self.answer, IstioCertificateRequest.FromString, IstioCertificateResponse.SerializeToString
@@ -158,7 +159,7 @@ async def test_few_requests_are_under_way_and_a_useless_answer_is_named(
     await eventually(lambda: counters.certificates.get("UNUSABLE") == 20)
     assert odd.most == 8
     assert "the authority sent no chain" in caplog.text
-    odd.chain = ["nonsense", Root.open(tmp_path, "cluster.local").bundle]
+    odd.chain = ["nonsense", open_root(tmp_path, "cluster.local").bundle]
     await eventually(lambda: "the certificate chain is empty" in caplog.text)
     asking.use(set())
     await server.stop(None)

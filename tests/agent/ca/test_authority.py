@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.ca.authority import Authority
+from agent.ca.directory import open_root
 from agent.ca.errors import Refusal
-from agent.ca.root import Root
 from agent.ca.spiffe import SpiffeId
 from tests.support.authority import WEB, csr
 
@@ -21,7 +21,8 @@ IDENTITY = SpiffeId.parse(WEB)
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    return Authority(Root.open(tmp_path, "cluster.local"))
+    root = open_root(tmp_path, "cluster.local")
+    return Authority(lambda: root)
 
 
 def lifetime(authority: Authority, validity: int) -> float:
@@ -80,7 +81,8 @@ def test_a_negative_validity_is_refused(authority: Authority) -> None:
 
 
 def test_an_authority_of_short_certificates_gives_those(tmp_path: Path) -> None:
-    short = Authority(Root.open(tmp_path, "cluster.local"), timedelta(seconds=30))
+    root = open_root(tmp_path, "cluster.local")
+    short = Authority(lambda: root, timedelta(seconds=30))
     assert lifetime(short, 0) == pytest.approx(30, abs=5)
     assert lifetime(short, 3600) == pytest.approx(30, abs=5)
 

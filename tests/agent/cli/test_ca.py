@@ -17,7 +17,7 @@ from tests.support.wait import until
 POD = """
 apiVersion: v1
 kind: Pod
-metadata: {name: web, namespace: default}
+metadata: {name: web, namespace: default, labels: {istio.io/dataplane-mode: ambient}}
 spec: {nodeName: node1, serviceAccountName: web}
 status: {phase: Running}
 """
@@ -78,8 +78,16 @@ def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
     command = warren("ca", "--listen", "localhost", "--source", f"dir:{tmp_path}/none", "--tokens", "/none")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert {line.split(" ")[2] for line in done.stderr.splitlines()} == {
-        "--listen:", "--source:", "--tokens:", "--dir"}  # fmt: skip
+    assert {line.split(" ")[3] for line in done.stderr.splitlines()} == {"--listen:", "--source:", "--tokens:"}
+
+
+def test_what_a_folder_needs_beside_it_is_named(tmp_path: Path) -> None:
+    command = warren("ca", "--listen", "127.0.0.1:0", "--source", f"dir:{tmp_path}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"warren: {name} is missing: --source dir:PATH needs it" for name in ("--dir", "--tokens")
+    ]
 
 
 @pytest.mark.parametrize("spoil", ["tokens", "ca/root.pem"])

@@ -1,0 +1,124 @@
+"""The ConfigMap `istio-ca-root-cert` of each namespace: how those who verify learn which roots to trust."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Set
+
+import msgspec
+
+from agent.ca.errors import Refusal
+from agent.ca.limits import Buckets
+from agent.ca.signer import Signer
+from agent.kube.client import Client, path_of
+from agent.kube.errors import ApiError
+from agent.kube.lease import Lease
+from agent.kube.listwatch import Event, Gone, Put
+from agent.kube.watch import Watcher
+
+log = logging.getLogger("warren.ca")
+
+NAME, KEY = "istio-ca-root-cert", "root-cert.pem"
+LABELS = {"istio.io/config": "true"}
+_EVERY = 0.5  # seconds between two looks at what is different
+_PAUSE = 0.02  # seconds between two writes
+_MERGE = "application/merge-patch+json"
+# For one namespace: there may be another who writes it, and it would go back and forth without an end.
+_RATE, _BURST, _MOST = 1 / 60, 5, 100_000
+
+
+class _Metadata(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+class _ConfigMap(msgspec.Struct):
+    metadata: _Metadata
+    data: dict[str, str] = {}
+
+
+class RootConfigMaps:
+    """Makes them what they should be, again when they are changed or deleted; for the lease's holder."""
+
+    def __init__(
+        self, client: Client, lease: Lease, namespaces: Set[str], signer: Callable[[], Signer]
+    ) -> None:
+        """namespaces: those that there are, at any time. signer: gives the roots; raises Refusal."""
+        self._client = client
+        self._lease = lease
+        self._namespaces = namespaces
+        self._signer = signer
+        self._found: dict[
+            str, str
+        ] = {}  # by namespace: its roots; empty when it is not labelled as it should be
+        self._writes = Buckets(_RATE, _BURST, _MOST)
+        self._failing: set[str] = set()
+
+    async def run(self) -> None:
+        """For good."""
+        path = path_of("api", "v1", "configmaps")
+        watcher = Watcher(self._client, [path], self._take, lambda: None, fields=f"metadata.name={NAME}")
+        watcher.start()
+        try:
+            while True:
+                await asyncio.sleep(_EVERY)
+                if watcher.state == "current":
+                    await self._repair()
+        finally:
+            watcher.stop()
+
+    def _take(self, events: Iterable[Event]) -> None:
+        """Called by the watcher's thread."""
+        for event in events:
+            if isinstance(event, Put):
+                self._found[event.name.namespace] = _roots(event.raw)
+            elif isinstance(event, Gone):
+                self._found.pop(event.name.namespace, None)
+
+    async def _repair(self) -> None:
+        """One look at all namespaces."""
+        try:
+            roots = self._signer().bundle
+        except Refusal:
+            return
+        for namespace in sorted(filter(_is_told, self._namespaces)):
+            if self._found.get(namespace) == roots:
+                self._failing.discard(namespace)
+            elif self._lease.held and self._writes.take(namespace):
+                await asyncio.to_thread(self._write, namespace, roots)
+                await asyncio.sleep(_PAUSE)
+            elif self._lease.held and namespace not in self._failing:
+                self._failing.add(namespace)
+                log.warning(
+                    "ConfigMap %s/%s cannot be kept: does another CA write it? Trying once a minute",
+                    namespace,
+                    NAME,
+                )
+
+    def _write(self, namespace: str, roots: str) -> None:
+        """Blocks."""
+        path = path_of("api", "v1", "namespaces", namespace, "configmaps")
+        body = {"metadata": {"name": NAME, "labels": LABELS}, "data": {KEY: roots}}
+        try:
+            if namespace in self._found:
+                self._client.request("PATCH", f"{path}/{NAME}", body=body, content_type=_MERGE)
+            else:
+                self._client.request("POST", path, body=body)
+        except ApiError as error:
+            # What we have not heard of yet will be told, and then it is another request.
+            if error.status not in (404, 409):
+                log.warning("ConfigMap %s/%s: %s", namespace, NAME, error)
+            return
+        log.info("ConfigMap %s/%s: %d roots", namespace, NAME, roots.count("BEGIN CERTIFICATE"))
+        self._found[namespace] = roots
+
+
+def _is_told(namespace: str) -> bool:
+    """As istiod does: nothing of the mesh runs in the others that are Kubernetes' own."""
+    return namespace == "kube-system" or not namespace.startswith("kube-")
+
+
+def _roots(raw: msgspec.Raw) -> str:
+    try:
+        found = msgspec.json.decode(raw, type=_ConfigMap)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return found.data.get(KEY, "") if found.metadata.labels.items() >= LABELS.items() else ""
