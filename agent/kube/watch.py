@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from agent.kube.client import JSON, Client
+from agent.kube.client import JSON, Client, path_of
 from agent.kube.errors import ApiError
-from agent.kube.listwatch import Event, ListWatch
+from agent.kube.listwatch import Event, ListWatch, Name
 from agent.kube.stream import Stream
 
 # How to ask for that of every object which all kinds have: the metadata.
@@ -57,6 +57,12 @@ class Watcher:
         self.state: State = "starting"
         self.error: ApiError | None = None
         self.restarts: Counter[str] = Counter()
+
+    def path_to(self, name: Name) -> str:
+        """Where an object of the kind is, in the version that is served."""
+        group, plural = self._paths[0].rsplit("/", 1)
+        within = path_of("namespaces", name.namespace) if name.namespace else ""
+        return f"{group}{within}/{plural}{path_of(name.name)}"
 
     def start(self) -> None:
         self._thread.start()
