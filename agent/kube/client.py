@@ -22,6 +22,7 @@ from agent.kube.errors import ApiError, refused, unanswered
 from agent.kube.stream import Stream
 
 JSON = "application/json"
+MERGE = "application/merge-patch+json"  # RFC 7396: what is given replaces what is there
 _CONNECT = 10.0  # seconds
 _CONNECTIONS = 64  # kept open: one for each kind that is watched, and some
 

@@ -34,7 +34,9 @@ class Rejected(NamedTuple):
         return f"{self.key if self.key.name else self.key.kind}: {self.reason}"
 
 
-class _Followed(NamedTuple):
+class Following(NamedTuple):
+    """A kind that is followed."""
+
     kept: Kept
     watcher: Watcher
 
@@ -52,7 +54,7 @@ class Kube:
         self._kinds = tuple(kinds)
         self._definitions = Definitions(client, self._arrange)
         self._lock = threading.Lock()  # of what follows; each watch has a thread
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Following] = {}
         self._pending: dict[Key, Object | None] = {}
         self._away: set[str] = set()
         self._away_since = time.monotonic()
@@ -64,7 +66,7 @@ class Kube:
     def rejected(self) -> list[Rejected]:
         """Objects that are refused, and kinds that are forbidden."""
         found = []
-        for kept, watcher in self._following():
+        for kept, watcher in self.following:
             if watcher.state == "forbidden":
                 found.append(Rejected(Key(kept.kind.name, "", ""), str(watcher.error)))
             if kept.kind.type:
@@ -78,7 +80,7 @@ class Kube:
 
     @property
     def health(self) -> Health:
-        following = self._following()
+        following = self.following
         restarts = sum((one.watcher.restarts for one in following), self._restarts + Counter())
         states = {kind.name: "absent" for kind in self._kinds}
         states |= {one.kept.kind.name: one.watcher.state for one in following}
@@ -86,9 +88,10 @@ class Kube:
         return Health(age, restarts, states)
 
     @property
-    def kept(self) -> list[Kept]:
-        """What is known of each kind that there is."""
-        return [one.kept for one in self._following()]
+    def following(self) -> list[Following]:
+        """The kinds that are there, with what is known of each."""
+        with self._lock:
+            return [*self._followed.values()]
 
     async def changes(self) -> AsyncGenerator[Changes, None]:
         """First everything, once all kinds are listed; then what is different, in order for each object."""
@@ -125,13 +128,9 @@ class Kube:
         self._client.close()
 
     def _known(self) -> bool:
-        return all(one.known for one in self._following()) and (
+        return all(one.known for one in self.following) and (
             self._definitions.known or not any(custom(kind) for kind in self._kinds)
         )
-
-    def _following(self) -> list[_Followed]:
-        with self._lock:
-            return [*self._followed.values()]
 
     def _arrange(self) -> None:
         """Follow the kinds that are wanted and there, and no others."""
@@ -148,7 +147,7 @@ class Kube:
         paths = [_path(kind, version) for version in kind.versions]
         noted = partial(self._noted, kind.name)
         watcher = Watcher(self._client, paths, partial(self._told, kept), noted, metadata=kind.type is None)
-        self._followed[kind.name] = _Followed(kept, watcher)
+        self._followed[kind.name] = Following(kept, watcher)
         watcher.start()
 
     def _leave(self, name: str) -> None:
@@ -203,8 +202,5 @@ class Kube:
 
 
 def _path(kind: Kind, version: str) -> str:
-    return (
-        path_of("apis", kind.group, version, kind.plural)
-        if kind.group
-        else path_of("api", version, kind.plural)
-    )
+    group = ("apis", kind.group) if kind.group else ("api",)
+    return path_of(*group, version, kind.plural)

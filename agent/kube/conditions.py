@@ -1,0 +1,64 @@
+"""Conditions in the status of an object, beside those of others."""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agent.kube.client import MERGE, Client
+from agent.kube.errors import ApiError
+
+_TRIES = 5  # each after another writer was faster
+
+
+class Condition(NamedTuple):
+    """`status.conditions[]`. Its status is False: what is well has no condition of ours."""
+
+    type: str
+    reason: str
+    message: str
+    generation: int
+
+
+def put(client: Client, path: str, condition: Condition) -> None:
+    """Let the object at `path` have this condition; nothing is written if it does. Raises ApiError."""
+    _change(client, path, condition.type, condition)
+
+
+def remove(client: Client, path: str, type_: str) -> None:
+    """Let the object at `path` have no condition of this type. Raises ApiError."""
+    _change(client, path, type_, None)
+
+
+def _change(client: Client, path: str, type_: str, condition: Condition | None) -> None:
+    for remaining in reversed(range(_TRIES)):
+        item = msgspec.json.decode(client.request("GET", path))
+        conditions = (item.get("status") or {}).get("conditions") or []
+        former = next((one for one in conditions if one.get("type") == type_), None)
+        wanted = _written(condition, former) if condition else None
+        if wanted == former:
+            return
+        others = [one for one in conditions if one.get("type") != type_]
+        body = {
+            "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
+            "status": {"conditions": [*others, wanted] if wanted else others},
+        }
+        try:
+            client.request("PATCH", f"{path}/status", body=body, content_type=MERGE)
+        except ApiError as error:
+            if error.status != 409 or not remaining:
+                raise
+        else:
+            return
+
+
+def _written(condition: Condition, former: Any) -> Any:
+    since = former["lastTransitionTime"] if former and former.get("status") == "False" else None
+    return {
+        "type": condition.type,
+        "status": "False",
+        "reason": condition.reason,
+        "message": condition.message,
+        "observedGeneration": condition.generation,
+        "lastTransitionTime": since or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
