@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::condition::{Attribute, Caller, Condition, Facts};
+use super::condition::{Attribute, Caller, Condition, Facts, Test};
 use super::wire::{Clause, Match, Policy, Rule};
 use super::{Attempt, Judgement, Verdict};
 use crate::proto::Action;
@@ -131,8 +131,7 @@ impl Rule {
     }
 }
 
-/// Rules, each filed under the exact values that one of its clauses demands of an attribute, if there is such a clause.
-/// A connection has one value of an attribute, so that it meets a rule once at most.
+/// Rules, each filed under values of which a connection must have one for the rule to match, where there are such.
 #[derive(Debug, Default)]
 struct Index {
     /// By attribute.
@@ -143,25 +142,19 @@ struct Index {
 
 impl Index {
     fn file(&mut self, rule: &Rule, id: u32) {
-        for attribute in Attribute::ALL {
-            let values = demanded(rule, |condition| match condition {
-                Condition::Caller(of, values) if *of == attribute => values.only_exact(),
-                _ => None,
-            });
-            if let Some(values) = values {
-                return put(&mut self.callers[attribute as usize], values, id);
+        let worst = |demands: &Vec<Demand<'_>>| demands.iter().map(Demand::rank).max();
+        let Some(demands) = rule.0.iter().filter_map(Clause::demands).min_by_key(worst) else {
+            return self.others.push(id);
+        };
+        for demand in demands {
+            match demand {
+                Demand::Caller(attribute, texts) => put(&mut self.callers[attribute as usize], texts, id),
+                Demand::Port(ports) => put(&mut self.ports, ports, id),
             }
-        }
-        let ports = demanded(rule, |condition| match condition {
-            Condition::Port(values) => Some(values),
-            _ => None,
-        });
-        match ports {
-            Some(values) => put(&mut self.ports, values, id),
-            None => self.others.push(id),
         }
     }
 
+    /// Some of them maybe twice.
     fn candidates<'a>(&'a self, facts: &Facts<'_>) -> impl Iterator<Item = u32> + 'a {
         let by_caller = |attribute| self.callers[attribute as usize].get(facts.caller?.text(attribute));
         let [principal, account, namespace] = Attribute::ALL.map(by_caller);
@@ -170,22 +163,44 @@ impl Index {
     }
 }
 
-/// The values of one of which a clause makes sure: there each match asks for exact ones.
-fn demanded<T: Clone>(rule: &Rule, exact: impl Fn(&Condition) -> Option<&[T]>) -> Option<Vec<T>> {
-    rule.0.iter().find_map(|Clause(matches)| {
-        let mut demands = vec![];
-        for Match(tests) in matches {
-            let positive = tests.iter().filter(|test| !test.negated);
-            demands.extend_from_slice(positive.filter_map(|test| exact(&test.condition)).next()?);
+/// Exact values of which a connection must have one for a match to hold.
+enum Demand<'a> {
+    Caller(Attribute, &'a [Box<str>]),
+    Port(&'a [u16]),
+}
+
+impl Clause {
+    /// One of each match; None where a match has none.
+    fn demands(&self) -> Option<Vec<Demand<'_>>> {
+        self.0.iter().map(|Match(tests)| tests.iter().filter_map(Test::demand).min_by_key(Demand::rank)).collect()
+    }
+}
+
+impl Test {
+    fn demand(&self) -> Option<Demand<'_>> {
+        match &self.condition {
+            _ if self.negated => None,
+            Condition::Caller(attribute, values) => Some(Demand::Caller(*attribute, values.only_exact()?)),
+            Condition::Port(ports) => Some(Demand::Port(ports)),
+            Condition::Source(_) | Condition::Destination(_) => None,
         }
-        Some(demands)
-    })
+    }
+}
+
+impl Demand<'_> {
+    /// The lower, the more connections it tells apart.
+    fn rank(&self) -> u8 {
+        match self {
+            Demand::Caller(attribute, _) => *attribute as u8,
+            Demand::Port(_) => u8::MAX,
+        }
+    }
 }
 
 /// Once under each value.
-fn put<T: Eq + Hash>(filed: &mut HashMap<T, Vec<u32>>, values: Vec<T>, id: u32) {
+fn put<T: Clone + Eq + Hash>(filed: &mut HashMap<T, Vec<u32>>, values: &[T], id: u32) {
     for value in values {
-        let ids = filed.entry(value).or_default();
+        let ids = filed.entry(value.clone()).or_default();
         if ids.last() != Some(&id) {
             ids.push(id);
         }
