@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -14,12 +15,20 @@ from agent import web
 from agent.errors import SettingsError, WarrenError
 from agent.metrics import Sources, exposition
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply, enrolled_on, pods_on
-from agent.model.objects import IPAddress, Pod
+from agent.model.model import Model, apply
+from agent.model.objects import IPAddress
+from agent.node import conflist
+from agent.node.cni import CniServer
+from agent.node.conflist import Conflist
+from agent.node.cri import Cri
 from agent.node.datapath import Datapath
 from agent.node.enrolment import Enrolment, Sandbox, Tunnels
 from agent.node.netns import NetnsFd
-from agent.sources.folder import NETNS, Changes, Folder, netns_of
+from agent.node.pods import Pods
+from agent.node.sandboxes import Sandboxes
+from agent.node.search import Search
+from agent.sources.opening import open_source
+from agent.sources.source import Changes
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
@@ -30,11 +39,14 @@ log = logging.getLogger(__name__)
 class Settings(Struct, frozen=True):
     """What the command line says.
 
-    source: folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose processes are
-    redirected; bpffs: directory for the pins; metrics_port: 0 for none.
+    source: `kube`, or a folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose
+    processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for what
+    a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI plugin is
+    to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of ours, or
+    empty.
     """
 
-    source: Path
+    source: Path | Literal["kube"]
     node: str
     run_dir: Path
     cgroup: Path
@@ -43,6 +55,12 @@ class Settings(Struct, frozen=True):
     http_address: str
     metrics_port: int
     mesh: Mesh
+    kubeconfig: Path | None = None
+    namespace: str = "warren-system"
+    cni_conf_dir: Path | None = None
+    cni_bin_dir: Path = Path("/opt/cni/bin")
+    cri_socket: Path | None = None
+    daemon_set: str = ""
 
 
 class Agent:
@@ -53,16 +71,21 @@ class Agent:
         self._settings = settings
         try:
             settings.run_dir.mkdir(parents=True, exist_ok=True)
+            sandboxes = Sandboxes(settings.run_dir / "sandboxes")
         except OSError as error:
             raise SettingsError(f"--run-dir {settings.run_dir}: {error.strerror}") from error
         self._model = Model(settings.mesh)
-        self._source = Folder(settings.source)
+        where = settings.kubeconfig, settings.namespace, settings.node
+        self._source, netns_of, self._reporter = open_source(settings.source, *where)
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
         self._xds = XdsServer()
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         self._enrolment = Enrolment(self._datapath, Tunnels(self._announce, self._zds.remove))
-        self._nowhere: set[str] = set()  # pods that are to be captured, and whose namespace nobody names
-        self._ready = False
+        self._pods = Pods(settings.node, sandboxes, self._enrolment, netns_of)
+        self._cri = Cri(settings.cri_socket) if settings.cri_socket else None
+        self._search = Search(self._pods, self._cri)
+        self._opened = asyncio.Event()
+        self._cni = CniServer(settings.run_dir / "cni.sock", self._pods)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. What is captured stays so afterwards, with every connection."""
@@ -72,25 +95,37 @@ class Agent:
         async with AsyncExitStack() as exits:
             exits.callback(self._datapath.close)
             exits.callback(self._source.close)
+            if self._cri:
+                exits.push_async_callback(self._cri.close)
             exits.push_async_callback(self._enrolment.close)
             exits.push_async_callback(self._zds.stop)
             exits.push_async_callback(self._xds.stop)
             await self._serve_web(exits)
-            following = asyncio.create_task(self._follow())
-            exits.callback(following.cancel)
-            waiting = asyncio.create_task(ended.wait())
-            await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                waiting.cancel()
-                await following
+            exits.push_async_callback(self._cni.stop)
+            await self._cni.start()
+            await self._until(
+                ended.wait(), self._follow(), self._keep_plugin(), self._search.run(), self._report()
+            )
             log.info("ending; captured pods stay captured")
+
+    async def _until(self, end: Coroutine[Any, Any, object], *work: Coroutine[Any, Any, None]) -> None:
+        """All of it at once until `end`, or until one of them raises: that is raised."""
+        tasks = [asyncio.create_task(one) for one in (end, *work)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
         """The source, from the first whole state on; tunnels hear nothing before there is one."""
         sweeping: asyncio.Task[None] | None = None
         async for changes in self._source.changes():
             await self._take(changes)
-            if not self._ready:
+            if not self._pods.ready:
                 await self._open()
             # Until then it is not known which pods are to stay captured.
             if sweeping is None and self._source.complete:
@@ -99,22 +134,26 @@ class Agent:
     async def _take(self, changes: Changes) -> None:
         self._model, delta = await asyncio.to_thread(apply, self._model, changes)
         self._xds.update(delta, self._model.version, self._source.complete)
-        self._enrolment.want(self._sandboxes())
+        await self._pods.update(self._model)
         if delta:
             changed, removed = len(delta.changed), len(delta.removed)
             log.info("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
 
     async def _open(self) -> None:
         """Let tunnels in, once all pods are there for their first snapshot."""
+        await self._search.once()
         await self._enrolment.tried()
         await self._zds.start()
         await self._xds.start(self._settings.run_dir / "xds.sock", *self._settings.xds_address)
-        self._ready = True
+        self._pods.ready = True
+        self._opened.set()
         log.info("ready: %d pods captured on node %s", self._enrolment.enrolled(), self._settings.node)
 
     async def _sweep(self) -> None:
         try:
-            await self._enrolment.sweep(self._not_enrolled())
+            if self._pods.nowhere:
+                await self._search.concluded.wait()
+            await self._enrolment.sweep(self._pods.others())
         except WarrenError as error:
             log.error("pods that went while no agent was here: %s", error)
 
@@ -125,22 +164,19 @@ class Agent:
         local = Local(sandbox.uid, sandbox.name, sandbox.namespace, sandbox.service_account, netns)
         await self._zds.add(local)
 
-    def _sandboxes(self) -> Iterator[Sandbox]:
-        nowhere = set()
-        for pod in enrolled_on(self._model, self._settings.node):
-            if netns := netns_of(pod):
-                yield _sandbox(pod, netns)
-                continue
-            nowhere.add(_uid(pod))
-            if _uid(pod) not in self._nowhere:
-                log.warning("pod %s cannot be captured: it has no annotation %s", _uid(pod), NETNS)
-        self._nowhere = nowhere
+    async def _keep_plugin(self) -> None:
+        """The CNI plugin on this node, from when its calls can be answered."""
+        await self._opened.wait()
+        if directory := self._settings.cni_conf_dir:
+            ours = conflist.entry(self._settings.run_dir, self._settings.daemon_set)
+            await Conflist(directory, self._settings.cni_bin_dir, ours).keep()
+        await asyncio.Future()
 
-    def _not_enrolled(self) -> list[Path]:
-        """Namespaces of the other pods of this node."""
-        enrolled = {_uid(pod) for pod in enrolled_on(self._model, self._settings.node)}
-        others = (pod for pod in pods_on(self._model, self._settings.node) if _uid(pod) not in enrolled)
-        return [netns for pod in others if not pod.spec.host_network and (netns := netns_of(pod))]
+    async def _report(self) -> None:
+        """What owners of objects have to know, where the source can tell them."""
+        if self._reporter:
+            await self._reporter.run()
+        await asyncio.Future()
 
     async def _serve_web(self, exits: AsyncExitStack) -> None:
         if port := self._settings.metrics_port:
@@ -149,21 +185,11 @@ class Agent:
             exits.callback(server.close)
 
     async def _readiness(self) -> web.Page:
-        if self._ready:
+        if self._pods.ready:
             return web.Page("200 OK", "ready\n")
         return web.Page("503 Service Unavailable", "starting\n")
 
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)
-        rejected = len(self._source.rejected)
-        sources = Sources(self._model, rejected, self._xds, self._zds, self._enrolment, verdicts)
+        sources = Sources(self._model, self._source, self._xds, self._zds, self._enrolment, verdicts)
         return web.Page("200 OK", exposition(sources))
-
-
-def _uid(pod: Pod) -> str:
-    return pod.metadata.uid or f"{pod.metadata.namespace}/{pod.metadata.name}"
-
-
-def _sandbox(pod: Pod, netns: Path) -> Sandbox:
-    account = pod.spec.service_account_name or "default"
-    return Sandbox(_uid(pod), pod.metadata.name, pod.metadata.namespace, account, netns, pod.addresses)

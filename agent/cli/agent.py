@@ -6,20 +6,47 @@ from typing import Any
 
 import click
 
+from agent.cli.cni import BIN_DIR
 from agent.cli.command import Command, option
-from agent.cli.types import LOG_LEVELS, PORT, ip_address, ip_port, source_folder
+from agent.cli.types import (
+    FOLDER,
+    LOG_LEVELS,
+    PORT,
+    READABLE_FILE,
+    SOCKET,
+    daemon_set,
+    ip_address,
+    ip_port,
+    source,
+)
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command(cls=Command)
-@option("--source", type=source_folder, required=True, help="where objects come from: a folder of manifests")
+@option("--source", type=source, required=True, help="where objects come from: kube, or dir:PATH")
+@option("--kubeconfig", type=READABLE_FILE, help="kube: [default: in a pod its account, else kubectl's]")
+@option("--namespace", default="warren-system", help="kube: of the Lease of the agent that writes status")
 @option("--node", required=True, help="name of this node, as in spec.nodeName of its pods")
-@option("--run-dir", type=_FOLDER, required=True, help="folder for the sockets ztunnel.sock and xds.sock")
+@option("--run-dir", type=FOLDER, required=True, help="folder for the sockets ztunnel.sock and xds.sock")
 @option("--cgroup", type=_PRESENT, required=True, help="cgroup v2 directory whose processes are redirected")
-@option("--bpffs", type=_FOLDER, required=True, help="directory in a bpffs for what outlives the agent")
+@option("--bpffs", type=FOLDER, required=True, help="directory in a bpffs for what outlives the agent")
 @option("--xds-address", type=ip_port, default="127.0.0.1:15012", help="TLS address for other tunnels' xDS")
+@option(
+    "--cni-conf-dir", type=FOLDER, help="where to install the CNI plugin: like /etc/cni/net.d; none: nowhere"
+)
+@option("--cni-bin-dir", type=FOLDER, default=BIN_DIR, help="folder of the runtime's plugins")
+@option(
+    "--cri-socket",
+    type=SOCKET,
+    help="of the container runtime, to find pods that run: like /run/containerd/containerd.sock",
+)
+@option(
+    "--daemon-set",
+    type=daemon_set,
+    default="",
+    help="NAMESPACE/NAME of the agents': their pods never wait for one",
+)
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
 @option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
 @option("--trust-domain", default="cluster.local", help="of all identities")

@@ -29,7 +29,11 @@ _FIRST_RETRY, _LAST_RETRY = 0.1, 15.0  # seconds
 
 
 class Sandbox(Struct, frozen=True):
-    """A pod of this node that is to be captured. `uid` is never used again for another one."""
+    """A pod of this node that is to be captured. `uid` is never used again for another one.
+
+    container: the runtime's id of the sandbox, with another one of which the pod has another namespace; empty
+    where no runtime told. probe_ports: where the kubelet reaches the pod in the clear.
+    """
 
     uid: str
     name: str
@@ -37,6 +41,13 @@ class Sandbox(Struct, frozen=True):
     service_account: str
     netns: Path
     addresses: tuple[Address, ...]
+    container: str = ""
+    probe_ports: frozenset[int] = frozenset()
+
+    @property
+    def place(self) -> tuple[Path, str]:
+        """What tells one namespace of the pod's from the next, whose path may be the same."""
+        return self.netns, self.container
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -91,6 +102,8 @@ class Enrolment:
         for uid in wanted.keys() | former.keys():
             if wanted.get(uid) == former.get(uid):
                 continue
+            if _place(wanted.get(uid)) != _place(former.get(uid)):
+                self.failing.pop(uid, None)  # what is said of it there says nothing of it here
             if worker := self._news.get(uid):
                 worker.set()
             else:
@@ -101,6 +114,19 @@ class Enrolment:
         """Wait until every pod that is wanted is captured, or has failed to be."""
         async with self._progress:
             await self._progress.wait_for(lambda: all(self._was_tried(uid) for uid in self._wanted))
+
+    async def captured(self, uid: str, within: float) -> str:
+        """Wait until a pod is captured, is not to be any more, or cannot be: why; empty if nothing failed."""
+        settled = await self._wait(lambda: self._settled(uid) or uid in self.failing, within)
+        return self.failing.get(uid, "" if settled else f"not captured within {within:.0f} s")
+
+    async def released(self, container: str, within: float) -> None:
+        """Wait until nothing is held of a sandbox that is not wanted any more, or the time is over."""
+        await self._wait(lambda: all(h.sandbox.container != container for h in self._held.values()), within)
+
+    async def lacking(self, path: Path) -> str:
+        """What the kernel lacks for a pod to be captured; empty when nothing. Raises NodeError."""
+        return await self.in_kernel(lambda: self._lacking(path))
 
     async def sweep(self, others: Iterable[Path]) -> None:
         """Release what the kernel has captured and nobody wants: what went away while no agent was here.
@@ -129,6 +155,14 @@ class Enrolment:
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
         self._kernel.shutdown()
 
+    async def _wait(self, condition: Callable[[], bool], within: float) -> bool:
+        """Whether it came true in time."""
+        try:
+            async with asyncio.timeout(within), self._progress:
+                return await self._progress.wait_for(condition)
+        except TimeoutError:
+            return False
+
     async def _work(self, uid: str) -> None:
         """Take one pod to where it should be, however often that changes meanwhile."""
         pause = _FIRST_RETRY
@@ -143,13 +177,15 @@ class Enrolment:
                 name = self._wanted.get(uid) or self._held[uid].sandbox
                 log.warning("pod %s: %s; trying again", name, error)
                 self.failing[uid] = f"{name}: {error}"
-                await _wait(news, pause)
+                await _pause(news, pause)
                 pause = min(2 * pause, _LAST_RETRY)
             finally:
                 async with self._progress:
                     self._progress.notify_all()
         self.failing.pop(uid, None)
         del self._workers[uid], self._news[uid]
+        async with self._progress:
+            self._progress.notify_all()
 
     def _was_tried(self, uid: str) -> bool:
         held = self._held.get(uid)
@@ -161,7 +197,7 @@ class Enrolment:
 
     async def _step(self, uid: str) -> None:
         wanted, held = self._wanted.get(uid), self._held.get(uid)
-        if held and (wanted is None or wanted.netns != held.sandbox.netns):
+        if held and (wanted is None or wanted.place != held.sandbox.place):
             async with self._using(held.sandbox.netns):
                 await self._leave(held)
         elif wanted:
@@ -210,6 +246,16 @@ class Enrolment:
         if not await _bounded(self._tunnels.add(sandbox, netns)):
             raise WarrenError(f"no answer from the tunnel within {_ANSWER:.0f} s")
 
+    def _lacking(self, path: Path) -> str:
+        netns = NetnsFd.open(path)
+        try:
+            state = self._redirection.pods().get(Cookie(netns.cookie()))
+            if state is None or not state.captured:
+                return "the redirection does not know it" if state is None else "it is not redirected"
+            return "" if routing.installed(netns) else "its routing has been changed"
+        finally:
+            netns.close()
+
     def _release(self, strays: Set[Cookie], others: Iterable[Path]) -> None:
         for cookie in strays:
             log.info("releasing the pod with netns cookie %d: it went while no agent was here", cookie)
@@ -223,6 +269,10 @@ class Enrolment:
             self._redirection.forget(cookie)
 
 
+def _place(sandbox: Sandbox | None) -> tuple[Path, str] | None:
+    return sandbox.place if sandbox else None
+
+
 async def _bounded(work: Awaitable[None]) -> bool:
     """Whether it was done in time."""
     try:
@@ -233,7 +283,7 @@ async def _bounded(work: Awaitable[None]) -> bool:
         return False
 
 
-async def _wait(news: asyncio.Event, pause: float) -> None:
+async def _pause(news: asyncio.Event, pause: float) -> None:
     try:
         async with asyncio.timeout(pause):
             await news.wait()

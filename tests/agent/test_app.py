@@ -163,7 +163,9 @@ async def test_a_pod_whose_namespace_nobody_names(world: World, caplog: pytest.L
     manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n1}\n"
     (world.source / "a.yaml").write_text(manifest)
     async with world.agent():
-        assert "pod default/a cannot be captured: it has no annotation warren.dev/netns" in caplog.text
+        assert "cannot be captured" not in caplog.text, "it has no network yet"
+        (world.source / "a.yaml").write_text(manifest + "status: {podIP: 10.0.0.1}\n")
+        await eventually(lambda: "pod default/a cannot be captured: nobody says where it is" in caplog.text)
 
 
 async def test_metrics(world: World) -> None:

@@ -1,0 +1,145 @@
+"""The pods of this node: who is to be captured, as the model says, and where, as the runtime says.
+
+Whichever of the two changes, the enrolment is told what it comes to.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from agent.model.mesh import enrolled
+from agent.model.model import Model, enrolled_on, pods_on
+from agent.model.objects import Namespace, Pod
+from agent.node.enrolment import Enrolment, Sandbox
+from agent.node.errors import NodeError
+from agent.node.sandboxes import Attachment, Sandboxes
+
+# Together less than the 20 s for which the plugin waits.
+_KNOWN_WITHIN = 8.0  # seconds; the kubelet has heard of the pod from the same API server
+_CAPTURED_WITHIN = 10.0
+_RELEASED_WITHIN = 4.0
+
+
+class Pods:
+    """Joins the two. The methods that a CNI call ends in are named in `agent.node.cni`."""
+
+    def __init__(
+        self, node: str, sandboxes: Sandboxes, enrolment: Enrolment, stated: Callable[[Pod], Path | None]
+    ) -> None:
+        """`stated` is what the pod's object itself says of where its namespace is."""
+        self.ready = False
+        # By uid, namespace and name of pods that run, are to be captured, and who knows where.
+        self.nowhere: dict[str, tuple[str, str]] = {}
+        self._node = node
+        self._sandboxes = sandboxes
+        self._enrolment = enrolment
+        self._stated = stated
+        self._model = Model()
+        self._changed = asyncio.Condition()
+
+    async def update(self, model: Model) -> None:
+        """The model is another one."""
+        self._model = model
+        self._want()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def missed(self) -> None:
+        """Wait until there is a pod that is to be captured and who knows where."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self.nowhere))
+
+    def find(self, attachments: Iterable[Attachment]) -> None:
+        """What the runtime lists. Raises NodeError, OSError."""
+        for attachment in attachments:
+            self._sandboxes.found(attachment)
+        self._want()
+
+    def others(self) -> list[Path]:
+        """Namespaces of the pods that are not to be captured."""
+        pods = pods_on(self._model, self._node)
+        places = [self._place(pod) for pod in pods if not self._enrolled(pod) and not pod.spec.host_network]
+        return [place.netns for place in places if place]
+
+    async def attach(self, attachment: Attachment) -> None:
+        """A pod's network is there: returns when the pod may start. Raises NodeError when it may not."""
+        self._sandboxes.add(attachment)
+        pod = await self._known(attachment)
+        if not self._enrolled(pod):
+            return
+        self._want()
+        if reason := await self._enrolment.captured(uid_of(pod), _CAPTURED_WITHIN):
+            raise NodeError(reason)
+
+    async def check(self, attachment: Attachment) -> None:
+        """Raises NodeError if the pod is to be captured, and the kernel does not do so."""
+        pod = await self._known(attachment)
+        if self._enrolled(pod) and (lack := await self._enrolment.lacking(attachment.netns)):
+            raise NodeError(f"pod {attachment} is not captured: {lack}")
+
+    async def detach(self, container: str) -> None:
+        """A sandbox is about to go: returns when its namespace is held no more, so that it really goes."""
+        self._sandboxes.remove(container)
+        self._want()
+        await self._enrolment.released(container, _RELEASED_WITHIN)
+
+    async def keep(self, containers: set[str]) -> None:
+        """No sandboxes are there but these."""
+        self._sandboxes.keep(containers)
+        self._want()
+
+    async def _known(self, attachment: Attachment) -> Pod:
+        """The pod, as soon as it and its namespace's labels are known."""
+        try:
+            async with asyncio.timeout(_KNOWN_WITHIN), self._changed:
+                while (pod := self._pod(attachment)) is None:
+                    await self._changed.wait()
+                return pod
+        except TimeoutError:
+            reason = "no object of this uid has come from the API server"
+            if not self.ready:
+                reason = "the agent has not read the cluster's objects"
+            raise NodeError(f"pod {attachment} is not known after {_KNOWN_WITHIN:.0f} s: {reason}") from None
+
+    def _pod(self, attachment: Attachment) -> Pod | None:
+        pod = self._model.store.get(Pod, attachment.namespace, attachment.name)
+        return pod if pod and self._namespace(pod) and attachment.of(pod) else None
+
+    def _namespace(self, pod: Pod) -> Namespace | None:
+        return self._model.store.get(Namespace, "", pod.metadata.namespace)
+
+    def _enrolled(self, pod: Pod) -> bool:
+        return enrolled(pod, self._namespace(pod))
+
+    def _want(self) -> None:
+        self.nowhere = {}
+        self._enrolment.want(self._sandboxes_wanted())
+
+    def _sandboxes_wanted(self) -> Iterator[Sandbox]:
+        for pod in enrolled_on(self._model, self._node):
+            if place := self._place(pod):
+                yield place
+            elif pod.addresses:  # before that there is no namespace yet, and the runtime will call
+                self.nowhere[uid_of(pod)] = (pod.metadata.namespace, pod.metadata.name)
+
+    def _place(self, pod: Pod) -> Sandbox | None:
+        known = self._sandboxes.of(pod)
+        netns = known.netns if known else self._stated(pod)
+        if netns is None:
+            return None
+        addresses = pod.addresses or (known.addresses if known else ())
+        return Sandbox(
+            uid_of(pod),
+            pod.metadata.name,
+            pod.metadata.namespace,
+            pod.spec.service_account_name or "default",
+            netns,
+            # The runtime and the kubelet may have them in different orders.
+            tuple(sorted(addresses, key=lambda address: address.version)),
+            known.container if known else "",
+        )
+
+
+def uid_of(pod: Pod) -> str:
+    """What no other pod is called; a manifest in a folder may be without a uid."""
+    return pod.metadata.uid or f"{pod.metadata.namespace}/{pod.metadata.name}"

@@ -1,0 +1,55 @@
+"""Finds the pods that no CNI call told of: they ran before us, or another plugin's conflist started them."""
+
+import asyncio
+import logging
+
+from agent.node.cri import Cri
+from agent.node.errors import NodeError
+from agent.node.pods import Pods
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY, _LAST_RETRY = 0.2, 5.0  # seconds
+
+
+class Search:
+    """Asks the runtime for every pod that is to be captured, and who knows where."""
+
+    def __init__(self, pods: Pods, runtime: Cri | None) -> None:
+        """Without a runtime it can only say which pods are missing."""
+        self.concluded = asyncio.Event()  # what was not found once is not there
+        self._pods = pods
+        self._runtime = runtime
+        self._told: set[str] = set()
+        self._complaint = ""
+
+    async def run(self) -> None:
+        """Whenever there is such a pod; ends only by being cancelled."""
+        pause = _FIRST_RETRY
+        while True:
+            await self._pods.missed()
+            await self.once()
+            pause = min(2 * pause, _LAST_RETRY) if self._pods.nowhere else _FIRST_RETRY
+            await asyncio.sleep(pause)
+
+    async def once(self) -> None:
+        """Ask, if there is something to ask for. What cannot be found is named in the log, once."""
+        try:
+            if self._runtime and self._pods.nowhere:
+                wanted = self._pods.nowhere.values()
+                self._pods.find(await self._runtime.sandboxes(set(wanted)))
+        except (NodeError, OSError) as error:
+            self._complain(str(error))
+            return
+        self._complain("")
+        why = "the runtime knows no sandbox of it" if self._runtime else "give --cri-socket"
+        for uid, (namespace, name) in self._pods.nowhere.items():
+            if uid not in self._told:
+                log.warning("pod %s/%s cannot be captured: nobody says where it is; %s", namespace, name, why)
+        self._told = set(self._pods.nowhere)
+        self.concluded.set()
+
+    def _complain(self, text: str) -> None:
+        if text and text != self._complaint:
+            log.warning("pods that run cannot be found: %s", text)
+        self._complaint = text
