@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from agent.inotify import Watch
 from agent.model.objects import Key, Object, Pod
 from agent.sources import manifests
 from agent.sources.documents import Problem
+from agent.sources.source import Changes, Health
 
 NETNS = "warren.dev/netns"
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -19,7 +21,6 @@ _SETTLE = 0.02  # seconds: writers touch several files in a row
 _RETRY = 1.0  # seconds, while the folder itself is away
 log = logging.getLogger(__name__)
 
-Changes = list[tuple[Key, Object | None]]
 _Stamp = tuple[int, int, int]
 
 
@@ -53,13 +54,18 @@ class Folder:
         self._files: dict[Path, _File] = {}
         self._holders: dict[Key, list[Path]] = {}  # of one object; the first one counts
         self._strangers: set[tuple[str, str]] = set()
-        self._away = False
+        self._away_since: float | None = None
         self.rejected: list[Rejected] = []
 
     @property
     def complete(self) -> bool:
         """Whether all could be read; else there may be objects of which we know nothing."""
         return not any(file.problems for file in self._files.values())
+
+    @property
+    def health(self) -> Health:
+        """How long the folder has been away."""
+        return Health(0 if self._away_since is None else time.monotonic() - self._away_since)
 
     async def changes(self) -> AsyncGenerator[Changes, None]:
         """First everything there is, then what changes; nothing when only `rejected` is different."""
@@ -78,11 +84,11 @@ class Folder:
         try:
             present = dict(self._walk(self._root))
         except OSError as error:
-            if not self._away:
+            if self._away_since is None:
                 log.error("source away, the last good state stays in force: %s", error)
-            self._away = True
+                self._away_since = time.monotonic()
             return []
-        self._away = False
+        self._away_since = None
         concerned: set[Key] = set()
         before: dict[Key, Object | None] = {}
         for path in sorted({*present, *self._files}):
@@ -108,7 +114,7 @@ class Folder:
         readable = asyncio.Event()
         loop.add_reader(self._watch.fileno(), readable.set)
         try:
-            async with asyncio.timeout(_RETRY if self._away else None):
+            async with asyncio.timeout(_RETRY if self._away_since is not None else None):
                 await readable.wait()
         except TimeoutError:
             pass
