@@ -1,0 +1,38 @@
+"""What the option --source names, opened."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from agent.model.objects import Pod
+from agent.sources.folder import Folder, netns_of
+from agent.sources.source import Source
+
+if TYPE_CHECKING:
+    from agent.sources.reporter import Reporter
+
+
+class Opened(NamedTuple):
+    """netns_of: where the source says that a pod's network namespace is. reporter: None: nobody is told."""
+
+    source: Source
+    netns_of: Callable[[Pod], Path | None]
+    reporter: "Reporter | None"
+
+
+def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, namespace: str, node: str) -> Opened:
+    """kubeconfig, namespace and node are for `kube`: the last two of our own pod. Raises SettingsError."""
+    if source != "kube":
+        return Opened(Folder(source), netns_of, None)
+    # The kubernetes package takes 25 MB, which a folder can do without.
+    from agent.kube.client import Client  # noqa: PLC0415
+    from agent.sources.kube import Kube  # noqa: PLC0415
+    from agent.sources.reporter import Reporter  # noqa: PLC0415
+
+    client = Client.load(kubeconfig)
+    kube = Kube(client)
+    return Opened(kube, _nowhere, Reporter(client, kube, namespace, node))
+
+
+def _nowhere(_: Pod) -> None:
+    """Whoever may make pods could name any namespace of the node: there, only the runtime is asked."""
