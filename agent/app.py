@@ -40,10 +40,10 @@ class Settings(Struct, frozen=True):
     """What the command line says.
 
     source: `kube`, or a folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose
-    processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for what
-    a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI plugin is
-    to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of ours, or
-    empty.
+    processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
+    what a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI
+    plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
+    ours, or empty.
     """
 
     source: Path | Literal["kube"]

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from agent.model.model import Model
 from agent.node.enrolment import Enrolment
+from agent.sources.source import Source
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
 
@@ -18,7 +19,7 @@ class Sources(Struct, frozen=True):
     """Where the figures come from."""
 
     model: Model
-    rejected: int
+    source: Source
     xds: XdsServer
     zds: ZdsServer
     enrolment: Enrolment
@@ -54,10 +55,24 @@ def _configuration(sources: Sources) -> Iterator[Metric]:
     yield _labelled("warren_agent_objects", "Objects of the source.", "kind", _objects(model).items())
     resources = Counter(r.type_url for those in model.resources.values() for r in those.values())
     yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
-    yield _single("warren_agent_rejected_objects", "Named in the log.", sources.rejected)
+    yield from _source(sources.source)
     enrolment = sources.enrolment
     yield _single("warren_agent_pods_enrolled", "Of this node, captured.", enrolment.enrolled())
     yield _single("warren_agent_pods_failing", "Of this node, being retried.", len(enrolment.failing))
+
+
+def _source(source: Source) -> Iterator[Metric]:
+    health = source.health
+    yield _single("warren_agent_rejected_objects", "Named in the log.", len(source.rejected))
+    yield _single("warren_agent_source_age_seconds", "Since the source was last heard, if away.", health.age)
+    restarts = _counter("warren_agent_watch_restarts", "Lists and watches asked for again.", ["reason"])
+    for reason, count in health.restarts.items():
+        restarts.add_metric([reason], count)
+    yield restarts
+    kinds = _gauge("warren_agent_kinds", "Kinds that are read, or cannot be.", ["kind", "state"])
+    for kind, state in health.kinds.items():
+        kinds.add_metric([kind, state], 1)
+    yield kinds
 
 
 def _tunnels(sources: Sources) -> Iterator[Metric]:
