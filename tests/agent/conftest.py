@@ -11,6 +11,7 @@ import pytest
 from agent.node.datapath import Datapath
 from tests.support.netns import Node
 from tests.support.stage import Stage
+from tests.support.world import World
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,13 @@ def bpffs() -> Iterator[Path]:
     yield path
     subprocess.run(["umount", "--lazy", path], check=True)
     path.rmdir()
+
+
+@pytest.fixture
+def world(tmp_path: Path, bpffs: Path) -> Iterator[World]:
+    it = World(tmp_path, bpffs)
+    yield it
+    it.close()
 
 
 @pytest.fixture(scope="module")
