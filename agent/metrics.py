@@ -52,8 +52,9 @@ def _configuration(sources: Sources) -> Iterator[Metric]:
     version = _gauge("warren_agent_config_info", "Version of what is served.", ["version"])
     version.add_metric([model.version], 1)
     yield version
-    yield _labelled("warren_agent_objects", "Objects of the source.", "kind", _objects(model).items())
-    resources = Counter(r.type_url for those in model.resources.values() for r in those.values())
+    objects = Counter(key.kind for key in model.store.objects)
+    yield _labelled("warren_agent_objects", "Objects of the source.", "kind", objects.items())
+    resources = Counter(r.type_url for those in model.resources.values() for r in those)
     yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
     yield from _source(sources.source)
     enrolment = sources.enrolment
@@ -92,16 +93,6 @@ def _tunnels(sources: Sources) -> Iterator[Metric]:
     yield _single("warren_agent_zds_tunnels", "Tunnels that are connected.", len(tunnels))
     refused = sum(len(refusals) for refusals in tunnels.values())
     yield _single("warren_agent_zds_refused_pods", "Pods that a tunnel does not serve.", refused)
-
-
-def _objects(model: Model) -> Counter[str]:
-    count = Counter(Node=len(model.store.nodes))
-    for scope in model.store.scopes.values():
-        count["Namespace"] += scope.namespace is not None
-        count["Pod"] += len(scope.pods)
-        count["Service"] += len(scope.services)
-        count["ServiceAccount"] += len(scope.accounts)
-    return count
 
 
 def _single(name: str, text: str, value: float) -> Metric:

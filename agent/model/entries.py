@@ -10,20 +10,23 @@ import msgspec
 
 from agent.model.objects import (
     Condition,
+    IPAddress,
     IPNetwork,
+    Labels,
     Metadata,
     NoneOrName,
     Object,
     Part,
     Port,
-    is_address,
-    to_network,
+    to_address,
+    to_range,
 )
 
 Host = Annotated[
     str, msgspec.Meta(pattern=r"^(\*\.)?[a-zA-Z0-9_]([-a-zA-Z0-9_.]*[a-zA-Z0-9_])?$", max_length=253)
 ]
 Resolution = Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"]
+RESOLVED = frozenset({"DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"})  # the endpoints are known by names
 
 
 class WorkloadEntrySpec(Part, frozen=True):
@@ -35,7 +38,7 @@ class WorkloadEntrySpec(Part, frozen=True):
 
     address: Annotated[str, msgspec.Meta(max_length=256)] = ""
     ports: dict[str, Port] = msgspec.field(default_factory=dict)
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: Labels = msgspec.field(default_factory=dict)
     network: str = ""
     locality: str = ""
     weight: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
@@ -48,9 +51,12 @@ class WorkloadEntrySpec(Part, frozen=True):
             raise ValueError("address is needed, or the network whose gateway leads there")
 
     @property
-    def hostname(self) -> str:
-        """The address, if it is a name."""
-        return "" if is_address(self.address) else self.address
+    def ip(self) -> IPAddress | None:
+        """The address, unless it is a name or missing."""
+        try:
+            return to_address(self.address)
+        except ValueError:
+            return None
 
 
 class WorkloadEntryStatus(Part, frozen=True):
@@ -62,7 +68,7 @@ class WorkloadEntry(Object, frozen=True):
     status: WorkloadEntryStatus = WorkloadEntryStatus()
 
     @property
-    def labels(self) -> dict[str, str]:
+    def labels(self) -> Labels:
         """Those of the object before those of its `spec`."""
         return {**self.spec.labels, **self.metadata.labels}
 
@@ -80,7 +86,7 @@ class EntryPort(Part, frozen=True):
 
 
 class WorkloadSelector(Part, frozen=True):
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class ServiceEntrySpec(Part, frozen=True):
@@ -106,7 +112,7 @@ class ServiceEntrySpec(Part, frozen=True):
         if self.addresses and self.resolution == "DYNAMIC_DNS":
             raise ValueError("addresses: resolution DYNAMIC_DNS has none")
         for text in self.addresses:
-            if to_network(text).num_addresses > 1 and self.resolution not in ("NONE", "STATIC"):
+            if isinstance(to_range(text), IPNetwork) and self.resolution not in ("NONE", "STATIC"):
                 raise ValueError(f"addresses: resolution {self.resolution} cannot have a range, {text}")
 
     def _check_endpoints(self) -> None:
@@ -114,17 +120,12 @@ class ServiceEntrySpec(Part, frozen=True):
             raise ValueError("endpoints and workloadSelector exclude each other")
         if self.endpoints and self.resolution in ("NONE", "DYNAMIC_DNS"):
             raise ValueError(f"endpoints: resolution {self.resolution} has none")
-        named = next((endpoint.hostname for endpoint in self.endpoints if endpoint.hostname), None)
+        named = next((one.address for one in self.endpoints if one.address and not one.ip), None)
         if named and self.resolution == "STATIC":
             raise ValueError(f"endpoints: {named} is no address; for a name use resolution DNS")
         wild = next((host for host in self.hosts if host.startswith("*")), None)
         if wild and self.resolution.startswith("DNS") and not (self.endpoints or self.workload_selector):
             raise ValueError(f"hosts: {wild} cannot be resolved; give endpoints, or use DYNAMIC_DNS")
-
-    @property
-    def networks(self) -> tuple[IPNetwork, ...]:
-        """The virtual addresses, single ones as ranges of one."""
-        return tuple(to_network(text) for text in self.addresses)
 
 
 class HostAddress(Part, frozen=True):
@@ -132,6 +133,9 @@ class HostAddress(Part, frozen=True):
 
     value: str
     host: str = ""
+
+    def __post_init__(self) -> None:
+        to_address(self.value)
 
 
 class ServiceEntryStatus(Part, frozen=True):
@@ -149,7 +153,24 @@ class ServiceEntry(Object, frozen=True):
     spec: ServiceEntrySpec
     status: ServiceEntryStatus = ServiceEntryStatus()
 
-    def selects(self, labels: dict[str, str]) -> bool:
-        """Whether a pod or WorkloadEntry with these labels is an endpoint. No selector selects nothing."""
-        selector = self.spec.workload_selector
-        return selector is not None and bool(selector.labels) and selector.labels.items() <= labels.items()
+    @property
+    def selector(self) -> Labels:
+        """The labels of its endpoints; none: it selects nothing."""
+        return self.spec.workload_selector.labels if self.spec.workload_selector else {}
+
+    @property
+    def addresses(self) -> tuple[IPAddress | IPNetwork, ...]:
+        """The virtual addresses that its author gave to all of its hosts."""
+        return tuple(to_range(text) for text in self.spec.addresses)
+
+    def addresses_of(self, host: str) -> tuple[IPAddress | IPNetwork, ...]:
+        """The virtual addresses of a host: allotted ones where its author gave none, and wants some."""
+        if self.spec.addresses or self.spec.resolution == "NONE" or self._refuses_allotted:
+            return self.addresses
+        if host.startswith("*") and self.spec.resolution != "DYNAMIC_DNS":
+            return ()
+        return tuple(to_address(address.value) for address in self.status.addresses if address.host == host)
+
+    @property
+    def _refuses_allotted(self) -> bool:
+        return self.metadata.labels.get("networking.istio.io/enable-autoallocate-ip", "").lower() == "false"

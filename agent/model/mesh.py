@@ -20,14 +20,6 @@ class Mesh(Struct, frozen=True):
     domain: str = "cluster.local"  # of the cluster's DNS names
 
 
-class Context(Struct, frozen=True):
-    """What surrounds an object of one namespace: `network` is that of all that names none of its own."""
-
-    mesh: Mesh
-    namespace: Namespace | None
-    network: str
-
-
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:
     """Whether a pod's traffic is to be captured: its own label first, then its namespace's.
 

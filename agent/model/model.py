@@ -1,31 +1,35 @@
 """The mesh as one value, and `apply`, the only function that makes the next one."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
+from immutables import Map
 from msgspec import Struct
-from msgspec.structs import replace
 
-from agent.model.draft import Draft
-from agent.model.mesh import ROOT_NAMESPACE, Context, Mesh, enrolled
-from agent.model.objects import Key, Object, Pod
+from agent.model.consequences import consequences
+from agent.model.mesh import Mesh, enrolled
+from agent.model.objects import Key, Namespace, Object, Pod
 from agent.model.resources import Delta, Resource
-from agent.model.services import translate_service
 from agent.model.store import Store
-from agent.model.workloads import NETWORK, translate_pod
+from agent.model.translation import translate
+from agent.model.view import View
+
+T = TypeVar("T")
 
 Change = tuple[Key, Object | None]  # None: the object is gone
-Resources = Mapping[str, Mapping[Key, Resource]]  # by namespace, then by the object that each comes from
 
 
 class Model(Struct, frozen=True):
     """Everything that the agent knows of the mesh at one moment, and what it makes of it.
 
-    digest: the sum of the resources' versions, modulo 2**64; equal configuration, equal digest.
+    resources: by the object that they come from; problems: of objects in force, what of them does not work;
+    digest: the sum of the resources' versions, modulo 2**64: equal configuration, equal digest.
     """
 
     mesh: Mesh = Mesh()
     store: Store = Store()
-    resources: Resources = {}
+    resources: Map[Key, tuple[Resource, ...]] = Map()
+    problems: Map[Key, str] = Map()
     digest: int = 0
 
     @property
@@ -33,81 +37,64 @@ class Model(Struct, frozen=True):
         """The configuration's version, 16 hexadecimal digits."""
         return f"{self.digest:016x}"
 
-    @property
-    def network(self) -> str:
-        """The network of all that names none: the root namespace's label, else the setting."""
-        root = self.store.scope(ROOT_NAMESPACE).namespace
-        return root.metadata.labels.get(NETWORK, self.mesh.network) if root else self.mesh.network
-
 
 def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
     """The tour of a configuration update: objects change, and the tunnels hear of what is different.
 
     Only what a change concerns is translated again; the result is that of translating everything.
     """
-    draft = Draft(model.store)
-    concerned = {key for change in changes for key in draft.put(*change)}
-    model = replace(model, store=draft.store())
+    view, concerned = View.of(model.mesh, model.store), dict[Key, None]()
+    for key, item in sorted(changes, key=_pods_last):
+        before, view = view, View.of(model.mesh, view.store.put(key, item))
+        concerned |= dict.fromkeys(consequences(before, view, key))
 
-    translated = {key: translate(model, key) for key in sorted(concerned, key=_services_first)}
-    former = {key: model.resources.get(key.namespace, {}).get(key) for key in translated}
-    different = {key: resource for key, resource in translated.items() if resource != former[key]}
+    translated = {key: translate(view, key) for key in sorted(concerned, key=_services_first)}
+    old = {one.id: one for key in translated for one in model.resources.get(key, ())}
+    new = {one.id: one for translation in translated.values() for one in translation.resources}
+    changed = tuple(one for name, one in new.items() if one != old.get(name))
+    removed = tuple(name for name in old if name not in new)
 
-    changed = tuple(resource for resource in different.values() if resource)
-    replaced = {key: old for key in different if (old := former[key])}
-    removed = tuple((old.type_url, old.name) for key, old in replaced.items() if different[key] is None)
-    digest = (model.digest + _sum(changed) - _sum(replaced.values())) % 2**64
-    resources = _updated(model.resources, different)
-    return replace(model, resources=resources, digest=digest), Delta(changed, removed)
-
-
-def translate(model: Model, key: Key) -> Resource | None:
-    """The resource that a pod or Service has as things stand; None when it has none, or is not there."""
-    scope = model.store.scope(key.namespace)
-    context = Context(model.mesh, scope.namespace, model.network)
-    if key.kind == "Service":
-        service = scope.services.get(key.name)
-        return translate_service(service, context) if service else None
-    pod = scope.pods.get(key.name)
-    if pod is None:
-        return None
-    return translate_pod(pod, context, model.store.nodes.get(pod.spec.node_name), scope.services_of(pod))
+    after = Model(
+        model.mesh,
+        view.store,
+        _updated(model.resources, {key: one.resources for key, one in translated.items()}),
+        _updated(model.problems, {key: one.problem for key, one in translated.items()}),
+        (model.digest + _sum(new.values()) - _sum(old.values())) % 2**64,
+    )
+    return after, Delta(changed, removed)
 
 
 def pods_on(model: Model, node: str) -> Iterator[Pod]:
     """All pods of a node."""
-    for namespace, name in model.store.on_node.get(node, ()):
-        yield model.store.scopes[namespace].pods[name]
+    return model.store.each(Pod, "node", node)
 
 
 def enrolled_on(model: Model, node: str) -> Iterator[Pod]:
     """The pods of a node whose traffic is to be captured."""
     for pod in pods_on(model, node):
-        if enrolled(pod, model.store.scopes[pod.metadata.namespace].namespace):
+        if enrolled(pod, model.store.get(Namespace, "", pod.metadata.namespace)):
             yield pod
 
 
-def _updated(resources: Resources, different: Mapping[Key, Resource | None]) -> Resources:
-    result = dict(resources)
-    written: dict[str, dict[Key, Resource]] = {}
-    for key, resource in different.items():
-        if key.namespace not in written:
-            written[key.namespace] = dict(resources.get(key.namespace, {}))
-        if resource:
-            written[key.namespace][key] = resource
+def _updated(known: Map[Key, T], now: Mapping[Key, T]) -> Map[Key, T]:
+    """With these in the place of what was there; nothing is kept of what is empty now."""
+    result = known.mutate()
+    for key, value in now.items():
+        if value:
+            result[key] = value
         else:
-            del written[key.namespace][key]
-    for namespace, those in written.items():
-        if those:
-            result[namespace] = those
-        else:
-            result.pop(namespace, None)
-    return result
+            result.pop(key, None)
+    return result.finish()
 
 
 def _sum(resources: Iterable[Resource]) -> int:
     return sum(int(resource.version, 16) for resource in resources)
 
 
+def _pods_last(change: Change) -> bool:
+    """A service that comes first is not searched its endpoints: each of these finds it."""
+    return change[0].kind in ("Pod", "WorkloadEntry")
+
+
 def _services_first(key: Key) -> tuple[bool, Key]:
-    return key.kind != "Service", key
+    return key.kind not in ("Service", "ServiceEntry"), key

@@ -1,15 +1,21 @@
 """What we read of the Kubernetes objects: frozen, decoded once, everything else left behind.
 
+What pods have in common they share, and what nobody asks for is dropped as soon as it is decoded.
 Field names are Kubernetes' own in snake case. Defaults are those that the API server would have filled in, so
 that a plain manifest means here what it means on a cluster.
 """
 
+import re
+import sys
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from agent.model.sharing import shared, shared_mapping
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -18,6 +24,9 @@ NoneOrName = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Protocol = Literal["TCP", "UDP", "SCTP"]
 Labels = Mapping[str, str]
+
+
+_OF_THE_MESH = re.compile(r"istio\.io/|^warren\.dev/")
 
 
 class Key(NamedTuple):
@@ -50,10 +59,17 @@ class Metadata(Part, frozen=True):
     name: Name
     namespace: NoneOrName = ""
     uid: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: Labels = {}
+    annotations: Labels = {}  # of the mesh
     owner_references: tuple[Owner, ...] = ()
     deletion_timestamp: str | None = None
+
+    def __post_init__(self) -> None:
+        ours = ((name, text) for name, text in self.annotations.items() if _OF_THE_MESH.search(name))
+        force_setattr(self, "annotations", shared_mapping(tuple(ours)))
+        force_setattr(self, "labels", shared_mapping(tuple(self.labels.items())))
+        force_setattr(self, "namespace", sys.intern(self.namespace))
+        force_setattr(self, "owner_references", shared(self.owner_references))
 
 
 class Object(Part, frozen=True):
@@ -92,6 +108,12 @@ class PodSpec(Part, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("node_name", "service_account_name"):
+            force_setattr(self, name, sys.intern(getattr(self, name)))
+        for name in ("containers", "init_containers"):
+            force_setattr(self, name, shared(getattr(self, name)))
+
 
 class PodIP(Part, frozen=True):
     ip: str
@@ -114,6 +136,9 @@ class PodStatus(Part, frozen=True):
     def __post_init__(self) -> None:
         if self.pod_ip:
             to_address(self.pod_ip)
+        ready = (condition for condition in self.conditions if condition.type == "Ready")
+        force_setattr(self, "conditions", shared(tuple(ready)))
+        force_setattr(self, "phase", sys.intern(self.phase))
 
 
 class Pod(Object, frozen=True):
@@ -171,10 +196,10 @@ class Service(Object, frozen=True):
         texts = self.spec.cluster_ips or (self.spec.cluster_ip,)
         return tuple(to_address(text) for text in texts if text not in ("", "None"))
 
-    def selects(self, labels: Labels) -> bool:
-        """Whether a pod with these labels is an endpoint. No selector selects nothing."""
-        selector = self.spec.selector
-        return bool(selector) and selector.items() <= labels.items()
+    @property
+    def selector(self) -> Labels:
+        """The labels of its endpoints; none: it selects nothing."""
+        return self.spec.selector
 
 
 class SlicePort(Part, frozen=True):
@@ -201,17 +226,26 @@ class Endpoint(Part, frozen=True):
 
 
 class EndpointSlice(Object, frozen=True):
-    """Endpoints of the Service that its label names, all with the same ports."""
+    """Endpoints of the Service that its label names, all with the same ports.
+
+    `endpoints` are those that are no pods, `pods` the names of the others, which tell all else themselves.
+    """
 
     address_type: str = ""
     ports: tuple[SlicePort, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    pods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.address_type in ("IPv4", "IPv6"):
-            for endpoint in self.endpoints:
-                for text in endpoint.addresses:
-                    to_address(text)
+        of_pods = [endpoint for endpoint in self.endpoints if endpoint.target_ref.kind == "Pod"]
+        others = tuple(endpoint for endpoint in self.endpoints if endpoint.target_ref.kind != "Pod")
+        if self.address_type == "FQDN":  # deprecated, and never taken up by kube-proxy either
+            others = ()
+        for endpoint in others:
+            for text in endpoint.addresses:
+                to_address(text)
+        force_setattr(self, "endpoints", others)
+        force_setattr(self, "pods", (*self.pods, *(endpoint.target_ref.name for endpoint in of_pods)))
 
     @property
     def service(self) -> str:
@@ -230,14 +264,14 @@ def to_address(text: str) -> IPAddress:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def is_address(text: str) -> bool:
-    """Whether it is an address rather than a name."""
-    try:
-        return bool(ip_address(text))
-    except ValueError:
-        return False
+def to_range(text: str) -> IPAddress | IPNetwork:
+    """An address, or a range of them with the bits after its prefix cleared. Raises ValueError."""
+    if "/" not in text:
+        return to_address(text)
+    network = ip_network(text, strict=False)
+    return network if network.num_addresses > 1 else network.network_address
 
 
-def to_network(text: str) -> IPNetwork:
-    """A range of addresses, the bits after its prefix cleared, or a single address. Raises ValueError."""
-    return ip_network(text if "/" in text else to_address(text), strict=False)
+def fits(selector: Labels, labels: Labels) -> bool:
+    """Whether a selector selects what has these labels. No selector selects nothing."""
+    return bool(selector) and selector.items() <= labels.items()

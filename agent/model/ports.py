@@ -1,7 +1,10 @@
-"""A Service's ports: the application protocol, and the port of a pod that is meant."""
+"""A service's ports: the application protocol, and the port of an endpoint that is meant."""
 
-from agent.model.objects import Pod, ServicePort
-from protocols.workload_pb2 import AppProtocol
+from collections.abc import Callable
+
+from agent.model.entries import EntryPort, ServiceEntry, WorkloadEntrySpec
+from agent.model.objects import EndpointSlice, Pod, Service, ServicePort
+from protocols.workload_pb2 import AppProtocol, PortList
 
 _BY_NAME = {
     "http": AppProtocol.HTTP11,
@@ -14,31 +17,79 @@ _KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubern
 # On these the server speaks first, so that nothing can be told from the bytes: TCP unless it is declared.
 _SERVER_FIRST = frozenset({25, 53, 3306, 27017})
 
+AnyPort = ServicePort | EntryPort
+Target = Callable[[AnyPort], int | None]  # the port of an endpoint; None when it does not have it
 
-def app_protocol(port: ServicePort) -> AppProtocol:
-    """`appProtocol`, else what stands before the first `-` of the port's name; unknown when neither says."""
-    declared = _KUBERNETES.get(port.app_protocol, port.app_protocol) or port.name
+
+def ports_of(service: Service | ServiceEntry, target: Target) -> PortList:
+    """The ports of a service that the mesh carries, as far as an endpoint has them."""
+    ports = PortList()
+    for port in tcp_ports(service):
+        if (number := target(port)) is not None:
+            ports.ports.add(service_port=number_of(port), target_port=number, app_protocol=app_protocol(port))
+    return ports
+
+
+def tcp_ports(service: Service | ServiceEntry) -> list[AnyPort]:
+    """The ports that the mesh carries."""
+    return [port for port in service.spec.ports if port.protocol.upper() not in ("UDP", "SCTP")]
+
+
+def number_of(port: AnyPort) -> int:
+    """The port that clients call."""
+    return port.port if isinstance(port, ServicePort) else port.number
+
+
+def app_protocol(port: AnyPort) -> AppProtocol:
+    """What is declared, else what stands before the first `-` of the name; unknown when neither says."""
+    if isinstance(port, ServicePort):
+        declared = _KUBERNETES.get(port.app_protocol, port.app_protocol) or port.name
+    else:
+        declared = port.protocol or port.name
     known = _BY_NAME.get(declared.lower().split("-", maxsplit=1)[0])
     if known is None:
-        return AppProtocol.TCP if port.port in _SERVER_FIRST else AppProtocol.UNKNOWN
+        return AppProtocol.TCP if number_of(port) in _SERVER_FIRST else AppProtocol.UNKNOWN
     return known
 
 
-def target_port(port: ServicePort, pod: Pod) -> int | None:
-    """The number of the container port; None when it goes by a name that this pod does not have.
+def target_port(port: AnyPort) -> int | None:
+    """The port of all endpoints that do not say otherwise; None when each has its own, by a name."""
+    return None if isinstance(port.target_port, str) else port.target_port or number_of(port)
 
-    Containers, and init containers that stay (`restartPolicy: Always`), are searched.
-    """
-    if not isinstance(port.target_port, str):
-        return port.target_port or port.port
+
+def of_pod(pod: Pod) -> Target:
+    """A Service names the container port that it means, a ServiceEntry's port may have one's name itself."""
+
+    def target(port: AnyPort) -> int | None:
+        if isinstance(port.target_port, str):
+            return _named(pod, port.target_port)
+        return (_named(pod, port.name) if isinstance(port, EntryPort) else None) or target_port(port)
+
+    return target
+
+
+def of_entry(entry: WorkloadEntrySpec) -> Target:
+    """Its `ports` come first: by the name of the target, else by that of the service's port."""
+
+    def target(port: AnyPort) -> int | None:
+        if isinstance(port.target_port, str):
+            return entry.ports.get(port.target_port)
+        return entry.ports.get(port.name) or target_port(port)
+
+    return target
+
+
+def of_slice(endpoints: EndpointSlice) -> Target:
+    """A slice has the port under the name that the Service's port has."""
+    numbers = {port.name: port.port for port in endpoints.ports if port.protocol == "TCP"}
+    return lambda port: numbers.get(port.name)
+
+
+def _named(pod: Pod, name: str) -> int | None:
+    """A TCP port of its containers, or of init containers that stay (`restartPolicy: Always`)."""
     staying = tuple(c for c in pod.spec.init_containers if c.restart_policy == "Always")
     for container in (*pod.spec.containers, *staying):
-        for candidate in container.ports:
-            if candidate.name == port.target_port and candidate.protocol == port.protocol:
-                return candidate.container_port
+        for port in container.ports:
+            if port.name == name and port.protocol == "TCP":
+                return port.container_port
     return None
-
-
-def tcp_ports(ports: tuple[ServicePort, ...]) -> list[ServicePort]:
-    """The ports that the mesh carries."""
-    return [port for port in ports if port.protocol == "TCP"]

@@ -26,6 +26,11 @@ class Resource(Struct, frozen=True, gc=False):
     aliases: tuple[str, ...] = ()
     endpoint_of: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> tuple[str, str]:
+        """What no other resource has: type URL and name."""
+        return self.type_url, self.name
+
 
 class Delta(Struct, frozen=True):
     """What is different: new or changed resources, and the (type URL, name) of those that are gone."""

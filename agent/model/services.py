@@ -1,9 +1,13 @@
-"""Service -> `istio.workload.Service`, field for field as istiod does it."""
+"""Service and ServiceEntry -> `istio.workload.Service`, field for field as istiod does it."""
 
-from agent.model.mesh import Context, Mesh
-from agent.model.objects import Namespace, Service
-from agent.model.ports import app_protocol, tcp_ports
+from collections.abc import Sequence
+
+from agent.model.entries import ServiceEntry
+from agent.model.objects import IPAddress, IPNetwork, Namespace, Service
+from agent.model.ports import app_protocol, number_of, target_port, tcp_ports
 from agent.model.resources import Resource, address_resource
+from agent.model.view import ServiceLike, View
+from agent.model.visibility import visibility
 from protocols.workload_pb2 import Address, IPFamilies, LoadBalancing
 from protocols.workload_pb2 import Service as ServiceMessage
 
@@ -22,49 +26,58 @@ _FAMILIES = {
 }
 
 
-def service_name(service: Service, mesh: Mesh) -> str:
-    """The resource's name, `namespace/hostname`."""
-    return f"{service.metadata.namespace}/{_hostname(service, mesh)}"
+def services(view: View, item: ServiceLike) -> list[Resource]:
+    """One for each hostname that is the object's own."""
+    return [_service(view, item, host) for host in view.hosts(item)]
 
 
-def translate_service(service: Service, context: Context) -> Resource | None:
-    """The resource of a Service; None for an ExternalName, which is only a DNS record."""
-    if service.spec.type == "ExternalName":
-        return None
+def _service(view: View, item: ServiceLike, host: str) -> Resource:
+    namespace = item.metadata.namespace
     message = ServiceMessage(
-        name=service.metadata.name,
-        namespace=service.metadata.namespace,
-        hostname=_hostname(service, context.mesh),
-        canonical=True,
-        ip_families=_FAMILIES[frozenset(service.spec.ip_families)],
-        load_balancing=_load_balancing(service, context.namespace),
+        name=item.metadata.name,
+        namespace=namespace,
+        hostname=host,
+        canonical=view.canonical(item, host),
+        visibility=visibility(item),
+        load_balancing=_load_balancing(item, view.namespace(namespace)),
     )
-    for address in service.addresses:
-        message.addresses.add(network=context.network, address=address.packed)
-    for port in tcp_ports(service.spec.ports):
-        target = port.target_port
-        number = 0 if isinstance(target, str) else target or port.port  # 0: each workload says which
-        message.ports.add(service_port=port.port, target_port=number, app_protocol=app_protocol(port))
-    aliases = tuple(f"{context.network}/{address}" for address in service.addresses)
-    return address_resource(service_name(service, context.mesh), Address(service=message), aliases)
+    if isinstance(item, Service):
+        message.ip_families = _FAMILIES[frozenset(item.spec.ip_families)]
+        addresses: Sequence[IPAddress | IPNetwork] = item.addresses
+    else:
+        message.subject_alt_names.extend(item.spec.subject_alt_names)
+        addresses = item.addresses_of(host)
+    for address in addresses:
+        if isinstance(address, IPNetwork):
+            first, length = address.network_address.packed, address.prefixlen
+            message.addresses.add(network=view.network, address=first, length=length)
+        else:
+            message.addresses.add(network=view.network, address=address.packed)
+    for port in tcp_ports(item):
+        number = target_port(port) or 0  # 0: each workload says which
+        message.ports.add(service_port=number_of(port), target_port=number, app_protocol=app_protocol(port))
+    aliases = tuple(f"{view.network}/{address}" for address in addresses if isinstance(address, IPAddress))
+    return address_resource(f"{namespace}/{host}", Address(service=message), aliases)
 
 
-def _hostname(service: Service, mesh: Mesh) -> str:
-    return f"{service.metadata.name}.{service.metadata.namespace}.svc.{mesh.domain}"
-
-
-def _load_balancing(service: Service, namespace: Namespace | None) -> LoadBalancing | None:
-    spec = service.spec
-    wish = spec.traffic_distribution or service.metadata.annotations.get(DISTRIBUTION)
-    if wish is None and namespace:
-        wish = namespace.metadata.annotations.get(DISTRIBUTION)
-    result = LoadBalancing()
+def _load_balancing(item: ServiceLike, namespace: Namespace | None) -> LoadBalancing | None:
+    if isinstance(item, ServiceEntry):
+        if item.spec.resolution == "NONE":
+            return LoadBalancing(mode=LoadBalancing.PASSTHROUGH, health_policy=LoadBalancing.ALLOW_ALL)
+        return _distribution(item, namespace, "")
+    spec = item.spec
     if spec.internal_traffic_policy == "Local":
-        result.mode = LoadBalancing.STRICT
-        result.routing_preference.append(LoadBalancing.NODE)
-    elif scopes := _FAILOVER.get((wish or "").lower()):
-        result.mode = LoadBalancing.FAILOVER
-        result.routing_preference.extend(scopes)
+        result = LoadBalancing(mode=LoadBalancing.STRICT, routing_preference=[LoadBalancing.NODE])
+    else:
+        result = _distribution(item, namespace, spec.traffic_distribution) or LoadBalancing()
     if spec.publish_not_ready_addresses:
         result.health_policy = LoadBalancing.ALLOW_ALL
     return result if result.ByteSize() else None
+
+
+def _distribution(item: ServiceLike, namespace: Namespace | None, wish: str) -> LoadBalancing | None:
+    """What the object's field says, else its annotation, else its namespace's."""
+    for metadata in (item.metadata, namespace and namespace.metadata):
+        wish = wish or (metadata.annotations.get(DISTRIBUTION, "") if metadata else "")
+    scopes = _FAILOVER.get(wish.lower())
+    return LoadBalancing(mode=LoadBalancing.FAILOVER, routing_preference=scopes) if scopes else None

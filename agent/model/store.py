@@ -1,49 +1,80 @@
-"""The objects by namespace, with the indexes that say which others one of them concerns. Never changed."""
+"""All objects, and an index of what others look for them by. Never changed: `put` makes another one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
+from immutables import Map
 from msgspec import Struct
 
-from agent.model.objects import Labels, Namespace, Node, Pod, Service, ServiceAccount
+from agent.model.entries import ServiceEntry
+from agent.model.objects import EndpointSlice, Key, Labels, Object, Pod, Service, fits
 
-LabelSet = frozenset[tuple[str, str]]
-PodKey = tuple[str, str]  # namespace, name
+T = TypeVar("T", bound=Object)
 
-
-class Scope(Struct, frozen=True):
-    """One namespace and what lies in it, by name.
-
-    alike: pods with the same labels, of which a selector takes all or none.
-    selecting: for each label set in `alike`, the Services whose selector it fits.
-    """
-
-    namespace: Namespace | None = None
-    pods: Mapping[str, Pod] = {}
-    services: Mapping[str, Service] = {}
-    accounts: Mapping[str, ServiceAccount] = {}
-    alike: Mapping[LabelSet, frozenset[str]] = {}
-    selecting: Mapping[LabelSet, frozenset[str]] = {}
-
-    def services_of(self, pod: Pod) -> list[Service]:
-        """The Services that select a pod of this scope."""
-        return [self.services[name] for name in self.selecting[label_set(pod.metadata.labels)]]
+Entry = tuple[str, ...]  # what is asked for, for example ("node", "n1")
+_NOTHING: Map[Key, None] = Map()
 
 
 class Store(Struct, frozen=True):
-    """All objects. `on_node` has the pods of each node."""
+    """The objects by key, and the keys by what `entries` gives for each."""
 
-    nodes: Mapping[str, Node] = {}
-    scopes: Mapping[str, Scope] = {}
-    on_node: Mapping[str, frozenset[PodKey]] = {}
+    objects: Map[Key, Object] = Map()
+    index: Map[Entry, Map[Key, None]] = Map()
 
-    def scope(self, namespace: str) -> Scope:
-        """What lies in a namespace; an empty scope when nothing does."""
-        return self.scopes.get(namespace, EMPTY)
+    def get(self, type_: type[T], namespace: str, name: str) -> T | None:
+        """One object of a kind."""
+        item = self.objects.get(Key(type_.__name__, namespace, name))
+        assert item is None or isinstance(item, type_)
+        return item
+
+    def find(self, *entry: str) -> Iterable[Key]:
+        """The keys of all objects that have an entry, in no order."""
+        return self.index.get(entry, _NOTHING)
+
+    def each(self, type_: type[T], *entry: str) -> Iterator[T]:
+        """The objects of a kind that have an entry, in no order."""
+        for key in self.find(*entry):
+            item = self.objects[key]
+            if isinstance(item, type_):
+                yield item
+
+    def selecting(self, namespace: str, labels: Labels) -> Iterator[Service | ServiceEntry]:
+        """What selects a workload with these labels, in no order."""
+        for label in labels.items():
+            for item in self.each(Object, "selector", namespace, *label):
+                if isinstance(item, Service | ServiceEntry) and fits(item.selector, labels):
+                    yield item
+
+    def put(self, key: Key, item: Object | None) -> "Store":
+        """The same with an object set or (None) removed."""
+        former = self.objects.get(key)
+        if item is None and former is None:
+            return self
+        old, new = set(entries(former)), set(entries(item))
+        index = self.index
+        for entry in old - new:
+            rest = index[entry].delete(key)
+            index = index.set(entry, rest) if rest else index.delete(entry)
+        for entry in new - old:
+            index = index.set(entry, index.get(entry, _NOTHING).set(key, None))
+        return Store(self.objects.set(key, item) if item else self.objects.delete(key), index)
 
 
-EMPTY = Scope()
-
-
-def label_set(labels: Labels) -> LabelSet:
-    """Labels as the key of an index."""
-    return frozenset(labels.items())
+def entries(item: Object | None) -> Iterator[Entry]:
+    """Under what an object is found: its kind and namespace, and what others look for it by."""
+    if item is None:
+        return
+    namespace = item.metadata.namespace
+    yield type(item).__name__, namespace
+    match item:
+        case Pod(spec=spec) if spec.node_name:
+            yield "node", spec.node_name
+        case EndpointSlice(service=service, pods=pods) if service:
+            yield "slices", namespace, service
+            yield from (("target", namespace, pod) for pod in pods)
+        case Service() | ServiceEntry():
+            # One label of the selector is enough to be found by; whether all fit is seen then.
+            yield from (("selector", namespace, *label) for label in sorted(item.selector.items())[:1])
+            yield from (("address", str(address)) for address in item.addresses)
+            if isinstance(item, ServiceEntry):
+                yield from (("host", host) for host in item.spec.hosts)

@@ -9,10 +9,12 @@ from agent.model.model import Change, Model, apply
 from agent.model.objects import Object, key_of
 from protocols.workload_pb2 import Address, Service, Workload
 
+_PARTS = ("spec", "status", "addressType", "ports", "endpoints")
+
 
 def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
     """An object; fields of the metadata stand beside `spec` and `status`."""
-    top: dict[str, Any] = {part: fields.pop(part) for part in ("spec", "status") if part in fields}
+    top: dict[str, Any] = {part: fields.pop(part) for part in _PARTS if part in fields}
     if kind not in ("Namespace", "Node"):
         namespace = namespace or "default"
     metadata = {"name": name, "namespace": namespace, **fields}
@@ -39,6 +41,16 @@ def service(name: str, ports: list[dict[str, Any]] | None = None, **spec: Any) -
     return make("Service", name, spec=spec, **metadata)
 
 
+def endpoint_slice(
+    name: str, of: str, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]], **fields: Any
+) -> Object:
+    """An EndpointSlice of a Service."""
+    labels = {"kubernetes.io/service-name": of}
+    return make(
+        "EndpointSlice", name, labels=labels, addressType="IPv4", endpoints=endpoints, ports=ports, **fields
+    )
+
+
 def changes(*items: Object) -> list[Change]:
     """What adds these objects."""
     return [(key_of(item), item) for item in items]
@@ -54,7 +66,7 @@ def addresses(model: Model) -> dict[str, Address]:
     return {
         resource.name: Address.FromString(resource.body)
         for those in model.resources.values()
-        for resource in those.values()
+        for resource in those
     }
 
 

@@ -25,7 +25,7 @@ def pods() -> list[Object]:
 def test_bookinfo() -> None:
     ambient = make("Namespace", "default", labels={"istio.io/dataplane-mode": "ambient"})
     model = model_of(ambient, *parse(BOOKINFO.read_bytes()).objects.values(), *pods())
-    assert len(model.resources["default"]) == 4 + 6
+    assert len(model.resources) == 4 + 6
 
     [port] = service_of(model, "reviews").ports
     assert (port.service_port, port.target_port, port.app_protocol) == (9080, 9080, AppProtocol.HTTP11)

@@ -8,33 +8,43 @@ import pytest
 from agent.model.model import Change, Model, apply, enrolled_on
 from agent.model.objects import Key, Object, key_of
 from agent.model.resources import ADDRESS, Delta, Resource
-from tests.agent.model.objects import changes, make, model_of, pod, service
+from tests.agent.model.objects import changes, endpoint_slice, make, model_of, pod, service
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
 
 
-def random_object(rng: random.Random) -> Object:
+def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each kind)
     """One of a few objects, so that changes meet each other."""
     namespace = rng.choice(["a", "b", "istio-system"])
     labels = {key: rng.choice("xyz") for key in ("app", "version") if rng.random() < 0.8}
-    match rng.choice(["Node", "Namespace", "ServiceAccount", "Service", "Pod", "Pod", "Pod"]):
+    match rng.choice(["Node", "Namespace", "Service", "Slice", "Entry", "WorkloadEntry", "Pod", "Pod"]):
         case "Node":
             labels = {"topology.kubernetes.io/zone": rng.choice("12")}
             return make("Node", rng.choice(["n1", "n2"]), labels=labels)
         case "Namespace":
             mode = rng.choice([AMBIENT, {}, {"topology.istio.io/network": rng.choice(["", "blue"])}])
             return make("Namespace", namespace, labels=mode)
-        case "ServiceAccount":
-            return make("ServiceAccount", "shop", namespace)
         case "Service":
-            ports = [{"port": rng.choice([80, 81]), "targetPort": rng.choice([8080, "web"])}]
+            ports = [{"port": rng.choice([80, 81]), "targetPort": rng.choice([8080, "web"]), "name": "http"}]
             return service(
-                rng.choice(["s1", "s2", "s3"]),
+                rng.choice(["s1", "s2"]),
                 ports,
                 selector=labels,
                 metadata={"namespace": namespace},
                 type=rng.choice(["ClusterIP", "ClusterIP", "ExternalName"]),
+                clusterIP=f"10.1.0.{rng.randrange(1, 4)}",
             )
+        case "Slice":
+            pods = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": f"p{rng.randrange(6)}"}}]
+            others = [{"addresses": [f"10.0.1.{rng.randrange(1, 9)}"]} for _ in range(2)]
+            ports = [{"name": "http", "port": rng.choice([1, 2])}]
+            of = rng.choice(["s1", "s2"])
+            return endpoint_slice(f"{of}-{rng.randrange(2)}", of, pods + others, ports, namespace=namespace)
+        case "Entry":
+            return random_service_entry(rng, namespace, labels)
+        case "WorkloadEntry":
+            spec = {"address": rng.choice(["10.0.2.1", "db.example"]), "labels": labels}
+            return make("WorkloadEntry", f"w{rng.randrange(3)}", namespace, spec=spec)
         case _:
             containers = [{"ports": [{"containerPort": rng.choice([1, 2]), "name": "web"}]}]
             return pod(
@@ -47,6 +57,24 @@ def random_object(rng: random.Random) -> Object:
             )
 
 
+def random_service_entry(rng: random.Random, namespace: str, labels: dict[str, str]) -> Object:
+    """With hostnames that others have as well, Services among them."""
+    hosts = rng.sample(["one.example", "two.example", "s1.a.svc.cluster.local", "s2.b.svc.cluster.local"], 2)
+    spec = {
+        "hosts": hosts,
+        "addresses": rng.choice([[], ["10.1.0.1"], ["10.1.0.2"]]),
+        "ports": [{"number": 80, "name": rng.choice(["http", "web"])}],
+        "resolution": rng.choice(["STATIC", "DNS"]),
+        "exportTo": rng.choice([[], ["."], ["~"], ["b"]]),
+    }
+    if rng.random() < 0.5:
+        spec["workloadSelector"] = {"labels": labels}
+    elif rng.random() < 0.7:
+        spec["endpoints"] = [{"address": f"10.0.3.{rng.randrange(3)}", "ports": {"http": 8080}}]
+    stamp = f"2026-01-0{rng.randrange(1, 4)}T00:00:00Z"
+    return make("ServiceEntry", f"e{rng.randrange(3)}", namespace, spec=spec, creationTimestamp=stamp)
+
+
 def random_batches(seed: int) -> Iterator[list[Change]]:
     rng = random.Random(seed)
     for _ in range(60):
@@ -55,7 +83,7 @@ def random_batches(seed: int) -> Iterator[list[Change]]:
 
 
 def listed(model: Model) -> dict[str, Resource]:
-    return {r.name: r for those in model.resources.values() for r in those.values()}
+    return {r.name: r for those in model.resources.values() for r in those}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -109,9 +137,9 @@ def test_a_change_of_one_pod_translates_one_pod(monkeypatch: pytest.MonkeyPatch)
     model = model_of(service("web"), *pods)
     _, delta = apply(model, changes(pod("p7", "10.9.9.9", labels={"app": "web"})))
     assert [resource.name for resource in delta.changed] == ["Kubernetes//Pod/default/p7"]
-    untouched = model.resources["default"][Key("Pod", "default", "p8")]
+    untouched = model.resources[Key("Pod", "default", "p8")]
     after, _ = apply(model, changes(pod("p7", "10.9.9.9", labels={"app": "web"})))
-    assert after.resources["default"][Key("Pod", "default", "p8")] is untouched
+    assert after.resources[Key("Pod", "default", "p8")] is untouched
 
 
 def test_enrolled_pods_of_a_node() -> None:

@@ -23,7 +23,7 @@ def test_what_is_told_of_a_service() -> None:
     assert [a.address.hex() for a in message.addresses] == ["0a600001", "fd" + "00" * 14 + "01"]
     assert not any(a.HasField("length") for a in message.addresses)
     assert not message.HasField("load_balancing")
-    [resource] = model.resources["default"].values()
+    [[resource]] = model.resources.values()
     assert resource.aliases == ("/10.96.0.1", "/fd00::1")
 
 

@@ -114,7 +114,7 @@ def test_a_pod_that_speaks_hbone_itself() -> None:
 def test_a_pod_on_the_hosts_network_cannot_be_asked_for_by_address() -> None:
     model = model_of(pod("a", spec={"hostNetwork": True}))
     assert workload(model, "a").network_mode == NetworkMode.HOST_NETWORK
-    assert [r.aliases for those in model.resources.values() for r in those.values()] == [()]
+    assert [r.aliases for those in model.resources.values() for r in those] == [()]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_network(of_pod: str, of_root: str, network: str) -> None:
     root = make("Namespace", "istio-system", labels={label: of_root} if of_root else {})
     model = model_of(root, pod("a", labels={label: of_pod} if of_pod else {}))
     assert workload(model, "a").network == network
-    [resource] = model.resources["default"].values()
+    [[resource]] = model.resources.values()
     assert resource.aliases == (f"{network}/10.0.0.1",)
 
 

@@ -1,0 +1,67 @@
+"""Pod -> `istio.workload.Workload`."""
+
+import re
+
+from agent.model.endpoints import slice_services
+from agent.model.mesh import enrolled
+from agent.model.objects import EndpointSlice, Node, Pod
+from agent.model.ports import of_pod, ports_of
+from agent.model.resources import Resource
+from agent.model.view import NETWORK, View
+from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
+from protocols.workload_pb2 import NetworkMode, PortList, WorkloadStatus, WorkloadType
+
+TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+_TEMPLATE_HASH = "pod-template-hash"
+_MINUTE = re.compile(r"^\d{8,10}$")
+
+
+def pod_workload(view: View, pod: Pod) -> Resource | None:
+    """The resource of a pod; None while it has no address, and once it has ended."""
+    addresses = pod.addresses
+    if pod.ended or not addresses:
+        return None
+    metadata, spec = pod.metadata, pod.spec
+    namespace, labels = metadata.namespace, metadata.labels
+    message = new_workload(view, f"/Pod/{namespace}/{metadata.name}", pod, _services(view, pod))
+    message.network = labels.get(NETWORK) or view.network
+    kind, owner = _owner(pod)
+    identify(message, spec.service_account_name, owner, labels)
+    message.workload_type = kind
+    message.node = spec.node_name
+    if not pod.ready or metadata.deletion_timestamp is not None:
+        message.status = WorkloadStatus.UNHEALTHY
+    if spec.host_network:
+        message.network_mode = NetworkMode.HOST_NETWORK
+    if node := view.store.get(Node, "", spec.node_name):
+        locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
+    say_how_it_is_reached(message, labels, metadata.annotations, enrolled(pod, view.namespace(namespace)))
+    return workload_resource(message, addresses)
+
+
+def _services(view: View, pod: Pod) -> dict[str, PortList]:
+    """Those that select it, and those with an EndpointSlice that names it."""
+    namespace, name = pod.metadata.namespace, pod.metadata.name
+    target = of_pod(pod)
+    selecting = view.services_of(namespace, pod.metadata.labels)
+    services = {service: ports_of(item, target) for item, service in selecting}
+    naming = view.store.each(EndpointSlice, "target", namespace, name)
+    for endpoints in sorted(naming, key=lambda item: item.metadata.name):
+        services = slice_services(view, endpoints) | services
+    return services
+
+
+def _owner(pod: Pod) -> tuple[WorkloadType, str]:
+    """What made the pod: the Deployment or CronJob is guessed from the name of what stands between.
+
+    A ReplicaSet has its Deployment's name and the hash of the pod template, a Job that of its CronJob and the
+    minute for which it was scheduled.
+    """
+    owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
+    stem, _, suffix = owner.name.rpartition("-") if owner else ("", "", "")
+    if owner and owner.kind == "ReplicaSet" and stem and suffix == pod.metadata.labels.get(_TEMPLATE_HASH):
+        return WorkloadType.DEPLOYMENT, stem
+    if owner and owner.kind == "Job":
+        scheduled = stem and _MINUTE.match(suffix)
+        return (WorkloadType.CRONJOB, stem) if scheduled else (WorkloadType.JOB, owner.name)
+    return WorkloadType.POD, pod.metadata.name

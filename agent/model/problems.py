@@ -1,0 +1,88 @@
+"""What its author should know of an object that is in force: where it does not do what it says."""
+
+from collections.abc import Iterator
+
+from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
+from agent.model.objects import Namespace, Object, key_of
+from agent.model.view import ServiceLike, View
+from agent.model.visibility import exported_to
+
+WAYPOINT = "istio.io/use-waypoint"
+
+
+def problem_of(view: View, item: Object) -> str:
+    """One line; empty when all is as it should be."""
+    return "; ".join(_problems(view, item))
+
+
+def _problems(view: View, item: Object) -> Iterator[str]:
+    if isinstance(item, Namespace | ServiceLike | WorkloadEntry):
+        waypoint = item.metadata.labels.get(WAYPOINT, "none")
+        if waypoint != "none":
+            yield f"label {WAYPOINT}: {waypoint} is passed over, this version has no waypoints"
+    if isinstance(item, ServiceLike):
+        yield from _taken_hosts(view, item)
+        yield from _shared_addresses(view, item)
+        yield from _visibility(item)
+    if isinstance(item, ServiceEntry):
+        yield from _names(item)
+        yield from _endpoints(item)
+    if isinstance(item, WorkloadEntry) and item.spec.ip is None:
+        yield _unreachable(item.spec.address)
+
+
+def _taken_hosts(view: View, item: ServiceLike) -> Iterator[str]:
+    for host in view.claims(item):
+        owner = view.owner(host, item.metadata.namespace)
+        if owner is not item:
+            yield f"hosts: {host} is that of {key_of(owner)}, which is used"
+
+
+def _shared_addresses(view: View, item: ServiceLike) -> Iterator[str]:
+    """Outside of their own namespaces the first by name is meant (the tunnel's rule, `mesh/index.rs`)."""
+    namespace = item.metadata.namespace
+    for address in item.addresses:
+        those = view.store.each(Object, "address", str(address))
+        sharing = [one for one in those if isinstance(one, ServiceLike) and view.hosts(one)]
+        first = min(sharing, key=_rank, default=item)
+        if first is not item:
+            where = "" if first.metadata.namespace == namespace else f" outside of namespace {namespace}"
+            yield f"address {address} is that of {key_of(first)} as well, which is used{where}"
+
+
+def _rank(item: ServiceLike) -> tuple[bool, str, str]:
+    return isinstance(item, ServiceEntry), item.metadata.namespace, item.metadata.name
+
+
+def _visibility(item: ServiceLike) -> Iterator[str]:
+    wanted = exported_to(item)
+    several = wanted - {"*", ".", "~", item.metadata.namespace}
+    if several and "*" not in wanted:
+        yield f"exportTo: {', '.join(sorted(several))} is taken for *, beside which only . and ~ are known"
+
+
+def _names(entry: ServiceEntry) -> Iterator[str]:
+    """Names are looked up by the application alone: what it gets is reached, a virtual address is not."""
+    spec = entry.spec
+    if spec.resolution == "DYNAMIC_DNS":
+        yield "resolution DYNAMIC_DNS needs a waypoint, which this version has not: connections pass as is"
+    elif spec.resolution in RESOLVED and any(map(entry.addresses_of, spec.hosts)):
+        unnamed = not (spec.endpoints or spec.workload_selector)
+        given = [endpoint.address for endpoint in spec.endpoints if not endpoint.ip]
+        names = spec.hosts if unnamed else [address for address in given if address]
+        if names:
+            yield _unreachable(names[0])
+
+
+def _endpoints(entry: ServiceEntry) -> Iterator[str]:
+    addresses = [endpoint.address for endpoint in entry.spec.endpoints]
+    if "" in addresses:
+        yield f"endpoints: {_unreachable('')}"
+    if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):
+        yield f"endpoints: {twice} is there twice, the first one is used"
+
+
+def _unreachable(address: str) -> str:
+    if not address:
+        return "without an address it is behind a network's gateway, of which this version knows none"
+    return f"{address} is a name, which this version does not resolve: connections to it are refused"
