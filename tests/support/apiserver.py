@@ -1,4 +1,4 @@
-"""API servers for tests: the fake in a thread of its own with its faults at hand, or whichever real one is named.
+"""API servers for tests: the fake in a thread of its own, its faults at hand, or the real one that is named.
 
     with apiserver.fake() as server:
         server.kubeconfig             # the admin's, a file

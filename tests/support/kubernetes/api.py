@@ -1,6 +1,6 @@
-"""Answers to requests, whoever asks and however they came: storage, rules and controllers put together."""
+"""Answers to requests, however they came: storage, rules and controllers put together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,31 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.kubernetes import patches
-from tests.support.kubernetes.calls import Call
+from tests.support.kubernetes.calls import Call, delete_options, write_options
 from tests.support.kubernetes.definitions import Definitions
 from tests.support.kubernetes.discovery import discovered
-from tests.support.kubernetes.errors import Refused, bad_request, no_such_method, not_served, unsupported
+from tests.support.kubernetes.errors import (
+    Cause,
+    Refused,
+    bad_request,
+    invalid,
+    no_such_method,
+    not_served,
+    unsupported,
+)
 from tests.support.kubernetes.kinds import Kind, Kinds
-from tests.support.kubernetes.lists import listed, read_options, truth, with_kind
+from tests.support.kubernetes.lists import listed, read_options
 from tests.support.kubernetes.namespaces import Namespaces
-from tests.support.kubernetes.objects import How, Objects
+from tests.support.kubernetes.objects import Objects
 from tests.support.kubernetes.rbac import Access, Rbac
-from tests.support.kubernetes.storage import Object, Record, Storage
-from tests.support.kubernetes.users import Unauthenticated, User, Users
+from tests.support.kubernetes.reviews import Reviews
+from tests.support.kubernetes.storage import Object, Storage
+from tests.support.kubernetes.users import User, Users
+from tests.support.kubernetes.views import View, negotiated
 from tests.support.kubernetes.watches import events
 
-_OBJECT_VERBS = ("get", "update", "patch", "delete")  # they name one
+_OF_ONE = ("get", "update", "patch", "delete")  # verbs that name an object
+_OF_SOME = ("list", "watch")  # verbs that may name one, by a field selector
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class Answer:
 
 
 Watch = AsyncIterator[bytes]
+NOTHING = Answer(404, b"404 page not found\n", plain=True)
 
 
 class Api:
@@ -50,75 +62,51 @@ class Api:
         self.objects = Objects(self.storage, self.kinds)
         self.users = Users(self.objects, tokens, key, shortest_token)
         self._rbac = Rbac(self.storage, self.kinds)
+        self._reviews = Reviews(self.users, self._rbac)
+        self._verbs: dict[str, Callable[[Call, View, str], Answer]] = {
+            "list": self._list,
+            "get": self._get,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_all,
+        }
         Definitions(self.objects)
         Namespaces(self.objects, root).bootstrap()
 
     def permit(self, user: User, access: Access) -> str:
         """By what a request is allowed. Raises Refused (403)."""
-        if reason := self._rbac.why(user, access):
-            return reason
-        if access.path:
-            what = f'forbidden: User "{user.name}" cannot {access.verb} path "{access.path}"'
-            raise Refused(403, "Forbidden", f"{what}: no binding allows this", {})
-        kind = f"{access.resource}.{access.group}" if access.group else access.resource
-        named = f'{kind} "{access.name}"' if access.name else kind
-        resource = f"{access.resource}/{access.subresource}" if access.subresource else access.resource
-        where = f'in the namespace "{access.namespace}"' if access.namespace else "at the cluster scope"
-        what = f'User "{user.name}" cannot {access.verb} resource "{resource}" in API group "{access.group}" {where}'
-        details = {"name": access.name, "group": access.group, "kind": access.resource}
-        given = {key: value for key, value in details.items() if value}
-        raise Refused(403, "Forbidden", f"{named} is forbidden: {what}: no binding allows this", given)
+        reason = self._rbac.why(user, access)
+        if not reason:
+            raise _forbidden(user, access)
+        return reason
 
     def answer(self, call: Call, user: User, bookmark_every: float) -> Answer | Watch:
-        """The answer to a request that is allowed. Raises Refused."""
+        """The answer to a request that is allowed; `bookmark_every` is in seconds. Raises Refused."""
         access = call.access
         if access.path:
             return self._other(access)
         kind = self.kinds.get(access.group, call.version, access.resource)
         if kind is None:
             if call.version not in self.kinds.versions(access.group):
-                return Answer(404, b"404 page not found\n", plain=True)
+                return NOTHING
             raise not_served()
-        if access.subresource == "token" and kind.plural == "serviceaccounts":
-            return self._token(call, kind)
-        if access.subresource and not (access.subresource == "status" and kind.status):
-            raise not_served()
-        if (
-            access.verb not in kind.verbs
-            or (access.verb in _OBJECT_VERBS) != bool(access.name)
-            and access.verb not in ("list", "watch")
-        ):
-            raise no_such_method()
+        view = negotiated(kind, call.accept, access.verb)
+        _check_verb(kind, access)
+        if access.subresource == "token":
+            account = self.objects.find(kind, access.namespace, access.name)
+            return _json(201, self.users.issue(account.object(), call.object()))
         if kind.verbs == ("create",):
-            return _json(
-                201, {"kind": kind.name, "apiVersion": kind.api_version, **self._review(kind, call, user)}
-            )
+            return _json(201, self._reviews.answer(kind, call.object(), user))
         namespace = access.namespace if kind.namespaced else ""
-        match access.verb:
-            case "list":
-                return Answer(
-                    200, listed(self.storage, kind, namespace, read_options(kind, call.query, False))
-                )
-            case "watch":
-                options = read_options(kind, call.query, True)
-                return events(self.storage, kind, namespace, options, bookmark_every)
-            case "get":
-                return _one(200, kind, self.objects.find(kind, namespace, access.name))
-            case "create":
-                if kind.namespaced and not namespace:
-                    raise no_such_method()
-                record = self.objects.create(kind, namespace, call.object(), _how(call))
-                return _one(201, kind, record)
-            case "update" | "patch":
-                return self._update(call, kind, namespace)
-            case "delete":
-                record, gone = self._delete(call, kind, namespace, access.name)
-                if gone and kind.resource not in ("pods", "services"):
-                    return _json(200, _success(kind, record))
-                return _one(200, kind, record)
-        return self._delete_all(call, kind, namespace)
+        if access.verb == "watch":
+            options = read_options(kind, call.query, watch=True)
+            return events(self.storage, view, namespace, options, bookmark_every)
+        return self._verbs[access.verb](call, view, namespace)
 
     def compact(self) -> Answer:
+        """Forget all history."""
         return _json(200, {"compacted": self.storage.compact()})
 
     def _other(self, access: Access) -> Answer:
@@ -127,106 +115,100 @@ class Api:
         found = discovered(self.kinds, access.path) if access.verb == "get" else None
         if isinstance(found, str):
             return Answer(200, found.encode(), plain=True)
-        return _json(200, found) if found else Answer(404, b"404 page not found\n", plain=True)
+        return _json(200, found) if found else NOTHING
 
-    def _update(self, call: Call, kind: Kind, namespace: str) -> Answer:
+    def _list(self, call: Call, view: View, namespace: str) -> Answer:
+        return Answer(200, listed(self.storage, view, namespace, read_options(view.kind, call.query)))
+
+    def _get(self, call: Call, view: View, namespace: str) -> Answer:
+        read_options(view.kind, call.query).check_age(self.storage.revision)
+        return Answer(200, view.one(self.objects.find(view.kind, namespace, call.access.name).body))
+
+    def _create(self, call: Call, view: View, namespace: str) -> Answer:
+        if view.kind.namespaced and not namespace:
+            raise no_such_method()
+        record = self.objects.create(view.kind, namespace, call.object(), write_options(call))
+        return Answer(201, view.one(record.body))
+
+    def _update(self, call: Call, view: View, namespace: str) -> Answer:
+        body, name = call.object(), call.access.name
+        if isinstance(body, dict) and (body.get("metadata") or {}).get("name", name) != name:
+            given = body["metadata"]["name"]
+            raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        return self._change(call, view, namespace, lambda old: body)
+
+    def _patch(self, call: Call, view: View, namespace: str) -> Answer:
+        strategic = (patches.STRATEGIC,) if view.kind.schema is None else ()
+        accepted = (patches.JSON_PATCH, patches.MERGE_PATCH, *strategic)
+        if call.media_type not in accepted:
+            raise unsupported(accepted)
+        patch = call.object(accepted)
+        if call.media_type == patches.JSON_PATCH and not isinstance(patch, list):
+            raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        try:
+            return self._change(
+                call, view, namespace, lambda old: patches.patched(call.media_type, old, patch)
+            )
+        except Refused as error:
+            if error.code != 400:
+                raise
+            why = f"Invalid value: {error.message}"  # it is the patch that made the object unreadable
+            raise invalid(view.kind, "", [Cause("FieldValueInvalid", "patch", why)]) from error
+
+    def _change(self, call: Call, view: View, namespace: str, change: Callable[[Object], Any]) -> Answer:
         access = call.access
-        if access.verb == "update":
-            body = call.object()
-
-            def change(obj: Object) -> Any:
-                return body
-        else:
-            accepted = [patches.JSON_PATCH, patches.MERGE_PATCH]
-            accepted += [patches.STRATEGIC] if kind.schema is None else []
-            if call.media_type not in accepted:
-                raise unsupported(accepted)
-            patch = call.object((call.media_type,))
-
-            def change(obj: Object) -> Any:
-                return patches.patched(call.media_type, obj, patch)
-
-        status = access.subresource == "status"
-        return _one(200, kind, self.objects.update(kind, namespace, access.name, change, status, _how(call)))
-
-    def _delete(self, call: Call, kind: Kind, namespace: str, name: str) -> tuple[Record, bool]:
-        options = (call.object() if call.body else None) or {}
-        if "gracePeriodSeconds" in call.query:
-            options["gracePeriodSeconds"] = int(call.query["gracePeriodSeconds"])
-        how = _how(call)
-        return self.objects.delete(
-            kind, namespace, name, options, How(how.dry_run or bool(options.get("dryRun")))
+        record = self.objects.update(
+            view.kind, namespace, access.name, change, subresource=access.subresource, how=write_options(call)
         )
+        return Answer(200, view.one(record.body))
 
-    def _delete_all(self, call: Call, kind: Kind, namespace: str) -> Answer:
-        options = read_options(kind, {**call.query, "limit": ""}, False)
-        body = listed(self.storage, kind, namespace, options)
+    def _delete(self, call: Call, view: View, namespace: str) -> Answer:
+        kind, name = view.kind, call.access.name
+        record, gone = self.objects.delete(kind, namespace, name, delete_options(call), write_options(call))
+        if not gone or kind.resource in ("pods", "services"):
+            return Answer(200, view.one(record.body))
+        details = {"name": name, "group": kind.group, "kind": kind.plural}
+        details |= {"uid": record.object()["metadata"]["uid"]}
+        given = {key: value for key, value in details.items() if value}
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+        return _json(200, status | {"details": given})
+
+    def _delete_all(self, call: Call, view: View, namespace: str) -> Answer:
+        body = listed(self.storage, view, namespace, read_options(view.kind, call.query))
+        options, how = delete_options(call), write_options(call)
         for item in msgspec.json.decode(body)["items"]:
-            self._delete(call, kind, item["metadata"].get("namespace", ""), item["metadata"]["name"])
+            metadata = item["metadata"]
+            self.objects.delete(view.kind, metadata.get("namespace", ""), metadata["name"], options, how)
         return Answer(200, body)
 
-    def _token(self, call: Call, kind: Kind) -> Answer:
-        if call.access.verb != "create":
+
+def _check_verb(kind: Kind, access: Access) -> None:
+    """That the resource has this subresource and verb. Raises Refused (404, 405)."""
+    if access.subresource == "token" and kind.resource == "serviceaccounts":
+        if access.verb != "create":
             raise no_such_method()
-        account = self.objects.find(kind, call.access.namespace, call.access.name)
-        return _json(201, self.users.issue(account.object(), call.object()))
-
-    def _review(self, kind: Kind, call: Call, user: User) -> Object:
-        """Of a token, or of access."""
-        body = call.object()
-        spec = body.get("spec") or {}
-        review = {"metadata": body.get("metadata", {}), "spec": spec}
-        if kind.name == "TokenReview":
-            return review | {"status": self._review_token(spec)}
-        resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-        if bool(resource) == bool(other):
-            raise bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
-        if kind.name == "SubjectAccessReview":
-            user = User(spec.get("user", ""), spec.get("uid", ""), spec.get("groups") or [])
-        reason = self._rbac.why(user, _asked(resource or other))
-        return review | {"status": {"allowed": bool(reason), "reason": reason or "no binding allows this"}}
-
-    def _review_token(self, spec: Object) -> Object:
-        if not spec.get("token"):
-            raise bad_request("token is required for TokenReview in authentication")
-        try:
-            found = self.users.of(spec["token"], spec.get("audiences") or [])
-        except Unauthenticated as error:
-            return {"user": {}, "error": str(error)}
-        if found is None:
-            return {"user": {}}
-        about = {"username": found.name, "uid": found.uid, "groups": found.groups, "extra": found.extra}
-        status = {"authenticated": True, "user": {key: value for key, value in about.items() if value}}
-        audiences = list(found.audiences) or spec.get("audiences") or []
-        return status | ({"audiences": audiences} if audiences else {})
+        return
+    if access.subresource and not (access.subresource == "status" and kind.status):
+        raise not_served()
+    named = bool(access.name) and access.verb not in _OF_SOME
+    if access.verb not in kind.verbs or named != (access.verb in _OF_ONE):
+        raise no_such_method()
 
 
-def _one(code: int, kind: Kind, record: Record) -> Answer:
-    return Answer(code, with_kind(kind, record.body))
+def _forbidden(user: User, access: Access) -> Refused:
+    asks = f'User "{user.name}" cannot {access.verb}'
+    if access.path:
+        message = f'forbidden: {asks} path "{access.path}": no binding allows this'
+        return Refused(403, "Forbidden", message, {})
+    kind = f"{access.resource}.{access.group}" if access.group else access.resource
+    named = f'{kind} "{access.name}"' if access.name else kind
+    resource = f"{access.resource}/{access.subresource}" if access.subresource else access.resource
+    where = f'in the namespace "{access.namespace}"' if access.namespace else "at the cluster scope"
+    what = f'{asks} resource "{resource}" in API group "{access.group}" {where}: no binding allows this'
+    details = {"name": access.name, "group": access.group, "kind": access.resource}
+    given = {key: value for key, value in details.items() if value}
+    return Refused(403, "Forbidden", f"{named} is forbidden: {what}", given)
 
 
 def _json(code: int, value: Any) -> Answer:
     return Answer(code, msgspec.json.encode(value))
-
-
-def _how(call: Call) -> How:
-    dry = call.query.get("dryRun", "")
-    if dry not in ("", "All"):
-        message = f'Options.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["{dry}"]: supported values: "All"'
-        raise Refused(422, "Invalid", message, {"group": "meta.k8s.io"})
-    return How(bool(dry), call.query.get("fieldValidation") == "Strict")
-
-
-def _success(kind: Kind, record: Record) -> Object:
-    metadata = record.object()["metadata"]
-    details = {"name": metadata["name"], "group": kind.group, "kind": kind.plural, "uid": metadata["uid"]}
-    given = {key: value for key, value in details.items() if value}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": given}
-
-
-def _asked(attributes: Object) -> Access:
-    fields = ("verb", "group", "resource", "subresource", "namespace", "name", "path")
-    return Access(**{field: attributes[field] for field in fields if attributes.get(field)})
-
-
-__all__ = ["Answer", "Api", "Watch", "truth"]

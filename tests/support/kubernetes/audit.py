@@ -15,9 +15,7 @@ class Audit:
     def __init__(self, file: Path | None) -> None:
         self._out = file.open("ab", buffering=0) if file else None
 
-    def note(
-        self, call: Call, user: User, code: int, agent: str, reason: str, stage: str = "ResponseComplete"
-    ) -> None:
+    def note(self, call: Call, user: User, code: int, reason: str, stage: str = "ResponseComplete") -> None:
         """`reason`: why access was given or refused. `stage`: as Kubernetes names them."""
         if self._out is None:
             return
@@ -34,7 +32,7 @@ class Audit:
             "name": access.name,
             "code": code,
             "uri": call.uri,
-            "agent": agent,
+            "agent": call.agent,
             **({"reason": reason} if reason else {}),
         }
         self._out.write(msgspec.json.encode(line) + b"\n")

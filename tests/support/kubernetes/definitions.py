@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.support.kubernetes.custom import defined
-from tests.support.kubernetes.kinds import EXTENSIONS, Kind, Kinds
+from tests.support.kubernetes.kinds import EXTENSIONS, Kind
 from tests.support.kubernetes.objects import Objects, now
 from tests.support.kubernetes.storage import Object
 

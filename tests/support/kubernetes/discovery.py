@@ -21,23 +21,24 @@ _HEALTH = ("healthz", "livez", "readyz")
 def discovered(kinds: Kinds, path: str) -> dict[str, Any] | str | None:
     """The answer for a path that is no resource's; None: there is nothing."""
     parts = path.strip("/").split("/")
+    found: dict[str, Any] | str | None = None
     match parts:
         case ["version"]:
-            return VERSION
+            found = VERSION
         case [health] if health in _HEALTH:
-            return "ok"
+            found = "ok"
         case ["api"]:
-            return {"kind": "APIVersions", "versions": ["v1"]}
+            found = {"kind": "APIVersions", "versions": ["v1"]}
         case ["api", "v1"]:
-            return _resources(kinds, "", "v1")
+            found = _resources(kinds, "", "v1")
         case ["apis"]:
             groups = [_group(kinds, group) for group in kinds.groups()]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+            found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         case ["apis", group] if group in kinds.groups():
-            return {"kind": "APIGroup", "apiVersion": "v1", **_group(kinds, group)}
+            found = {"kind": "APIGroup", "apiVersion": "v1", **_group(kinds, group)}
         case ["apis", group, version] if version in kinds.versions(group):
-            return _resources(kinds, group, version)
-    return None
+            found = _resources(kinds, group, version)
+    return found
 
 
 def _group(kinds: Kinds, group: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from tests.support.kubernetes.kinds import Kind
 
 
 class Refused(Exception):
-    """A request that is answered with a failure: `code` is the HTTP status, `reason` Kubernetes' own word for it."""
+    """A request that is answered with a failure: `code` is the HTTP status, `reason` Kubernetes' word."""
 
     def __init__(
         self, code: int, reason: str, message: str, details: dict[str, Any] | None = None, go_on: str = ""
@@ -24,7 +24,7 @@ class Refused(Exception):
             "metadata": {"continue": self.go_on} if self.go_on else {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
             **({"details": self.details} if self.details is not None else {}),
             "code": self.code,
         }
@@ -71,7 +71,7 @@ def unsupported(accepted: Sequence[str]) -> Refused:
 
 
 class Cause(dict[str, str]):
-    """One thing that is wrong with an object: `field` is its path, `reason` one of Kubernetes' FieldValue... words."""
+    """One thing that is wrong with an object: `field` is its path, `reason` one of Kubernetes' words."""
 
     def __init__(self, reason: str, field: str, message: str) -> None:
         super().__init__(reason=reason, message=message, field=field)
@@ -86,6 +86,13 @@ def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> Refused:
     listed = ", ".join(map(str, causes))
     message = f'{what} "{name}" is invalid: ' + (listed if len(causes) == 1 else f"[{listed}]")
     return Refused(422, "Invalid", message, {**details(kind, name, kind.name), "causes": list(causes)})
+
+
+def wrong_options(kind: str, causes: Sequence[Cause]) -> Refused:
+    """422 for a query; `kind`: ListOptions and the like."""
+    listed = ", ".join(map(str, causes))
+    message = f'{kind}.meta.k8s.io "" is invalid: ' + (listed if len(causes) == 1 else f"[{listed}]")
+    return Refused(422, "Invalid", message, {"group": "meta.k8s.io", "kind": kind, "causes": list(causes)})
 
 
 def forbidden(kind: Kind, name: str, why: str, cause: Cause | None = None) -> Refused:

@@ -13,9 +13,9 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 class Kind:
     """One version of a kind. `group` is empty for the core group, `name` is what objects call their kind.
 
-    `status`: it has a status subresource. `fields`: what field selectors may name beside metadata.name and
-    metadata.namespace. `generations`: metadata.generation counts changes of what is neither metadata nor status.
-    `names`: the rule for names (`names.py`). `schema`: of a custom resource, OpenAPI v3; None for the built-in ones.
+    status: it has a status subresource. fields: what field selectors may name beside metadata.name and
+    metadata.namespace. generations: metadata.generation counts changes of neither metadata nor status.
+    names: the rule for names (`names.py`). schema: a custom resource's, OpenAPI v3; built-in kinds have none.
     """
 
     group: str
@@ -35,7 +35,7 @@ class Kind:
 
     @property
     def resource(self) -> str:
-        """The name under which all versions are stored, and which messages give: `leases.coordination.k8s.io`."""
+        """The name under which all versions are stored, and which messages give: `leases.coordination...`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property

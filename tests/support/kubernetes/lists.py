@@ -1,4 +1,4 @@
-"""Lists: pages, snapshots, and the rules of resourceVersion (Kubernetes, "API concepts", "Resource versions")."""
+"""Lists: pages, snapshots, and the rules of resourceVersion (Kubernetes, "API concepts")."""
 
 import base64
 from bisect import bisect_left
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tests.support.kubernetes.errors import Cause, Refused, bad_request, expired, too_large
+from tests.support.kubernetes.errors import Cause, Refused, bad_request, expired, too_large, wrong_options
 from tests.support.kubernetes.kinds import Kind
 from tests.support.kubernetes.selectors import Predicate, predicate
 from tests.support.kubernetes.storage import Record, Storage, span
+from tests.support.kubernetes.views import View
 
 _TOO_OLD = (
-    "The provided continue parameter is too old to display a consistent list result. You can start a new list without"
-    " the continue parameter, or use the continue token in this response to retrieve the remainder of the results."
-    " Continuing with the provided token results in an inconsistent list - objects that were created, modified, or"
-    " deleted between the time the first chunk was returned and now may show up in the list."
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list"
+    " without the continue parameter, or use the continue token in this response to retrieve the remainder of"
+    " the results. Continuing with the provided token results in an inconsistent list - objects that were"
+    " created, modified, or deleted between the time the first chunk was returned and now may show up in the"
+    " list."
 )
 
 
@@ -33,8 +35,13 @@ class Options:
     bookmarks: bool = False
     seconds: int | None = None
 
+    def check_age(self, current: int) -> None:
+        """That the version which is asked for is not yet to come. Raises Refused (504)."""
+        if (self.version or 0) > current:
+            raise too_large(self.version or 0, current)
 
-def read_options(kind: Kind, query: Mapping[str, str], watch: bool) -> Options:
+
+def read_options(kind: Kind, query: Mapping[str, str], watch: bool = False) -> Options:
     """Raises Refused (400, 422)."""
     initial = query.get("sendInitialEvents")
     options = Options(
@@ -52,10 +59,7 @@ def read_options(kind: Kind, query: Mapping[str, str], watch: bool) -> Options:
         for field, words in _wrong(options, watch)
     ]
     if causes:
-        listed = str(causes[0]) if len(causes) == 1 else f"[{', '.join(map(str, causes))}]"
-        message = f'ListOptions.meta.k8s.io "" is invalid: {listed}'
-        details = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": causes}
-        raise Refused(422, "Invalid", message, details)
+        raise wrong_options("ListOptions", causes)
     return options
 
 
@@ -63,12 +67,11 @@ def truth(text: str) -> bool:
     return text.lower() in ("1", "t", "true")
 
 
-def listed(storage: Storage, kind: Kind, namespace: str, options: Options) -> bytes:
+def listed(storage: Storage, view: View, namespace: str, options: Options) -> bytes:
     """The body of a list. Raises Refused (400, 410, 504)."""
-    resource = storage.of(kind)
+    resource = storage.of(view.kind)
     revision, start = _from(options, storage.revision)
-    if revision > storage.revision:
-        raise too_large(revision, storage.revision)
+    options.check_age(storage.revision)
     if revision < resource.known_from and _exactly(options):
         if options.go_on:
             raise expired(_TOO_OLD, _token(-1, start))
@@ -90,25 +93,10 @@ def listed(storage: Storage, kind: Kind, namespace: str, options: Options) -> by
             left = str(last - at) if options.selects is None else ""
             break
         page.append(record)
-    return _body(kind, page, revision, go_on, left)
-
-
-def with_kind(kind: Kind, body: bytes) -> bytes:
-    """A stored body as it is shown: with its kind and version."""
-    return b'{"kind":"%b","apiVersion":"%b",' % (kind.name.encode(), kind.api_version.encode()) + body[1:]
-
-
-def _body(kind: Kind, page: list[Record], revision: int, go_on: str, left: str) -> bytes:
     metadata: dict[str, str | int] = {"resourceVersion": str(revision)}
     metadata |= {"continue": go_on} if go_on else {}
     metadata |= {"remainingItemCount": int(left)} if left else {}
-    name = kind.list_name or f"{kind.name}List"
-    head = {"kind": name, "apiVersion": kind.api_version, "metadata": metadata}
-    if kind.schema is None:  # the items of the built-in lists do not say what they are
-        items = b",".join(record.body for record in page)
-    else:
-        items = b",".join(with_kind(kind, record.body) for record in page)
-    return msgspec.json.encode(head)[:-1] + b',"items":[' + items + b"]}"
+    return view.list(metadata, [record.body for record in page])
 
 
 def _exactly(options: Options) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.support.kubernetes import defaults, names, schema
 from tests.support.kubernetes.errors import (
     Cause,
+    Refused,
     already_exists,
     bad_request,
     conflict,
@@ -21,8 +22,8 @@ from tests.support.kubernetes.storage import Object, Record, Storage, key_of, re
 from tests.support.kubernetes.typed import typed
 
 # What a writer cannot change.
-_FIXED = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
-_FIXED += ("deletionGracePeriodSeconds", "generation", "selfLink")
+_GIVEN = ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+_FIXED = ("name", "generateName", "namespace", "uid", "creationTimestamp", *_GIVEN)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class How:
 
 @dataclass
 class Hooks:
-    """Who is told of a write after it; `deleting`: of an object that is only marked, for what must go before it."""
+    """Who is told after a write; `deleting`: that an object is marked, by those who must clear up first."""
 
     stored: list[Callable[[Kind, Object], None]] = field(default_factory=list)
     removed: list[Callable[[Kind, Object], None]] = field(default_factory=list)
@@ -55,7 +56,7 @@ class Objects:
             raise not_found(kind, name)
         return record
 
-    def create(self, kind: Kind, namespace: str, body: Object, how: How = How()) -> Record:  # noqa: B008
+    def create(self, kind: Kind, namespace: str, body: Object, how: How = How()) -> Record:
         obj = self._understood(kind, body, how)
         metadata = obj.setdefault("metadata", {})
         if metadata.setdefault("namespace", namespace) != namespace:
@@ -66,7 +67,9 @@ class Objects:
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = names.generated(metadata["generateName"])
         self._check_namespace(kind, namespace, metadata.get("name", ""))
-        for fixed in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"):
+        if metadata.get("resourceVersion"):
+            raise Refused(500, "", "resourceVersion should not be set on objects to be created")
+        for fixed in _GIVEN:
             metadata.pop(fixed, None)
         metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
         self._check(kind, obj)
@@ -81,16 +84,20 @@ class Objects:
         namespace: str,
         name: str,
         change: Callable[[Object], Object],
-        status: bool = False,
-        how: How = How(),  # noqa: B008
+        *,
+        subresource: str = "",
+        how: How = How(),
     ) -> Record:
-        """Replace an object by what `change` makes of it, its kind and apiVersion included."""
+        """Replace an object by what `change` makes of it, with its kind and apiVersion.
+
+        subresource: empty or `status`.
+        """
         record = self.find(kind, namespace, name)
         old = record.object()
         obj = self._understood(kind, change({"kind": kind.name, "apiVersion": kind.api_version, **old}), how)
         metadata = obj.setdefault("metadata", {})
         self._check_identity(kind, metadata, old["metadata"], name)
-        if status:
+        if subresource:
             obj = defaults.before_status_update(obj, old)
         else:
             for fixed in _FIXED:
@@ -101,9 +108,9 @@ class Objects:
             defaults.before_update(kind, obj, old)
         self._check(kind, obj)
         metadata = obj["metadata"]
-        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
-            if not metadata.get("deletionGracePeriodSeconds"):
-                return self._remove(kind, record, obj, how)
+        held = metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds")
+        if "deletionTimestamp" in metadata and not held:
+            return self._remove(kind, record, obj, how)
         if record_of(kind, record.key, record.revision, obj).body == record.body:
             return record  # nothing changed, and so no new version
         return self._store(kind, obj, how)
@@ -114,7 +121,7 @@ class Objects:
         namespace: str,
         name: str,
         options: dict[str, Any],
-        how: How = How(),  # noqa: B008
+        how: How = How(),
     ) -> tuple[Record, bool]:
         """Delete an object, or mark it where something holds it; tells whether it is gone."""
         record = self.find(kind, namespace, name)
@@ -125,20 +132,20 @@ class Objects:
             raise forbidden(kind, name, "this namespace may not be deleted")
         period = _grace(obj, options.get("gracePeriodSeconds")) if kind.resource == "pods" else 0
         held = bool(metadata.get("finalizers")) or kind.resource in ("namespaces", _DEFINITIONS)
-        if "deletionTimestamp" not in metadata or period < metadata.get("deletionGracePeriodSeconds", 0):
-            if held or kind.resource == "pods":  # a pod is marked even when it goes at once
-                if "generation" in metadata and "deletionTimestamp" not in metadata:
-                    metadata["generation"] += 1
-                metadata["deletionTimestamp"] = now(period)
-                if kind.resource != _DEFINITIONS:
-                    metadata["deletionGracePeriodSeconds"] = period
-                record = self._store(kind, obj, how)
-        if held or period:
-            if not how.dry_run:
-                for told in self.hooks.deleting:
-                    told(kind, obj)
-            return record, False
-        return self._remove(kind, record, obj, how), True
+        marked = "deletionTimestamp" in metadata
+        sooner = period < metadata.get("deletionGracePeriodSeconds", 0)
+        if (held or kind.resource == "pods") and (not marked or sooner):  # a pod even when it goes at once
+            if "generation" in metadata and not marked:
+                metadata["generation"] += 1
+            metadata["deletionTimestamp"] = now(period)
+            metadata["deletionGracePeriodSeconds"] = period
+            record = self._store(kind, obj, how)
+        if not held and not period:
+            return self._remove(kind, record, obj, how), True
+        if not how.dry_run:
+            for told in self.hooks.deleting:
+                told(kind, obj)
+        return record, False
 
     def release(self, kind: Kind, obj: Object) -> None:
         """Let go of an object that was marked, now that nothing holds it."""
@@ -198,9 +205,6 @@ class Objects:
 
     def _check_identity(self, kind: Kind, new: Object, old: Object, name: str) -> None:
         """That the object is the one that it is to replace. Raises Refused (400, 409, 422)."""
-        if new.get("name", name) != name:
-            message = f"the name of the object ({new['name']}) does not match the name on the URL ({name})"
-            raise bad_request(message)
         if new.get("namespace", old.get("namespace")) != old.get("namespace"):
             message = "the namespace of the provided object does not match the namespace sent on the request"
             raise bad_request(message)

@@ -1,17 +1,17 @@
-"""The kinds of patches: JSON patch (RFC 6902), merge patch (RFC 7386), and Kubernetes' own strategic merge patch."""
+"""Patches: JSON patch (RFC 6902), merge patch (RFC 7386), and Kubernetes' own strategic merge patch."""
 
 import copy
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.kubernetes.errors import Refused, bad_request
+from tests.support.kubernetes.errors import Refused
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
-# How strategic merge patch tells the items of a list apart: the `patchMergeKey` tags of the Go types. A list that is
-# named for two types, such as ports, has two keys.
+# How strategic merge patch tells the items of a list apart: the `patchMergeKey` tags of the Go types. A name
+# that two types give to a list, such as ports, has two keys.
 _KEYS: dict[str, tuple[str, ...]] = {
     "addresses": ("type",),
     "conditions": ("type",),
@@ -29,7 +29,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 
 def patched(media_type: str, obj: Any, patch: Any) -> Any:
-    """The object with the patch applied; neither of them is changed. Raises Refused (422) when it does not fit."""
+    """The object with the patch applied; neither is changed. Raises Refused (422) when it does not fit."""
     return _APPLY[media_type](copy.deepcopy(obj), copy.deepcopy(patch))
 
 
@@ -83,8 +83,6 @@ def _strategic_list(field: str, items: list[Any], patch: list[Any]) -> list[Any]
 
 
 def _json_patch(obj: Any, operations: Any) -> Any:
-    if not isinstance(operations, list):
-        raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     for operation in operations:
         try:
             obj = _operate(obj, operation)

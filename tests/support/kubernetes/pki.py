@@ -1,4 +1,4 @@
-"""What a server keeps in its folder: CA and certificate, the key that signs tokens, the admin's token, the kubeconfig."""
+"""What a server keeps in its folder: CA and certificate, the key that signs tokens, kubeconfig."""
 
 import ipaddress
 import json

@@ -72,15 +72,13 @@ def wrong(schema: Schema, value: Any, path: str = "") -> list[Cause]:
     if isinstance(value, dict):
         causes += _wrong_object(schema, value, path)
     elif isinstance(value, list):
-        causes += _beyond(
-            schema, path, len(value), "minItems", "maxItems", "{} in body should have at {} {} items"
-        )
+        causes += _beyond(schema, path, len(value), "Items", "items")
         for at, item in enumerate(value):
             causes += wrong(schema.get("items", {}), item, f"{path}[{at}]")
     elif isinstance(value, str):
         causes += _wrong_string(schema, value, path)
     elif not isinstance(value, bool) and value is not None:
-        causes += _beyond(schema, path, value, "minimum", "maximum", "{} in body should be at {} {}")
+        causes += _beyond(schema, path, value, "imum")
     return causes + _wrong_combination(schema, value, path)
 
 
@@ -105,8 +103,7 @@ def _wrong_object(schema: Schema, value: dict[str, Any], path: str) -> list[Caus
         for key in schema.get("required", ())
         if key not in value
     ]
-    message = "{} in body should have at {} {} properties"
-    causes += _beyond(schema, path, len(value), "minProperties", "maxProperties", message)
+    causes += _beyond(schema, path, len(value), "Properties", "properties")
     properties, more = schema.get("properties", {}), schema.get("additionalProperties")
     for key, item in value.items():
         rule = properties.get(key, more)
@@ -130,14 +127,18 @@ def _wrong_string(schema: Schema, value: str, path: str) -> list[Cause]:
     return causes
 
 
-def _beyond(schema: Schema, path: str, value: float, least: str, most: str, message: str) -> list[Cause]:
-    if least in schema and value < schema[least]:
-        words = message.format(path, "least", schema[least])
-    elif most in schema and value > schema[most]:
-        words = message.format(path, "most", schema[most])
+def _beyond(schema: Schema, path: str, value: float, what: str, words: str = "") -> list[Cause]:
+    """`what`: the limits are called so behind `min` and `max`. `words`: what there is too much of."""
+    least, most = schema.get(f"min{what}"), schema.get(f"max{what}")
+    if least is not None and value < least:
+        limit = f"at least {least}"
+    elif most is not None and value > most:
+        limit = f"at most {most}"
     else:
         return []
-    return [Cause("FieldValueInvalid", path, f"Invalid value: {value}: {words}")]
+    be = "have" if words else "be"
+    message = f"Invalid value: {value}: {path} in body should {be} {limit} {words}".rstrip()
+    return [Cause("FieldValueInvalid", path, message)]
 
 
 def _wrong_combination(schema: Schema, value: Any, path: str) -> list[Cause]:

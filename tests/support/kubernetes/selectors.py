@@ -12,11 +12,12 @@ Predicate = Callable[[Record], bool]
 
 _SET = re.compile(r"(\S+)\s+(in|notin)\s*\(([^)]*)\)")
 _EQUALS = re.compile(r"([^\s=!<>]+)\s*(==|=|!=)\s*([^\s=!<>]*)")
+_COMPARES = re.compile(r"([^\s=!<>]+)\s*([<>])\s*(-?\d+)")
 _EXISTS = re.compile(r"(!?)\s*([^\s=!<>()]+)")
 
 
 def predicate(kind: Kind, labels: str, fields: str) -> Predicate | None:
-    """What both selectors together ask for; None when they ask for nothing. Raises Refused (400) for nonsense."""
+    """What both selectors together ask for; None: nothing. Raises Refused (400)."""
     label_tests = [_label(part.strip()) for part in re.split(r",(?![^(]*\))", labels) if part.strip()]
     field_tests = [_field(kind, part.strip()) for part in fields.split(",") if part.strip()]
     if not label_tests and not field_tests:
@@ -27,7 +28,7 @@ def predicate(kind: Kind, labels: str, fields: str) -> Predicate | None:
 
 
 def single_name(fields: str) -> str:
-    """The name that a field selector asks for, if it asks for one: authorization sees it as the request's name."""
+    """The name that a field selector asks for, if any; authorization takes it for the request's name."""
     for part in fields.split(","):
         found = _EQUALS.fullmatch(part.strip())
         if found and found[1] == "metadata.name" and found[2] != "!=":
@@ -44,6 +45,9 @@ def _label(text: str) -> Test:
         return lambda labels: labels.get(key) not in values
     if found := _EQUALS.fullmatch(text):
         return _compare(*found.groups())
+    if found := _COMPARES.fullmatch(text):
+        key, operator, limit = found.groups()
+        return lambda labels: _beyond(labels.get(key, ""), operator, int(limit))
     if found := _EXISTS.fullmatch(text):
         wanted, key = not found[1], found[2]
         return lambda labels: (key in labels) is wanted
@@ -58,6 +62,12 @@ def _field(kind: Kind, text: str) -> Test:
     if found[1] not in known:
         raise bad_request(f"field label not supported: {found[1]}")
     return _compare(*found.groups())
+
+
+def _beyond(value: str, operator: str, limit: int) -> bool:
+    if not re.fullmatch(r"-?\d+", value):
+        return False
+    return int(value) > limit if operator == ">" else int(value) < limit
 
 
 def _compare(key: str, operator: str, value: str) -> Test:

@@ -19,7 +19,7 @@ _LONGEST = 1.0  # seconds that open requests have when the server stops
 
 
 class Server:
-    """A server with its data. It may be started and stopped again and again; all of it belongs to one event loop."""
+    """A server with its data, to be started and stopped again and again; it belongs to one event loop."""
 
     def __init__(
         self, folder: Path, *, port: int = 0, audit_log: Path | None = None, shortest_token: int = 600
@@ -68,12 +68,11 @@ class Server:
             await asyncio.sleep(self.faults.latency)
         path = request.rel_url.path
         body = await request.content.read()
-        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
-        call = understand(request.method, path, request.raw_path, request.rel_url.query, media_type, body)
-        agent = request.headers.get("User-Agent", "")
+        query, headers = request.rel_url.query, request.headers
+        call = understand(request.method, path, uri=request.raw_path, query=query, headers=headers, body=body)
         user, reason = User(), ""
         try:
-            user = self._user(request.headers.get("Authorization", ""))
+            user = self._user(headers.get("Authorization", ""))
             reason = self.api.permit(user, call.access)
             self._fail(call)
             answer = self.api.answer(call, user, self.faults.bookmark_every)
@@ -83,14 +82,14 @@ class Server:
             answer = Answer(error.code, msgspec.json.encode(error.status()))
         if isinstance(answer, Answer):
             stage = "ResponseStarted" if answer.code == 401 else "ResponseComplete"
-            self._audit.note(call, user, answer.code, agent, reason, stage)
+            self._audit.note(call, user, answer.code, reason, stage)
             form = "text/plain" if answer.plain else "application/json"
             return web.Response(status=answer.code, body=answer.body, content_type=form)
-        self._audit.note(call, user, 200, agent, reason, "ResponseStarted")
+        self._audit.note(call, user, 200, reason, "ResponseStarted")
         try:
             return await self._watch(request, answer)
         finally:
-            self._audit.note(call, user, 200, agent, reason)
+            self._audit.note(call, user, 200, reason)
 
     def _user(self, authorization: str) -> User:
         kind, _, token = authorization.partition(" ")

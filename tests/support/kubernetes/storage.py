@@ -1,4 +1,4 @@
-"""Objects, once each as JSON bytes, with the history that watches and exact lists need; one revision for all, as in etcd."""
+"""Objects, each once and as JSON, and their history for watches; one revision for all, as in etcd."""
 
 import asyncio
 from bisect import bisect_left, bisect_right, insort
@@ -9,16 +9,18 @@ from typing import Any
 
 import msgspec
 
+from tests.support.kubernetes.errors import Refused
 from tests.support.kubernetes.kinds import Kind
 
-KEPT = 100_000  # events of a resource; as many as Kubernetes' own watch cache may grow to
+KEPT = 100_000  # changes of a resource; as many as Kubernetes' own watch cache may grow to
+_LARGEST = 3 << 19  # bytes of an object
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A version of an object. `body` is its JSON without kind and apiVersion, which depend on the path it is read by."""
+    """A version of an object. `body` is its JSON without kind and apiVersion, which depend on the path."""
 
     key: str
     revision: int
@@ -164,13 +166,16 @@ class Storage:
             yield resource.records[key].object()
 
     def put(self, kind: Kind, obj: Object) -> Record:
-        """Store an object, whose metadata.resourceVersion is set here."""
+        """Store an object, whose metadata.resourceVersion is set here. Raises Refused (500)."""
         metadata = obj["metadata"]
         key = key_of(metadata.get("namespace", ""), metadata["name"])
-        self.revision += 1
-        metadata["resourceVersion"] = str(self.revision)
+        revision = self.revision + 1
+        metadata["resourceVersion"] = str(revision)
         resource = self.of(kind)
-        record = record_of(kind, key, self.revision, obj)
+        record = record_of(kind, key, revision, obj)
+        if len(record.body) > _LARGEST:
+            raise Refused(500, "", "etcdserver: request is too large")
+        self.revision = revision
         resource.apply(Change(self.revision, resource.records.get(key), record))
         return record
 
@@ -212,7 +217,7 @@ class Storage:
 
 
 def record_of(kind: Kind, key: str, revision: int, obj: Object) -> Record:
-    """The record of an object, whose metadata comes first and its version early in it: `as_of` relies on that."""
+    """The record of an object. Its metadata comes first, its version early in that: `as_of` needs it."""
     metadata = {key: obj["metadata"].get(key) for key in _FIRST} | obj["metadata"]
     obj = {"metadata": {key: value for key, value in metadata.items() if value is not None}} | {
         key: value for key, value in obj.items() if key not in ("metadata", "kind", "apiVersion")

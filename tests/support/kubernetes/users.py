@@ -5,7 +5,7 @@ import csv
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Users:
     def __init__(
         self, objects: Objects, static: Path, key: ec.EllipticCurvePrivateKey, shortest: int
     ) -> None:
-        """`static`: a file of `token,user,uid,"group,..."` lines. `shortest`: seconds that a token may be asked for."""
+        """static: a file of `token,user,uid,"group,..."` lines. shortest: seconds of a token's life."""
         self._objects, self._key, self._shortest = objects, key, shortest
         self._static: dict[str, User] = {}
         with static.open(newline="") as lines:
@@ -54,11 +54,11 @@ class Users:
         self.revoked: set[str] = set()
 
     def of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        """None: nobody's token. Raises Unauthenticated. `audiences`: any of them will do; the API's when none is given."""
+        """None: nobody's token. Raises Unauthenticated. audiences: any will do; none: the API's."""
         if token in self.revoked:
             return None
         if token in self._static:
-            return self._static[token]
+            return replace(self._static[token], audiences=list(audiences) or [API_AUDIENCE])
         claims = self._claims(token)
         if claims is None:
             return None
@@ -74,11 +74,12 @@ class Users:
     def issue(self, account: Object, body: Object) -> Object:
         """Answer a TokenRequest for a service account. Raises Refused."""
         namespace, name = account["metadata"]["namespace"], account["metadata"]["name"]
-        spec = {"audiences": [API_AUDIENCE], "expirationSeconds": 3600}
+        spec: Object = {"audiences": [API_AUDIENCE], "expirationSeconds": 3600}
         spec |= {key: value for key, value in (body.get("spec") or {}).items() if value is not None}
         seconds = spec["expirationSeconds"]
         if not self._shortest <= seconds <= 1 << 32:
-            words = f"Invalid value: {seconds}: may not specify a duration less than {self._shortest} s or over 2^32 s"
+            limits = f"may not specify a duration less than {self._shortest}s or over 2^32 s"
+            words = f"Invalid value: {seconds}: {limits}"
             raise invalid(TOKEN_REQUEST, name, [Cause("FieldValueInvalid", "spec.expirationSeconds", words)])
         now = int(time.time())
         about = {"namespace": namespace, "serviceaccount": _ref(account)}

@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from tests.support.kubernetes.errors import expired
-from tests.support.kubernetes.kinds import Kind
-from tests.support.kubernetes.lists import Options, with_kind
+from tests.support.kubernetes.lists import Options
 from tests.support.kubernetes.storage import Change, Record, Storage, key_of
+from tests.support.kubernetes.views import View
 
 _SECONDS = 1800  # of a watch that does not say for how long
 
 
 async def events(
-    storage: Storage, kind: Kind, namespace: str, options: Options, bookmark_every: float
+    storage: Storage, view: View, namespace: str, options: Options, bookmark_every: float
 ) -> AsyncIterator[bytes]:
     """Lines of a watch, possibly several in one piece, until it is over. `bookmark_every`: in seconds."""
-    resource, prefix = storage.of(kind), key_of(namespace, "")
+    resource, prefix = storage.of(view.kind), key_of(namespace, "")
 
     def shown(record: Record | None) -> bool:
         return (
@@ -32,9 +32,9 @@ async def events(
     if initial:
         position = storage.revision
         now = [resource.records[key] for key in resource.keys]
-        yield b"".join(_line(kind, b"ADDED", record.body) for record in now if shown(record))
+        yield b"".join(_line(view, b"ADDED", record.body) for record in now if shown(record))
         if options.bookmarks:
-            yield _bookmark(kind, position, initial=True)
+            yield _bookmark(view, position, initial=True)
     elif options.initial_events is False and not options.version:
         position = storage.revision
     end = time.monotonic() + (options.seconds or _SECONDS)
@@ -48,13 +48,13 @@ async def events(
         for change in resource.since(position):
             before, after = shown(change.before), shown(change.after)
             if before or after:
-                lines.append(_changed(kind, change, before, after))
+                lines.append(_changed(view, change, before, after))
         position = max(position, resource.latest)
         if lines:
             yield b"".join(lines)
         seen_all = position >= resource.latest
         if options.bookmarks and seen_all and time.monotonic() >= next_bookmark:
-            yield _bookmark(kind, max(position, storage.revision))
+            yield _bookmark(view, max(position, storage.revision))
             next_bookmark = time.monotonic() + bookmark_every
         if time.monotonic() >= end:
             return
@@ -67,21 +67,21 @@ async def events(
                 continue
 
 
-def _changed(kind: Kind, change: Change, before: bool, after: bool) -> bytes:
+def _changed(view: View, change: Change, before: bool, after: bool) -> bytes:
     """A change as it looks to a watch that saw the object `before`, and sees it `after`."""
     if after:
         assert change.after is not None
-        return _line(kind, b"MODIFIED" if before else b"ADDED", change.after.body)
+        return _line(view, b"MODIFIED" if before else b"ADDED", change.after.body)
     assert change.before is not None
-    return _line(kind, b"DELETED", change.before.as_of(change.revision))
+    return _line(view, b"DELETED", change.before.as_of(change.revision))
 
 
-def _line(kind: Kind, event: bytes, body: bytes) -> bytes:
-    return b'{"type":"%b","object":%b}\n' % (event, with_kind(kind, body))
+def _line(view: View, event: bytes, body: bytes) -> bytes:
+    return b'{"type":"%b","object":%b}\n' % (event, view.one(body))
 
 
-def _bookmark(kind: Kind, revision: int, initial: bool = False) -> bytes:
+def _bookmark(view: View, revision: int, initial: bool = False) -> bytes:
     metadata: dict[str, object] = {"resourceVersion": str(revision)}
     if initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return _line(kind, b"BOOKMARK", msgspec.json.encode({"metadata": metadata}))
+    return _line(view, b"BOOKMARK", msgspec.json.encode({"metadata": metadata}))
