@@ -214,9 +214,9 @@ class Enrolment:
         cookie = await self.in_kernel(lambda: self._redirection.prepare(netns, sandbox.addresses))
         held = self._held[sandbox.uid] = _Held(sandbox, netns, cookie)
         errors = []
-        for step in (self._route(netns), self._announce(sandbox, netns)):
+        for step in (self._route, self._announce):
             try:
-                await step
+                await step(sandbox, netns)
             except (WarrenError, OSError) as error:
                 errors.append(error)
         await self.in_kernel(lambda: self._redirection.capture(netns, cookie))
@@ -239,7 +239,7 @@ class Enrolment:
         held.netns.close()
         log.info("pod %s is released", sandbox)
 
-    async def _route(self, netns: NetnsFd) -> None:
+    async def _route(self, _: Sandbox, netns: NetnsFd) -> None:
         await self.in_kernel(lambda: routing.install(netns))
 
     async def _announce(self, sandbox: Sandbox, netns: NetnsFd) -> None:
