@@ -49,6 +49,10 @@ class Server:
         """Close the port and every connection; the data stay, and so does the number of the port."""
         self.cut_watches()
         if self._runner is not None:
+            assert isinstance(self._runner.server, web.Server)
+            for connection in self._runner.server.connections:
+                if connection.transport:
+                    connection.transport.abort()  # no client's answer to a polite end is waited for
             await self._runner.cleanup()
             self._runner = None
 
