@@ -7,10 +7,10 @@ PYTHON := $(VENV)/bin/python
 CORE := $(VENV)/core.stamp
 CNI := cni/warren-cni
 
-PACKAGES := bpftool build-essential clang curl dnsmasq-base iperf3 iproute2 libbpf-dev libbpf1 llvm openssl \
-            python3 python3-bpfcc python3-dev python3-venv wrk
+PACKAGES := bpftool build-essential clang containerd containernetworking-plugins curl dnsmasq-base iperf3 iproute2 \
+            libbpf-dev libbpf1 llvm openssl python3 python3-bpfcc python3-dev python3-venv wrk
 # What the unit tests, the lab and the benchmark call; apt is asked only when one is missing.
-PROGRAMS := bpftool cc clang curl dnsmasq iperf3 openssl ss wrk
+PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 openssl ss wrk
 
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
@@ -86,6 +86,7 @@ clean: ## remove what was built
 packages:
 	@export PATH=$$PATH:/usr/sbin; missing=; \
 	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	[ -e /usr/lib/cni/ptp ] || missing="$$missing containernetworking-plugins"; \
 	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$$missing libbpf"; \
 	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	/usr/bin/python3 -c 'import bcc' 2>/dev/null || missing="$$missing bcc"; \

@@ -167,8 +167,7 @@ async def test_status_and_garbage(plugin: Plugin, pods: Pods) -> None:
     assert (await plugin.call("STATUS")).code == 0
     pods.ready = False
     assert (await plugin.call("STATUS")).error["code"] == 50
-    attachments = [{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"}]
-    assert (await plugin.call("GC", **{"cni.dev/valid-attachments": attachments})).code == 0
+    assert (await plugin.garbage("c1", "c2")).code == 0
     assert pods.calls == ["keep ['c1', 'c2']"]
     assert (await plugin.call("GC")).code == 0, "nothing is said, nothing is taken away"
     assert len(pods.calls) == 1

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Plugin:
     agent: str = "warren-system/warren-agent"
     excluded: list[str] = field(default_factory=lambda: ["kube-system"])
 
-    async def call(self, command: str, environment: dict[str, str] | None = None, **more: object) -> Done:
+    async def call(self, command: str, environment: Mapping[str, str] = {}, **more: object) -> Done:
         """One call; `more` goes into the configuration."""
         content = {
             "cniVersion": self.version,
@@ -46,13 +47,18 @@ class Plugin:
             "timeoutSeconds": self.timeout,
             **more,
         }
-        return await run(json.dumps(content), {"CNI_COMMAND": command, **(environment or {})})
+        return await run(json.dumps(content), {"CNI_COMMAND": command, **environment})
 
     async def add(
         self, container: str, netns: Path, pod: str, uid: str = "", ips: list[str] | None = None
     ) -> Done:
         """ADD for a pod NAMESPACE/NAME."""
         return await self.call("ADD", sandbox(container, netns, pod, uid), prevResult=result(ips or []))
+
+    async def garbage(self, *known: str) -> Done:
+        """GC, by a runtime that knows these containers."""
+        attachments = [{"containerID": container, "ifname": "eth0"} for container in known]
+        return await self.call("GC", **{"cni.dev/valid-attachments": attachments})  # type: ignore[arg-type]
 
     async def check(self, container: str, netns: Path, pod: str, uid: str = "") -> Done:
         return await self.call("CHECK", sandbox(container, netns, pod, uid), prevResult=result([]))

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent.app import Agent, Settings
 from agent.model.mesh import Mesh
 from agent.node.datapath import Datapath
@@ -47,6 +49,10 @@ class World:
             metrics_port=free_port(),
             mesh=Mesh(),
         )
+
+    def configure(self, **settings: object) -> None:
+        """Other settings for the agents from now on."""
+        self.settings = replace(self.settings, **settings)
 
     def write(self, pod: Pod, mode: str = "ambient", stated: bool = True, running: bool = True) -> None:
         """The pod's manifest. `stated`: it says where the namespace is; `running`: it says the addresses."""

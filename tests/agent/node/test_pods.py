@@ -173,8 +173,7 @@ async def test_garbage_is_what_the_runtime_does_not_know(node: Node) -> None:
     async with node.world.agent() as agent:
         assert (await node.add(pod)).code == 0
         assert (await node.add(gone)).code == 0
-        known = [{"containerID": f"c-{pod.name}", "ifname": "eth0"}]
-        assert (await node.plugin.call("GC", **{"cni.dev/valid-attachments": known})).code == 0
+        assert (await node.plugin.garbage(f"c-{pod.name}")).code == 0
         await eventually(lambda: node.world.captured(agent) == cookies(pod))
 
 
