@@ -6,11 +6,14 @@ from typing import final
 class Core:
     """The threads that carry bytes, in Rust. Methods may be called from any thread and take no GIL."""
 
-    def __new__(cls, *, node: str, workers: int, spin_us: int, access_log: str) -> Core:
+    def __new__(
+        cls, *, node: str, workers: int, spin_us: int, access_log: str, on_demand: str | None = None
+    ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
         workers: threads, at least 1; spin_us: microseconds for which a thread looks for more work before it
-        sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines.
+        sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines;
+        on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`).
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str
@@ -31,6 +34,14 @@ class Core:
         """
     def held(self, type_url: str) -> bytes:
         """What there is of a type, as the serialised `initial_resource_versions` of a request."""
+    def demand_fd(self) -> int | None:
+        """On demand: a descriptor that is readable while there is `demand_news`."""
+    def demand_news(self) -> tuple[list[str], list[str]]:
+        """The names that are needed and those that are not needed any more, since the last call."""
+    def demanded(self) -> list[str]:
+        """All names that are needed, for a new stream; they are no news any more."""
+    def forget_unused(self, since_s: float) -> None:
+        """On demand: forget what nobody has needed for so many seconds. Raises ValueError."""
     def new_key(self, identity: str) -> str:
         """Make a P-256 key for a SPIFFE identity; gives its certificate request (PEM).
 

@@ -31,6 +31,7 @@ class Tunnel:
             workers=settings.workers,
             spin_us=settings.spin_us,
             access_log=settings.access_log,
+            on_demand=settings.cluster if settings.xds.on_demand else None,
         )
         authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)

@@ -26,12 +26,13 @@ class Configuration:
     """Where configuration comes from: `url` is unix:PATH or https://HOST:PORT.
 
     root: PEM file that vouches for the server; None: the system's roots. token: file with a bearer token,
-    sent over https only.
+    sent over https only. on_demand: of the workloads and services only those are held that are met here.
     """
 
     url: str
     root: Path | None = None
     token: Path | None = None
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Configuration from the agent, or from istiod: delta xDS.
 
 We subscribe to everything of two types, acknowledge each push or refuse it with the reasons, and tell after a
-reconnection what we still have, so that only differences are sent.
+reconnection what we still have, so that only differences are sent. On demand we subscribe to all policies,
+and by name to those workloads and services that connections of this node meet.
 """
 
 import asyncio
@@ -27,12 +28,13 @@ AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 # Workloads after policies, so that at a first start no workload is served before its policies are known.
 TYPES = (AUTHORIZATION, ADDRESS)
 _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay small
-# Of our agent: a large mesh comes in parts.
-_FEATURES = ("warren.parts",)
+# Of our agent: a large mesh comes in parts, and what is asked for by an address comes under its own name.
+_FEATURES = ("warren.parts", "warren.aliases")
+_UNUSED = 600.0  # seconds after which what was asked for, and is not needed any more, is forgotten
+_LOOK_EVERY = 60.0  # seconds
 _CALM_ENDS = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 # Only the core looks into what is received.
 Method: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, bytes]"
-Stream: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 
 
 class XdsClient:
@@ -51,8 +53,9 @@ class XdsClient:
 
     @property
     def missing(self) -> list[str]:
-        """The types, by their short names, of which nothing was received since the start."""
-        return [_short(type_url) for type_url in TYPES if type_url not in self._received]
+        """The types, by their short names, of which not all was received since the start."""
+        awaited = (AUTHORIZATION,) if self._source.on_demand else TYPES
+        return [_short(type_url) for type_url in awaited if type_url not in self._received]
 
     async def run(self) -> NoReturn:
         """Connect, and again, for ever."""
@@ -77,19 +80,54 @@ class XdsClient:
         token = None if source.url.startswith("unix:") else source.token
         async with channel.connect(source.url, source.root) as link:
             method: Method = link.stream_stream(METHOD)
-            stream = method(metadata=channel.metadata(self._cluster, token))
+            stream = _Stream(method(metadata=channel.metadata(self._cluster, token)))
             for type_url in TYPES:
-                await _send(stream, await asyncio.to_thread(self._subscription, type_url))
-            while isinstance(push := await stream.read(), bytes):
-                self._counters.xds_connected.set(1)
-                # A push of a whole large mesh takes a while: pods and probes must not wait for it.
-                await _send(stream, await asyncio.to_thread(self._take, push))
-                self._backoff.reset()
+                await stream.send(await asyncio.to_thread(self._subscription, type_url))
+            asking = asyncio.create_task(self._ask(stream))
+            try:
+                while push := await stream.read():
+                    self._counters.xds_connected.set(1)
+                    # A push of a whole large mesh takes a while: pods and probes must not wait for it.
+                    await stream.send(await asyncio.to_thread(self._take, push))
+                    self._backoff.reset()
+            finally:
+                asking.cancel()
 
     def _subscription(self, type_url: str) -> bytes:
         """The first request for a type, with the versions of what the core still has."""
         request = DeltaDiscoveryRequest(node=self._node, type_url=type_url)
+        if self._source.on_demand and type_url == ADDRESS:
+            # Everything asked for and dropped at once is how to ask for nothing.
+            names = self._core.demanded()
+            request.resource_names_subscribe.extend(names or ["*"])
+            request.resource_names_unsubscribe.extend([] if names else ["*"])
         return request.SerializeToString() + self._core.held(type_url)
+
+    async def _ask(self, stream: "_Stream") -> None:
+        """On demand: ask for what the core meets, and forget what it does not need any more."""
+        if not self._source.on_demand:
+            return
+        loop, core, news = asyncio.get_running_loop(), self._core, asyncio.Event()
+        descriptor = core.demand_fd()
+        assert descriptor is not None  # the core is on demand as we are
+        loop.add_reader(descriptor, news.set)
+        try:
+            look_at = loop.time() + _LOOK_EVERY
+            while True:
+                try:
+                    async with asyncio.timeout_at(look_at):
+                        await news.wait()
+                except TimeoutError:
+                    look_at += _LOOK_EVERY
+                    await asyncio.to_thread(core.forget_unused, _UNUSED)
+                news.clear()
+                asked, dropped = core.demand_news()
+                if asked or dropped:
+                    request = DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=asked)
+                    request.resource_names_unsubscribe.extend(dropped)
+                    await stream.send(request.SerializeToString())
+        finally:
+            loop.remove_reader(descriptor)
 
     def _take(self, data: bytes) -> bytes:
         """Apply one push; gives the answer to it."""
@@ -119,9 +157,22 @@ class XdsClient:
         return answer.SerializeToString()
 
 
-async def _send(stream: Stream, request: bytes) -> None:
-    with contextlib.suppress(asyncio.InvalidStateError):  # it has ended: the next read says how
-        await stream.write(request)
+class _Stream:
+    """A stream to which several tasks write."""
+
+    def __init__(self, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
+        self._call = call
+        self._writing = asyncio.Lock()
+
+    async def send(self, request: bytes) -> None:
+        async with self._writing:
+            with contextlib.suppress(asyncio.InvalidStateError):  # it has ended: the next read says how
+                await self._call.write(request)
+
+    async def read(self) -> bytes | None:
+        """The next push; None at the end. Raises AioRpcError."""
+        push = await self._call.read()
+        return push if isinstance(push, bytes) else None
 
 
 def _node(name: str, cluster: str) -> Node:

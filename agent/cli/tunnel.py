@@ -31,6 +31,11 @@ _CPUS = len(os.sched_getaffinity(0))
 )
 @option("--xds", type=unix_or_https_url, required=True, help="configuration: unix:PATH or https://HOST:PORT")
 @option("--xds-root", type=READABLE_FILE, help="PEM, vouches for the https server [default: the system's]")
+@option(
+    "--on-demand",
+    is_flag=True,
+    help="hold only the part of the mesh that is met here: less memory, a wait at each first meeting",
+)
 @option("--ca", type=https_url, required=True, help="certificates: https://HOST:PORT")
 @option("--ca-root", type=READABLE_FILE, required=True, help="PEM, vouches for the authority")
 @option("--ca-token", type=READABLE_FILE, required=True, help="file with our bearer token, read each time")
@@ -57,6 +62,7 @@ def tunnel(
     zds: Path,
     xds: str,
     xds_root: Path | None,
+    on_demand: bool,
     ca: str,
     ca_root: Path,
     ca_token: Path,
@@ -77,7 +83,7 @@ def tunnel(
     settings = Settings(
         node=node,
         zds=zds,
-        xds=Configuration(xds, xds_root, ca_token),
+        xds=Configuration(xds, xds_root, ca_token, on_demand),
         ca=CertificateAuthority(ca, ca_root, ca_token),
         workers=workers,
         spin_us=spin,

@@ -13,8 +13,8 @@ from agent.xds.cache import Cache
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 EVERYTHING = "*"
-# What a client may understand beyond the protocol: a large response in parts, on which it acts when it has the
-# last one; a resource that it asked for by an alias under the resource's own name.
+# What a client may understand beyond the protocol: a large response in parts, on which it acts when it has
+# the last one; a resource that it asked for by an alias under the resource's own name.
 PARTS = "warren.parts"
 ALIASES = "warren.aliases"
 PART_BYTES = 256 * 1024  # a whole large mesh in one message would be there several times over, at both ends

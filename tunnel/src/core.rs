@@ -1,5 +1,7 @@
 //! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
 use crate::credentials::{Credentials, Key};
+use crate::demand::Demand;
+use crate::heap;
 use crate::mesh::{Identity, Mesh, PodKey, Rejected};
 use crate::pod::PodInfo;
 use crate::push::{self, Push};
@@ -20,9 +22,6 @@ use tokio::sync::mpsc::unbounded_channel;
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// Bytes by which heaps grow; they are touched when they are used.
-const HEAP_STEP: libc::c_int = 512 << 10;
-
 /// Bytes of a push after which memory is given back: taking it in has needed as much again.
 const LARGE: usize = 1 << 20;
 
@@ -33,6 +32,8 @@ pub struct Settings {
     /// For how long a thread looks for more work before it sleeps.
     pub spin: Duration,
     pub telemetry: Options,
+    /// The mesh holds only what was asked for; this is the cluster's id, by which our own pods are known.
+    pub on_demand: Option<String>,
 }
 
 pub struct Core {
@@ -42,6 +43,7 @@ pub struct Core {
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
     /// The newest state, which the workers get when it is whole; they never wait for it.
     newest: Mutex<Mesh>,
+    cluster: String,
 }
 
 /// What became of a push: whose it is, and how many of its resources came, went and (with reasons) were not taken.
@@ -70,7 +72,7 @@ impl Core {
     /// Starts the workers.
     pub fn new(settings: Settings) -> io::Result<Self> {
         raise_descriptor_limit();
-        grow_heaps_in_large_steps();
+        heap::grow_in_large_steps();
         let (handles, receivers): (Vec<_>, Vec<_>) = (0..settings.workers.max(1))
             .map(|_| unbounded_channel())
             .map(|(commands, receiver)| (WorkerHandle::new(commands), receiver))
@@ -82,6 +84,7 @@ impl Core {
             telemetry: Telemetry::new(settings.telemetry)?,
             workers: handles,
             spin: settings.spin,
+            demand: settings.on_demand.as_ref().map(|_| Demand::new()).transpose()?,
         });
         for (index, receiver) in receivers.into_iter().enumerate() {
             let shared = shared.clone();
@@ -93,7 +96,13 @@ impl Core {
                 }
             })?;
         }
-        Ok(Core { shared, keys: Mutex::default(), pods: Mutex::default(), newest: Mutex::new(mesh) })
+        Ok(Core {
+            shared,
+            keys: Mutex::default(),
+            pods: Mutex::default(),
+            newest: Mutex::new(mesh),
+            cluster: settings.on_demand.unwrap_or_default(),
+        })
     }
 
     /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
@@ -107,7 +116,10 @@ impl Core {
         let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns: NetNs::new(pod.netns) });
         let result = self.ask_all(|done| Command::Add(info.clone(), done));
         match result {
-            Ok(()) => drop(lock(&self.pods).insert(pod.uid, info)),
+            Ok(()) => {
+                lock(&self.pods).insert(pod.uid, info);
+                self.want_own();
+            }
             Err(_) => drop(self.ask_all(|done| Command::Remove(uid.clone(), done))),
         }
         result
@@ -132,17 +144,57 @@ impl Core {
         let mut newest = lock(&self.newest);
         let (mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
         *newest = mesh;
+        if let Some(demand) = &self.shared.demand {
+            demand.absent(&push.removed_resources);
+        }
         if !push.partial {
-            self.shared.mesh.store(Arc::new(newest.clone()));
-            self.tell_all(|| Command::Changed);
+            self.publish(&newest);
         }
         let Push { resources, type_url, nonce, removed_resources, .. } = push;
         let (changed, removed) = (resources.len() - rejected.len(), removed_resources.len());
         drop(resources);
         if large {
-            give_back();
+            heap::give_back();
         }
         Ok(Applied { type_url, nonce, partial: push.partial, changed, removed, rejected })
+    }
+
+    fn publish(&self, mesh: &Mesh) {
+        self.shared.mesh.store(Arc::new(mesh.clone()));
+        self.want_own();
+        self.tell_all(|| Command::Changed);
+    }
+
+    /// Our own pods and their services are always there.
+    fn want_own(&self) {
+        let Some(demand) = &self.shared.demand else { return };
+        let mesh = self.mesh();
+        for pod in lock(&self.pods).values() {
+            demand.want(&format!("{}//Pod/{}/{}", self.cluster, pod.key.namespace, pod.key.name));
+            let services = mesh.local(&pod.key).into_iter().flat_map(|workload| workload.services.iter());
+            services.for_each(|(key, _)| _ = demand.want(key.text()));
+        }
+    }
+
+    /// On demand: forgets what nobody has needed for so long.
+    pub fn forget_unused(&self, unused: Duration) {
+        let (Some(demand), Some(since)) = (&self.shared.demand, Instant::now().checked_sub(unused)) else { return };
+        self.want_own();
+        // A tunnel must not end because nobody opens new streams in it, and has to end when its workload is gone.
+        self.collect(Command::Destinations).concat().iter().for_each(|uid| _ = demand.want(uid));
+        demand.drop_unused(since);
+        let mut newest = lock(&self.newest);
+        let (mesh, gone) = newest.only(demand.is_asked());
+        if !gone.is_empty() {
+            *newest = mesh;
+            demand.drop_too(gone);
+            self.publish(&newest);
+        }
+    }
+
+    /// On demand: what the control plane is to be told; readable when there is something. Otherwise there never is.
+    pub fn demand(&self) -> Option<&Demand> {
+        self.shared.demand.as_ref()
     }
 
     /// Names and versions of what is held of a type, for the first request of a stream.
@@ -236,23 +288,6 @@ impl Core {
         self.tell_all(|| command(answer.clone()));
         drop(answer);
         answers.iter().collect()
-    }
-}
-
-/// The C library grows a thread's heap page by page, each time by a system call that stops all threads' faults.
-fn grow_heaps_in_large_steps() {
-    // SAFETY: sets numbers inside the allocator, before the workers begin.
-    unsafe {
-        libc::mallopt(libc::M_TOP_PAD, HEAP_STEP);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * HEAP_STEP);
-    }
-}
-
-/// The C library keeps what was freed between what is in use.
-fn give_back() {
-    // SAFETY: the allocator takes its own locks.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -49,6 +49,7 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     let fail = |refusal: Refusal| Failure { refusal, detail: authority.to_owned() };
     let peer = tunnel.peer.get().ok_or_else(|| fail(Refusal::NoCertificate))?;
     record.proven(peer);
+    worker.meet(pod, remote.ip());
     let local = worker.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
     let mesh = worker.shared.mesh.load_full();
     let request = ConnectRequest {

@@ -9,12 +9,14 @@ mod clock;
 mod core;
 mod credentials;
 mod decision;
+mod demand;
 mod dump;
 mod flow;
 mod flusher;
 mod frame;
 mod handshake;
 mod headers;
+mod heap;
 mod inbound;
 mod mesh;
 mod outbound;
@@ -34,6 +36,7 @@ mod telemetry;
 mod tunnel;
 mod worker;
 
+use demand::{Demand, News};
 use mesh::{Identity, PodKey};
 use prost::bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -41,6 +44,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The threads that carry bytes. Methods may be called from any thread; none of them holds the interpreter's lock.
@@ -51,6 +55,10 @@ fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
+fn texts(names: &[Arc<str>]) -> Vec<String> {
+    names.iter().map(|name| name.to_string()).collect()
+}
+
 fn identity(text: &str) -> PyResult<Identity> {
     text.parse().map_err(|error: mesh::NotAnIdentity| value_error(error))
 }
@@ -58,13 +66,14 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log))]
-    fn new(node: String, workers: usize, spin_us: u64, access_log: &str) -> PyResult<Self> {
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None))]
+    fn new(node: String, workers: usize, spin_us: u64, access_log: &str, on_demand: Option<String>) -> PyResult<Self> {
         let settings = core::Settings {
             node,
             workers,
             spin: Duration::from_micros(spin_us),
             telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
+            on_demand,
         };
         core::Core::new(settings).map(Core).map_err(PyErr::from)
     }
@@ -105,6 +114,25 @@ impl Core {
 
     fn held<'py>(&self, py: Python<'py>, type_url: &str) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &py.detach(|| self.0.held(type_url)))
+    }
+
+    fn demand_fd(&self) -> Option<i32> {
+        self.0.demand().map(Demand::descriptor)
+    }
+
+    fn demand_news(&self) -> (Vec<String>, Vec<String>) {
+        let News { asked, dropped } = self.0.demand().map(Demand::news).unwrap_or_default();
+        (texts(&asked), texts(&dropped))
+    }
+
+    fn demanded(&self) -> Vec<String> {
+        texts(&self.0.demand().map(Demand::all).unwrap_or_default())
+    }
+
+    fn forget_unused(&self, py: Python<'_>, since_s: f64) -> PyResult<()> {
+        let since = Duration::try_from_secs_f64(since_s).map_err(value_error)?;
+        py.detach(|| self.0.forget_unused(since));
+        Ok(())
     }
 
     fn new_key(&self, py: Python<'_>, identity: &str) -> PyResult<String> {

@@ -31,6 +31,7 @@ pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: Soc
     let Some(source) = source else {
         return refuse(&app, &record, Refusal::UnknownWorkload, "");
     };
+    worker.acquaint(&source, wanted).await;
     let decision = decision::outbound(&worker.shared.mesh.load(), &source, wanted, &mut worker.rng.borrow_mut());
     record.describe(Parties::outbound(&source, &decision));
     match decision {

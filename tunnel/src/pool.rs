@@ -55,6 +55,11 @@ impl Pool {
         Ok(tunnel)
     }
 
+    /// The workloads to which it has tunnels, by uid.
+    pub fn destinations(&self) -> Vec<Arc<str>> {
+        self.tunnels.borrow().keys().map(|key| key.destination.clone()).collect()
+    }
+
     /// Ends what leads to workloads that are gone, or are not at that address any more.
     pub fn prune(&self, mesh: &Mesh) {
         self.tunnels.borrow_mut().retain(|key, tunnels| {

@@ -1,7 +1,8 @@
 //! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
 use crate::clock::Clock;
 use crate::credentials::Credentials;
-use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
+use crate::decision::{self, Needed, OriginalDst, HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
+use crate::demand::Demand;
 use crate::flusher::Flusher;
 use crate::handshake::Failure;
 use crate::mesh::{Identity, Mesh, Rng, Workload};
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
@@ -34,6 +36,8 @@ pub type CredentialsByIdentity = HashMap<Identity, Arc<Credentials>>;
 pub struct Shared {
     pub mesh: ArcSwap<Mesh>,
     pub credentials: ArcSwap<CredentialsByIdentity>,
+    /// Where the mesh holds only what was asked for.
+    pub demand: Option<Demand>,
     pub telemetry: Arc<Telemetry>,
     pub workers: Vec<WorkerHandle>,
     pub spin: Duration,
@@ -61,6 +65,8 @@ pub enum Command {
     Tunnel(Arc<str>, std::net::TcpStream),
     /// Calls back for each connection, with its record.
     Inspect(mpsc::Sender<Vec<String>>),
+    /// The workloads to which there are tunnels, by uid.
+    Destinations(mpsc::Sender<Vec<Arc<str>>>),
     /// No new connections.
     Drain,
     /// How many connections there are.
@@ -143,6 +149,10 @@ impl Worker {
                 let live = self.pods.borrow().values().flat_map(|pod| pod.live()).collect::<Vec<_>>();
                 let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
                 drop(answer.send(records.collect()));
+            }
+            Command::Destinations(answer) => {
+                let pods = self.pods.borrow();
+                let _ = answer.send(pods.values().flat_map(|pod| pod.pool.destinations()).collect());
             }
             Command::Drain => self.pods.borrow().values().for_each(|pod| pod.drain()),
             Command::Count(answer) => {
@@ -241,6 +251,26 @@ impl Worker {
     pub async fn workload(&self, pod: &Pod) -> Option<Arc<Workload>> {
         let find = || self.shared.mesh.load().local(&pod.key).cloned();
         self.wait_for(find).await
+    }
+
+    /// Where the mesh holds only what was asked for: asks for what a connection needs, and waits until it is known, or
+    /// known not to be, or the control plane takes too long.
+    pub async fn acquaint(&self, source: &Workload, dst: OriginalDst) {
+        let Some(demand) = &self.shared.demand else { return };
+        let answered = |needed: &Needed| demand.want(&needed.name) || needed.known;
+        let all_answered = || {
+            let needed = decision::needed(&self.shared.mesh.load(), source, dst);
+            // All of them are asked for at once.
+            (needed.iter().filter(|needed| !answered(needed)).count() == 0).then_some(())
+        };
+        self.wait_for(all_answered).await;
+    }
+
+    /// Asks for the workload of a peer, for the next record of it: what a peer may is decided by what it has proven.
+    pub fn meet(&self, pod: &Pod, peer: IpAddr) {
+        if let (Some(demand), Some(local)) = (&self.shared.demand, self.shared.mesh.load().local(&pod.key)) {
+            demand.want(&decision::address_name(&local.network, peer));
+        }
     }
 
     /// Lets in what policies allow, at once or when those that are missing have arrived.

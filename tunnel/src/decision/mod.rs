@@ -2,12 +2,14 @@
 
 mod authority;
 mod inbound;
+mod needed;
 mod outbound;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub use authority::Authority;
 pub use inbound::{inbound, inbound_plain, ConnectRequest, Inbound};
+pub use needed::{address_name, needed, Needed};
 pub use outbound::{outbound, Outbound, Plain, Route};
 
 use crate::mesh::canonical;

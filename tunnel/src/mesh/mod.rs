@@ -2,6 +2,7 @@
 //! the push did not touch, and is swapped in whole.
 
 mod address;
+mod asked;
 mod endpoints;
 mod identity;
 mod index;
