@@ -72,6 +72,8 @@ class Tunnel:
                     tasks.create_task(self._zds.run()),
                     # What could not be served may be served later, when a port or a namespace is free.
                     tasks.create_task(self._pods.retry_forever()),
+                    # Which roots are to be trusted, when they change.
+                    tasks.create_task(self._certificates.follow_root()),
                     # Who is where and who may: without it nothing is known to connect to.
                     tasks.create_task(self._xds.run()),
                 ]

@@ -1,6 +1,7 @@
 """A valid certificate for each identity in use, at all times: `istio.v1.auth.IstioCertificateService`."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -20,6 +21,8 @@ METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 _AT_ONCE = 8  # requests under way
 _CALL_TIMEOUT = 10.0  # seconds
 _LOOK_EVERY = 60.0  # seconds: a machine that slept notices that its certificates aged meanwhile
+_LOOK_AT_ROOT = 2.0  # seconds between two looks at the file
+_SPREAD = 300.0  # seconds over which nodes ask anew when the root changed, so that they do not all at once
 _HALF_LIFE = (0.45, 0.55)  # spread, so that certificates of one moment are not renewed in one moment
 
 
@@ -31,6 +34,14 @@ class AuthorityClient:
         self._authority = authority
         self._cluster = cluster
         self._link: tuple[bytes, grpc.aio.Channel] | None = None
+
+    @property
+    def root(self) -> bytes | None:
+        """What the file holds that vouches for the authority; None while it cannot be read."""
+        try:
+            return self._authority.root.read_bytes()
+        except OSError:
+            return None
 
     async def certify(self, identity: str) -> int:
         """Get a certificate for a new key, into use; gives its end in Unix seconds.
@@ -61,7 +72,8 @@ class Certificates:
     """One task for each identity gets its certificate and renews it at half of its life.
 
     When that fails, the certificate that there is stays in use, and the next attempt follows after 0.5 s,
-    doubling up to 150 s.
+    doubling up to 150 s. When the authority's root file changes, all are renewed soon: each answer brings the
+    roots that peers are to be measured by, and with a new root among them a rotation has begun.
     """
 
     def __init__(self, core: Core, authority: AuthorityClient, counters: Counters) -> None:
@@ -71,6 +83,7 @@ class Certificates:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, int] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._root_changed = asyncio.Event()
 
     @property
     def pending(self) -> list[str]:
@@ -85,6 +98,17 @@ class Certificates:
         for identity in identities - self._tasks.keys():
             self._tasks[identity] = asyncio.create_task(self._keep(identity), name=identity)
 
+    async def follow_root(self) -> None:
+        """Have all certificates renewed soon, each time that the authority's root file changes."""
+        known = self._authority.root
+        while True:
+            await asyncio.sleep(_LOOK_AT_ROOT)
+            if (now := self._authority.root) not in (known, None):
+                log.info("the authority's root changed: renewing %d certificates", len(self._tasks))
+                known = now
+                changed, self._root_changed = self._root_changed, asyncio.Event()
+                changed.set()
+
     def _forget(self, identity: str) -> None:
         self._tasks.pop(identity).cancel()
         self._core.forget_identity(identity)
@@ -95,13 +119,14 @@ class Certificates:
     async def _keep(self, identity: str) -> None:
         backoff = Backoff(0.5, 150.0, 0.2)
         while True:
+            changed = self._root_changed
             end = await self._certify(identity)
             if end is None:
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
             now = time.time()
-            await _until(now + (end - now) * random.uniform(*_HALF_LIFE))
+            await _until(now + (end - now) * random.uniform(*_HALF_LIFE), changed)
 
     async def _certify(self, identity: str) -> int | None:
         """One attempt; gives the certificate's end, or None when it failed."""
@@ -133,10 +158,12 @@ def _explain(error: Exception) -> tuple[str, str]:
             return "INTERNAL", repr(error)
 
 
-async def _until(moment: float) -> None:
-    """Sleep until a Unix time, by the wall clock: certificates end by it, too."""
-    while True:
-        left = moment - time.time()
-        if left <= 0:
-            return
-        await asyncio.sleep(min(left, _LOOK_EVERY))
+async def _until(moment: float, changed: asyncio.Event) -> None:
+    """Sleep until a Unix time, by the wall clock, as certificates end by it; or until soon after a change."""
+    while not changed.is_set() and (left := moment - time.time()) > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(left, _LOOK_EVERY)):
+                await changed.wait()
+    left = moment - time.time()
+    if changed.is_set() and left > 0:
+        await asyncio.sleep(random.uniform(0, min(_SPREAD, left)))

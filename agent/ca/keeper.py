@@ -19,7 +19,7 @@ from agent.kube.errors import ApiError
 
 log = logging.getLogger("warren.ca")
 
-_EVERY = 5.0  # seconds between two reads
+_EVERY = 2.0  # seconds between two reads
 _IN_A_ROW = 10  # changes; more come only from replicas that do not agree
 
 

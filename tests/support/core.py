@@ -1,12 +1,17 @@
 """The tunnel's core alone, without an agent or an authority. Its functions run in a Resident."""
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
 from tunnel._core import Core
+from tunnel.certificates import AuthorityClient, Certificates
+from tunnel.counters import Counters
+from tunnel.settings import CertificateAuthority
 
 _cores: list[Core] = []
 
@@ -35,10 +40,10 @@ def certify(identity: str, chain: list[str], root: str) -> None:
     _cores[0].set_certificate(identity, chain, root)
 
 
-def adopt(netns: Path, name: str) -> None:
-    """Serve a pod of the namespace "demo", whose service account has its name."""
+def adopt(netns: Path, name: str, namespace: str = "demo") -> None:
+    """Serve a pod whose service account has its name."""
     fd = os.open(netns, os.O_RDONLY)
-    _cores[0].add_pod(f"uid-{name}", fd, name, "demo", name, "cluster.local")
+    _cores[0].add_pod(f"uid-{name}", fd, name, namespace, name, "cluster.local")
     os.close(fd)
 
 
@@ -52,3 +57,19 @@ def connections() -> str:
 
 def drain(deadline: float) -> int:
     return _cores[0].drain(deadline)
+
+
+def dump() -> str:
+    return _cores[0].dump()
+
+
+def keep_certified(url: str, root: Path, token: Path, identity: str) -> None:
+    """Have a certificate at all times, from an authority; `root` and `token` are files."""
+    where = CertificateAuthority(url, root, token)
+
+    async def main() -> None:
+        certificates = Certificates(_cores[0], AuthorityClient(_cores[0], where, "Kubernetes"), Counters())
+        certificates.use({identity})
+        await certificates.follow_root()
+
+    threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
