@@ -17,6 +17,7 @@ from agent.lab.demo import demonstrate
 
 _MEGABYTE = 1 << 20
 _WIDE = 140
+_KUBECTLS = os.environ.get("KUBECONFIG", "~/.kube/config")
 
 
 @click.group()
@@ -38,6 +39,13 @@ def lab(ctx: click.Context, name: str) -> None:
 )
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="")
 @option("--nodes", type=click.IntRange(1, 5), default=2, help="how many nodes")
+@option(
+    "--api",
+    is_flag=False,
+    flag_value="",
+    metavar="[KUBECONFIG]",
+    help="hold the cluster on an API server [default: kubectl's kubeconfig]",
+)
 @option("--again", is_flag=True, help="take a lab that is there down first")
 @option("--plain", is_flag=True, help="only the cluster, without the mesh")
 @option("--ztunnel", type=click.Path(path_type=Path), envvar=None, help="binary of Istio's ztunnel ...")
@@ -49,6 +57,7 @@ def up(
     manifests: tuple[Path, ...],
     more: tuple[Path, ...],
     nodes: int,
+    api: str | None,
     again: bool,
     plain: bool,
     ztunnel: Path | None,
@@ -67,7 +76,10 @@ def up(
                 console.print(text)
 
         paths = [*manifests, *more]
-        built = Lab.up(paths, nodes=nodes, name=name, meshed=not plain, ztunnels=ztunnels, say=say)
+        kubeconfig = None if api is None else Path(api or _KUBECTLS).expanduser()
+        built = Lab.up(
+            paths, nodes=nodes, name=name, meshed=not plain, ztunnels=ztunnels, api=kubeconfig, say=say
+        )
     console.print(
         f"The lab is up: {len(built.nodes)} nodes, {len(built.pods)} pods.\n"
         "`warren lab status` shows it, `warren lab down` takes it away."

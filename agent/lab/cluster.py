@@ -1,4 +1,8 @@
-"""The folder that is the cluster: one YAML file per object, for agents, the CA and people to read."""
+"""The cluster's objects: one YAML file each in a folder, for agents, the CA and people to read.
+
+With an API server they are there as well, and agents and the CA read them from it; the folder is then the
+lab's own memory of what it has made.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from agent.lab.api import Api
 from agent.lab.controllers import Body, key_of
-from agent.lab.state import write_atomically
+from agent.lab.state import State, write_atomically
 from agent.model.objects import Key
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -15,17 +20,22 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Cluster:
-    """The objects by key, in memory and in `folder` alike."""
+    """The objects by key, in memory, in `folder`, and on the API server where there is one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, api: Api | None = None) -> None:
+        self.folder, self.api = folder, api
         folder.mkdir(parents=True, exist_ok=True)
         bodies = (yaml.load(file.read_text(), _Loader) for file in sorted(folder.glob("[!.]*.yaml")))
         self.objects: dict[Key, Body] = {key_of(body): body for body in bodies}
 
+    @classmethod
+    def of(cls, state: State) -> "Cluster":
+        """A lab's. Raises SettingsError when its kubeconfig is of no use any more."""
+        return cls(state.run / "cluster", Api(Path(state.api)) if state.api else None)
+
     def put(self, bodies: Iterable[Body]) -> None:
         """Add or replace objects."""
-        for body in bodies:
+        for body in self.api.put(bodies) if self.api else bodies:
             key = key_of(body)
             self.objects[key] = body
             write_atomically(self._file(key), yaml.dump(body, Dumper=_Dumper, sort_keys=False))
@@ -33,7 +43,14 @@ class Cluster:
     def delete(self, key: Key) -> None:
         """Take an object away. Raises KeyError when it is not there."""
         del self.objects[key]
+        if self.api:
+            self.api.delete([key])
         self._file(key).unlink()
+
+    def withdraw(self) -> None:
+        """Take all from the API server. Raises LabError."""
+        if self.api:
+            self.api.withdraw(self.objects)
 
     def of_kind(self, kind: str) -> list[Body]:
         return [body for key, body in sorted(self.objects.items()) if key.kind == kind]

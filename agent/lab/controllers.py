@@ -199,7 +199,8 @@ def _replicas(manifest: Manifest, template: Body) -> Iterator[Body]:
 
 def _owner(kind: str, name: str) -> Body:
     version = "batch/v1" if kind == "Job" else "apps/v1"
-    return {"apiVersion": version, "kind": kind, "name": name, "controller": True}
+    own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}/{name}"))  # an API server insists on one
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": own, "controller": True}
 
 
 def _word(text: str, length: int) -> str:

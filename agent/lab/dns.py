@@ -92,4 +92,5 @@ def _endpoints(cluster: Cluster, service: Body) -> list[Body]:
 
 def _of_families(pod: Body, service: Body) -> list[str]:
     wanted = {":" if family == "IPv6" else "." for family in service["spec"]["ipFamilies"]}
-    return [entry["ip"] for entry in pod["status"]["podIPs"] if any(mark in entry["ip"] for mark in wanted)]
+    own = pod.get("status", {}).get("podIPs", ())  # none before the pod is started
+    return [entry["ip"] for entry in own if any(mark in entry["ip"] for mark in wanted)]

@@ -3,30 +3,26 @@
 import shutil
 from collections.abc import Sequence
 
-from agent.lab import addresses, cgroups, dns, mesh, pods, process, topology
-from agent.lab.cluster import Cluster, enrolled
+from agent.lab import addresses, cgroups, dns, pods, process, runtime, topology
+from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body, Expansion
 from agent.lab.members import Pod, pod_cgroup, pod_etc
 from agent.lab.state import NodeState, PodState, State, slug
 from agent.model.objects import Key
 
-_CAPTURED_WITHIN = 15.0  # seconds
-_SERVED_WITHIN = 20.0
+_SERVED_WITHIN = 20.0  # seconds
 
 
 def admit(state: State, cluster: Cluster, plan: Expansion) -> list[PodState]:
-    """Give the plan's pods addresses and networks, then show its objects to agents and name servers."""
+    """Give the plan's pods networks, and show its objects to the agents: pods are bound, and not started."""
     added = []
     for body in plan.pods:
         added.append(_place(state, body))
         state.pods.append(added[-1])
     state.save()  # before anything is made, so that `down` knows of it
-    for pod, body in zip(added, plan.pods, strict=True):
-        node = state.node(pod.node)
-        topology.add_pod(pod, node)
+    for pod in added:
+        topology.add_pod(pod, state.node(pod.node))
         topology.settle(pod.netns)
-        _complete(body, pod, node)
-        pods.write_etc(pod_etc(state, pod), body)
         pod_cgroup(state, pod).mkdir(parents=True)
     for node in state.nodes:
         topology.settle(node.netns)
@@ -36,20 +32,22 @@ def admit(state: State, cluster: Cluster, plan: Expansion) -> list[PodState]:
 
 
 def launch(state: State, cluster: Cluster, added: Sequence[PodState]) -> None:
-    """Start pods' own processes, each after its pod is captured, as a CNI plug-in would have it.
-
-    Raises LabError.
-    """
-    started = [Pod(state, pod, cluster.objects[Key("Pod", pod.namespace, pod.name)]) for pod in added]
-    for pod in started:
-        if state.mesh and enrolled(cluster, pod.body):
-            _await_captured(pod)
-            topology.settle(pod.place.netns)  # again: enrolment has added routes
-    for pod in started:
-        inside = process.over_etc(pod_etc(state, pod.place), pods.command(pod.body))
-        process.start(pod.cgroup, process.in_network(pod.netns, inside), pod.log, pod.environment)
-    for pod in started:
-        _await_served(pod)
+    """Start pods' own processes once the CNI plugin has let them, and tell the cluster. Raises LabError."""
+    bodies = {pod: cluster.objects[Key("Pod", pod.namespace, pod.name)] for pod in added}
+    if state.mesh:
+        runtime.attach(state, [(pod, body) for pod, body in bodies.items() if pod.number])
+    for pod, body in bodies.items():
+        topology.settle(pod.netns)  # again: enrolment has added routes
+        _complete(body, pod, state.node(pod.node))
+        pods.write_etc(pod_etc(state, pod), body)
+    cluster.put(bodies.values())
+    dns.write_hosts(state.run / "hosts", cluster)
+    started = [Pod(state, pod, body) for pod, body in bodies.items()]
+    for each in started:
+        inside = process.over_etc(pod_etc(state, each.place), pods.command(each.body))
+        process.start(each.cgroup, process.in_network(each.netns, inside), each.log, each.environment)
+    for each in started:
+        _await_served(each)
 
 
 def evict(state: State, cluster: Cluster, pod: Pod) -> None:
@@ -58,6 +56,8 @@ def evict(state: State, cluster: Cluster, pod: Pod) -> None:
     cluster.delete(Key("Pod", pod.namespace, pod.name))
     dns.write_hosts(state.run / "hosts", cluster)
     if pod.place.number:
+        if state.mesh:
+            runtime.detach(state, pod.place, pod.body)
         topology.remove_pod_link(pod.place, state.node(pod.node))
         topology.remove([pod.place.netns])
     cgroups.remove(pod.cgroup)
@@ -85,13 +85,6 @@ def _complete(body: Body, pod: PodState, node: NodeState) -> None:
         "podIP": own[0],
         "podIPs": [{"ip": address} for address in own],
     }
-    body["metadata"]["annotations"]["warren.dev/netns"] = f"/run/netns/{pod.netns}"
-
-
-def _await_captured(pod: Pod) -> None:
-    node = pod.state.node(pod.node)
-    agents, log = mesh.cgroup(pod.state, node, "agent"), mesh.log(pod.state, node, "agent")
-    process.await_ready(pod.captured, f"{pod.name}'s place in the mesh", agents, log, _CAPTURED_WITHIN)
 
 
 def _await_served(pod: Pod) -> None:

@@ -16,7 +16,13 @@ from agent.model.objects import Key
 DEFAULT_MANIFEST = Path(__file__).with_name("default.yaml")
 MAX_NODES = 5
 Say = Callable[[str], None]
-_STEPS = {"dns": "name servers", "ca": "certificate authority", "agent": "agents", "tunnel": "tunnels"}
+_STEPS = {
+    "dns": "name servers",
+    "api": "way to the API server",
+    "ca": "certificate authority",
+    "agent": "agents",
+    "tunnel": "tunnels",
+}
 
 
 def _silent(_: str) -> None:
@@ -39,18 +45,21 @@ class Lab:
         meshed: bool = True,
         access_log: str = "all",
         ztunnels: Mapping[str, Path] | None = None,
+        api: Path | None = None,
         say: Say = _silent,
     ) -> "Lab":
         """Build a lab out of manifests (files and folders; none: the default ones) and wait until it serves.
 
         `nodes` is 1 to 5. `name` tells labs beside the user's own ("lab") apart. Without `meshed` it is a
         plain cluster. `access_log` is the tunnels' (off, errors, all). `ztunnels` names for a node the binary
-        of Istio's ztunnel, to run in place of our tunnel. `say` is told each step.
+        of Istio's ztunnel, to run in place of our tunnel. `api` is the kubeconfig of an API server that is to
+        hold the cluster; the lab's objects are taken from it again at the end. `say` is told each step.
         Raises SettingsError for what cannot be, before anything is made; LabError after all was taken away.
         """
         if not 1 <= nodes <= MAX_NODES:
             raise SettingsError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
-        state = State(name, meshed, access_log, {node: str(path) for node, path in (ztunnels or {}).items()})
+        binaries = {node: str(path) for node, path in (ztunnels or {}).items()}
+        state = State(name, meshed, access_log, binaries, str(api.absolute()) if api else "")
         state.nodes = [NodeState(f"node{n}", n, f"{state.prefix}-node{n}") for n in range(1, nodes + 1)]
         requirements.check(state)
         read, others = manifests.read(paths or [DEFAULT_MANIFEST])
@@ -61,9 +70,10 @@ class Lab:
             if load(name):
                 raise LabError("a lab is there already, whole or in part: `warren lab down` takes it away")
             kernel.check_free(node.netns for node in state.nodes)
+            cluster = Cluster.of(state)
             state.save()
             try:
-                lab = cls(state, Cluster(state.run / "cluster"))
+                lab = cls(state, cluster)
                 lab._build(plan, say)
             except BaseException:
                 say("taking away what was made")
@@ -79,7 +89,7 @@ class Lab:
             raise LabError("no lab is up: `warren lab up` makes one")
         if not state.complete:
             raise LabError("the lab is not whole: its `up` is at work, or was ended (`warren lab down`)")
-        return cls(state, Cluster(state.run / "cluster"))
+        return cls(state, Cluster.of(state))
 
     @staticmethod
     def remove(name: str = "lab") -> bool:
@@ -176,7 +186,7 @@ class Lab:
             (state.cgroup / node.name / "pods").mkdir(parents=True)
         self.cluster.put(plan.nodes)
         added = kubelet.admit(state, self.cluster, plan)
-        mesh.prepare(state)
+        mesh.prepare(state, self.cluster)
         for role, text in _STEPS.items():
             self._start(role, text, say)
         say("pods")
@@ -193,3 +203,5 @@ class Lab:
             mesh.start(self.state, node, role)
         for node in places:
             mesh.await_ready(self.state, node, role)
+        if role == "ca":
+            mesh.save_root(self.state, self.cluster)

@@ -1,15 +1,20 @@
 """Warren's own processes on the lab's nodes: command lines, places, and when they are ready."""
 
+import contextlib
 import http.client
 import json
 import os
 import secrets
+import socket
 import sys
 from pathlib import Path
 
 import agent
-from agent.lab import cgroups, dns, kernel, process
+from agent.lab import api, cgroups, dns, kernel, process
+from agent.lab.cluster import Cluster
+from agent.lab.errors import LabError
 from agent.lab.state import NodeState, State, write_atomically
+from agent.lab.waiting import wait
 from agent.node.state import Cookie, PodState, pods
 from bpf.pins import Pins
 
@@ -18,6 +23,8 @@ _CA_PORT = 15013
 _CA_METRICS_PORT = 15015  # the agent of the same node has the one that both would take
 _READY_PORTS = {"agent": 15014, "tunnel": 15021}  # ztunnel's cannot be changed
 _XDS_ADDRESS = "127.0.0.1:15012"
+_API_PORT = 6443  # of the way to the API server, on each node's loopback
+_ROOT_WITHIN = 20.0  # seconds
 _READY_WITHIN = 20.0  # seconds; a start takes 1 to 2 on an idle machine of 2 CPUs
 
 
@@ -25,7 +32,8 @@ def roles(state: State, node: NodeState) -> list[str]:
     """What runs on a node, in the order in which it is started."""
     if not state.mesh:
         return ["dns"]
-    return ["dns", *(["ca"] if node == state.nodes[0] else []), "agent", "tunnel"]
+    central = ["api", "ca"] if state.api else ["ca"]
+    return ["dns", *(central if node == state.nodes[0] else []), "agent", "tunnel"]
 
 
 def cgroup(state: State, node: NodeState, role: str) -> Path:
@@ -44,17 +52,27 @@ def bpffs(state: State, node: NodeState) -> Path:
     return state.run / "bpf" / node.name
 
 
-def prepare(state: State) -> None:
-    """Folders, a bpffs of the lab's own, and a token for each node with which it may call the CA."""
+def prepare(state: State, cluster: Cluster) -> None:
+    """Folders, a bpffs of the lab's own, and a token for each node with which it may call the CA.
+
+    Raises SettingsError for a kubeconfig that is of no use, LabError.
+    """
     (state.run / "bpf").mkdir()
     kernel.mount("bpf", state.run / "bpf", "bpf")
     authority = state.run / "ca"
     authority.mkdir(mode=0o700)
+    if cluster.api:
+        cluster.put(api.system(state.nodes))
+        state.server = api.copy_kubeconfig(Path(state.api), state.run / "kubeconfig", _API_PORT)
     tokens = {}
     for node in state.nodes:
         run_dir(state, node).mkdir(parents=True)
         bpffs(state, node).mkdir()
-        token = secrets.token_urlsafe(32)
+        token = (
+            cluster.api.token(api.pod_of(node), api.NODE_ACCOUNT)
+            if cluster.api
+            else secrets.token_urlsafe(32)
+        )
         tokens[token] = node.name
         write_atomically(run_dir(state, node) / "ca-token", token, 0o600)
     write_atomically(authority / "tokens.json", json.dumps(tokens), 0o600)
@@ -62,13 +80,14 @@ def prepare(state: State) -> None:
 
 def start(state: State, node: NodeState, role: str) -> None:
     """Start one role's process on a node; `await_ready` says when it is of use. Raises LabError."""
-    argv = {"dns": _dns, "ca": _ca, "agent": _agent, "tunnel": _tunnel}[role](state, node)
+    argv = {"dns": _dns, "api": _api, "ca": _ca, "agent": _agent, "tunnel": _tunnel}[role](state, node)
     group = cgroup(state, node, role)
     group.mkdir(parents=True, exist_ok=True)
     root = str(Path(agent.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    inside = process.in_network(kernel.NETNS_DIRECTORY / node.netns, argv)
-    process.start(group, inside, log(state, node, role), {**os.environ, "PYTHONPATH": path})
+    if role != "api":  # that one leads out of the lab's network
+        argv = process.in_network(kernel.NETNS_DIRECTORY / node.netns, argv)
+    process.start(group, argv, log(state, node, role), {**os.environ, "PYTHONPATH": path})
 
 
 def await_ready(state: State, node: NodeState, role: str) -> None:
@@ -78,10 +97,22 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
     def ready() -> bool:
         if role in _READY_PORTS:
             return _says_ready(node, _READY_PORTS[role])
+        if role == "api":
+            return _accepts(node, _API_PORT)
         port = 53 if role == "dns" else _CA_PORT
         return any(port in process.listening_ports(pid) for pid in cgroups.pids(place))
 
     process.await_ready(ready, f"the {role} of {node.name}", place, log(state, node, role), _READY_WITHIN)
+
+
+def save_root(state: State, cluster: Cluster) -> None:
+    """What a kubelet mounts: the CA's root, which tunnels read from a file. Raises LabError."""
+    server = cluster.api
+    if server is None:
+        return  # the CA has written it there itself
+    if not wait(lambda: server.root() is not None, _ROOT_WITHIN):
+        raise LabError(f"the CA has not distributed its root after {_ROOT_WITHIN:.0f} s")
+    write_atomically(state.run / "ca" / "root.pem", server.root() or "")
 
 
 def captured(state: State, node: NodeState) -> dict[Cookie, PodState]:
@@ -105,13 +136,24 @@ def _says_ready(node: NodeState, port: int) -> bool:
     return kernel.in_netns(kernel.NETNS_DIRECTORY / node.netns, ask)
 
 
+def _accepts(node: NodeState, port: int) -> bool:
+    def ask() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    return kernel.in_netns(kernel.NETNS_DIRECTORY / node.netns, ask)
+
+
 def _warren(command: str, **options: object) -> list[str]:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return [sys.executable, "-P", "-m", "agent.cli.main", command, *flags]
 
 
-def _source(state: State) -> str:
-    return f"dir:{state.run / 'cluster'}"
+def _source(state: State) -> dict[str, object]:
+    if state.api:
+        return {"source": "kube", "kubeconfig": state.run / "kubeconfig"}
+    return {"source": f"dir:{state.run / 'cluster'}"}
 
 
 def _authority(state: State) -> str:
@@ -122,14 +164,22 @@ def _dns(state: State, node: NodeState) -> list[str]:
     return dns.server(state.run / "hosts")
 
 
+def _api(state: State, node: NodeState) -> list[str]:
+    namespaces = [str(kernel.NETNS_DIRECTORY / node.netns) for node in state.nodes]
+    host, port = state.server
+    return [sys.executable, "-P", "-m", "agent.lab.gateway", host, str(port), str(_API_PORT), *namespaces]
+
+
 def _ca(state: State, node: NodeState) -> list[str]:
     folder = state.run / "ca"
+    own: dict[str, object] = {"dir": folder, "tokens": folder / "tokens.json"}
+    if state.api:
+        own = {"namespace": api.NAMESPACE, "node_account": f"{api.NAMESPACE}/{api.NODE_ACCOUNT}"}
     return _warren(
         "ca",
-        dir=folder,
-        tokens=folder / "tokens.json",
+        **own,
+        **_source(state),
         listen=_authority(state),
-        source=_source(state),
         trust_domain=TRUST_DOMAIN,
         metrics_port=_CA_METRICS_PORT,
     )
@@ -142,7 +192,7 @@ def _agent(state: State, node: NodeState) -> list[str]:
         run_dir=run_dir(state, node),
         cgroup=state.cgroup / node.name,
         bpffs=bpffs(state, node),
-        source=_source(state),
+        **_source(state),
         xds_address=_XDS_ADDRESS,
         trust_domain=TRUST_DOMAIN,
         metrics_port=_READY_PORTS["agent"],

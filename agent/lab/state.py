@@ -3,7 +3,8 @@
 A lab's files are below /run/warren/<name>/:
 
     state.json      this file's State
-    cluster/        the folder that is the cluster: one YAML file per object, read by agents and the CA
+    cluster/        the cluster: one YAML file per object, read by agents and the CA
+    kubeconfig      or, with --api, the server from which they read it
     hosts/          names and addresses for the DNS servers, one file per Service
     bpf/            a bpffs with the pins, one folder per node
     ca/             the certificate authority's root and the nodes' tokens
@@ -58,6 +59,8 @@ class State(msgspec.Struct):
     mesh: bool
     access_log: str
     ztunnels: dict[str, str]
+    api: str = ""  # a kubeconfig; empty: agents and the CA read the folder
+    server: tuple[str, int] = ("", 0)  # host and port of that API server
     nodes: list[NodeState] = []
     pods: list[PodState] = []
     netns_directory_made: bool = False

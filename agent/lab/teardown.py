@@ -3,14 +3,18 @@
 import shutil
 from contextlib import suppress
 
+from agent.errors import WarrenError
 from agent.lab import cgroups, kernel, topology
+from agent.lab.cluster import Cluster
+from agent.lab.errors import LabError
 from agent.lab.state import State
 
 _GRACE = 2.0  # seconds that agents, tunnels and the CA get to end by themselves
 
 
 def take_down(state: State) -> None:
-    """Remove all that a lab's state names. Raises LabError for what stays."""
+    """Remove all that a lab's state names. Raises LabError for what stays, after the rest is gone."""
+    stays = _withdraw(state)
     for node in state.nodes:
         cgroups.kill(state.cgroup / node.name / "pods")  # first, so that tunnels have no connection to drain
     cgroups.terminate(state.cgroup, _GRACE)
@@ -27,3 +31,15 @@ def take_down(state: State) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     with suppress(FileNotFoundError):
         (state.run / "state.json").unlink()
+    if stays:
+        raise LabError(f"objects of the lab may be left on the API server: {stays}")
+
+
+def _withdraw(state: State) -> str:
+    """Take the cluster's objects from its API server; gives what went wrong, which must not stop the rest."""
+    try:
+        if state.api:
+            Cluster.of(state).withdraw()
+    except WarrenError as error:
+        return str(error)
+    return ""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from agent.lab import Lab
 from agent.lab.members import Pod
 from agent.model.objects import Key
-from tests.support import sockets
+from tests.support import apiserver, sockets
 from tests.support.resident import Resident
 
 PODS = Path(__file__).with_name("pods.yaml")
@@ -34,6 +35,11 @@ class Mesh:
     def leave(self, pod: str) -> None:
         """End our process in a pod."""
         self.residents.pop(pod).close()
+
+    def close(self) -> None:
+        """End our processes in all pods."""
+        for resident in self.residents.values():
+            resident.close()
 
     def address(self, pod: str, family: int) -> str:
         place: Pod = self.lab.pod(pod)
@@ -61,15 +67,17 @@ class Connection:
         self.server.call(sockets.close, self.far)
 
 
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[Mesh]:
-    with Lab.up([PODS], name=f"wt-mesh-{os.getpid()}") as lab:
+@pytest.fixture(scope="module", params=["dir", "kube"])
+def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    """Once with a folder as the cluster, and once with an API server."""
+    with ExitStack() as exits:
+        kubeconfig = None
+        if request.param == "kube":
+            kubeconfig = apiserver.real() or exits.enter_context(apiserver.fake()).kubeconfig
+        lab = exits.enter_context(Lab.up([PODS], name=f"wt-mesh-{os.getpid()}", api=kubeconfig))
         mesh = Mesh(lab, {})
-        try:
-            yield mesh
-        finally:
-            for resident in mesh.residents.values():
-                resident.close()
+        exits.callback(mesh.close)
+        yield mesh
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from agent.lab.state import NodeState, State
 
 def test_all_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    wanted = State("x", True, "all", {"node9": "/nope", "node1": str(tmp_path)}, [NodeState("node1", 1, "x")])
+    wanted = State("x", True, "all", {"node9": "/nope", "node1": str(tmp_path)})
+    wanted.nodes = [NodeState("node1", 1, "x")]
     with pytest.raises(SettingsError) as refusal:
         requirements.check(wanted)
     lines = str(refusal.value).splitlines()
