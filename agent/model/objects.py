@@ -8,6 +8,7 @@ that a plain manifest means here what it means on a cluster.
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from agent.model.probes import Handler, Lifecycle
 from agent.model.sharing import shared, shared_mapping
 
 IPAddress = IPv4Address | IPv6Address
@@ -99,6 +101,18 @@ class ContainerPort(Part, frozen=True):
 class Container(Part, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
+    liveness_probe: Handler | None = None
+    readiness_probe: Handler | None = None
+    startup_probe: Handler | None = None
+    lifecycle: Lifecycle = Lifecycle()
+
+    @property
+    def probe_ports(self) -> frozenset[int]:
+        """On which the kubelet calls it."""
+        named = {port.name: port.container_port for port in self.ports if port.name}
+        probes = (self.liveness_probe, self.readiness_probe, self.startup_probe)
+        hooks = (self.lifecycle.post_start, self.lifecycle.pre_stop)
+        return frozenset(port for one in (*probes, *hooks) if one for port in one.ports(named))
 
 
 class PodSpec(Part, frozen=True):
@@ -150,6 +164,12 @@ class Pod(Object, frozen=True):
         """The pod's own addresses, the primary one first; none before the network is set up."""
         texts = [entry.ip for entry in self.status.pod_ips] or [self.status.pod_ip]
         return tuple(to_address(text) for text in texts if text)
+
+    @property
+    def probe_ports(self) -> frozenset[int]:
+        """On which the kubelet calls its containers; those that run beside an init container count too."""
+        containers = (*self.spec.containers, *self.spec.init_containers)
+        return frozenset().union(*(container.probe_ports for container in containers))
 
     @property
     def ended(self) -> bool:
@@ -258,6 +278,7 @@ def key_of(item: Object) -> Key:
     return Key(type(item).__name__, item.metadata.namespace, item.metadata.name)
 
 
+@lru_cache(4096)  # asked when an object is decoded, and soon again when it is translated
 def to_address(text: str) -> IPAddress:
     """An address in its one form: an IPv4 address mapped into IPv6 becomes IPv4. Raises ValueError."""
     address = ip_address(text)

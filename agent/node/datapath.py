@@ -76,7 +76,7 @@ class Datapath:
             tunnels.put(pack_number(path.stat().st_ino), pid.to_bytes(4, sys.byteorder))
 
     def trust_kubelet(self, cgroup: Path) -> None:
-        """Take what the processes of this one cgroup connect to for the kubelet's probes; of no other any more.
+        """Take what processes of this cgroup connect to for the kubelet's probes; of no other any more.
 
         Not those of cgroups below it, which may be the pods'. Raises DatapathError.
         """
@@ -101,9 +101,8 @@ class Datapath:
         wanted = sorted(set(ports) - RESERVED)
         if len(wanted) > PROBE_PORTS:
             raise DatapathError(f"pod {cookie} has {len(wanted)} ports for probes: {PROBE_PORTS} at most")
-        with self._doing(f"pod {cookie}"):
-            with self._changing(cookie) as pod:
-                pod.probe_ports[:] = wanted + [0] * (PROBE_PORTS - len(wanted))
+        with self._doing(f"pod {cookie}"), self._changing(cookie) as pod:
+            pod.probe_ports[:] = wanted + [0] * (PROBE_PORTS - len(wanted))
 
     def prepare(self, netns: NetnsFd, addresses: Sequence[Address]) -> Cookie:
         """Make a pod known: its addresses are its own from now on, the tunnel can listen in it.
