@@ -1,9 +1,11 @@
 """Whose translation a change concerns."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from agent.model.entries import ServiceEntry, WorkloadEntry
+from agent.model.guards import judged_by, selected_by
 from agent.model.objects import EndpointSlice, Key, Object, Pod, Service, fits, key_of
+from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.view import ServiceLike, View
 
 
@@ -13,21 +15,24 @@ def consequences(before: View, after: View, key: Key) -> set[Key]:
     return {key, *_concerned(before, after, key)} if old != new else set()
 
 
-def _concerned(before: View, after: View, key: Key) -> Iterable[Key]:
+def _concerned(before: View, after: View, key: Key) -> Iterator[Key]:
     old, new = before.store.objects.get(key), after.store.objects.get(key)
     match key.kind:
         case "Node":
-            return after.store.find("node", key.name)
+            yield from after.store.find("node", key.name)
         case "Namespace" if before.network != after.network:
-            return after.store.objects
+            yield from after.store.objects
         case "Namespace":
-            return _inhabitants(after, key.name)
+            yield from _inhabitants(after, key.name)
         case "EndpointSlice":
-            return _targets(old, new)
+            yield from _named(before, old)
+            yield from _named(after, new)
         case "Service" | "ServiceEntry":
-            return (*_rivals_and_endpoints(before, old), *_rivals_and_endpoints(after, new))
-        case _:
-            return ()
+            yield from _rivals_and_endpoints(before, old)
+            yield from _rivals_and_endpoints(after, new)
+        case "AuthorizationPolicy" | "PeerAuthentication":
+            yield from _guarded(before, old)
+            yield from _guarded(after, new)
 
 
 def _inhabitants(view: View, namespace: str) -> Iterator[Key]:
@@ -35,14 +40,13 @@ def _inhabitants(view: View, namespace: str) -> Iterator[Key]:
         yield from view.store.find(kind.__name__, namespace)
 
 
-def _targets(old: Object | None, new: Object | None) -> Iterator[Key]:
-    """Pods that a slice names; of those that stay, only when they are told something else."""
-    slices = [item for item in (old, new) if isinstance(item, EndpointSlice)]
-    named = [frozenset(item.pods) for item in slices]
-    told = {(item.service, item.ports) for item in slices}
-    stay = named[0] & named[-1] if len(slices) == 2 and len(told) == 1 else frozenset()
-    for pod in frozenset().union(*named) - stay:
-        yield Key("Pod", slices[0].metadata.namespace, pod)
+def _named(view: View, item: Object | None) -> Iterator[Key]:
+    """Pods that a slice makes endpoints of a Service."""
+    if isinstance(item, EndpointSlice):
+        namespace = item.metadata.namespace
+        service = view.store.get(Service, namespace, item.service)
+        if service and not service.selector:
+            yield from (Key("Pod", namespace, pod) for pod in item.pods)
 
 
 def _rivals_and_endpoints(view: View, item: Object | None) -> Iterator[Key]:
@@ -57,6 +61,18 @@ def _rivals_and_endpoints(view: View, item: Object | None) -> Iterator[Key]:
             yield from view.store.find("address", str(address))
 
 
+def _guarded(view: View, item: Object | None) -> Iterator[Key]:
+    """The workloads that have to name a policy, and those of whom it decides what they name."""
+    if isinstance(item, PeerAuthentication):
+        yield from judged_by(view, item)
+    if isinstance(item, AuthorizationPolicy):
+        yield from selected_by(view, item)
+        for target in item.targets:
+            service = view.store.objects.get(Key(target.kind, item.metadata.namespace, target.name))
+            if isinstance(service, ServiceLike):
+                yield from _endpoints(view, service)
+
+
 def _endpoints(view: View, item: ServiceLike) -> Iterator[Key]:
     store, namespace = view.store, item.metadata.namespace
     for pod in store.each(Pod, "Pod", namespace) if item.selector else ():
@@ -67,4 +83,4 @@ def _endpoints(view: View, item: ServiceLike) -> Iterator[Key]:
             yield key_of(entry)
     for endpoints in store.each(EndpointSlice, "slices", namespace, item.metadata.name):
         yield key_of(endpoints)
-        yield from (Key("Pod", namespace, pod) for pod in endpoints.pods)
+        yield from _named(view, endpoints)

@@ -3,12 +3,19 @@
 from collections.abc import Iterator
 
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry, WorkloadEntrySpec
+from agent.model.guards import named_policies
 from agent.model.objects import EndpointSlice, Service, to_address
 from agent.model.ports import of_entry, of_slice, ports_of
 from agent.model.resources import Resource
 from agent.model.view import View
 from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
-from protocols.workload_pb2 import NetworkMode, PortList, Workload, WorkloadStatus, WorkloadType
+from protocols.workload_pb2 import (
+    HOST_NETWORK,
+    POD,
+    UNHEALTHY,
+    PortList,
+    Workload,
+)
 
 _GROUP = "istio.io/autoRegistrationGroup"
 _WORKLOAD = "service.istio.io/workload-name"
@@ -23,9 +30,10 @@ def entry_workload(view: View, entry: WorkloadEntry) -> Resource:
     uid = f"networking.istio.io/WorkloadEntry/{metadata.namespace}/{metadata.name}"
     message = new_workload(view, uid, entry, services)
     if not entry.healthy:
-        message.status = WorkloadStatus.UNHEALTHY
+        message.status = UNHEALTHY
     name = metadata.annotations.get(_GROUP) or labels.get(_WORKLOAD) or metadata.name
     identify(message, entry.spec.service_account, name, labels)
+    message.authorization_policies.extend(named_policies(view, entry))
     say_how_it_is_reached(message, labels, metadata.annotations, enrolled=False)
     return _outside(message, entry.spec)
 
@@ -71,9 +79,9 @@ def slice_workloads(view: View, endpoints: EndpointSlice) -> Iterator[Resource]:
             told.add(addresses[0])
             uid = f"discovery.k8s.io/EndpointSlice/{namespace}/{name}/{addresses[0]}"
             message = new_workload(view, uid, endpoints, services)
-            message.network_mode = NetworkMode.HOST_NETWORK
+            message.network_mode = HOST_NETWORK
             if not endpoint.conditions.ready:
-                message.status = WorkloadStatus.UNHEALTHY
+                message.status = UNHEALTHY
             yield workload_resource(message, addresses)
 
 
@@ -89,7 +97,7 @@ def slice_services(view: View, endpoints: EndpointSlice) -> dict[str, PortList]:
 def _outside(message: Workload, endpoint: WorkloadEntrySpec) -> Resource:
     """What a WorkloadEntry and an endpoint that is written into a ServiceEntry have in common."""
     ip = endpoint.ip
-    message.workload_type = WorkloadType.POD
+    message.workload_type = POD
     message.network = endpoint.network or message.network
     locate(message, *endpoint.locality.split("/")[:3])
     if endpoint.weight:

@@ -3,13 +3,23 @@
 import re
 
 from agent.model.endpoints import slice_services
+from agent.model.guards import named_policies
 from agent.model.mesh import enrolled
-from agent.model.objects import EndpointSlice, Node, Pod
+from agent.model.objects import Node, Pod
 from agent.model.ports import of_pod, ports_of
 from agent.model.resources import Resource
 from agent.model.view import NETWORK, View
 from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
-from protocols.workload_pb2 import NetworkMode, PortList, WorkloadStatus, WorkloadType
+from protocols.workload_pb2 import (
+    CRONJOB,
+    DEPLOYMENT,
+    HOST_NETWORK,
+    JOB,
+    POD,
+    UNHEALTHY,
+    PortList,
+    WorkloadType,
+)
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 _TEMPLATE_HASH = "pod-template-hash"
@@ -30,23 +40,22 @@ def pod_workload(view: View, pod: Pod) -> Resource | None:
     message.workload_type = kind
     message.node = spec.node_name
     if not pod.ready or metadata.deletion_timestamp is not None:
-        message.status = WorkloadStatus.UNHEALTHY
+        message.status = UNHEALTHY
     if spec.host_network:
-        message.network_mode = NetworkMode.HOST_NETWORK
+        message.network_mode = HOST_NETWORK
     if node := view.store.get(Node, "", spec.node_name):
         locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
+    message.authorization_policies.extend(named_policies(view, pod))
     say_how_it_is_reached(message, labels, metadata.annotations, enrolled(pod, view.namespace(namespace)))
     return workload_resource(message, addresses)
 
 
 def _services(view: View, pod: Pod) -> dict[str, PortList]:
-    """Those that select it, and those with an EndpointSlice that names it."""
-    namespace, name = pod.metadata.namespace, pod.metadata.name
+    """Those that select it, and those without a selector that have an EndpointSlice which names it."""
     target = of_pod(pod)
-    selecting = view.services_of(namespace, pod.metadata.labels)
+    selecting = view.services_of(pod.metadata.namespace, pod.metadata.labels)
     services = {service: ports_of(item, target) for item, service in selecting}
-    naming = view.store.each(EndpointSlice, "target", namespace, name)
-    for endpoints in sorted(naming, key=lambda item: item.metadata.name):
+    for endpoints in view.slices_naming(pod):
         services = slice_services(view, endpoints) | services
     return services
 
@@ -60,8 +69,8 @@ def _owner(pod: Pod) -> tuple[WorkloadType, str]:
     owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
     stem, _, suffix = owner.name.rpartition("-") if owner else ("", "", "")
     if owner and owner.kind == "ReplicaSet" and stem and suffix == pod.metadata.labels.get(_TEMPLATE_HASH):
-        return WorkloadType.DEPLOYMENT, stem
+        return DEPLOYMENT, stem
     if owner and owner.kind == "Job":
         scheduled = stem and _MINUTE.match(suffix)
-        return (WorkloadType.CRONJOB, stem) if scheduled else (WorkloadType.JOB, owner.name)
-    return WorkloadType.POD, pod.metadata.name
+        return (CRONJOB, stem) if scheduled else (JOB, owner.name)
+    return POD, pod.metadata.name

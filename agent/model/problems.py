@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from agent.model import authentication, policies
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
 from agent.model.objects import Namespace, Object, key_of
+from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.view import ServiceLike, View
 from agent.model.visibility import exported_to
 
@@ -27,6 +29,10 @@ def _problems(view: View, item: Object) -> Iterator[str]:
     if isinstance(item, ServiceEntry):
         yield from _names(item)
         yield from _endpoints(item)
+    if isinstance(item, AuthorizationPolicy):
+        yield from policies.problems(item)
+    if isinstance(item, PeerAuthentication):
+        yield from authentication.problems(item)
     if isinstance(item, WorkloadEntry) and item.spec.ip is None:
         yield _unreachable(item.spec.address)
 

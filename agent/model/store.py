@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from agent.model.entries import ServiceEntry
 from agent.model.objects import EndpointSlice, Key, Labels, Object, Pod, Service, fits
+from agent.model.security import AuthorizationPolicy, PeerAuthentication
 
 T = TypeVar("T", bound=Object)
 
@@ -69,12 +70,20 @@ def entries(item: Object | None) -> Iterator[Entry]:
     match item:
         case Pod(spec=spec) if spec.node_name:
             yield "node", spec.node_name
-        case EndpointSlice(service=service, pods=pods) if service:
+        case EndpointSlice(service=service) if service:
             yield "slices", namespace, service
-            yield from (("target", namespace, pod) for pod in pods)
         case Service() | ServiceEntry():
             # One label of the selector is enough to be found by; whether all fit is seen then.
             yield from (("selector", namespace, *label) for label in sorted(item.selector.items())[:1])
             yield from (("address", str(address)) for address in item.addresses)
+            if isinstance(item, Service) and not item.selector:
+                yield "unselective", namespace
             if isinstance(item, ServiceEntry):
                 yield from (("host", host) for host in item.spec.hosts)
+        case PeerAuthentication():
+            yield ("PeerAuthentication",)
+        case AuthorizationPolicy():
+            yield from (("policy", namespace, *label) for label in sorted(item.selector.items())[:1])
+            for target in item.targets:
+                if target.is_service:
+                    yield from (("attached", namespace), ("attached", namespace, target.kind, target.name))

@@ -1,0 +1,80 @@
+"""Which policies hold for a workload beside those of its namespace and of the mesh: it has to name them."""
+
+from collections.abc import Iterator
+
+from agent.model import authentication
+from agent.model.authentication import STRICT
+from agent.model.entries import WorkloadEntry
+from agent.model.mesh import ROOT_NAMESPACE
+from agent.model.objects import EndpointSlice, Key, Labels, Pod, fits, key_of
+from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.view import View
+
+Workload = Pod | WorkloadEntry
+
+
+def named_policies(view: View, item: Workload) -> list[str]:
+    """The policies of a workload, by `namespace/name`, in order."""
+    namespace, labels = item.metadata.namespace, labels_of(item)
+    policies = (*_selecting(view, namespace, labels), *_attached(view, item))
+    names = {f"{policy.metadata.namespace}/{policy.metadata.name}" for policy in policies}
+    return sorted({*names, *authentication.required(view, namespace, labels)})
+
+
+def labels_of(item: Workload) -> Labels:
+    """What selectors look at."""
+    return item.labels if isinstance(item, WorkloadEntry) else item.metadata.labels
+
+
+def selected_by(view: View, policy: AuthorizationPolicy) -> Iterator[Key]:
+    """The workloads that a policy selects."""
+    namespace = policy.metadata.namespace
+    if policy.selector:
+        anywhere = namespace == ROOT_NAMESPACE
+        for item in _everywhere(view) if anywhere else _workloads(view, namespace):
+            if fits(policy.selector, labels_of(item)):
+                yield key_of(item)
+
+
+def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
+    """All whose translation an object is looked at for: workloads, and objects that inherit its mode."""
+    namespace = item.metadata.namespace
+    yield STRICT
+    if item.selector:
+        yield from (key_of(one) for one in _workloads(view, namespace) if fits(item.selector, labels_of(one)))
+    elif namespace == ROOT_NAMESPACE:
+        everything = view.store.objects.items()
+        yield from (key for key, one in everything if isinstance(one, Workload | PeerAuthentication))
+    else:
+        yield from (key_of(one) for one in _workloads(view, namespace))
+        yield from view.store.find("PeerAuthentication", namespace)
+
+
+def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[AuthorizationPolicy]:
+    for scope in {namespace, ROOT_NAMESPACE}:
+        for label in labels.items():
+            for policy in view.store.each(AuthorizationPolicy, "policy", scope, *label):
+                if fits(policy.selector, labels):
+                    yield policy
+
+
+def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
+    """The policies of the services that it is of."""
+    namespace = item.metadata.namespace
+    if not view.store.find("attached", namespace):
+        return
+    services = {key_of(service) for service, _ in view.services_of(namespace, labels_of(item))}
+    if isinstance(item, Pod):
+        naming = view.store.each(EndpointSlice, "target", namespace, item.metadata.name)
+        services |= {Key("Service", namespace, endpoints.service) for endpoints in naming}
+    for service in services:
+        yield from view.store.each(AuthorizationPolicy, "attached", namespace, service.kind, service.name)
+
+
+def _workloads(view: View, namespace: str) -> Iterator[Workload]:
+    yield from view.store.each(Pod, "Pod", namespace)
+    yield from view.store.each(WorkloadEntry, "WorkloadEntry", namespace)
+
+
+def _everywhere(view: View) -> Iterator[Workload]:
+    return (item for item in view.store.objects.values() if isinstance(item, Workload))

@@ -1,0 +1,234 @@
+"""AuthorizationPolicy -> `istio.security.Authorization`: what of it can be judged at L4.
+
+What only a request tells (methods, tokens, ...) is not seen there. Then the policy becomes stricter, never
+wider: an ALLOW rule that asks for it allows nothing, and of a DENY rule what is left denies.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import NamedTuple
+
+from agent.model.mesh import ROOT_NAMESPACE
+from agent.model.resources import Resource, policy_resource
+from agent.model.security import AuthorizationPolicy, Operation, Rule, Source, Values, When
+from protocols.security_pb2 import (
+    Action,
+    Address,
+    Authorization,
+    Clause,
+    Match,
+    Scope,
+    ServiceAccountMatch,
+    StringMatch,
+)
+from protocols.security_pb2 import Rule as RuleMessage
+
+_ACTIONS = {"ALLOW": Action.ALLOW, "DENY": Action.DENY, "AUDIT": Action.AUDIT, "CUSTOM": Action.DENY}
+_AT_L7 = {
+    **{"request_principals": "requestPrincipals", "not_request_principals": "notRequestPrincipals"},
+    **{"trust_domains": "trustDomains", "not_trust_domains": "notTrustDomains"},
+    **{"hosts": "hosts", "not_hosts": "notHosts", "methods": "methods", "not_methods": "notMethods"},
+    **{"paths": "paths", "not_paths": "notPaths"},
+}
+
+PRESENT = StringMatch(presence={})
+
+
+class _Entry(NamedTuple):
+    """One of several conditions of which any is enough. lost: the fields of it that cannot be judged."""
+
+    match: Match
+    lost: list[str]
+
+
+def authorization(policy: AuthorizationPolicy) -> Resource:
+    """The policy as the tunnels are told it."""
+    return policy_resource(_translate(policy)[0])
+
+
+def problems(policy: AuthorizationPolicy) -> Iterator[str]:
+    """What its author should know: where it is stricter than it reads, or not enforced."""
+    yield from _translate(policy)[1]
+    if policy.spec.action == "CUSTOM":
+        yield "action CUSTOM: no authorizer is asked, so that it denies what it matches"
+    for target in policy.targets:
+        if not target.is_service:
+            yield f"targetRefs: {target.kind} {target.name} is passed over, this version has no waypoints"
+
+
+def _translate(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]]:
+    spec, namespace = policy.spec, policy.metadata.namespace
+    message = Authorization(
+        name=policy.metadata.name,
+        namespace=namespace,
+        scope=_scope(policy),
+        action=_ACTIONS[spec.action],
+        dry_run=policy.dry_run,
+    )
+    told = []
+    for number, rule in enumerate(spec.rules):
+        clauses = [*_clauses(rule, namespace, of_workload=not policy.targets)]
+        lost = [name for entries in clauses for entry in entries for name in entry.lost]
+        for name in lost:
+            told.append(f"rules[{number}]: {name} cannot be judged at L4, {_consequence(spec.action)}")
+        if not lost:
+            message.rules.append(_rule(clauses))
+        elif spec.action != "ALLOW":
+            message.rules.append(_rule(entries for entries in clauses if not any(map(_is_empty, entries))))
+    return message, told
+
+
+def _scope(policy: AuthorizationPolicy) -> Scope:
+    if policy.selector or policy.targets:
+        return Scope.WORKLOAD_SELECTOR
+    return Scope.GLOBAL if policy.metadata.namespace == ROOT_NAMESPACE else Scope.NAMESPACE
+
+
+def _consequence(action: str) -> str:
+    if action == "ALLOW":
+        return "so that the rule allows nothing"
+    does = "audits" if action == "AUDIT" else "denies"
+    return f"so that the rule {does} whatever fits the rest of it"
+
+
+def _is_empty(entry: _Entry) -> bool:
+    """Whether nothing is left of it: then everything fits."""
+    return not entry.match.ByteSize()
+
+
+def _rule(clauses: Iterable[list[_Entry]]) -> RuleMessage:
+    return RuleMessage(clauses=[Clause(matches=[entry.match for entry in entries]) for entries in clauses])
+
+
+def _clauses(rule: Rule, namespace: str, of_workload: bool) -> Iterator[list[_Entry]]:
+    """All of them have to hold, by any entry. of_workload: whether ports are the workload's."""
+    if rule.from_:
+        yield [_source(one.source, namespace) for one in rule.from_]
+    if rule.to:
+        yield [_operation(one.operation, of_workload) for one in rule.to]
+    for when in rule.when:
+        yield [_condition(when, namespace, of_workload)]
+
+
+def _source(source: Source, namespace: str) -> _Entry:
+    lost = _lost(source)
+    match = Match(
+        principals=map(_string, source.principals),
+        not_principals=map(_string, source.not_principals),
+        service_accounts=_accounts(source.service_accounts, namespace),
+        not_service_accounts=_accounts(source.not_service_accounts, namespace),
+        not_source_ips=_addresses([*source.not_ip_blocks, *source.not_remote_ip_blocks]),
+    )
+    # Nobody says at L4 that a connection was made for another client: both mean the address that is seen.
+    _from(match, source.ip_blocks, source.remote_ip_blocks)
+    lost += _namespaces(match, source.namespaces, source.not_namespaces, ("namespaces", "notNamespaces"))
+    return _Entry(match, lost)
+
+
+def _operation(operation: Operation, of_workload: bool) -> _Entry:
+    lost = _lost(operation)
+    if not of_workload:
+        lost += [
+            name for name, ports in (("ports", operation.ports), ("notPorts", operation.not_ports)) if ports
+        ]
+        return _Entry(
+            Match(), [_of_service(name) if name in ("ports", "notPorts") else name for name in lost]
+        )
+    ports, not_ports = map(int, operation.ports), map(int, operation.not_ports)
+    return _Entry(Match(destination_ports=ports, not_destination_ports=not_ports), lost)
+
+
+def _condition(when: When, namespace: str, of_workload: bool) -> _Entry:
+    key, values, others = when.key, when.values, when.not_values
+    match = Match()
+    match key:
+        case "source.ip" | "remote.ip":
+            match.source_ips.extend(_addresses(values))
+            match.not_source_ips.extend(_addresses(others))
+        case "source.namespace":
+            return _Entry(match, _namespaces(match, values, others, (key, key)))
+        case "source.principal":
+            match.principals.extend(map(_string, values))
+            match.not_principals.extend(map(_string, others))
+        case "source.serviceAccount":
+            match.service_accounts.extend(_accounts(values, namespace))
+            match.not_service_accounts.extend(_accounts(others, namespace))
+        case "destination.ip":
+            match.destination_ips.extend(_addresses(values))
+            match.not_destination_ips.extend(_addresses(others))
+        case "destination.port" if of_workload:
+            match.destination_ports.extend(map(int, values))
+            match.not_destination_ports.extend(map(int, others))
+        case "destination.port":
+            return _Entry(match, [_of_service(key)])
+        case _:
+            return _Entry(match, [key])
+    return _Entry(match, [])
+
+
+def _lost(block: Source | Operation) -> list[str]:
+    return [written for name, written in _AT_L7.items() if getattr(block, name, ())]
+
+
+def _of_service(name: str) -> str:
+    return f"{name} (the Service's, of a policy with targetRefs)"
+
+
+def _string(value: str) -> StringMatch:
+    if value == "*":
+        return PRESENT
+    if value.endswith("*"):
+        return StringMatch(prefix=value[:-1])
+    return StringMatch(suffix=value[1:]) if value.startswith("*") else StringMatch(exact=value)
+
+
+def _namespaces(match: Match, values: Values, others: Values, names: tuple[str, str]) -> list[str]:
+    """Fills them in; gives the names of those that the protocol cannot say: `*` is known at one end only."""
+    lost = []
+    for wanted, name, field in zip(
+        (values, others), names, (match.namespaces, match.not_namespaces), strict=True
+    ):
+        odd = next((value for value in wanted if "*" in _string_body(value)), None)
+        if odd:
+            lost.append(f"{name} {odd}")
+        else:
+            field.extend(map(_string, wanted))
+    return lost
+
+
+def _string_body(value: str) -> str:
+    """Without the one `*` that a prefix or suffix has."""
+    return value[:-1] if value.endswith("*") else value.removeprefix("*")
+
+
+def _accounts(accounts: Values, namespace: str) -> Iterator[ServiceAccountMatch]:
+    for account in accounts:
+        where, _, name = account.rpartition("/")
+        yield ServiceAccountMatch(namespace=where or namespace, serviceAccount=name)
+
+
+def _addresses(blocks: Iterable[str]) -> list[Address]:
+    return [_address(ip_network(block, strict=False)) for block in blocks]
+
+
+def _address(network: IPv4Network | IPv6Network) -> Address:
+    return Address(address=network.network_address.packed, length=network.prefixlen)
+
+
+def _from(match: Match, blocks: Values, others: Values) -> None:
+    """From an address in one of `blocks` and in one of `others`; what is empty asks for nothing."""
+    match.source_ips.extend(_addresses(blocks or others))
+    if blocks and others:
+        either, both = [*match.source_ips], [*_overlap(blocks, others)]
+        del match.source_ips[:]
+        match.source_ips.extend(both or either)
+        if not both:
+            match.not_source_ips.extend(either)  # no address will do
+
+
+def _overlap(blocks: Values, others: Values) -> Iterator[Address]:
+    """Of two ranges that overlap, one lies in the other."""
+    for one in (ip_network(block, strict=False) for block in blocks):
+        for other in (ip_network(block, strict=False) for block in others):
+            if one.version == other.version and one.overlaps(other):
+                yield _address(max(one, other, key=lambda network: network.prefixlen))
