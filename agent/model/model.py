@@ -44,11 +44,11 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
     Only what a change concerns is translated again; the result is that of translating everything.
     """
     view, concerned = View.of(model.mesh, model.store), dict[Key, None]()
-    for key, item in sorted(changes, key=_pods_last):
+    for key, item in sorted(changes, key=lambda change: _is_endpoint(change[0])):
         before, view = view, View.of(model.mesh, view.store.put(key, item))
         concerned |= dict.fromkeys(consequences(before, view, key))
 
-    translated = {key: translate(view, key) for key in sorted(concerned, key=_services_first)}
+    translated = {key: translate(view, key) for key in sorted(concerned, key=_is_endpoint)}
     old = {one.id: one for key in translated for one in model.resources.get(key, ())}
     new = {one.id: one for translation in translated.values() for one in translation.resources}
     changed = tuple(one for name, one in new.items() if one != old.get(name))
@@ -91,10 +91,6 @@ def _sum(resources: Iterable[Resource]) -> int:
     return sum(int(resource.version, 16) for resource in resources)
 
 
-def _pods_last(change: Change) -> bool:
-    """A service that comes first is not searched its endpoints: each of these finds it."""
-    return change[0].kind in ("Pod", "WorkloadEntry")
-
-
-def _services_first(key: Key) -> tuple[bool, Key]:
-    return key.kind not in ("Service", "ServiceEntry"), key
+def _is_endpoint(key: Key) -> bool:
+    """Services come before these: added before they are referred to, with nothing to search for."""
+    return key.kind in ("Pod", "WorkloadEntry", "EndpointSlice")

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from agent.model.entries import EntryPort, ServiceEntry, WorkloadEntrySpec
 from agent.model.objects import EndpointSlice, Pod, Service, ServicePort
-from protocols.workload_pb2 import AppProtocol, PortList
+from protocols.workload_pb2 import GRPC, HTTP2, HTTP11, TCP, TLS, UNKNOWN, AppProtocol, PortList
 
 _BY_NAME = {
-    "http": AppProtocol.HTTP11,
-    "http2": AppProtocol.HTTP2,
-    "grpc": AppProtocol.GRPC,
-    **dict.fromkeys(("https", "tls"), AppProtocol.TLS),
-    **dict.fromkeys(("tcp", "mongo", "mysql", "redis"), AppProtocol.TCP),
+    "http": HTTP11,
+    "http2": HTTP2,
+    "grpc": GRPC,
+    **dict.fromkeys(("https", "tls"), TLS),
+    **dict.fromkeys(("tcp", "mongo", "mysql", "redis"), TCP),
 }
 _KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 # On these the server speaks first, so that nothing can be told from the bytes: TCP unless it is declared.
@@ -48,7 +48,7 @@ def app_protocol(port: AnyPort) -> AppProtocol:
         declared = port.protocol or port.name
     known = _BY_NAME.get(declared.lower().split("-", maxsplit=1)[0])
     if known is None:
-        return AppProtocol.TCP if number_of(port) in _SERVER_FIRST else AppProtocol.UNKNOWN
+        return TCP if number_of(port) in _SERVER_FIRST else UNKNOWN
     return known
 
 

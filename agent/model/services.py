@@ -8,7 +8,7 @@ from agent.model.ports import app_protocol, number_of, target_port, tcp_ports
 from agent.model.resources import Resource, address_resource
 from agent.model.view import ServiceLike, View
 from agent.model.visibility import visibility
-from protocols.workload_pb2 import Address, IPFamilies, LoadBalancing
+from protocols.workload_pb2 import AUTOMATIC, DUAL, IPV4_ONLY, IPV6_ONLY, Address, LoadBalancing
 from protocols.workload_pb2 import Service as ServiceMessage
 
 DISTRIBUTION = "networking.istio.io/traffic-distribution"
@@ -19,10 +19,10 @@ _FAILOVER = {  # Service.spec.trafficDistribution, compared without regard to ca
     "prefersamenode": (*_CLOSE, LoadBalancing.SUBZONE, LoadBalancing.NODE),
 }
 _FAMILIES = {
-    frozenset[str](): IPFamilies.AUTOMATIC,
-    frozenset({"IPv4"}): IPFamilies.IPV4_ONLY,
-    frozenset({"IPv6"}): IPFamilies.IPV6_ONLY,
-    frozenset({"IPv4", "IPv6"}): IPFamilies.DUAL,
+    frozenset[str](): AUTOMATIC,
+    frozenset({"IPv4"}): IPV4_ONLY,
+    frozenset({"IPv6"}): IPV6_ONLY,
+    frozenset({"IPv4", "IPv6"}): DUAL,
 }
 
 

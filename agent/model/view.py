@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from agent.model.entries import ServiceEntry
 from agent.model.mesh import ROOT_NAMESPACE, Mesh
-from agent.model.objects import Key, Labels, Namespace, Service, key_of
+from agent.model.objects import EndpointSlice, Key, Labels, Namespace, Pod, Service, key_of
 from agent.model.store import Store
 from agent.model.visibility import visibility
 from protocols.workload_pb2 import PUBLIC
@@ -34,6 +34,13 @@ class View(Struct, frozen=True):
         for item in self.store.selecting(namespace, labels):
             for host in self.hosts(item):
                 yield item, f"{namespace}/{host}"
+
+    def slices_naming(self, pod: Pod) -> Iterable[EndpointSlice]:
+        """The slices of Services without a selector that have this pod as an endpoint."""
+        namespace, name = pod.metadata.namespace, pod.metadata.name
+        for service in self.store.each(Service, "unselective", namespace):
+            slices = self.store.each(EndpointSlice, "slices", namespace, service.metadata.name)
+            yield from (one for one in sorted(slices, key=key_of) if name in one.pods)
 
     def hosts(self, item: ServiceLike) -> Iterable[str]:
         """The hostnames under which an object is a service: in each namespace one object has a hostname."""

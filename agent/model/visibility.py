@@ -2,7 +2,7 @@
 
 from agent.model.entries import ServiceEntry
 from agent.model.objects import Service
-from protocols.workload_pb2 import Visibility
+from protocols.workload_pb2 import NAMESPACE, PUBLIC, Visibility
 
 _OF_SERVICES = "networking.istio.io/exportTo"
 
@@ -13,15 +13,16 @@ def visibility(item: Service | ServiceEntry) -> Visibility | None:
     The protocol has nothing in between: what is for several namespaces is for all.
     """
     wanted = exported_to(item)
+    if not wanted:
+        return PUBLIC
     if wanted == {"~"}:
         return None
-    own = {".", item.metadata.namespace}
-    return Visibility.NAMESPACE if wanted and wanted <= own else Visibility.PUBLIC
+    return NAMESPACE if wanted <= {".", item.metadata.namespace} else PUBLIC
 
 
 def exported_to(item: Service | ServiceEntry) -> set[str]:
     """What its author wrote; nothing is all."""
     if isinstance(item, ServiceEntry):
         return set(item.spec.export_to)
-    text = item.metadata.annotations.get(_OF_SERVICES, "")
-    return {word.strip() for word in text.split(",") if word.strip()}
+    text = item.metadata.annotations.get(_OF_SERVICES)
+    return {word.strip() for word in text.split(",") if word.strip()} if text else set()

@@ -6,7 +6,14 @@ from agent.model.mesh import REDIRECTION
 from agent.model.objects import IPAddress, Labels, Object
 from agent.model.resources import Resource, address_resource
 from agent.model.view import View
-from protocols.workload_pb2 import Address, Locality, NetworkMode, PortList, TunnelProtocol, Workload
+from protocols.workload_pb2 import (
+    HBONE,
+    HOST_NETWORK,
+    Address,
+    Locality,
+    PortList,
+    Workload,
+)
 
 TUNNEL = "networking.istio.io/tunnel"
 _NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
@@ -38,9 +45,9 @@ def identify(message: Workload, service_account: str, workload_name: str, labels
 def say_how_it_is_reached(message: Workload, labels: Labels, annotations: Labels, enrolled: bool) -> None:
     """Through a tunnel that its node ends, or it itself; else plainly."""
     if enrolled or annotations.get(REDIRECTION) == "enabled":
-        message.tunnel_protocol = TunnelProtocol.HBONE
+        message.tunnel_protocol = HBONE
     if "http" in labels.get(TUNNEL, "").split(","):
-        message.tunnel_protocol = TunnelProtocol.HBONE
+        message.tunnel_protocol = HBONE
         message.native_tunnel = True
 
 
@@ -53,7 +60,7 @@ def locate(message: Workload, region: str = "", zone: str = "", subzone: str = "
 def workload_resource(message: Workload, addresses: Sequence[IPAddress]) -> Resource:
     """Serialise a workload that is found by its addresses, unless it shares them."""
     message.addresses.extend(address.packed for address in addresses)
-    shared = message.network_mode == NetworkMode.HOST_NETWORK
+    shared = message.network_mode == HOST_NETWORK
     aliases = () if shared else tuple(f"{message.network}/{address}" for address in addresses)
     return address_resource(message.uid, Address(workload=message), aliases)
 
