@@ -15,14 +15,18 @@ With `net.ipv4.tcp_migrate_req` (Linux 5.14, both families) a tunnel that ends l
 has not accepted to the one that listens beside it (SO_REUSEPORT); else the kernel would reset them.
 """
 
+import errno
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.node import netlink
 from agent.node.errors import NodeError
+from agent.node.netlink import attributes, number
 from agent.node.netns import NetnsFd
 
 MARK = 0x5741  # MARK_DELIVERY of bpf/constants.h
@@ -31,6 +35,9 @@ _MARKED, _LOCAL, _KERNEL_LOCAL = 50, 100, 0  # preferences
 _TABLE_LOCAL = 255
 _TYPE_LOCAL = 2
 _LO = 1
+_GET_ROUTE, _GET_RULE = 26, 34
+_HEAD = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr
+_OIF, _PRIORITY, _FWMARK, _RULE_TABLE = 4, 6, 10, 15
 _SETTINGS = [
     Path("/proc/sys/net/ipv4/tcp_fwmark_accept"),
     Path("/proc/sys/net/ipv4/fwmark_reflect"),
@@ -55,9 +62,18 @@ def remove(netns: NetnsFd) -> None:
 
 def installed(netns: NetnsFd) -> bool:
     """Whether all of it is in place. Raises NodeError."""
-    found: list[bool] = []
-    _within(netns, lambda route: found.append(_installed(route)))
-    return found[0]
+    try:
+        return netns.run(present)
+    except OSError as error:
+        raise NodeError(f"routing in the pod's network namespace: {error}") from error
+
+
+def present() -> bool:
+    """Whether all of it is in place in the calling thread's namespace. Raises OSError."""
+    settings = all(setting.read_text().strip() == "1" for setting in _SETTINGS if setting.exists())
+    return settings and all(
+        _rules(family) == {_MARKED, _LOCAL} and _has_default(family) for family in _families()
+    )
 
 
 def _within(netns: NetnsFd, action: Callable[[IPRoute], object]) -> None:
@@ -73,13 +89,13 @@ def _within(netns: NetnsFd, action: Callable[[IPRoute], object]) -> None:
 
 def _install(route: IPRoute) -> None:
     for family in _families():
-        present = _rules(route, family)
+        there = _rules(family)
         route.route("replace", **_local_default(family))
-        if _MARKED not in present:
+        if _MARKED not in there:
             route.rule("add", **_marked(family))
-        if _LOCAL not in present:
+        if _LOCAL not in there:
             route.rule("add", **_local(family, _LOCAL))
-        if _KERNEL_LOCAL in present:
+        if _KERNEL_LOCAL in there:
             route.rule("del", **_local(family, _KERNEL_LOCAL))
     _set("1")
 
@@ -87,24 +103,15 @@ def _install(route: IPRoute) -> None:
 def _remove(route: IPRoute) -> None:
     _set("0")
     for family in _families():
-        present = _rules(route, family)
-        if _KERNEL_LOCAL not in present:
+        there = _rules(family)
+        if _KERNEL_LOCAL not in there:
             route.rule("add", **_local(family, _KERNEL_LOCAL))
-        if _LOCAL in present:
+        if _LOCAL in there:
             route.rule("del", **_local(family, _LOCAL))
-        if _MARKED in present:
+        if _MARKED in there:
             route.rule("del", **_marked(family))
-        if _has_default(route, family):
+        if _has_default(family):
             route.route("del", **_local_default(family))
-
-
-def _installed(route: IPRoute) -> bool:
-    def complete(family: int) -> bool:
-        present = _rules(route, family)
-        return {_MARKED, _LOCAL} <= present and _KERNEL_LOCAL not in present and _has_default(route, family)
-
-    settings = all(setting.read_text().strip() == "1" for setting in _SETTINGS if setting.exists())
-    return settings and all(complete(family) for family in _families())
 
 
 def _set(value: str) -> None:
@@ -119,18 +126,31 @@ def _families() -> list[int]:
     return [socket.AF_INET] if without else [socket.AF_INET, socket.AF_INET6]
 
 
-def _rules(route: IPRoute, family: int) -> set[int]:
+def _rules(family: int) -> set[int]:
     """The preferences of our rules and of the kernel's for the local table."""
+    ours = {(_MARKED, TABLE, MARK), (_LOCAL, _TABLE_LOCAL, 0), (_KERNEL_LOCAL, _TABLE_LOCAL, 0)}
     found = set()
-    for rule in route.get_rules(family=family):
-        preference, table = rule.get_attr("FRA_PRIORITY") or 0, rule.get_attr("FRA_TABLE")
-        if (preference, table) in {(_MARKED, TABLE), (_LOCAL, _TABLE_LOCAL), (_KERNEL_LOCAL, _TABLE_LOCAL)}:
+    for rule in netlink.dump(netlink.ROUTE, _GET_RULE, _HEAD.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
+        given = attributes(rule, _HEAD.size)
+        preference, table, mark = (number(given.get(kind)) for kind in (_PRIORITY, _RULE_TABLE, _FWMARK))
+        if (preference, table, mark) in ours:
             found.add(preference)
     return found
 
 
-def _has_default(route: IPRoute, family: int) -> bool:
-    return bool(list(route.get_routes(family=family, table=TABLE)))
+def _has_default(family: int) -> bool:
+    request = _HEAD.pack(family, 0, 0, 0, TABLE, 0, 0, 0, 0)
+    try:
+        routes = list(netlink.dump(netlink.ROUTE, _GET_ROUTE, request))
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # no such table yet
+            return False
+        raise
+    return any(
+        (_HEAD.unpack_from(route)[1], _HEAD.unpack_from(route)[7]) == (0, _TYPE_LOCAL)
+        and number(attributes(route, _HEAD.size).get(_OIF)) == _LO
+        for route in routes
+    )
 
 
 def _marked(family: int) -> dict[str, object]:
