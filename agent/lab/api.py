@@ -2,9 +2,9 @@
 
     warren lab up --api KUBECONFIG
 
-It is one without controllers and kubelets of its own (a kube-apiserver and its etcd): they would take away nodes
-that nobody else knows. It may be anywhere that this machine reaches. Agents and the CA, which are on the lab's own network,
-reach it through `agent.lab.gateway`. `down` takes the lab's objects away again.
+It is one without controllers and kubelets of its own (a kube-apiserver and its etcd): they would take away
+nodes that nobody else knows. It may be anywhere that this machine reaches: agents and CA, which are on the
+lab's own network, reach it through `agent.lab.gateway`. `down` takes the lab's objects away again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,6 +41,12 @@ class Api:
     def __init__(self, kubeconfig: Path) -> None:
         """Raises SettingsError when the file is of no use."""
         self._client = Client.load(kubeconfig)
+
+    def check_free(self, nodes: Iterable[NodeState]) -> None:
+        """Raises LabError for a node that is there: this is another lab's cluster, or a real one."""
+        for node in nodes:
+            if self._ask("GET", _object(Key("Node", "", node.name)), allowed=_NOT_FOUND):
+                raise LabError(f"a node {node.name} is there already on the API server: it is not this lab's")
 
     def put(self, bodies: Iterable[Body]) -> list[Body]:
         """Create or change objects; gives them with the uid and the addresses that the server chose."""

@@ -71,6 +71,8 @@ class Lab:
                 raise LabError("a lab is there already, whole or in part: `warren lab down` takes it away")
             kernel.check_free(node.netns for node in state.nodes)
             cluster = Cluster.of(state)
+            if cluster.api:
+                cluster.api.check_free(state.nodes)
             state.save()
             try:
                 lab = cls(state, cluster)
