@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
@@ -132,12 +133,13 @@ class Agent:
                 sweeping = asyncio.create_task(self._sweep())
 
     async def _take(self, changes: Changes) -> None:
+        since = time.monotonic()
         self._model, delta = await asyncio.to_thread(apply, self._model, changes)
-        self._xds.update(delta, self._model.version, self._source.complete)
+        self._xds.update(delta, self._model.version, self._source.complete, since)
         await self._pods.update(self._model)
         if delta:
             changed, removed = len(delta.changed), len(delta.removed)
-            log.info("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
+            log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
 
     async def _open(self) -> None:
         """Let tunnels in, once all pods are there for their first snapshot."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agent.model.model import Model
@@ -89,10 +89,17 @@ def _tunnels(sources: Sources) -> Iterator[Metric]:
     for labels, count in sources.xds.answers().items():
         answers.add_metric(labels, count)
     yield answers
+    yield _convergence(sources.xds)
     tunnels = sources.zds.tunnels()
     yield _single("warren_agent_zds_tunnels", "Tunnels that are connected.", len(tunnels))
     refused = sum(len(refusals) for refusals in tunnels.values())
     yield _single("warren_agent_zds_refused_pods", "Pods that a tunnel does not serve.", refused)
+
+
+def _convergence(xds: XdsServer) -> Metric:
+    text = "From when a change is heard of until a tunnel has acknowledged it."
+    buckets = [(str(bound).replace("inf", "+Inf"), count) for bound, count in xds.convergence.cumulative()]
+    return HistogramMetricFamily("warren_xds_convergence_seconds", text, buckets, xds.convergence.sum)
 
 
 def _single(name: str, text: str, value: float) -> Metric:

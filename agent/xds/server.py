@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from agent.model.objects import IPAddress
 from agent.model.resources import Delta
 from agent.xds.cache import Cache
 from agent.xds.certificate import serving_certificate
+from agent.xds.histogram import Histogram
 from agent.xds.stream import Stream
-from agent.xds.subscription import Rejection
+from agent.xds.subscription import Answer, Rejection
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -58,19 +60,21 @@ class XdsServer:
 
     def __init__(self) -> None:
         self.cache = Cache()
+        self.convergence = Histogram()  # seconds from when a change is heard of until a client has it
         self._streams: dict[Stream, asyncio.Event] = {}
         self._answers: Counter[tuple[str, str]] = Counter()  # of clients that are gone
         self._server: grpc.aio.Server | None = None
 
-    def update(self, delta: Delta, version: str, complete: bool = True) -> None:
+    def update(self, delta: Delta, version: str, complete: bool = True, since: float | None = None) -> None:
         """Serve a different configuration from now on.
 
         complete: false while something of it cannot be read; a client that comes with more keeps it then.
+        since: when the change was heard of, on the monotonic clock.
         """
         touched = self.cache.apply(delta, version)
         self.cache.complete = complete
         for stream, news in self._streams.items():
-            stream.changed(touched)
+            stream.changed(touched, since)
             news.set()
 
     async def start(self, socket: Path, address: IPAddress, port: int) -> int:
@@ -131,6 +135,14 @@ class XdsServer:
             self._answers.update(_answers(stream))
             log.info("xDS client %s is gone", stream)
 
+    def _heard(self, stream: Stream, answer: Answer) -> None:
+        if rejection := answer.rejection:
+            what = ", ".join(rejection.names) or "the configuration"
+            log.warning("xDS client %s rejected %s: %s", stream, what, rejection.reason)
+        elif answer.since is not None:
+            self.convergence.observe(time.monotonic() - answer.since)
+            log.debug("xDS client %s has %s", stream, " ".join(answer.names))
+
     async def _listen(
         self, stream: Stream, requests: AsyncIterator[DeltaDiscoveryRequest], news: asyncio.Event
     ) -> None:
@@ -138,9 +150,8 @@ class XdsServer:
             async for request in requests:
                 if not stream.subscriptions:
                     log.info("xDS client %s is connected", request.node.id or stream.peer)
-                if rejection := stream.receive(request):
-                    what = ", ".join(rejection.names) or "the configuration"
-                    log.warning("xDS client %s rejected %s: %s", stream, what, rejection.reason)
+                if answer := stream.receive(request):
+                    self._heard(stream, answer)
                 news.set()
         finally:
             news.set()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 
 from agent.xds.cache import Cache
-from agent.xds.subscription import Rejection, Subscription
+from agent.xds.subscription import Answer, Subscription
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 # Of one client. A type that we do not know is answered too: its client waits for that to be ready.
@@ -27,8 +27,8 @@ class Stream:
     def __str__(self) -> str:
         return self.node or self.peer
 
-    def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
-        """Take a request; gives what the client refused by it. Raises TooManyTypes."""
+    def receive(self, request: DeltaDiscoveryRequest) -> Answer | None:
+        """Take a request; gives what it says to a response. Raises TooManyTypes."""
         self.node = request.node.id or self.node
         self._features |= frozenset(request.node.client_features)
         subscription = self.subscriptions.get(request.type_url)
@@ -39,11 +39,11 @@ class Stream:
             self.subscriptions[request.type_url] = subscription
         return subscription.receive(request)
 
-    def changed(self, names: Mapping[str, Set[str]]) -> None:
+    def changed(self, names: Mapping[str, Set[str]], since: float | None = None) -> None:
         """Resources of these types and proper names are different, new or gone."""
         for type_url, those in names.items():
             if type_url in self.subscriptions:
-                self.subscriptions[type_url].changed(those)
+                self.subscriptions[type_url].changed(those, since)
 
     def next_response(self) -> DeltaDiscoveryResponse | None:
         """What to send now, of whatever type; None when there is nothing."""

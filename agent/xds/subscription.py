@@ -27,6 +27,17 @@ class Rejection(NamedTuple):
     reason: str
 
 
+class Answer(NamedTuple):
+    """What a client said to a response with these resources.
+
+    since: when the oldest change in it was made (monotonic clock), None where it had only what was asked for.
+    """
+
+    names: tuple[str, ...]
+    rejection: Rejection | None
+    since: float | None
+
+
 class Subscription:
     """`receive` a request, tell what has `changed`, take the `next_response`."""
 
@@ -48,6 +59,10 @@ class Subscription:
         self._changed: set[str] = set()  # proper names to look at, for a wildcard
         self._owed: set[str] = set()  # names to answer, whatever the client has
         self._recheck = False  # the names asked for one by one are to be looked at
+        self._since: float | None = (
+            None  # the oldest change that is not told yet, and that of what is told now
+        )
+        self._told_since: float | None = None
         self._rest: list[tuple[str, Resource | None]] = []  # to be told in parts, the next one last
         self._nonce = 0
         self._pending: DeltaDiscoveryResponse | None = None  # waits for its acknowledgement
@@ -58,18 +73,19 @@ class Subscription:
         behind = self._pending or self._rest or self._changed or self._owed or self._recheck
         return self._began and not behind and self.rejection is None
 
-    def receive(self, request: DeltaDiscoveryRequest) -> Rejection | None:
-        """Take a request; gives what the client refused by it."""
+    def receive(self, request: DeltaDiscoveryRequest) -> Answer | None:
+        """Take a request; gives what it says to a response."""
         first = not self._began
-        rejection = None if first else self._acknowledged(request)
+        answer = None if first else self._answered(request)
         if first:
             self._begin(request)
         self._subscribe(set(request.resource_names_subscribe), known=self._sent if first else {})
         self._unsubscribe(set(request.resource_names_unsubscribe))
-        return rejection
+        return answer
 
-    def changed(self, names: Set[str]) -> None:
+    def changed(self, names: Set[str], since: float | None = None) -> None:
         """Resources of these proper names are different, new or gone."""
+        self._since = since if self._since is None else self._since
         if self._wildcard:
             self._changed |= names
         self._recheck = self._recheck or (bool(self._names) and any(map(self._concerns, names)))
@@ -81,6 +97,7 @@ class Subscription:
         if not self._rest:
             self._rest = sorted(self._due(), key=_services_first, reverse=True)
             self._changed, self._owed, self._recheck = set(), set(), False
+            self._told_since, self._since = self._since, None
             # The first request is always answered, if need be with nothing: its client waits to be ready.
             if not self._rest and self._nonce:
                 return None
@@ -124,21 +141,21 @@ class Subscription:
             else:
                 yield name, version
 
-    def _acknowledged(self, request: DeltaDiscoveryRequest) -> Rejection | None:
+    def _answered(self, request: DeltaDiscoveryRequest) -> Answer | None:
         """Match an answer with the response that waits for it. One to an older response says nothing new."""
         if self._pending is None or request.response_nonce != self._pending.nonce:
             return None
         response, self._pending = self._pending, None
-        if not request.HasField("error_detail"):
+        names = tuple(entry.name for entry in response.resources)
+        if request.HasField("error_detail"):
+            self.nacks += 1
+            reason = request.error_detail.message
+            self.rejection = Rejection(tuple(name for name in names if name in reason), reason)
+        else:
             self.acks += 1
             self.acked_version = response.system_version_info
             self.rejection = None
-            return None
-        self.nacks += 1
-        reason = request.error_detail.message
-        names = tuple(entry.name for entry in response.resources if entry.name in reason)
-        self.rejection = Rejection(names, reason)
-        return self.rejection
+        return Answer(names, self.rejection, None if self._rest else self._told_since)
 
     def _subscribe(self, names: set[str], known: Iterable[str]) -> None:
         if EVERYTHING in names:

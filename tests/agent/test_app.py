@@ -93,6 +93,7 @@ async def test_metrics(world: World) -> None:
     assert 'warren_agent_objects{kind="Pod"} 1.0' in text
     assert f'warren_agent_resources{{type="{ADDRESS}"}} 2.0' in text
     assert "warren_agent_pods_enrolled 1.0" in text
+    assert 'warren_xds_convergence_seconds_bucket{le="+Inf"} 0.0' in text
     assert 'warren_verdicts_total{verdict="connect_captured"} 0.0' in text
     assert "process_resident_memory_bytes" in text
 
