@@ -3,6 +3,7 @@
     DIR/maps/NAME       every map
     DIR/links/NAME      every program that is attached to the cgroup
     DIR/pods/COOKIE     the `sk_lookup` program, attached to one pod's network namespace
+    DIR/build/DIGEST    an empty directory, made last: all of this is from the object file with this digest
 
 A start always loads the programs anew and puts them, one atomic step each, in the place of those that are
 attached; so it does not matter which version ran before, nor how far that one came. Maps are taken over where
@@ -82,7 +83,34 @@ class Pins:
         self._attach(cgroup, program)
         for name in maps.keys() - same:
             maps[name].pin(self.directory / "maps" / name)
+        for path in _entries(self.directory / "build"):
+            path.rmdir()
+        (self.directory / "build" / program.digest).mkdir(parents=True)
         return maps
+
+    def build(self) -> str:
+        """The digest of the object file from which all was loaded; empty where that was not completed."""
+        return next((path.name for path in _entries(self.directory / "build")), "")
+
+    def lost(self, cgroup: int, program: Object) -> list[str]:
+        """Programs that should be attached to the cgroup of this id and are not."""
+        links = self.links()
+        names = set(program.programs) - {INBOUND}
+        return sorted(
+            name
+            for name in names
+            if name not in links or links[name].info().target.cgroup.cgroup_id != cgroup
+        )
+
+    def restore(self, cgroup: int, program: Object, maps: dict[str, Map]) -> list[str]:
+        """Attach and pin again what somebody took away, of what `load` made; the names of the programs."""
+        for name, present in maps.items():
+            if not (self.directory / "maps" / name).exists():
+                present.pin(self.directory / "maps" / name)
+        lost = self.lost(os.fstat(cgroup).st_ino, program)
+        if lost:
+            self._attach(cgroup, program)
+        return lost
 
     def _attach(self, cgroup: int, program: Object) -> None:
         present = self.links()
@@ -100,7 +128,9 @@ class Pins:
 
     def remove(self) -> None:
         """Take everything away: no connection is redirected any more."""
-        for part in ("pods", "links", "maps"):
+        for path in _entries(self.directory / "build"):
+            path.rmdir()
+        for part in ("pods", "links", "maps", "build"):
             for path in _entries(self.directory / part):
                 path.unlink()
             if (self.directory / part).is_dir():

@@ -1,5 +1,6 @@
 """The object file that clang made: opened, joined to maps that are in the kernel already, loaded."""
 
+import hashlib
 import os
 import weakref
 from dataclasses import dataclass, fields
@@ -46,6 +47,11 @@ class Object:
         programs = each("bpf_object__next_program", self._pointer)
         self._programs = {text("bpf_program__name", item): item for item in programs}
         self.btf = Btf(call("bpf_object__btf", self._pointer), borrowed=True)
+
+    @property
+    def digest(self) -> str:
+        """Of the file: tells one build from another."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     @property
     def maps(self) -> list[str]:

@@ -10,10 +10,11 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.node import features, state
+from agent.node.audit import Finding, Subject, audit
 from agent.node.cgroups import cgroup_exists, cgroup_of
 from agent.node.errors import DatapathError
 from agent.node.netns import NetnsFd
@@ -37,15 +38,14 @@ class Datapath:
         self._cgroup = cgroup
         self._pins = Pins(bpffs)
         self._program = Object(program)
-        target = Descriptor(os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._target = Descriptor(os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         self._lock = _locked(bpffs)
         try:
-            self._maps = self._pins.load(target.fd, self._program)
+            self._maps = self._pins.load(self._target.fd, self._program)
         except BaseException:
             self._lock.close()
+            self._target.close()
             raise
-        finally:
-            target.close()
 
     @classmethod
     def open(cls, cgroup: Path, bpffs: Path, program: Path = OBJECT) -> "Datapath":
@@ -159,6 +159,24 @@ class Datapath:
         with self._doing("pods"):
             return state.pods(self._pins, self._maps)
 
+    def audit(self, subjects: Mapping[Cookie, Subject]) -> dict[Cookie, list[Finding]]:
+        """What is wrong with pods that are to be captured; nothing of those that are well.
+
+        Raises DatapathError.
+        """
+        with self._doing("pods"):
+            states = state.pods(self._pins, self._maps)
+            tunnels = {unpack_number(key) for key in self._maps["tunnels"]}
+            return audit(subjects, states, tunnels, self._cgroup)
+
+    def restore(self) -> list[str]:
+        """Put back what somebody detached from the cgroup or unpinned; the names of the programs.
+
+        Pods' own are put back by `capture`. Raises DatapathError.
+        """
+        with self._doing("programs"):
+            return self._pins.restore(self._target.fd, self._program, self._maps)
+
     def verdicts(self) -> dict[str, int]:
         """How often each verdict was given, by its name. Raises DatapathError."""
         with self._doing("verdicts"):
@@ -168,6 +186,7 @@ class Datapath:
         """Let another agent take over. What is pinned goes on."""
         for present in self._maps.values():
             present.close()
+        self._target.close()
         self._lock.close()
 
     @staticmethod

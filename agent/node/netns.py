@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,28 +64,51 @@ class NetnsFd:
         It runs in a thread of its own, about 0.1 ms more than a plain call. Sockets that it makes stay in
         the namespace; /proc/sys/net is the namespace's own.
         """
-        results: list[T] = []
-        errors: list[BaseException] = []
+        return _apart(lambda: self._enter(action))
 
-        def enter() -> None:
-            try:
-                if _libc.setns(self._fd, _CLONE_NEWNET):
-                    code = ctypes.get_errno()
-                    raise OSError(code, f"cannot enter the network namespace: {os.strerror(code)}")
-                results.append(action())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=enter, name="netns")
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+    def _enter(self, action: Callable[[], T]) -> T:
+        if _libc.setns(self._fd, _CLONE_NEWNET):
+            code = ctypes.get_errno()
+            raise OSError(code, f"cannot enter the network namespace: {os.strerror(code)}")
+        return action()
 
     def cookie(self) -> int:
         """The kernel's number of the namespace, never given twice. Raises NodeError before Linux 5.14."""
         return self.run(_cookie)
+
+
+def visit(namespaces: Iterable[NetnsFd], action: Callable[[], T]) -> list[T | OSError]:
+    """What `action` gives in each, or the OSError that it raises; faster than one `run` after the other."""
+
+    def each() -> list[T | OSError]:
+        found: list[T | OSError] = []
+        for netns in namespaces:
+            try:
+                found.append(netns._enter(action))
+            except OSError as error:
+                found.append(error)
+        return found
+
+    return _apart(each)
+
+
+def _apart(action: Callable[[], T]) -> T:
+    """In a thread made for it."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="netns")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def own_cookie() -> int:

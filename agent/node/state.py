@@ -22,8 +22,12 @@ class PodState:
     addresses: tuple[Address, ...]
     redirected: bool  # what it connects to goes to the tunnel
     netns: int  # inode of the namespace in which what arrives is steered; 0: none, or it is gone
-    listening: bool  # a tunnel takes what arrives in the clear
+    listener: int  # cookie of the tunnel's socket that takes what arrives in the clear; 0: none
     probe_ports: tuple[int, ...] = ()  # which the kubelet reaches in the clear
+
+    @property
+    def listening(self) -> bool:
+        return self.listener != 0
 
     @property
     def captured(self) -> bool:
@@ -44,7 +48,7 @@ def pods(pins: Pins, maps: dict[str, Map]) -> dict[Cookie, PodState]:
             addresses=tuple(sorted(addresses.get(cookie, ()), key=lambda a: (a.version, a.packed))),
             redirected=bool(pod.flags & POD_CAPTURED),
             netns=links.get(cookie, 0),
-            listening=maps["listeners"].get(key) is not None,
+            listener=unpack_number(maps["listeners"].get(key) or b""),
             probe_ports=tuple(port for port in pod.probe_ports if port),
         )
 

@@ -1,0 +1,35 @@
+"""Who listens on the tunnel's ports in a pod: read from the kernel (sock_diag), by the sockets' cgroups."""
+
+import socket
+import struct
+from dataclasses import dataclass
+
+from agent.node import netlink
+from agent.node.netlink import attributes, number
+
+_BY_FAMILY = 20
+_STATE_LISTEN = 10
+_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID, Linux 5.8
+_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2 with an empty socket id
+_HEAD = struct.Struct("=BBBBHH16x16xIQ20x")  # struct inet_diag_msg
+
+
+@dataclass(frozen=True)
+class Listener:
+    """`cookie` is the kernel's number of the socket, never given twice; `cgroup` is an id."""
+
+    port: int
+    cookie: int
+    cgroup: int
+
+
+def listeners() -> list[Listener]:
+    """All TCP listeners of the calling thread's namespace. Raises OSError."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _STATE_LISTEN)
+        for message in netlink.dump(netlink.SOCK_DIAG, _BY_FAMILY, request):
+            _, _, _, _, port, _, _, cookie = _HEAD.unpack_from(message)
+            cgroup = number(attributes(message, _HEAD.size).get(_CGROUP_ID))
+            found.append(Listener(socket.ntohs(port), cookie, cgroup))
+    return found
