@@ -50,6 +50,10 @@ test-python: setup $(VENV)/bench.stamp ## tests of everything else; fails below 
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)
 
+.PHONY: test-policies
+test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
+	$(PYTHON) -m tests.policy $(ARGS)
+
 .PHONY: bench
 bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--ztunnel PATH --rounds 5 ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)

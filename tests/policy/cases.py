@@ -1,0 +1,192 @@
+"""Random policies about few names, addresses and ports, so that what they say meets the connections."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from tests.policy.reference import ROOT, Attempt, Manifest
+
+NAMESPACES = ("a", "ab", ROOT)
+ACCOUNTS = ("web", "api")
+PORTS = (80, 8080, 15)
+SOURCES = ("10.0.0.1", "10.0.1.1", "192.168.7.7", "fd00::1", "fd00:1::1")
+BLOCKS = (
+    "10.0.0.0/24",
+    "10.0.0.1",
+    "10.0.0.0/8",
+    "0.0.0.0/0",
+    "fd00::/16",
+    "fd00::1",
+    "::/0",
+    "192.168.0.0/16",
+)
+MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT", "STRICT")
+LABELS = ({"app": "x"}, {"app": "y"}, {"app": "x", "version": "1"})
+
+Values = Callable[[Random], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Policies, the pod that they may be about (with a Service beside it), and connections to it."""
+
+    manifests: list[Manifest]
+    attempts: list[Attempt]
+
+
+def draw(random: Random) -> Case:
+    """One of the random cases; the same one from the same state."""
+    pod_ips = ["10.1.0.1", "fd01::1"]
+    labels = random.choice(LABELS)
+    pod = {
+        **_head(random, "Pod", "pod", random.choice(NAMESPACES)),
+        "spec": {"nodeName": "n1", "serviceAccountName": "shop"},
+        "status": {"phase": "Running", "podIPs": [{"ip": ip} for ip in pod_ips]},
+    }
+    pod["metadata"]["labels"] = labels
+    service = {
+        **_head(random, "Service", "shop", pod["metadata"]["namespace"]),
+        "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]},
+    }
+    policies = [_authorization(random, f"p{n}") for n in range(random.randrange(5))]
+    policies += [_authentication(random, f"m{n}") for n in range(random.randrange(4))]
+    attempts = [_attempt(random, pod_ips) for _ in range(6)]
+    return Case([pod, service, *policies], attempts)
+
+
+def _attempt(random: Random, pod_ips: list[str]) -> Attempt:
+    identity = f"{random.choice(['td', 'td2'])}/ns/{random.choice(NAMESPACES)}/sa/{random.choice(ACCOUNTS)}"
+    plain = random.random() < 0.3
+    return Attempt(
+        None if plain else identity, random.choice(SOURCES), random.choice(pod_ips), random.choice(PORTS)
+    )
+
+
+def _head(random: Random, kind: str, name: str, namespace: str) -> dict[str, Any]:
+    group = {"Pod": "v1", "Service": "v1"}.get(kind, "security.istio.io/v1")
+    since = f"2026-01-0{random.randrange(1, 4)}T00:00:00Z"
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": since}
+    return {"apiVersion": group, "kind": kind, "metadata": metadata}
+
+
+def _authorization(random: Random, name: str) -> Manifest:
+    policy = _head(random, "AuthorizationPolicy", name, random.choice(NAMESPACES))
+    if random.random() < 0.2:
+        policy["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
+    spec = policy["spec"] = dict[str, Any]()
+    if random.random() < 0.7:
+        spec["action"] = random.choice(["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT", "CUSTOM"])
+    least = 1 if spec.get("action") in ("DENY", "CUSTOM") else 0
+    if random.random() < 0.4:
+        spec["selector"] = {"matchLabels": random.choice([*LABELS, {}])}
+    elif random.random() < 0.2:
+        spec["targetRefs"] = [
+            {"kind": random.choice(["Service", "Gateway"]), "name": random.choice(["shop", "other"])}
+        ]
+    if count := random.randrange(least, 3):
+        spec["rules"] = [_rule(random) for _ in range(count)]
+    return policy
+
+
+def _rule(random: Random) -> Manifest:
+    rule = dict[str, Any]()
+    if random.random() < 0.6:
+        rule["from"] = [{"source": _source(random)} for _ in range(random.randrange(1, 3))]
+    if random.random() < 0.4:
+        rule["to"] = [{"operation": _block(random, OPERATION)} for _ in range(random.randrange(1, 3))]
+    if random.random() < 0.4:
+        rule["when"] = [_when(random) for _ in range(random.randrange(1, 3))]
+    return rule
+
+
+def _name(random: Random) -> str:
+    return random.choice(NAMESPACES)
+
+
+def _namespace(random: Random) -> str:
+    return random.choice([*NAMESPACES, "a*", "*b", "*", "z", *["a*b"][: random.randrange(2)]])
+
+
+def _account(random: Random) -> str:
+    return random.choice([*ACCOUNTS, f"{_name(random)}/{random.choice(ACCOUNTS)}"])
+
+
+def _principal(random: Random) -> str:
+    whole = f"td/ns/{_name(random)}/sa/{random.choice(ACCOUNTS)}"
+    return random.choice(
+        [whole, whole, "*", f"td/ns/{_name(random)}*", f"*/sa/{random.choice(ACCOUNTS)}", "td2*"]
+    )
+
+
+def _block_of_addresses(random: Random) -> str:
+    return random.choice(BLOCKS)
+
+
+def _port(random: Random) -> str:
+    return str(random.choice(PORTS))
+
+
+def _word(random: Random) -> str:
+    return random.choice(["x", "y"])
+
+
+SOURCE: dict[str, Values] = {
+    **dict.fromkeys(("principals", "notPrincipals"), _principal),
+    **dict.fromkeys(("namespaces", "notNamespaces"), _namespace),
+    **dict.fromkeys(("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"), _block_of_addresses),
+    **dict.fromkeys(("requestPrincipals", "notTrustDomains"), _word),
+}
+ACCOUNT: dict[str, Values] = {
+    **dict.fromkeys(("serviceAccounts", "notServiceAccounts"), _account),
+    **dict.fromkeys(("ipBlocks", "notIpBlocks"), _block_of_addresses),
+}
+OPERATION: dict[str, Values] = {
+    **dict.fromkeys(("ports", "notPorts"), _port),
+    **dict.fromkeys(("methods", "notPaths"), _word),
+}
+KEYS: dict[str, Values] = {
+    **dict.fromkeys(("source.ip", "remote.ip"), _block_of_addresses),
+    "destination.ip": lambda random: random.choice(["10.1.0.1", "10.1.0.0/16", "fd01::/32", "10.2.0.0/16"]),
+    "source.namespace": _namespace,
+    "source.principal": _principal,
+    "source.serviceAccount": _account,
+    "destination.port": _port,
+    **dict.fromkeys(("request.headers[x]", "connection.sni", "source.trustDomain"), _word),
+}
+
+
+def _source(random: Random) -> Manifest:
+    return _block(random, random.choice([SOURCE, SOURCE, ACCOUNT]))
+
+
+def _block(random: Random, fields: dict[str, Values]) -> Manifest:
+    """One to three fields. Those of L7 are rarer: they make most of a policy vanish."""
+    often = [name for name in fields if fields[name] is not _word]
+    names = random.sample(often, random.randrange(1, 1 + min(3, len(often))))
+    if random.random() < 0.15 and (rare := [name for name in fields if fields[name] is _word]):
+        names = [random.choice(rare), *names[: random.randrange(2)]]
+    return {name: _values(random, fields[name]) for name in names}
+
+
+def _when(random: Random) -> Manifest:
+    key = random.choice([*KEYS])
+    which = random.choice([("values",), ("notValues",), ("values", "notValues")])
+    return {"key": key, **{name: _values(random, KEYS[key]) for name in which}}
+
+
+def _values(random: Random, value: Values) -> list[str]:
+    return [value(random) for _ in range(random.randrange(1, 4))]
+
+
+def _authentication(random: Random, name: str) -> Manifest:
+    policy = _head(random, "PeerAuthentication", name, random.choice(NAMESPACES))
+    spec = policy["spec"] = dict[str, Any]()
+    if random.random() < 0.8:
+        spec["mtls"] = {"mode": random.choice(MODES)}
+    if random.random() < 0.5:
+        spec["selector"] = {"matchLabels": random.choice(LABELS)}
+        if random.random() < 0.7:
+            ports = random.sample(PORTS, random.randrange(1, 3))
+            spec["portLevelMtls"] = {str(port): {"mode": random.choice(MODES)} for port in ports}
+    return policy

@@ -1,0 +1,118 @@
+"""What the product says: manifests through the agent's model to messages, and these to the tunnel's core."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from agent.model.kinds import KINDS
+from agent.model.model import Model, apply
+from agent.model.objects import Object, key_of
+from agent.model.resources import AUTHORIZATION
+from agent.sources import documents
+from protocols.workload_pb2 import Address
+from tests.policy.cases import Case
+from tests.policy.reference import Attempt, Expected, Manifest, judge
+
+_CRATE = Path(__file__).parents[2] / "tunnel"
+
+
+class Told(NamedTuple):
+    """verdict: as `Expected` has it, or "undecided"; the others are names of policies."""
+
+    verdict: str
+    denied_by: str | None
+    would_refuse: str | None
+    audited: str | None
+
+
+class Core:
+    """The core's verdicts, asked of a process."""
+
+    def __init__(self, questions: TextIO, answers: TextIO) -> None:
+        self._questions, self._answers = questions, answers
+
+    def judge(self, manifests: Sequence[Manifest], attempts: Sequence[Attempt]) -> list[Told]:
+        """Connections to the one pod among the manifests."""
+        model = apply(Model(), [(key_of(item), item) for item in map(decode, manifests)])[0]
+        resources = [one for those in model.resources.values() for one in those]
+        pod = next(
+            address.workload
+            for address in (
+                Address.FromString(one.body) for one in resources if one.type_url != AUTHORIZATION
+            )
+            if address.HasField("workload")
+        )
+        question = {
+            "namespace": pod.namespace,
+            "selected_by": [*pod.authorization_policies],
+            "policies": [(one.name, one.body.hex()) for one in resources if one.type_url == AUTHORIZATION],
+            "attempts": [_asked(attempt) for attempt in attempts],
+        }
+        print(json.dumps(question), file=self._questions, flush=True)
+        return [Told(*answer) for answer in json.loads(self._answers.readline())]
+
+
+@contextmanager
+def core() -> Iterator[Core]:
+    """A process that gives verdicts, built if it is not up to date."""
+    build = [
+        "cargo",
+        "build",
+        "--quiet",
+        "--example",
+        "verdicts",
+        "--manifest-path",
+        str(_CRATE / "Cargo.toml"),
+    ]
+    subprocess.run(build, check=True)
+    program = _CRATE / "target" / "debug" / "examples" / "verdicts"
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        yield Core(process.stdin, process.stdout)
+
+
+def decode(manifest: Manifest) -> Object:
+    """As a source does it."""
+    kind = KINDS[manifest["kind"]]
+    assert kind.type
+    return documents.convert(manifest, kind.type, documents.key_of(kind.name, dict(manifest)))
+
+
+def disagreement(core: Core, case: Case) -> str:
+    """What the product says otherwise than the reference; empty: they agree."""
+    pod, *rest = case.manifests
+    fits = pod["metadata"]["labels"]["app"] == "x"
+    services = frozenset({"shop"} if fits else ())
+    for attempt, told in zip(case.attempts, core.judge(case.manifests, case.attempts), strict=True):
+        expected = judge(rest, pod, services, attempt)
+        if not agree(expected, told):
+            manifests = "\n".join(json.dumps(manifest) for manifest in case.manifests)
+            return f"{attempt}\nexpected {expected}\ntold {told}\n{manifests}"
+    return ""
+
+
+def agree(expected: Expected, told: Told) -> bool:
+    """Whether they say the same; of several policies that could be named any will do."""
+    return expected.verdict == told.verdict and all(
+        _named(name) in names if names else name is None
+        for name, names in (
+            (told.denied_by, expected.denied_by),
+            (told.would_refuse, expected.would_refuse),
+            (told.audited, expected.audited),
+        )
+    )
+
+
+def _named(name: str | None) -> str | None:
+    """The policies that come from PeerAuthentication are one to the reference."""
+    converted = name is not None and ("/istio_converted" in name or "/converted_peer_authentication_" in name)
+    return "plain text" if converted else name
+
+
+def _asked(attempt: Attempt) -> tuple[str | None, str, str]:
+    host = f"[{attempt.destination}]" if ":" in attempt.destination else attempt.destination
+    identity = f"spiffe://{attempt.identity}" if attempt.identity else None
+    return identity, attempt.source, f"{host}:{attempt.port}"
