@@ -58,6 +58,10 @@ test-policies: setup ## compare 200,000 random sets of policies with a plain rea
 bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--ztunnel PATH --rounds 5 ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)
 
+.PHONY: bench-enrolment
+bench-enrolment: setup ## how long a pod's start is held, and an agent takes for its node's pods (ARGS="--pods 110")
+	$(PYTHON) -m bench.enrolment $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
 	$(PYTHON) -m ruff check .
@@ -115,7 +119,7 @@ $(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp
 	@$(PYTHON) -m pip install -q --group bench
 	@touch $@
 
-.PHONY: bpf protocols
+.PHONY: bpf cni protocols
 bpf: | packages
 	@$(MAKE) --no-print-directory -s -C bpf
 
@@ -128,9 +132,11 @@ $(CORE): $(RUST) $(VENV)/python.stamp | bpf protocols
 	@touch $@
 
 # Whole in itself, because it runs on nodes of any distribution; put in place when it is complete.
-$(CNI): $(RUST_CNI) | packages
+$(CNI): $(RUST_CNI)
 	@echo "building the CNI plugin"
 	@$(CARGO) rustc --release --quiet --manifest-path cni/Cargo.toml --target-dir build/cni -- -C target-feature=+crt-static
 	@cp build/cni/release/warren-cni $@.new && mv $@.new $@
+
+cni: $(CNI)
 
 setup: bpf protocols

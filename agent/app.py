@@ -18,12 +18,13 @@ from agent.metrics import Sources, exposition
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
 from agent.model.objects import IPAddress
-from agent.node import conflist
+from agent.node import conflist, kubelet
 from agent.node.cni import CniServer
 from agent.node.conflist import Conflist
 from agent.node.cri import Cri
 from agent.node.datapath import Datapath
 from agent.node.enrolment import Enrolment, Sandbox, Tunnels
+from agent.node.kubelet import Kubelet
 from agent.node.netns import NetnsFd
 from agent.node.pods import Pods
 from agent.node.sandboxes import Sandboxes
@@ -44,7 +45,7 @@ class Settings(Struct, frozen=True):
     processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
     what a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
-    ours, or empty.
+    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's processes.
     """
 
     source: Path | Literal["kube"]
@@ -62,6 +63,8 @@ class Settings(Struct, frozen=True):
     cni_bin_dir: Path = Path("/opt/cni/bin")
     cri_socket: Path | None = None
     daemon_set: str = ""
+    kubelet_cgroup: Path | None = None
+    proc: Path = Path("/proc")
 
 
 class Agent:
@@ -83,7 +86,7 @@ class Agent:
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         self._enrolment = Enrolment(self._datapath, Tunnels(self._announce, self._zds.remove))
         self._pods = Pods(settings.node, sandboxes, self._enrolment, netns_of)
-        self._cri = Cri(settings.cri_socket) if settings.cri_socket else None
+        self._cri = Cri(settings.cri_socket, settings.proc) if settings.cri_socket else None
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()
         self._cni = CniServer(settings.run_dir / "cni.sock", self._pods)
@@ -105,17 +108,24 @@ class Agent:
             exits.push_async_callback(self._cni.stop)
             await self._cni.start()
             await self._until(
-                ended.wait(), self._follow(), self._keep_plugin(), self._search.run(), self._report()
+                ended.wait(),
+                self._follow(),
+                self._keep_plugin(),
+                self._search.run(),
+                self._trust_kubelet(),
+                self._report(),
             )
             log.info("ending; captured pods stay captured")
 
     async def _until(self, end: Coroutine[Any, Any, object], *work: Coroutine[Any, Any, None]) -> None:
         """All of it at once until `end`, or until one of them raises: that is raised."""
-        tasks = [asyncio.create_task(one) for one in (end, *work)]
+        ending, *_ = tasks = [asyncio.create_task(one) for one in (end, *work)]
+        running = set(tasks)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
+            while ending in running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    await task
         finally:
             for task in tasks:
                 task.cancel()
@@ -162,6 +172,16 @@ class Agent:
     async def _trust(self, pid: int) -> None:
         await self._enrolment.in_kernel(partial(self._datapath.trust_tunnel, pid))
 
+    async def _trust_kubelet(self) -> None:
+        stated = self._settings.kubelet_cgroup
+        if stated is None and self._settings.source != "kube":
+            return  # a folder is a cluster without kubelets
+
+        async def trust(cgroup: Path) -> None:
+            await self._enrolment.in_kernel(partial(self._datapath.trust_kubelet, cgroup))
+
+        await kubelet.follow(Kubelet(self._settings.cgroup, stated, self._settings.proc), trust)
+
     async def _announce(self, sandbox: Sandbox, netns: NetnsFd) -> None:
         local = Local(sandbox.uid, sandbox.name, sandbox.namespace, sandbox.service_account, netns)
         await self._zds.add(local)
@@ -172,7 +192,6 @@ class Agent:
         if directory := self._settings.cni_conf_dir:
             ours = conflist.entry(self._settings.run_dir, self._settings.daemon_set)
             await Conflist(directory, self._settings.cni_bin_dir, ours).keep()
-        await asyncio.Future()
 
     async def _report(self) -> None:
         """What owners of objects have to know, where the source can tell them."""

@@ -49,20 +49,22 @@ class _Info(Struct):
     pid: int = 0
     spec: _Spec = msgspec.field(name="runtimeSpec", default_factory=_Spec)
 
-    def places(self) -> Iterator[Path]:
+    def places(self, proc: Path) -> Iterator[Path]:
         """Where the network namespace may be seen from here: as the runtime has it, or by a process."""
         for namespace in self.spec.linux.namespaces:
             if namespace.type == "network" and namespace.path:
                 yield Path(namespace.path)
                 if self.pid:
-                    yield Path(f"/proc/{self.pid}/ns/net")
+                    yield proc / f"{self.pid}/ns/net"
 
 
 class Cri:
     """The runtime behind one socket, such as /run/containerd/containerd.sock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, proc: Path = Path("/proc")) -> None:
+        """proc: where the host's processes are shown."""
         self._path = path
+        self._proc = proc
         self._channel = grpc.aio.insecure_channel(f"unix:{path}")
 
     async def sandboxes(self, pods: Container[tuple[str, str]]) -> list[Attachment]:
@@ -97,7 +99,7 @@ class Cri:
             addresses = tuple(str(to_address(ip)) for ip in ips)
         except (msgspec.MsgspecError, ValueError) as error:
             raise CriError(f"{self._path}: the status of sandbox {sandbox.id}: {error}") from error
-        place = next((path for path in info.places() if path.exists()), None)
+        place = next((path for path in info.places(self._proc) if path.exists()), None)
         if place is None:
             return None
         pod = sandbox.metadata

@@ -7,7 +7,7 @@ or whose routing fails, is captured all the same: its traffic is refused rather 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -57,6 +57,7 @@ class Redirection(Protocol):
     """What is needed of a `Datapath`."""
 
     def prepare(self, netns: NetnsFd, addresses: Sequence[Address]) -> Cookie: ...
+    def let_probes(self, cookie: Cookie, ports: Collection[int]) -> None: ...
     def capture(self, netns: NetnsFd, cookie: Cookie) -> None: ...
     def release(self, cookie: Cookie) -> None: ...
     def forget(self, cookie: Cookie) -> None: ...
@@ -214,9 +215,9 @@ class Enrolment:
         cookie = await self.in_kernel(lambda: self._redirection.prepare(netns, sandbox.addresses))
         held = self._held[sandbox.uid] = _Held(sandbox, netns, cookie)
         errors = []
-        for step in (self._route, self._announce):
+        for step in (self._let_probes, self._route, self._announce):
             try:
-                await step(sandbox, netns)
+                await step(held)
             except (WarrenError, OSError) as error:
                 errors.append(error)
         await self.in_kernel(lambda: self._redirection.capture(netns, cookie))
@@ -239,11 +240,14 @@ class Enrolment:
         held.netns.close()
         log.info("pod %s is released", sandbox)
 
-    async def _route(self, _: Sandbox, netns: NetnsFd) -> None:
-        await self.in_kernel(lambda: routing.install(netns))
+    async def _let_probes(self, held: _Held) -> None:
+        await self.in_kernel(lambda: self._redirection.let_probes(held.cookie, held.sandbox.probe_ports))
 
-    async def _announce(self, sandbox: Sandbox, netns: NetnsFd) -> None:
-        if not await _bounded(self._tunnels.add(sandbox, netns)):
+    async def _route(self, held: _Held) -> None:
+        await self.in_kernel(lambda: routing.install(held.netns))
+
+    async def _announce(self, held: _Held) -> None:
+        if not await _bounded(self._tunnels.add(held.sandbox, held.netns)):
             raise WarrenError(f"no answer from the tunnel within {_ANSWER:.0f} s")
 
     def _lacking(self, path: Path) -> str:

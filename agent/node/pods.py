@@ -137,6 +137,7 @@ class Pods:
             # The runtime and the kubelet may have them in different orders.
             tuple(sorted(addresses, key=lambda address: address.version)),
             known.container if known else "",
+            pod.probe_ports,
         )
 
 
