@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry, WorkloadEntrySpec
 from agent.model.guards import named_policies
 from agent.model.objects import EndpointSlice, Service, to_address
-from agent.model.ports import of_entry, of_slice, ports_of
+from agent.model.ports import Target, of_entry, of_slice, ports_of
 from agent.model.resources import Resource
 from agent.model.view import View
 from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
@@ -85,12 +85,12 @@ def slice_workloads(view: View, endpoints: EndpointSlice) -> Iterator[Resource]:
             yield workload_resource(message, addresses)
 
 
-def slice_services(view: View, endpoints: EndpointSlice) -> dict[str, PortList]:
-    """The Service that a slice's endpoints belong to, with the slice's ports."""
+def slice_services(view: View, endpoints: EndpointSlice, own: Target | None = None) -> dict[str, PortList]:
+    """The Service that a slice's endpoints belong to, with the slice's ports, else an endpoint's own."""
     service = view.store.get(Service, endpoints.metadata.namespace, endpoints.service)
     if service is None:
         return {}
-    ports = ports_of(service, of_slice(endpoints))
+    ports = ports_of(service, of_slice(endpoints, own))
     return {f"{service.metadata.namespace}/{host}": ports for host in view.hosts(service)}
 
 

@@ -56,7 +56,7 @@ def _services(view: View, pod: Pod) -> dict[str, PortList]:
     selecting = view.services_of(pod.metadata.namespace, pod.metadata.labels)
     services = {service: ports_of(item, target) for item, service in selecting}
     for endpoints in view.slices_naming(pod):
-        services = slice_services(view, endpoints) | services
+        services = slice_services(view, endpoints, target) | services
     return services
 
 

@@ -79,10 +79,10 @@ def of_entry(entry: WorkloadEntrySpec) -> Target:
     return target
 
 
-def of_slice(endpoints: EndpointSlice) -> Target:
-    """A slice has the port under the name that the Service's port has."""
+def of_slice(endpoints: EndpointSlice, own: Target | None) -> Target:
+    """A slice has the port under the name of the Service's port, else it may be the endpoint's own."""
     numbers = {port.name: port.port for port in endpoints.ports if port.protocol == "TCP"}
-    return lambda port: numbers.get(port.name)
+    return lambda port: numbers.get(port.name) or (own(port) if own else None)
 
 
 def _named(pod: Pod, name: str) -> int | None:

@@ -51,6 +51,18 @@ def endpoint_slice(
     )
 
 
+def service_entry(name: str = "api", metadata: dict[str, Any] | None = None, **spec: Any) -> Object:
+    """A ServiceEntry for api.example, port 80, unless told otherwise."""
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    spec = {"hosts": ["api.example"], "ports": ports, "resolution": "STATIC", **spec}
+    return make("ServiceEntry", name, spec=spec, **(metadata or {}))
+
+
+def workload_entry(name: str, address: str, **spec: Any) -> Object:
+    """A WorkloadEntry at this address."""
+    return make("WorkloadEntry", name, spec={"address": address, **spec})
+
+
 def changes(*items: Object) -> list[Change]:
     """What adds these objects."""
     return [(key_of(item), item) for item in items]
