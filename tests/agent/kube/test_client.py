@@ -76,7 +76,7 @@ def test_a_kubeconfig_that_is_none(tmp_path: Path, content: str | None) -> None:
 def test_no_kubeconfig_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(SettingsError, match="^--kubeconfig is not given, and no other found: "):
+    with pytest.raises(SettingsError, match=r"^--kubeconfig is not given, and no other found: "):
         Client.load(None)
 
 
@@ -147,7 +147,7 @@ def test_a_watch_that_is_refused(cluster: Cluster) -> None:
 
 def test_a_cut_in_the_middle_of_a_line(fake: Fake) -> None:
     fake.faults.watch_bytes = lambda: 100
-    with Client.load(fake.kubeconfig).stream(NAMESPACES, {"watch": "1"}, 10) as stream:
-        with pytest.raises(ApiError) as caught:
-            list(stream)
+    client = Client.load(fake.kubeconfig)
+    with client.stream(NAMESPACES, {"watch": "1"}, 10) as stream, pytest.raises(ApiError) as caught:
+        list(stream)
     assert caught.value.reason == "Unreachable"

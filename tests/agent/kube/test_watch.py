@@ -1,0 +1,197 @@
+"""A kind followed through everything that can happen to a server and to the way there."""
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from agent.kube.client import Client
+from agent.kube.listwatch import Event, Gone, Name, Put
+from agent.kube.watch import Watcher
+from tests.support.apiserver import Fake
+from tests.support.cluster import Cluster
+from tests.support.wait import until
+
+_CONFIGMAPS = "/api/v1/configmaps"
+_TIME = 60.0  # seconds; a watch that found a server away comes back in less than that
+
+
+class Seen:
+    """What a watcher tells of one namespace: versions by name, and how often each changed."""
+
+    def __init__(self, client: Client, namespace: str, *paths: str, metadata: bool = False) -> None:
+        self.there: dict[str, bytes] = {}
+        self.states: list[str] = []
+        self._namespace = namespace
+        self.watcher = Watcher(
+            client,
+            paths or [_CONFIGMAPS],
+            self._take,
+            lambda: self.states.append(self.watcher.state),
+            metadata=metadata,
+        )
+        self.watcher.start()
+
+    def _take(self, events: Iterable[Event]) -> None:
+        for event in events:
+            match event:
+                case Put(Name(self._namespace, name), raw):
+                    self.there[name] = bytes(raw)
+                case Gone(Name(self._namespace, name)):
+                    self.there.pop(name, None)
+
+    def names(self) -> set[str]:
+        """All but the one that every namespace gets."""
+        return self.there.keys() - {"kube-root-ca.crt"}
+
+
+@pytest.fixture
+def world(fake: Fake) -> Iterator["World"]:
+    it = World(fake)
+    yield it
+    it.seen.watcher.stop()
+    it.cluster.close()
+
+
+class World:
+    """A fake server, its admin, and a watcher of its config maps."""
+
+    def __init__(self, fake: Fake) -> None:
+        self.fake, self.cluster = fake, Cluster(fake.kubeconfig)
+        self.seen = Seen(self.cluster.client, self.cluster.namespace)
+        until(lambda: self.seen.watcher.state == "current")
+
+    def put(self, name: str, **data: str) -> None:
+        self.cluster.post({"metadata": {"name": name}, "data": data}, *self._maps)
+
+    def delete(self, name: str) -> None:
+        self.cluster.delete(*self._maps, name)
+
+    def sees(self, *names: str) -> None:
+        until(lambda: self.seen.names() == set(names), _TIME, f"{names}, not {self.seen.names()}")
+
+    @property
+    def _maps(self) -> tuple[str, ...]:
+        return "api", "v1", "namespaces", self.cluster.namespace, "configmaps"
+
+
+def test_on_a_real_server(cluster: Cluster) -> None:
+    maps = "api", "v1", "namespaces", cluster.namespace, "configmaps"
+    cluster.post({"metadata": {"name": "a"}}, *maps)
+    seen = Seen(cluster.client, cluster.namespace)
+    until(lambda: "a" in seen.there)
+    cluster.post({"metadata": {"name": "b"}}, *maps)
+    until(lambda: "b" in seen.there)
+    cluster.delete(*maps, "a")
+    until(lambda: "a" not in seen.there)
+    seen.watcher.stop()
+
+
+def test_many_pages(world: World) -> None:
+    names = {f"m{number}" for number in range(1100)}
+    for name in names:
+        world.put(name)
+    world.sees(*names)
+    late = Seen(world.cluster.client, world.cluster.namespace)
+    until(lambda: late.names() == names, _TIME)
+    late.watcher.stop()
+
+
+def test_away_and_back_in_the_middle_of_changes(world: World) -> None:
+    world.put("stays")
+    world.put("goes")
+    world.sees("stays", "goes")
+    world.fake.stop()
+    until(lambda: world.seen.watcher.state == "away", _TIME)
+    assert world.seen.names() == {"stays", "goes"}, "what is known stays in force"
+    assert world.seen.watcher.error
+    world.fake.start()
+    world.delete("goes")
+    world.put("comes")
+    world.sees("stays", "comes")
+    assert world.seen.watcher.state == "current"
+    assert world.seen.watcher.restarts["Unreachable"] >= 2
+
+
+def test_what_vanished_while_history_was_forgotten(world: World) -> None:
+    world.put("stays")
+    world.put("goes")
+    world.sees("stays", "goes")
+    world.fake.faults.refuse = lambda verb, resource: 503 if verb in ("watch", "list") else None
+    world.fake.cut_watches()
+    world.delete("goes")
+    world.put("comes")
+    world.fake.compact()
+    world.fake.faults.refuse = lambda verb, resource: None
+    world.sees("stays", "comes")
+    assert world.seen.watcher.restarts["Expired"]
+
+
+def test_cut_at_any_byte(world: World) -> None:
+    chance = random.Random(1)
+    world.fake.faults.watch_bytes = lambda: chance.randrange(1, 3000)
+    world.fake.cut_watches()
+    names = {f"m{number}" for number in range(40)}
+    for name in names:
+        world.put(name, text="ü" * chance.randrange(300))
+        if chance.random() < 0.3:
+            world.fake.cut_watches(chance.randrange(2000))
+    world.fake.faults.watch_bytes = lambda: None
+    world.sees(*names)
+
+
+def test_events_that_come_twice(world: World) -> None:
+    world.fake.faults.repeats = 3
+    world.fake.cut_watches()
+    world.put("a")
+    world.put("b")
+    world.delete("a")
+    world.sees("b")
+
+
+def test_an_object_of_a_megabyte(world: World) -> None:
+    world.put("large", text="x" * 1_000_000)
+    world.sees("large")
+    assert len(world.seen.there["large"]) > 1_000_000
+
+
+def test_what_is_forbidden_is_read_when_it_is_not(world: World) -> None:
+    world.put("a")
+    world.fake.faults.refuse = lambda verb, resource: (
+        403 if resource == "configmaps" and verb != "create" else None
+    )
+    late = Seen(world.cluster.client, world.cluster.namespace)
+    until(lambda: late.watcher.state == "forbidden")
+    world.fake.faults.refuse = lambda verb, resource: None
+    until(lambda: late.names() == {"a"}, _TIME)
+    assert late.states == ["forbidden", "current"], "each told once"
+    late.watcher.stop()
+
+
+def test_a_kind_that_is_absent(cluster: Cluster) -> None:
+    seen = Seen(cluster.client, "", "/apis/none.example/v1/nothings")
+    until(lambda: seen.watcher.state == "absent")
+    assert "404" in str(seen.watcher.error)
+    seen.watcher.stop()
+
+
+def test_another_version(cluster: Cluster) -> None:
+    maps = "api", "v1", "namespaces", cluster.namespace, "configmaps"
+    cluster.post({"metadata": {"name": "a"}}, *maps)
+    seen = Seen(cluster.client, cluster.namespace, "/api/v2/configmaps", _CONFIGMAPS)
+    until(lambda: "a" in seen.there)
+    assert seen.states == ["current"]
+    assert seen.watcher.path_to(Name("ns", "a")) == "/api/v1/namespaces/ns/configmaps/a"
+    assert seen.watcher.path_to(Name("", "a")) == "/api/v1/configmaps/a"
+    seen.watcher.stop()
+
+
+def test_metadata_only(cluster: Cluster) -> None:
+    maps: Any = ("api", "v1", "namespaces", cluster.namespace, "configmaps")
+    seen = Seen(cluster.client, cluster.namespace, metadata=True)
+    until(lambda: seen.watcher.state == "current")
+    cluster.post({"metadata": {"name": "a"}, "data": {"secret": "text"}}, *maps)
+    until(lambda: "a" in seen.there)
+    assert b"text" not in seen.there["a"]
+    seen.watcher.stop()
