@@ -1,0 +1,63 @@
+"""One of several holds a lease."""
+
+import pytest
+
+from agent.kube.errors import ApiError
+from agent.kube.lease import Lease
+from tests.support.apiserver import Fake
+from tests.support.cluster import Cluster
+from tests.support.wait import until
+
+
+def lease(cluster: Cluster, holder: str, name: str = "x") -> Lease:
+    return Lease(cluster.client, cluster.namespace, name, holder)
+
+
+def path(cluster: Cluster) -> tuple[str, ...]:
+    return "apis", "coordination.k8s.io", "v1", "namespaces", cluster.namespace, "leases", "x"
+
+
+def test_one_holds_it(cluster: Cluster) -> None:
+    a, b = lease(cluster, "a"), lease(cluster, "b")
+    assert not a.held
+    assert a.attempt() and a.held
+    assert not b.attempt() and not b.held
+    assert a.attempt(), "renewed"
+    spec = cluster.get(*path(cluster))["spec"]
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 15, 0)
+
+
+def test_it_is_released_at_once(cluster: Cluster) -> None:
+    a, b = lease(cluster, "a"), lease(cluster, "b")
+    b.release()
+    a.attempt()
+    a.release()
+    assert not a.held
+    assert b.attempt() and not a.attempt()
+    a.release()
+    assert cluster.get(*path(cluster))["spec"]["holderIdentity"] == "b"
+
+
+def test_it_runs_out_when_nobody_renews_it(cluster: Cluster) -> None:
+    a, b = lease(cluster, "a"), lease(cluster, "b")
+    a.attempt()
+    old = {"leaseDurationSeconds": 1, "renewTime": "2001-01-01T00:00:00.000000Z"}
+    cluster.patch({"spec": old}, *path(cluster))
+    assert not b.attempt(), "its clock may be wrong: it is ours that counts"
+    until(b.attempt)
+    assert cluster.get(*path(cluster))["spec"]["leaseTransitions"] == 1
+    assert not a.attempt() and not a.held, "it knows that it was too late"
+
+
+def test_another_was_faster(fake: Fake) -> None:
+    cluster = Cluster(fake.kubeconfig)
+    a = lease(cluster, "a")
+    assert a.attempt()
+    fake.faults.refuse = lambda verb, resource: 409 if verb == "update" else None
+    assert not a.attempt() and not a.held
+    cluster.close()
+
+
+def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
+    with pytest.raises(ApiError, match="404"):
+        Lease(cluster.client, "none", "x", "a").attempt()
