@@ -1,6 +1,7 @@
 """What its author should know of an object that is in force: where it does not do what it says."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from agent.model import authentication, policies
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
@@ -45,19 +46,23 @@ def _taken_hosts(view: View, item: ServiceLike) -> Iterator[str]:
 
 
 def _shared_addresses(view: View, item: ServiceLike) -> Iterator[str]:
-    """Outside of their own namespaces the first by name is meant (the tunnel's rule, `mesh/index.rs`)."""
+    """In each namespace its own service is meant, else the first: canonical ones, then by name.
+
+    That is the tunnels' order (tunnel/src/mesh/index.rs).
+    """
     namespace = item.metadata.namespace
     for address in item.addresses:
         those = view.store.each(Object, "address", str(address))
         sharing = [one for one in those if isinstance(one, ServiceLike) and view.hosts(one)]
-        first = min(sharing, key=_rank, default=item)
+        first = min(sharing, key=partial(_rank, view), default=item)
         if first is not item:
             where = "" if first.metadata.namespace == namespace else f" outside of namespace {namespace}"
             yield f"address {address} is that of {key_of(first)} as well, which is used{where}"
 
 
-def _rank(item: ServiceLike) -> tuple[bool, str, str]:
-    return isinstance(item, ServiceEntry), item.metadata.namespace, item.metadata.name
+def _rank(view: View, item: ServiceLike) -> tuple[bool, str]:
+    hosts = view.hosts(item)
+    return min((not view.canonical(item, host), f"{item.metadata.namespace}/{host}") for host in hosts)
 
 
 def _visibility(item: ServiceLike) -> Iterator[str]:
