@@ -46,6 +46,10 @@ test-python: setup $(VENV)/bench.stamp ## tests of everything else; fails below 
 	rm -f .coverage .coverage.*
 	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
 
+.PHONY: test-kube
+test-kube: setup ## the contract and the tests of the API against a real server, too (KUBECONFIG=FILE, its admin's)
+	WARREN_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest tests/kube tests/agent/kube $(ARGS)
+
 .PHONY: test-kernels
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)

@@ -64,7 +64,10 @@ def fill(kind: Kind, obj: Object) -> None:
 
 
 def _content(obj: Object) -> Object:
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    return {key: value for key, value in obj.items() if key not in _APART}
+
+
+_APART = ("kind", "apiVersion", "metadata", "status")
 
 
 def _fill_pod(spec: Spec) -> None:

@@ -111,7 +111,7 @@ class Objects:
         held = metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds")
         if "deletionTimestamp" in metadata and not held:
             return self._remove(kind, record, obj, how)
-        if record_of(kind, record.key, record.revision, obj).body == record.body:
+        if record_of(kind, record.key, record.revision, obj).object() == old:
             return record  # nothing changed, and so no new version
         return self._store(kind, obj, how)
 

@@ -39,7 +39,7 @@ async def events(
         position = storage.revision
     end = time.monotonic() + (options.seconds or _SECONDS)
     next_bookmark = time.monotonic() + bookmark_every
-    while resource.served:
+    while True:
         if position < resource.known_from:
             old = expired(f"too old resource version: {position} ({resource.known_from})")
             yield b'{"type":"ERROR","object":%b}\n' % msgspec.json.encode(old.status())
@@ -56,7 +56,7 @@ async def events(
         if options.bookmarks and seen_all and time.monotonic() >= next_bookmark:
             yield _bookmark(view, max(position, storage.revision))
             next_bookmark = time.monotonic() + bookmark_every
-        if time.monotonic() >= end:
+        if time.monotonic() >= end or not resource.served:
             return
         if position >= resource.latest:
             wait = min(end, next_bookmark if options.bookmarks else end) - time.monotonic()
