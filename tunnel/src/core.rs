@@ -4,6 +4,7 @@ use crate::demand::Demand;
 use crate::heap;
 use crate::mesh::{Identity, Mesh, PodKey, Rejected};
 use crate::pod::PodInfo;
+use crate::proto::AUTHORIZATION;
 use crate::push::{self, Push};
 use crate::sockets::NetNs;
 use crate::telemetry::{Options, Telemetry};
@@ -142,7 +143,10 @@ impl Core {
         let large = push.len() >= LARGE;
         let push = Push::decode(push)?;
         let mut newest = lock(&self.newest);
-        let (mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
+        let (mut mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
+        if push.type_url == AUTHORIZATION && !push.partial {
+            mesh.know_all_policies();
+        }
         *newest = mesh;
         if let Some(demand) = &self.shared.demand {
             demand.absent(&push.removed_resources);

@@ -154,6 +154,12 @@ impl Mesh {
         self.policies.has(name)
     }
 
+    /// All policies have come, be it none: until then no connection is let in.
+    pub fn know_all_policies(&mut self) {
+        self.policies.arrive();
+        self.settle_policies();
+    }
+
     /// The policies that hold for a local pod.
     pub fn guard(&self, key: &PodKey) -> Option<&Arc<Guard>> {
         self.policies.guard(&self.local(key)?.guarded())
@@ -270,7 +276,6 @@ impl Mesh {
     }
 
     fn apply_policies(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
-        self.policies.arrive();
         for name in removed {
             self.policies.remove(name);
             self.policy_versions.remove(name.as_str());

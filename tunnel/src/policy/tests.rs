@@ -78,7 +78,9 @@ fn with_pod(selected_by: &[&str]) -> Mesh {
 }
 
 fn push(mesh: &Mesh, policies: &[proto::Authorization]) -> (Mesh, Vec<Rejected>) {
-    mesh.apply(proto::AUTHORIZATION, policies.iter().map(pushed), &[])
+    let (mut mesh, rejected) = mesh.apply(proto::AUTHORIZATION, policies.iter().map(pushed), &[]);
+    mesh.know_all_policies();
+    (mesh, rejected)
 }
 
 fn guard(mesh: &Mesh) -> Arc<Guard> {
