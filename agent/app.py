@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from agent import web
 from agent.errors import SettingsError, WarrenError
+from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
@@ -36,6 +37,8 @@ from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
 
 log = logging.getLogger(__name__)
+
+_RELEASED_WITHIN = 20.0  # seconds; a pod gets 30 to end
 
 
 class Settings(Struct, frozen=True):
@@ -80,7 +83,10 @@ class Agent:
             raise SettingsError(f"--run-dir {settings.run_dir}: {error.strerror}") from error
         self._model = Model(settings.mesh)
         where = settings.kubeconfig, settings.namespace, settings.node
-        self._source, netns_of, self._reporter = open_source(settings.source, *where)
+        self._source, netns_of, self._reporter, client = open_source(settings.source, *where)
+        self._installation = (
+            Installation(client, settings.daemon_set) if client and settings.daemon_set else None
+        )
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
         self._xds = XdsServer()
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
@@ -115,7 +121,12 @@ class Agent:
                 self._trust_kubelet(),
                 self._report(),
             )
-            log.info("ending; captured pods stay captured")
+            if removed := await self._removed():
+                await self._take_away()
+            else:
+                log.info("ending; captured pods stay captured")
+        if removed:
+            Datapath.remove(self._settings.bpffs)
 
     async def _until(self, end: Coroutine[Any, Any, object], *work: Coroutine[Any, Any, None]) -> None:
         """All of it at once until `end`, or until one of them raises: that is raised."""
@@ -171,6 +182,18 @@ class Agent:
 
     async def _trust(self, pid: int) -> None:
         await self._enrolment.in_kernel(partial(self._datapath.trust_tunnel, pid))
+
+    async def _removed(self) -> bool:
+        return self._installation is not None and await asyncio.to_thread(self._installation.removed)
+
+    async def _take_away(self) -> None:
+        """Leave the node as it was before us: its pods talk as if there were no mesh."""
+        log.info("ending for good, for the DaemonSet is gone: releasing all pods")
+        if directory := self._settings.cni_conf_dir:
+            conflist.uninstall(directory, self._settings.cni_bin_dir)
+        await self._cni.stop()
+        if left := await self._enrolment.release_all(_RELEASED_WITHIN):
+            log.error("pods that are not released: %s; they are cut off until they restart", ", ".join(left))
 
     async def _trust_kubelet(self) -> None:
         stated = self._settings.kubelet_cgroup

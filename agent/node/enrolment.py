@@ -71,7 +71,7 @@ class Tunnels(Struct, frozen=True):
     remove: Callable[[str], Awaitable[None]]
 
 
-class _Held(Struct):
+class Held(Struct):
     """A pod that the kernel knows. `done`: every step has been taken."""
 
     sandbox: Sandbox
@@ -88,7 +88,7 @@ class Enrolment:
         self._redirection = redirection
         self._tunnels = tunnels
         self._wanted: dict[str, Sandbox] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._progress = asyncio.Condition()
@@ -108,8 +108,7 @@ class Enrolment:
             if worker := self._news.get(uid):
                 worker.set()
             else:
-                self._news[uid] = asyncio.Event()
-                self._workers[uid] = asyncio.create_task(self._work(uid))
+                self._start(uid)
 
     async def tried(self) -> None:
         """Wait until every pod that is wanted is captured, or has failed to be."""
@@ -124,6 +123,12 @@ class Enrolment:
     async def released(self, container: str, within: float) -> None:
         """Wait until nothing is held of a sandbox that is not wanted any more, or the time is over."""
         await self._wait(lambda: all(h.sandbox.container != container for h in self._held.values()), within)
+
+    async def release_all(self, within: float) -> list[str]:
+        """Have no pod captured any more; gives the names of those that are, when the time is over."""
+        self.want(())
+        await self._wait(lambda: not self._held, within)
+        return [str(held.sandbox) for held in self._held.values()]
 
     async def lacking(self, path: Path) -> str:
         """What the kernel lacks for a pod to be captured; empty when nothing. Raises NodeError."""
@@ -147,7 +152,25 @@ class Enrolment:
 
     def enrolled(self) -> int:
         """How many pods are captured."""
-        return sum(held.done for held in self._held.values())
+        return len(self.held())
+
+    def wanted(self) -> Collection[Sandbox]:
+        """The pods that are to be captured."""
+        return self._wanted.values()
+
+    def held(self) -> dict[str, Held]:
+        """Those for which every step has been taken, by uid."""
+        return {uid: held for uid, held in self._held.items() if held.done}
+
+    def again(self, uid: str) -> None:
+        """Take every step once more: somebody has undone one. Nothing to do where that goes on already."""
+        if uid in self._held and uid not in self._workers:
+            self._held[uid].done = False
+            self._start(uid)
+
+    def _start(self, uid: str) -> None:
+        self._news[uid] = asyncio.Event()
+        self._workers[uid] = asyncio.create_task(self._work(uid))
 
     async def close(self) -> None:
         """Stop working. What is captured stays so."""
@@ -209,11 +232,11 @@ class Enrolment:
         """One step at a time in a namespace that two pods name: one that goes, and one in its place."""
         return self._locks.setdefault(netns, asyncio.Lock())
 
-    async def _enter(self, sandbox: Sandbox, held: _Held | None) -> None:
+    async def _enter(self, sandbox: Sandbox, held: Held | None) -> None:
         """Raises what went wrong after all that can be done is done."""
         netns = held.netns if held else await self.in_kernel(lambda: NetnsFd.open(sandbox.netns))
         cookie = await self.in_kernel(lambda: self._redirection.prepare(netns, sandbox.addresses))
-        held = self._held[sandbox.uid] = _Held(sandbox, netns, cookie)
+        held = self._held[sandbox.uid] = Held(sandbox, netns, cookie)
         errors = []
         for step in (self._let_probes, self._route, self._announce):
             try:
@@ -226,7 +249,7 @@ class Enrolment:
         held.done = True
         log.info("pod %s is captured", sandbox)
 
-    async def _leave(self, held: _Held) -> None:
+    async def _leave(self, held: Held) -> None:
         sandbox, cookie = held.sandbox, held.cookie
         held.done = False
         alone = all(other is held or other.cookie != cookie for other in self._held.values())
@@ -237,16 +260,16 @@ class Enrolment:
             await self.in_kernel(lambda: routing.remove(held.netns))
             await self.in_kernel(lambda: self._redirection.forget(cookie))
         del self._held[sandbox.uid]
-        held.netns.close()
+        await self.in_kernel(held.netns.close)  # where nobody is looking into it
         log.info("pod %s is released", sandbox)
 
-    async def _let_probes(self, held: _Held) -> None:
+    async def _let_probes(self, held: Held) -> None:
         await self.in_kernel(lambda: self._redirection.let_probes(held.cookie, held.sandbox.probe_ports))
 
-    async def _route(self, held: _Held) -> None:
+    async def _route(self, held: Held) -> None:
         await self.in_kernel(lambda: routing.install(held.netns))
 
-    async def _announce(self, held: _Held) -> None:
+    async def _announce(self, held: Held) -> None:
         if not await _bounded(self._tunnels.add(held.sandbox, held.netns)):
             raise WarrenError(f"no answer from the tunnel within {_ANSWER:.0f} s")
 

@@ -9,15 +9,20 @@ from agent.sources.folder import Folder, netns_of
 from agent.sources.source import Source
 
 if TYPE_CHECKING:
+    from agent.kube.client import Client
     from agent.sources.reporter import Reporter
 
 
 class Opened(NamedTuple):
-    """netns_of: where the source says that a pod's network namespace is. reporter: None: nobody is told."""
+    """netns_of: where the source says that a pod's network namespace is. reporter: None: nobody is told.
+
+    client: of the API server, if it is one.
+    """
 
     source: Source
     netns_of: Callable[[Pod], Path | None]
     reporter: "Reporter | None"
+    client: "Client | None" = None
 
 
 def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, namespace: str, node: str) -> Opened:
@@ -31,7 +36,7 @@ def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, namespa
 
     client = Client.load(kubeconfig)
     kube = Kube(client)
-    return Opened(kube, _nowhere, Reporter(client, kube, namespace, node))
+    return Opened(kube, _nowhere, Reporter(client, kube, namespace, node), client)
 
 
 def _nowhere(_: Pod) -> None:
