@@ -86,7 +86,10 @@ def _names(entry: ServiceEntry) -> Iterator[str]:
 
 
 def _endpoints(entry: ServiceEntry) -> Iterator[str]:
-    addresses = [endpoint.address for endpoint in entry.spec.endpoints]
+    spec = entry.spec
+    if spec.resolution == "STATIC" and not spec.endpoints and not spec.workload_selector:
+        yield "resolution STATIC without endpoints or a workloadSelector: connections are refused"
+    addresses = [endpoint.address for endpoint in spec.endpoints]
     if "" in addresses:
         yield f"endpoints: {_unreachable('')}"
     if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):

@@ -55,13 +55,17 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
             service_entry(resolution="DYNAMIC_DNS", hosts=["*.example"]),
             "resolution DYNAMIC_DNS needs a waypoint, which this version has not: connections pass as is",
         ),
+        (
+            service_entry(),
+            "resolution STATIC without endpoints or a workloadSelector: connections are refused",
+        ),
         (service_entry(endpoints=[{"network": "blue"}]), f"endpoints: {GATEWAY}"),
         (
             service_entry(endpoints=[{"address": "10.9.0.1"}, {"address": "10.9.0.1"}]),
             "endpoints: 10.9.0.1 is there twice, the first one is used",
         ),
         (
-            service_entry(exportTo=["b", "."]),
+            service_entry(exportTo=["b", "."], resolution="NONE"),
             "exportTo: b is taken for *, beside which only . and ~ are known",
         ),
         (
@@ -77,8 +81,9 @@ def test_what_does_not_work(item: Object, problem: str) -> None:
 
 
 def test_a_hostname_that_is_anothers() -> None:
-    first = service_entry("a", {"creationTimestamp": "2026-01-01T00:00:00Z"})
-    model = model_of(first, service_entry(metadata={"creationTimestamp": "2026-01-02T00:00:00Z"}))
+    first = service_entry("a", {"creationTimestamp": "2026-01-01T00:00:00Z"}, resolution="NONE")
+    second = service_entry(metadata={"creationTimestamp": "2026-01-02T00:00:00Z"}, resolution="NONE")
+    model = model_of(first, second)
     assert dict(model.problems) == {
         ENTRY: "hosts: api.example is that of ServiceEntry default/a, which is used",
     }
@@ -98,8 +103,8 @@ def sharing(name: str, namespace: str = "default") -> Object:
         (sharing("a"), sharing("b"), ""),
         (sharing("a-b"), sharing("a"), ""),
         (sharing("b", "a-b"), sharing("b", "a"), " outside of namespace a"),
-        (service_entry(addresses=["10.96.0.1"]), sharing("b"), ""),
-        (sharing("b"), service_entry(addresses=["10.96.0.1"], exportTo=["."]), ""),
+        (service_entry(addresses=["10.96.0.1"], resolution="NONE"), sharing("b"), ""),
+        (sharing("b"), service_entry(addresses=["10.96.0.1"], resolution="NONE", exportTo=["."]), ""),
     ],
 )
 def test_an_address_that_is_anothers(first: Object, other: Object, where: str) -> None:

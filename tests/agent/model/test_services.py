@@ -1,12 +1,12 @@
-"""Service -> Service message, one table for each fact."""
+"""Service and ServiceEntry -> Service message, one table for each fact."""
 
 from typing import Any
 
 import pytest
 
 from agent.model.objects import Object
-from protocols.workload_pb2 import AppProtocol, IPFamilies, LoadBalancing
-from tests.agent.model.objects import addresses, make, model_of, service, service_of
+from protocols.workload_pb2 import AppProtocol, IPFamilies, LoadBalancing, Service, Visibility
+from tests.agent.model.objects import addresses, make, model_of, service, service_entry, service_of
 
 CLOSE = [LoadBalancing.NETWORK, LoadBalancing.REGION, LoadBalancing.ZONE]
 
@@ -117,3 +117,134 @@ def test_traffic_distribution(items: list[Object], mode: int, scopes: list[int])
 def test_publish_not_ready_addresses() -> None:
     message = service_of(model_of(service("web", publishNotReadyAddresses=True)), "web").load_balancing
     assert message == LoadBalancing(health_policy=LoadBalancing.ALLOW_ALL)
+
+
+def external(host: str = "api.example", **spec: Any) -> Service:
+    """What becomes of a ServiceEntry, for one of its hosts."""
+    status = spec.pop("status", {})
+    entry = service_entry(metadata={"status": status, **spec.pop("metadata", {})}, **spec)
+    return addresses(model_of(entry))[f"default/{host}"].service
+
+
+def test_what_is_told_of_a_service_entry() -> None:
+    names = ["spiffe://cluster.local/ns/default/sa/api"]
+    ports = [
+        {"number": 80, "name": "http", "targetPort": 8080},
+        {"number": 443, "name": "x", "protocol": "TLS"},
+    ]
+    message = external(addresses=["10.97.0.1"], subjectAltNames=names, ports=ports)
+    assert (message.name, message.namespace, message.hostname) == ("api", "default", "api.example")
+    assert [(a.address, a.HasField("length")) for a in message.addresses] == [(bytes([10, 97, 0, 1]), False)]
+    assert [(p.service_port, p.target_port) for p in message.ports] == [(80, 8080), (443, 443)]
+    assert list(message.subject_alt_names) == names
+    assert message.canonical
+    assert message.ip_families == IPFamilies.AUTOMATIC
+    assert not message.HasField("load_balancing")
+
+
+def test_a_service_for_each_host() -> None:
+    model = model_of(service_entry(hosts=["api.example", "*.b.example", "api.example"]))
+    assert list(addresses(model)) == ["default/api.example", "default/*.b.example"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "length"),
+    [
+        ("10.97.0.1", "0a610001", 0),
+        ("10.97.0.1/32", "0a610001", 0),
+        ("10.97.1.1/16", "0a610000", 16),
+        ("fd00::1/64", "fd" + "00" * 15, 64),
+        ("::ffff:10.97.0.1", "0a610001", 0),
+    ],
+)
+def test_addresses_of_a_service_entry(text: str, address: str, length: int) -> None:
+    [found] = external(addresses=[text]).addresses
+    assert (found.address.hex(), found.length) == (address, length)
+
+
+def test_a_range_is_not_asked_for_by_address() -> None:
+    [[resource]] = model_of(service_entry(addresses=["10.97.0.0/16", "10.98.0.1"])).resources.values()
+    assert resource.aliases == ("/10.98.0.1",)
+
+
+ALLOTTED = {
+    "addresses": [{"value": "240.240.0.1", "host": "api.example"}, {"value": "240.240.0.2", "host": "b"}]
+}
+OPTED_OUT = {"labels": {"networking.istio.io/enable-autoallocate-ip": "False"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, ["f0f00001"]),
+        ({"resolution": "DNS"}, ["f0f00001"]),
+        ({"resolution": "NONE"}, []),
+        ({"addresses": ["10.97.0.1"]}, ["0a610001"]),
+        ({"metadata": OPTED_OUT}, []),
+        ({"hosts": ["other.example", "api.example"]}, ["f0f00001"]),
+    ],
+)
+def test_allotted_addresses(spec: dict[str, Any], expected: list[str]) -> None:
+    assert [a.address.hex() for a in external(status=ALLOTTED, **spec).addresses] == expected
+
+
+@pytest.mark.parametrize(("resolution", "count"), [("STATIC", 0), ("DYNAMIC_DNS", 1)])
+def test_allotted_addresses_of_a_wildcard(resolution: str, count: int) -> None:
+    status = {"addresses": [{"value": "240.240.0.1", "host": "*.example"}]}
+    message = external("*.example", hosts=["*.example"], resolution=resolution, status=status)
+    assert len(message.addresses) == count
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "expected"),
+    [
+        ("HTTP", "x", AppProtocol.HTTP11),
+        ("http2", "x", AppProtocol.HTTP2),
+        ("GRPC", "x", AppProtocol.GRPC),
+        ("HTTPS", "x", AppProtocol.TLS),
+        ("MONGO", "x", AppProtocol.TCP),
+        ("", "http-x", AppProtocol.HTTP11),
+        ("", "x", AppProtocol.UNKNOWN),
+    ],
+)
+def test_protocol_of_a_service_entrys_port(protocol: str, name: str, expected: AppProtocol) -> None:
+    [port] = external(ports=[{"number": 80, "name": name, "protocol": protocol}]).ports
+    assert port.app_protocol == expected
+
+
+def test_udp_of_a_service_entry_is_not_carried() -> None:
+    assert not external(ports=[{"number": 53, "name": "dns", "protocol": "UDP"}]).ports
+
+
+def test_without_resolution_connections_pass_to_where_they_went() -> None:
+    wish = {"annotations": {"networking.istio.io/traffic-distribution": "PreferClose"}}
+    assert external(resolution="NONE", metadata=wish).load_balancing == LoadBalancing(
+        mode=LoadBalancing.PASSTHROUGH, health_policy=LoadBalancing.ALLOW_ALL
+    )
+
+
+@pytest.mark.parametrize("namespaced", [False, True])
+def test_traffic_distribution_of_a_service_entry(namespaced: bool) -> None:
+    wish = {"networking.istio.io/traffic-distribution": "PreferSameZone"}
+    items = [service_entry(metadata={} if namespaced else {"annotations": wish})]
+    items += [make("Namespace", "default", annotations=wish)] if namespaced else []
+    message = addresses(model_of(*items))["default/api.example"].service.load_balancing
+    assert (message.mode, list(message.routing_preference)) == (LoadBalancing.FAILOVER, CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("to", "visibility"),
+    [
+        ([], Visibility.PUBLIC),
+        (["*"], Visibility.PUBLIC),
+        (["."], Visibility.NAMESPACE),
+        (["default"], Visibility.NAMESPACE),
+        ([".", "b"], Visibility.PUBLIC),
+        (["~"], None),
+    ],
+)
+def test_visibility(to: list[str], visibility: Visibility | None) -> None:
+    annotations = {"networking.istio.io/exportTo": ",".join(to)}
+    both = model_of(service_entry(exportTo=to), service("web", metadata={"annotations": annotations}))
+    found = [one.service.visibility for one in addresses(both).values()]
+    assert found == ([] if visibility is None else [visibility, visibility])
