@@ -67,8 +67,7 @@ class Pins:
 
         Raises BpfError; what was attached is then as it was, or in part replaced by what does the same.
         """
-        for part in ("maps", "links", "pods"):
-            (self.directory / part).mkdir(parents=True, exist_ok=True)
+        self._make_parts()
         old = {name: present for name in program.maps if (present := self.map(name))}
         same = {name for name, present in old.items() if layout_of(present, name) == program.layout(name)}
         if lost := [name for name in KEPT if name in old and name not in same]:
@@ -83,9 +82,7 @@ class Pins:
         self._attach(cgroup, program)
         for name in maps.keys() - same:
             maps[name].pin(self.directory / "maps" / name)
-        for path in _entries(self.directory / "build"):
-            path.rmdir()
-        (self.directory / "build" / program.digest).mkdir(parents=True)
+        self._complete(program)
         return maps
 
     def build(self) -> str:
@@ -104,13 +101,25 @@ class Pins:
 
     def restore(self, cgroup: int, program: Object, maps: dict[str, Map]) -> list[str]:
         """Attach and pin again what somebody took away, of what `load` made; the names of the programs."""
+        self._make_parts()
         for name, present in maps.items():
             if not (self.directory / "maps" / name).exists():
                 present.pin(self.directory / "maps" / name)
         lost = self.lost(os.fstat(cgroup).st_ino, program)
         if lost:
             self._attach(cgroup, program)
+        if self.build() != program.digest:
+            self._complete(program)
         return lost
+
+    def _make_parts(self) -> None:
+        for part in ("maps", "links", "pods"):
+            (self.directory / part).mkdir(parents=True, exist_ok=True)
+
+    def _complete(self, program: Object) -> None:
+        for path in _entries(self.directory / "build"):
+            path.rmdir()
+        (self.directory / "build" / program.digest).mkdir(parents=True)
 
     def _attach(self, cgroup: int, program: Object) -> None:
         present = self.links()

@@ -40,6 +40,7 @@ class Object:
         if not path.is_file():
             raise BpfError(f"{path} is missing: make -C {path.parent}")
         self.path = path
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]  # tells one build from another
         self._pointer = _tell(f"{path} cannot be read", "bpf_object__open_file", os.fsencode(path), None)
         weakref.finalize(self, library().bpf_object__close, self._pointer)
         maps = each("bpf_object__next_map", self._pointer)
@@ -47,11 +48,6 @@ class Object:
         programs = each("bpf_object__next_program", self._pointer)
         self._programs = {text("bpf_program__name", item): item for item in programs}
         self.btf = Btf(call("bpf_object__btf", self._pointer), borrowed=True)
-
-    @property
-    def digest(self) -> str:
-        """Of the file: tells one build from another."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     @property
     def maps(self) -> list[str]:

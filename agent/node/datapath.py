@@ -165,7 +165,7 @@ class Datapath:
         Raises DatapathError.
         """
         with self._doing("pods"):
-            states = state.pods(self._pins, self._maps)
+            states = state.pods(self._pins, self._maps, subjects)
             tunnels = {unpack_number(key) for key in self._maps["tunnels"]}
             return audit(subjects, states, tunnels, self._cgroup)
 

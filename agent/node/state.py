@@ -1,12 +1,13 @@
 """What the kernel holds, read from its maps and links. Changes nothing, and needs no agent to run."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NewType, TypeAlias
 
 from bpf.btf import Btf
-from bpf.layout import POD_CAPTURED, Pod, unpack_address, unpack_number
+from bpf.layout import POD_CAPTURED, Pod, pack_number, unpack_address, unpack_number
 from bpf.maps import Map
 from bpf.pins import Pins
 
@@ -35,26 +36,29 @@ class PodState:
         return self.redirected and self.netns != 0
 
 
-def pods(pins: Pins, maps: dict[str, Map]) -> dict[Cookie, PodState]:
-    """All pods that are known to the kernel, captured or not."""
+def pods(pins: Pins, maps: dict[str, Map], cookies: Iterable[Cookie] | None = None) -> dict[Cookie, PodState]:
+    """The pods that are known to the kernel, captured or not: all, or those of `cookies`."""
     addresses: dict[int, list[Address]] = {}
     for address, owner in maps["addresses"].items():
         addresses.setdefault(unpack_number(owner), []).append(unpack_address(address))
-    links = {cookie: link.info().target.netns.netns_ino for cookie, link in pins.pods().items()}
 
-    def state(key: bytes, pod: Pod) -> PodState:
-        cookie = unpack_number(key)
+    def state(cookie: Cookie, key: bytes, pod: Pod) -> PodState:
+        link = pins.pod(cookie)
         return PodState(
             addresses=tuple(sorted(addresses.get(cookie, ()), key=lambda a: (a.version, a.packed))),
             redirected=bool(pod.flags & POD_CAPTURED),
-            netns=links.get(cookie, 0),
+            netns=link.info().target.netns.netns_ino if link else 0,
             listener=unpack_number(maps["listeners"].get(key) or b""),
             probe_ports=tuple(port for port in pod.probe_ports if port),
         )
 
+    if cookies is None:
+        cookies = [Cookie(unpack_number(key)) for key in maps["pods"]]
+    keys = {cookie: pack_number(cookie) for cookie in cookies}
     return {
-        Cookie(unpack_number(key)): state(key, Pod.from_buffer_copy(value))
-        for key, value in maps["pods"].items()
+        cookie: state(cookie, key, Pod.from_buffer_copy(value))
+        for cookie, key in keys.items()
+        if (value := maps["pods"].get(key))
     }
 
 
