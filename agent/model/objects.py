@@ -28,7 +28,8 @@ Protocol = Literal["TCP", "UDP", "SCTP"]
 Labels = Mapping[str, str]
 
 
-_OF_THE_MESH = re.compile(r"istio\.io/|^warren\.dev/")
+STATIC_POD = "kubernetes.io/config.hash"  # the uid that the kubelet has for it; the API's copy has another
+_OF_THE_MESH = re.compile(rf"istio\.io/|^warren\.dev/|^{re.escape(STATIC_POD)}$")
 
 
 class Key(NamedTuple):
@@ -215,6 +216,11 @@ class Service(Object, frozen=True):
         """The virtual addresses; none when headless."""
         texts = self.spec.cluster_ips or (self.spec.cluster_ip,)
         return tuple(to_address(text) for text in texts if text not in ("", "None"))
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Of `ipFamilies`, which an API server fills in; else those of the addresses."""
+        return frozenset(self.spec.ip_families or [f"IPv{address.version}" for address in self.addresses])
 
     @property
     def selector(self) -> Labels:

@@ -11,12 +11,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from agent.model.objects import IPAddress, Pod, to_address
+from agent.model.objects import STATIC_POD, IPAddress, Pod, to_address
 from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_STATIC_POD = "kubernetes.io/config.hash"  # the API's copy of a static pod has another uid than the kubelet's
 _REMEMBERED = 4096  # containers that are known to have ended
 
 
@@ -44,7 +43,7 @@ class Attachment(Struct, frozen=True):
 
     def of(self, pod: Pod) -> bool:
         """Whether this is the pod's: another one may have had its name."""
-        uids = {pod.metadata.uid, pod.metadata.annotations.get(_STATIC_POD, "")} - {""}
+        uids = {pod.metadata.uid, pod.metadata.annotations.get(STATIC_POD, "")} - {""}
         return not self.uid or not uids or self.uid in uids
 
 

@@ -1,0 +1,60 @@
+"""Pods that no CNI call told of are looked for at the runtime, by the whole agent."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.cri import Runtime, serving
+from tests.support.eventually import eventually
+from tests.support.world import World, cookies
+
+
+@pytest.fixture
+def socket(world: World, tmp_path: Path) -> Path:
+    path = tmp_path / "cri.sock"
+    world.configure(cri_socket=path)
+    return path
+
+
+async def test_found_as_soon_as_the_runtime_answers(
+    world: World, socket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod, runtime = world.node.pod(), Runtime()
+    world.write(pod, stated=False)
+    runtime.add(pod.name, pod.path)
+    async with world.agent() as agent:
+        await eventually(lambda: "pods that run cannot be found: --cri-socket" in caplog.text)
+        assert world.captured(agent) == set()
+        async with serving(runtime, socket):
+            await eventually(lambda: world.captured(agent) == cookies(pod))
+
+
+async def test_what_is_captured_stays_so_until_the_runtime_has_answered(world: World, socket: Path) -> None:
+    """The agent's records are lost, and the runtime is away: nobody knows whose the captured pods are."""
+    pod, gone, runtime = world.node.pod(), world.node.pod(), Runtime()
+    for one in (pod, gone):
+        world.write(one, stated=False)
+        runtime.add(one.name, one.path)
+    async with serving(runtime, socket), world.agent() as agent:
+        await eventually(lambda: world.captured(agent) == cookies(pod, gone))
+    shutil.rmtree(world.settings.run_dir / "sandboxes")
+    world.remove(gone)
+    async with world.agent() as agent:
+        assert world.captured(agent) == cookies(pod, gone)
+        async with serving(runtime, socket):
+            await eventually(lambda: world.captured(agent) == cookies(pod))
+
+
+async def test_what_the_runtime_does_not_know_is_named_once(
+    world: World, socket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown, later, runtime = world.node.pod(), world.node.pod(), Runtime()
+    world.write(unknown, stated=False)
+    text = f"pod default/{unknown.name} cannot be captured: nobody says where it is"
+    async with serving(runtime, socket), world.agent() as agent:
+        await eventually(lambda: text in caplog.text)
+        runtime.add(later.name, later.path)
+        world.write(later, stated=False)
+        await eventually(lambda: world.captured(agent) == cookies(later))
+    assert caplog.text.count(text) == 1
