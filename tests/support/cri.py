@@ -47,7 +47,7 @@ class Runtime:
         ]
         return cri.ListPodSandboxResponse(items=items)
 
-    async def PodSandboxStatus(self, request: Any, context: grpc.aio.ServicerContext) -> Message:
+    async def PodSandboxStatus(self, request: Any, context: Any) -> Message:
         self.asked.append(request.pod_sandbox_id)
         if request.pod_sandbox_id in self.hidden:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")

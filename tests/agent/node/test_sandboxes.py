@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.objects import Metadata, Pod
+from agent.model.objects import STATIC_POD, Metadata, Pod
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment, Sandboxes
 
@@ -37,7 +37,7 @@ def test_a_name_that_another_pod_had(sandboxes: Sandboxes) -> None:
     sandboxes.add(attachment("a", uid="old"))
     assert sandboxes.of(pod("new")) is None
     assert sandboxes.of(pod("")), "a manifest without a uid goes by its name"
-    static = pod("of the API's copy", {"kubernetes.io/config.hash": "old"})
+    static = pod("of the API's copy", {STATIC_POD: "old"})
     assert sandboxes.of(static), "the kubelet has its own uid for it"
     sandboxes.add(attachment("b", uid=""))
     assert sandboxes.of(pod("new")) == attachment("b", uid=""), "a runtime that tells no uid"
