@@ -28,8 +28,10 @@ from agent.node.enrolment import Enrolment, Sandbox, Tunnels
 from agent.node.kubelet import Kubelet
 from agent.node.netns import NetnsFd
 from agent.node.pods import Pods
+from agent.node.report import wanted
 from agent.node.sandboxes import Sandboxes
 from agent.node.search import Search
+from agent.node.watch import Watch
 from agent.sources.opening import open_source
 from agent.sources.source import Changes
 from agent.xds.server import XdsServer
@@ -91,6 +93,7 @@ class Agent:
         self._xds = XdsServer()
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         self._enrolment = Enrolment(self._datapath, Tunnels(self._announce, self._zds.remove))
+        self._watch = Watch(self._datapath, self._enrolment)
         self._pods = Pods(settings.node, sandboxes, self._enrolment, netns_of)
         self._cri = Cri(settings.cri_socket, settings.proc) if settings.cri_socket else None
         self._search = Search(self._pods, self._cri)
@@ -119,6 +122,7 @@ class Agent:
                 self._keep_plugin(),
                 self._search.run(),
                 self._trust_kubelet(),
+                self._watch.run(),
                 self._report(),
             )
             if removed := await self._removed():
@@ -154,8 +158,11 @@ class Agent:
                 sweeping = asyncio.create_task(self._sweep())
 
     async def _take(self, changes: Changes) -> None:
-        since = time.monotonic()
+        since, known = time.monotonic(), self._model.problems
         self._model, delta = await asyncio.to_thread(apply, self._model, changes)
+        if self._model.problems != known:
+            for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
+                log.warning("%s: %s", key, self._model.problems[key])
         self._xds.update(delta, self._model.version, self._source.complete, since)
         await self._pods.update(self._model)
         if delta:
@@ -224,7 +231,11 @@ class Agent:
 
     async def _serve_web(self, exits: AsyncExitStack) -> None:
         if port := self._settings.metrics_port:
-            pages = {"/metrics": self._metrics, "/healthz/ready": self._readiness}
+            pages = {
+                "/metrics": self._metrics,
+                "/healthz/ready": self._readiness,
+                "/pods": self._wanted,
+            }
             server = await web.serve(self._settings.http_address, port, pages)
             exits.callback(server.close)
 
@@ -233,7 +244,13 @@ class Agent:
             return web.Page("200 OK", "ready\n")
         return web.Page("503 Service Unavailable", "starting\n")
 
+    async def _wanted(self) -> web.Page:
+        """For `warren check`: the pods that are to be captured, in JSON."""
+        return web.Page("200 OK", wanted(self._enrolment))
+
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)
-        sources = Sources(self._model, self._source, self._xds, self._zds, self._enrolment, verdicts)
+        sources = Sources(
+            self._model, self._source, self._xds, self._zds, self._enrolment, self._watch, verdicts
+        )
         return web.Page("200 OK", exposition(sources))

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from agent.model.model import Model
 from agent.node.enrolment import Enrolment
+from agent.node.watch import Watch
 from agent.sources.source import Source
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
@@ -23,6 +24,7 @@ class Sources(Struct, frozen=True):
     xds: XdsServer
     zds: ZdsServer
     enrolment: Enrolment
+    watch: Watch
     verdicts: Mapping[str, int]
 
 
@@ -40,6 +42,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _configuration(self._sources)
+        yield from _capture(self._sources.enrolment, self._sources.watch)
         yield from _tunnels(self._sources)
         verdicts = _counter("warren_verdicts", "What the kernel's programs decided.", ["verdict"])
         for name, count in self._sources.verdicts.items():
@@ -57,9 +60,7 @@ def _configuration(sources: Sources) -> Iterator[Metric]:
     resources = Counter(r.type_url for those in model.resources.values() for r in those)
     yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
     yield from _source(sources.source)
-    enrolment = sources.enrolment
-    yield _single("warren_agent_pods_enrolled", "Of this node, captured.", enrolment.enrolled())
-    yield _single("warren_agent_pods_failing", "Of this node, being retried.", len(enrolment.failing))
+    yield _single("warren_agent_problem_objects", "In force in part, named in the log.", len(model.problems))
 
 
 def _source(source: Source) -> Iterator[Metric]:
@@ -74,6 +75,21 @@ def _source(source: Source) -> Iterator[Metric]:
     for kind, state in health.kinds.items():
         kinds.add_metric([kind, state], 1)
     yield kinds
+
+
+def _capture(enrolment: Enrolment, watch: Watch) -> Iterator[Metric]:
+    yield _single("warren_agent_pods_wanted", "Of this node, to be captured.", len(enrolment.wanted()))
+    yield _single("warren_agent_pods_enrolled", "For which every step is done.", enrolment.enrolled())
+    yield _single("warren_agent_pods_failing", "Of this node, being retried.", len(enrolment.failing))
+    yield _single(
+        "warren_agent_pods_captured", "With which nothing is wrong in the kernel.", watch.captured()
+    )
+    text = "With which something is wrong in the kernel."
+    yield _labelled("warren_agent_pods_broken", text, "reason", watch.counts().items())
+    repairs = _counter("warren_agent_repairs", "What was taken away and put back.", ["reason"])
+    for reason, count in watch.mended.items():
+        repairs.add_metric([reason], count)
+    yield repairs
 
 
 def _tunnels(sources: Sources) -> Iterator[Metric]:

@@ -70,6 +70,14 @@ async def test_who_is_no_tunnel_hears_nothing(world: World, caplog: pytest.LogCa
         assert "is let go" in caplog.text
 
 
+async def test_what_of_an_object_does_not_work(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    head = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\n"
+    (world.source / "a.yaml").write_text(f"{head}spec: {{address: a.example}}")
+    async with world.agent():
+        assert "WorkloadEntry default/a: a.example is a name, which this version" in caplog.text
+        assert "warren_agent_problem_objects 1.0" in await world.page("/metrics")
+
+
 async def test_a_pod_whose_namespace_nobody_names(world: World, caplog: pytest.LogCaptureFixture) -> None:
     manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n1}\n"
     (world.source / "a.yaml").write_text(manifest)
