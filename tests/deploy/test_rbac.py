@@ -1,0 +1,233 @@
+"""The rights that the manifests give to agent and CA are those that they use: no more, and no fewer.
+
+Both run in a lab on an API server that enforces these roles, with their own service accounts, through
+all that they do there; its audit log says what that was.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from agent.kube.client import Client
+from agent.kube.errors import ApiError
+from agent.lab import Lab
+from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, ROOT, copy_kubeconfig
+from agent.lab.mesh import save_root
+from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
+from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
+from tests.support import apiserver
+from tests.support.wait import until
+
+REFUSED = {  # one object that is not in force of each kind that may be refused
+    "networking.istio.io/v1": {
+        "ServiceEntry": {"hosts": ["*.example.com"], "resolution": "STATIC", "endpoints": [{"address": "x"}]},
+        "WorkloadEntry": {"address": "no address", "ports": {"http": 0}},
+        "VirtualService": {"hosts": ["web"]},
+        "DestinationRule": {"host": "web"},
+    },
+    "security.istio.io/v1": {
+        "AuthorizationPolicy": {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]},
+        "PeerAuthentication": {"portLevelMtls": {"80": {"mode": "STRICT"}}},
+        "RequestAuthentication": {},
+    },
+    "telemetry.istio.io/v1": {"Telemetry": {}},
+    "gateway.networking.k8s.io/v1": {
+        "HTTPRoute": {"hostnames": ["web.example.com"]},
+        "GRPCRoute": {"hostnames": ["web.example.com"]},
+    },
+    "gateway.networking.k8s.io/v1alpha2": {
+        "TCPRoute": {"rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}
+    },
+}
+
+
+class Right(NamedTuple):
+    """To do something with a resource; name: with this one only; namespace: empty for all."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+
+
+def granted(account: str) -> set[Right]:
+    """Those that the manifests give."""
+    roles = {
+        (body["kind"], body["metadata"]["name"]): (body, body["metadata"].get("namespace", ""))
+        for body in of_kind("Role", "ClusterRole")
+    }
+    rights = set()
+    for binding in of_kind("RoleBinding", "ClusterRoleBinding"):
+        [subject] = binding["subjects"]
+        if subject["name"] != account:
+            continue
+        role, namespace = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
+        for rule in role["rules"]:
+            for group, resource, verb, name in itertools.product(
+                rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""])
+            ):
+                rights.add(Right(verb, group, resource, namespace, name))
+    return rights
+
+
+def fits(right: Right, line: dict[str, str]) -> bool:
+    """Whether it was this right that allowed a request of the audit log."""
+    resource = line["resource"] + (f"/{line['subresource']}" if line["subresource"] else "")
+    return (
+        (right.verb, right.group, right.resource) == (line["verb"], line["group"], resource)
+        and right.namespace in ("", line["namespace"])
+        and right.name in ("", line["name"])
+    )
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, str]]]:
+    """What the accounts have asked for, after all that agents and CA do has been done once."""
+    log = tmp_path_factory.mktemp("audit") / "audit.log"
+    with ExitStack() as exits:
+        server = exits.enter_context(apiserver.fake(audit_log=log))
+        admin = Client.load(server.kubeconfig)
+        for kind in (*KINDS.values(), *NOT_ACTED_ON.values()):
+            if "." in kind.group.removesuffix(".k8s.io"):
+                create(admin, definition(kind))
+        lab = exits.enter_context(Lab.up(name=f"wt-rbac-{os.getpid()}", nodes=1, api=server.kubeconfig))
+        for body in of_kind("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
+            create(admin, body)
+        node = lab.node("node1")
+        for role, account in (("ca", CA_ACCOUNT), ("agent", NODE_ACCOUNT)):
+            # Anew with its own account, and with nothing there that it had made as the admin.
+            node.stop(role)
+            own = server.kubeconfig_for(token(admin, account), log.parent / account)
+            copy_kubeconfig(own, lab.state.run / "kubeconfig", 6443)
+            for path in MADE[role]:
+                delete(admin, path)
+            node.start(role)
+        save_root(lab.state, lab.cluster)
+        everything(admin, lab)
+        rotate = [sys.executable, "-m", "agent.cli.main", "ca", "rotate", "--kubeconfig", server.kubeconfig]
+        subprocess.run(rotate, check=True, capture_output=True)
+        until(lambda: roots(admin) > 1, 30)
+        yield [json.loads(line) for line in log.read_text().splitlines()]
+
+
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
+MADE = {
+    "ca": (
+        f"{SECRETS}/istio-ca-secret",
+        f"{LEASES}/warren-ca",
+        f"{CONFIGMAPS}/{ROOT}",
+        f"/api/v1/namespaces/{NAMESPACE}/configmaps/{ROOT}",
+    ),
+    "agent": (f"{LEASES}/warren-status",),
+}
+
+
+def everything(admin: Client, lab: Lab) -> None:
+    """Whatever makes agent and CA use a right of theirs."""
+    lab.node("node1").stop("tunnel")
+    lab.node("node1").start("tunnel")  # asks for certificates: a review
+    for version, kinds in REFUSED.items():
+        for kind, spec in kinds.items():
+            metadata = {"name": "refused", "namespace": "default"}
+            create(admin, {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+    for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries"):
+        until(lambda kind=kind: condition(admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
+    until(lambda: len(items(admin, "/api/v1/namespaces/default/events")) >= 3, 30)
+    until(lambda: items(admin, CONFIGMAPS, name=ROOT), 30)
+    body = {"data": {"root-cert.pem": "changed"}}
+    admin.request("PATCH", f"{CONFIGMAPS}/{ROOT}", body=body, content_type="application/merge-patch+json")
+    until(lambda: items(admin, CONFIGMAPS, name=ROOT)[0]["data"]["root-cert.pem"] != "changed", 30)
+
+
+def test_nothing_is_missing(audit: list[dict[str, str]]) -> None:
+    for account in (NODE_ACCOUNT, CA_ACCOUNT):
+        refused = {
+            (
+                line["verb"],
+                line["group"],
+                line["resource"],
+                line["subresource"],
+                line["namespace"],
+                line["name"],
+            )
+            for line in of(audit, account)
+            if line["code"] in (401, 403)
+        }
+        assert not refused
+
+
+@pytest.mark.parametrize("account", [NODE_ACCOUNT, CA_ACCOUNT])
+def test_nothing_is_there_that_is_not_used(audit: list[dict[str, str]], account: str) -> None:
+    lines = of(audit, account)
+    assert lines
+    unused = {right for right in granted(account) if not any(fits(right, line) for line in lines)}
+    assert not unused
+
+
+def of(audit: list[dict[str, str]], account: str) -> list[dict[str, str]]:
+    return [line for line in audit if line["user"] == f"system:serviceaccount:{NAMESPACE}:{account}"]
+
+
+def definition(kind: Kind) -> Body:
+    """A CustomResourceDefinition that takes everything."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"served": True, "schema": {"openAPIV3Schema": anything}, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced",
+            "names": {"kind": kind.name, "plural": kind.plural},
+            "versions": [
+                {"name": name, "storage": name == kind.versions[0], **version} for name in kind.versions
+            ],
+        },
+    }
+
+
+def token(admin: Client, account: str) -> str:
+    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 3600},
+    }
+    given: str = msgspec.json.decode(admin.request("POST", path, body=body))["status"]["token"]
+    return given
+
+
+def roots(admin: Client) -> int:
+    """How many a namespace is told of."""
+    return sum(item["data"]["root-cert.pem"].count("BEGIN") for item in items(admin, CONFIGMAPS, name=ROOT))
+
+
+def delete(admin: Client, path: str) -> None:
+    try:
+        admin.request("DELETE", path)
+    except ApiError as error:
+        assert error.status == 404
+
+
+def items(admin: Client, path: str, name: str = "") -> list[dict[str, dict[str, str]]]:
+    query = {"fieldSelector": f"metadata.name={name}"} if name else {}
+    found: list[dict[str, dict[str, str]]] = msgspec.json.decode(admin.request("GET", path, query=query))[
+        "items"
+    ]
+    return found
+
+
+def condition(admin: Client, path: str) -> bool:
+    return any("conditions" in item.get("status", {}) for item in items(admin, f"/apis/{path}"))
