@@ -18,10 +18,10 @@ class _Handle(ctypes.Structure):
     _fields_ = (("bytes", ctypes.c_uint32), ("type", ctypes.c_int32), ("id", ctypes.c_uint64))
 
 
-def cgroup_of(pid: int, below: Path) -> Path:
+def cgroup_of(pid: int, below: Path, proc: Path = Path("/proc")) -> Path:
     """The directory of a process' cgroup, which has to be `below` or under it. Raises DatapathError."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = (proc / f"{pid}/cgroup").read_text().splitlines()
     except OSError as error:
         raise DatapathError(f"process {pid} is gone") from error
     relative = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))

@@ -45,14 +45,14 @@ class Kubelet:
             return self._stated
         if not self._is_kubelet(self._pid):
             self._pid = self._search()
-        return cgroup_of(self._pid, self._below)
+        return cgroup_of(self._pid, self._below, self._proc)
 
     def _search(self) -> int:
         found, outside = {}, ""
         for pid in self._pids():
             if self._is_kubelet(pid):
                 try:
-                    found[cgroup_of(pid, self._below)] = pid
+                    found[cgroup_of(pid, self._below, self._proc)] = pid
                 except DatapathError as error:
                     outside = f": {error}"
         if len(found) > 1:

@@ -53,6 +53,10 @@ class Watch:
             self._judge(uid, findings)
         self.broken = found
 
+    def captured(self) -> int:
+        """How many pods are enrolled, and had nothing wrong when they were looked at."""
+        return len(self._enrolment.held().keys() - self.broken.keys())
+
     def counts(self) -> Mapping[str, int]:
         """How many pods have each fault."""
         faults = Counter(finding.fault for findings in self.broken.values() for finding in findings)
