@@ -19,7 +19,7 @@ _FAILOVER = {  # Service.spec.trafficDistribution, compared without regard to ca
     "prefersamenode": (*_CLOSE, LoadBalancing.SUBZONE, LoadBalancing.NODE),
 }
 _FAMILIES = {
-    frozenset[str](): AUTOMATIC,
+    frozenset(): AUTOMATIC,
     frozenset({"IPv4"}): IPV4_ONLY,
     frozenset({"IPv6"}): IPV6_ONLY,
     frozenset({"IPv4", "IPv6"}): DUAL,
@@ -42,7 +42,7 @@ def _service(view: View, item: ServiceLike, host: str) -> Resource:
         load_balancing=_load_balancing(item, view.namespace(namespace)),
     )
     if isinstance(item, Service):
-        message.ip_families = _FAMILIES[frozenset(item.spec.ip_families)]
+        message.ip_families = _FAMILIES[item.families]
         addresses: Sequence[IPAddress | IPNetwork] = item.addresses
     else:
         message.subject_alt_names.extend(item.spec.subject_alt_names)

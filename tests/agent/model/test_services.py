@@ -49,6 +49,11 @@ def test_families(families: list[str], expected: IPFamilies) -> None:
     assert service_of(model_of(service("web", ipFamilies=families)), "web").ip_families == expected
 
 
+def test_families_that_nobody_filled_in() -> None:
+    item = service("web", clusterIP="10.96.0.1", clusterIPs=["10.96.0.1", "fd00::1"])
+    assert service_of(model_of(item), "web").ip_families == IPFamilies.DUAL
+
+
 @pytest.mark.parametrize(
     ("port", "target", "protocol"),
     [
