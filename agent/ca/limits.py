@@ -1,13 +1,13 @@
 """How often someone may ask."""
 
-import time
 from collections import OrderedDict
+from time import monotonic
 from typing import NamedTuple
 
 
 class _Bucket(NamedTuple):
     tokens: float
-    at: float  # when it had them, by time.monotonic()
+    at: float  # when it had them, by the monotonic clock
 
 
 class Buckets:
@@ -28,7 +28,7 @@ class Buckets:
         """Take one; whether there was one."""
         tokens = self._tokens(name)
         taken = tokens >= 1
-        self._buckets[name] = _Bucket(tokens - taken, time.monotonic())
+        self._buckets[name] = _Bucket(tokens - taken, monotonic())
         self._buckets.move_to_end(name)
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
@@ -38,4 +38,4 @@ class Buckets:
         bucket = self._buckets.get(name)
         if bucket is None:
             return self._burst
-        return min(self._burst, bucket.tokens + (time.monotonic() - bucket.at) * self._rate)
+        return min(self._burst, bucket.tokens + (monotonic() - bucket.at) * self._rate)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -16,7 +16,8 @@ from agent.ca.server import Listen
 from agent.ca.standalone import Standalone
 from agent.cli.command import Command, option
 from agent.cli.rotation import rotate, status
-from agent.cli.types import LOG_LEVELS, PORT, READABLE_FILE, ip_address, ip_port, log_to_stderr, source_folder
+from agent.cli.types import LOG_LEVELS, PORT, READABLE_FILE, ip_address, ip_port, log_to_stderr
+from agent.cli.types import source as source_type
 from agent.errors import SettingsError
 from agent.kube.client import Client
 from agent.model.kinds import KINDS
@@ -41,17 +42,16 @@ def ca() -> None:
     """Run the certificate authority (serve), or exchange the root by which it signs."""
 
 
-def _source(text: str) -> Path | None:
-    return None if text == "kube" else source_folder(text)
-
-
 @ca.command(cls=Command)
 @option("--listen", type=ip_port, required=True, help="where tunnels ask for certificates")
-@option("--source", type=_source, required=True, help="of the mesh's objects: kube, or dir:PATH")
+@option("--source", type=source_type, required=True, help="where objects come from: kube, or dir:PATH")
 @option("--kubeconfig", type=READABLE_FILE, help="kube: [default: in a pod its account, else kubectl's]")
 @option("--namespace", default="warren-system", help="kube: of this authority, its Secrets and its Lease")
 @option(
-    "--node-account", multiple=True, default=["warren-system/warren"], help="kube: service account of tunnels"
+    "--node-account",
+    multiple=True,
+    default=["warren-system/warren-node"],
+    help="kube: service account of tunnels",
 )
 @option("--dir", "directory", envvar="WARREN_DIR", type=click.Path(file_okay=False, path_type=Path),
         help="dir: folder of root.pem and root.key, made at the first start")  # fmt: skip
@@ -65,7 +65,7 @@ def _source(text: str) -> Path | None:
 def serve(
     *,
     listen: tuple[IPv4Address | IPv6Address, int],
-    source: Path | None,
+    source: Path | Literal["kube"],
     serving_name: tuple[str, ...],
     trust_domain: str,
     lifetime: int,
@@ -81,9 +81,9 @@ def serve(
     """
     log_to_stderr(log_level)
     longest = timedelta(seconds=lifetime)
-    names = [*serving_name, *([] if source else _service_names(where["namespace"]))]
+    names = [*serving_name, *(_service_names(where["namespace"]) if source == "kube" else [])]
     settings = Settings(Listen(*listen), tuple(names), trust_domain, longest, http_address, metrics_port)
-    opened = _folder(settings, source, **where) if source else _cluster(settings, **where)
+    opened = _cluster(settings, **where) if source == "kube" else _folder(settings, source, **where)
     asyncio.run(_run(settings, *opened))
 
 

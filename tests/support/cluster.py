@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from agent.ca.placement import Placement
 from agent.kube.client import NOTHING, Client, path_of
@@ -58,6 +59,14 @@ class Cluster:
         }
         made = self.post(body, "api", "v1", "namespaces", namespace or self.namespace, "pods")
         return str(made["metadata"]["uid"])
+
+    def kubeconfig_for(self, token: str, file: Path) -> Path:
+        """One for the bearer of a token, written to `file`."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        for user in config["users"]:
+            user["user"] = {"token": token}
+        file.write_text(yaml.safe_dump(config))
+        return file
 
     def delete_pod(self, name: str, namespace: str = "") -> None:
         """At once."""

@@ -13,8 +13,9 @@ import pytest
 
 from agent.ca.authority import DAY, Authority
 from agent.ca.directory import open_root
+from agent.model.objects import Key
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
-from tests.support.authority import DB, WEB, RunningAuthority, authority
+from tests.support.authority import DB, WEB, RunningAuthority, authority, pod
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tunnel._core import Core
@@ -112,6 +113,25 @@ async def test_a_refused_identity_holds_up_no_other(core: Core, counters: Counte
         await eventually(lambda: asking.pending == [DB])
         await eventually(lambda: counters.certificates.get("PERMISSION_DENIED") >= 1)
         assert list(ends(core)) == [WEB]
+
+
+async def test_another_root_in_the_file_has_all_renewed(
+    core: Core, counters: Counters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunnel.certificates._LOOK_AT_ROOT", 0.01)
+    monkeypatch.setattr("tunnel.certificates._SPREAD", 0.01)
+    identities = {WEB, WEB.replace("default", "other")}
+    async with both(core, counters, tmp_path) as (ca, asking):
+        ca.placement.apply([(Key("Pod", "other", "a"), pod("a", "node1", "web"))])
+        following = asyncio.create_task(asking.follow_root())
+        asking.use(identities)
+        await eventually(lambda: ca.counted("ok") == 2)
+        known = ca.root.read_text()
+        for count, text in ((4, known + open_root(tmp_path / "other", "x").bundle), (6, known)):
+            ca.root.unlink()  # for a moment: what there was goes on
+            ca.root.write_text(text)
+            await eventually(lambda: ca.counted("ok") == count)  # noqa: B023
+        following.cancel()
 
 
 class Odd:

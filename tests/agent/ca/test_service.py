@@ -89,3 +89,27 @@ async def test_an_oversized_request_is_refused(ca: RunningAuthority) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ca.ask("x" * 100_000)
     assert caught.value.code() is Status.RESOURCE_EXHAUSTED
+
+
+async def test_a_node_may_start_with_all_of_its_pods_and_not_ask_on_and_on(
+    ca: RunningAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.ca.limits.monotonic", lambda: 0.0)  # in no time
+    request = csr()
+    for _ in range(300):  # 110 pods, and some more
+        await ca.ask(request)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ca.ask(request)
+    assert caught.value.code() is Status.RESOURCE_EXHAUSTED
+    assert ca.counted("too_many") == 1
+    await ca.ask(csr([DB]), DB, "Bearer token2")  # another node
+
+
+async def test_bad_tokens_are_only_looked_at_so_often(ca: RunningAuthority) -> None:
+    answers = []
+    for _ in range(40):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ca.ask(authorization="Bearer wrong")
+        answers.append(caught.value.code())
+    assert set(answers[:30]) == {Status.UNAUTHENTICATED}
+    assert answers[-1] is Status.RESOURCE_EXHAUSTED

@@ -1,0 +1,253 @@
+"""`warren ca` of a cluster as a process, with the rights that its manifests give it and no others."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import grpc
+import pytest
+import yaml
+
+from agent.ca.configmaps import KEY, NAME
+from agent.ca.reviews import AUDIENCE
+from agent.kube.errors import ApiError
+from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from tests.support import apiserver
+from tests.support.authority import csr
+from tests.support.cluster import Cluster
+from tests.support.ports import free_port
+from tests.support.wait import until
+
+RBAC = Path(__file__).parents[3] / "deploy" / "daemonset" / "rbac.yaml"
+ACCOUNT = "warren-ca"
+_SOON = 60.0
+Body = dict[str, Any]
+Use = tuple[str, str, str]  # verb, API group, resource
+
+
+def grants() -> list[Body]:
+    """The objects of RBAC that are the authority's."""
+    documents = yaml.safe_load_all(RBAC.read_text())
+    return [one for one in documents if one and one["metadata"]["name"] == ACCOUNT and "Role" in one["kind"]]
+
+
+def grant(cluster: Cluster) -> None:
+    """As the manifests do, for the test's own namespace."""
+    text = json.dumps(grants()).replace("warren-system", cluster.namespace)
+    for body in json.loads(text):
+        kind, group = body["kind"], ("apis", "rbac.authorization.k8s.io", "v1")
+        name = ACCOUNT if kind.startswith("Role") else f"{cluster.namespace}-ca"
+        body["metadata"]["name"] = name
+        if "roleRef" in body:
+            body["roleRef"]["name"] = name
+        within = ("namespaces", cluster.namespace) if kind.startswith("Role") else ()
+        cluster.post(body, *group, *within, f"{kind.lower()}s")
+
+
+@dataclass
+class Authority:
+    """The process, and how to ask it."""
+
+    cluster: Cluster
+    process: "subprocess.Popen[bytes]"
+    port: int
+    metrics: int
+
+    def page(self, path: str) -> str:
+        """What its HTTP port answers, also when it is no good news."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.metrics}{path}", timeout=10) as response:
+                return str(response.read().decode())
+        except HTTPError as error:
+            with error:
+                return str(error.read().decode())
+        except OSError:
+            return ""
+
+    def ask(self, token: str, namespace: str, account: str, host: str = "") -> grpc.StatusCode:
+        """CreateCertificate, at the name by which the Service is known."""
+        identity = f"spiffe://cluster.local/ns/{namespace}/sa/{account}"
+        request = IstioCertificateRequest(csr=csr([identity]))
+        request.metadata.update({"ImpersonatedIdentity": identity})
+        root = roots_in(self.cluster, self.cluster.namespace).encode()
+        target = host or f"warren-ca.{self.cluster.namespace}.svc"
+        options = [("grpc.ssl_target_name_override", target)]
+        credentials = grpc.ssl_channel_credentials(root)
+        with grpc.secure_channel(f"127.0.0.1:{self.port}", credentials, options) as channel:
+            method = channel.unary_unary(
+                "/istio.v1.auth.IstioCertificateService/CreateCertificate",
+                IstioCertificateRequest.SerializeToString,
+                IstioCertificateResponse.FromString,
+            )
+            try:
+                method(request, metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+
+def roots_in(cluster: Cluster, namespace: str) -> str:
+    try:
+        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", NAME)
+    except ApiError as error:
+        assert error.status == 404, error
+        return ""
+    labelled = found["metadata"].get("labels", {}).get("istio.io/config") == "true"
+    return str(found["data"].get(KEY, "")) if labelled else ""
+
+
+@contextmanager
+def running(cluster: Cluster, folder: Path) -> Iterator[Authority]:
+    """As its account."""
+    cluster.account(ACCOUNT)
+    grant(cluster)
+    audience = "https://kubernetes.default.svc.cluster.local"
+    own = cluster.kubeconfig_for(cluster.token(ACCOUNT, None, audience), folder / "kubeconfig")
+    port, metrics = free_port(), free_port()
+    settings = {"listen": f"127.0.0.1:{port}", "source": "kube", "kubeconfig": own, "metrics-port": metrics,
+                "namespace": cluster.namespace, "node-account": f"{cluster.namespace}/tunnel",
+                "serving-name": "istiod.istio-system.svc"}  # fmt: skip
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "agent.cli.main", "ca", *options]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield Authority(cluster, process, port, metrics)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    return tmp_path / "audit.log"
+
+
+@pytest.fixture
+def cluster(audit: Path) -> Iterator[Cluster]:
+    with ExitStack() as exits:
+        kubeconfig = apiserver.real() or exits.enter_context(apiserver.fake(audit_log=audit)).kubeconfig
+        made = Cluster(kubeconfig)
+        yield made
+        made.close()
+
+
+def warren(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "agent.cli.main", "ca", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def used(audit: Path, user: str) -> set[Use]:
+    """What a user asked for and got."""
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    return {
+        (line["verb"], line["group"], line["resource"])
+        for line in lines
+        if line["user"] == user and line["resource"] and line["code"] < 400
+    }
+
+
+def granted() -> set[Use]:
+    return {
+        (verb, group, resource)
+        for body in grants()
+        for rule in body.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+METRICS = """\
+warren_ca_requests_total{result="ok"} 2.0
+warren_ca_requests_total{result="not_on_node"} 1.0
+warren_ca_rotation{phase="steady"} 1.0
+citadel_server_csr_count 4.0
+citadel_server_success_cert_issuance_count 2.0
+citadel_server_authentication_failure_count 2.0
+"""
+
+
+def test_its_life_in_a_cluster(cluster: Cluster, tmp_path: Path, audit: Path) -> None:
+    demo = cluster.new_namespace("demo")
+    cluster.account("tunnel")
+    cluster.pod("tunnel", "node1", "tunnel")
+    cluster.pod("web", "node1", "web", demo)
+    cluster.pod("db", "node2", "db", demo)
+    token = cluster.token("tunnel", "tunnel", AUDIENCE)
+    where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}")
+    missing = warren("status", *where)
+    assert missing.returncode == 1
+    assert "there is no Secret" in missing.stderr
+
+    with running(cluster, tmp_path) as ca:
+        until(lambda: ca.page("/healthz/ready") == "ready\n", _SOON, "it is ready")
+        until(
+            lambda: roots_in(cluster, cluster.namespace) and roots_in(cluster, demo), _SOON, "roots are told"
+        )
+        signs(ca, token, demo)
+        tells_the_roots(cluster, demo)
+        rotates(cluster, demo, where)
+        if audit.exists():
+            user = f"system:serviceaccount:{cluster.namespace}:{ACCOUNT}"
+            until(
+                lambda: ("update", "coordination.k8s.io", "leases") in used(audit, user), _SOON, "a renewal"
+            )
+            assert used(audit, user) == granted()
+        ca.process.send_signal(signal.SIGTERM)
+        assert ca.process.wait(_SOON) == 0
+
+    lease = ("apis", "coordination.k8s.io", "v1", "namespaces", cluster.namespace, "leases", "warren-ca")
+    assert not cluster.get(*lease)["spec"].get("holderIdentity")
+    log = (tmp_path / "log").read_text()
+    for secret in ("ERROR", "Traceback", "PRIVATE KEY", token):
+        assert secret not in log
+
+
+def signs(ca: Authority, token: str, demo: str) -> None:
+    """By the names of its Service, for what runs on the caller's node."""
+    assert ca.ask(token, demo, "web") is grpc.StatusCode.OK
+    assert ca.ask(token, demo, "web", "istiod.istio-system.svc") is grpc.StatusCode.OK
+    assert ca.ask(token, demo, "db") is grpc.StatusCode.PERMISSION_DENIED
+    assert ca.ask("nonsense", demo, "web") is grpc.StatusCode.UNAUTHENTICATED
+    metrics = ca.page("/metrics").splitlines()
+    assert set(METRICS.splitlines()) <= set(metrics)
+    assert any(line.startswith("citadel_server_root_cert_expiry_timestamp 2") for line in metrics)
+
+
+def tells_the_roots(cluster: Cluster, demo: str) -> None:
+    """What is spoilt or taken away is put back, in old namespaces and new ones."""
+    roots = roots_in(cluster, demo)
+    path = ("api", "v1", "namespaces", demo, "configmaps", NAME)
+    cluster.patch({"data": {KEY: "spoilt"}}, *path)
+    until(lambda: roots_in(cluster, demo) == roots, _SOON, "a change is undone")
+    cluster.patch({"metadata": {"labels": {"istio.io/config": None}}}, *path)
+    until(lambda: roots_in(cluster, demo) == roots, _SOON, "the label is put back")
+    cluster.delete(*path)
+    until(lambda: roots_in(cluster, demo) == roots, _SOON, "it is made again")
+    later = cluster.new_namespace("later")
+    until(lambda: roots_in(cluster, later) == roots, _SOON, "a new namespace has it")
+    assert roots_in(cluster, "kube-system") == roots
+    assert roots_in(cluster, "kube-public") == ""
+
+
+def rotates(cluster: Cluster, demo: str, where: tuple[str, str]) -> None:
+    """When it is told to, and says so."""
+    begun = warren("rotate", *where)
+    assert begun.returncode == 0, begun.stderr
+    assert "signs next:" in begun.stdout
+    twice = warren("rotate", *where)
+    assert twice.returncode == 1
+    assert "a rotation is under way: announced since" in twice.stderr
+    now = warren("status", *where)
+    assert now.stdout == begun.stdout.removeprefix("asked for a new root ...\n")
+    assert now.stdout.count("trusted:") == 2
+    until(lambda: roots_in(cluster, demo).count("BEGIN") == 2, _SOON, "both roots are told")
