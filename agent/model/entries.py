@@ -46,7 +46,7 @@ class WorkloadEntrySpec(Part, frozen=True):
 
     def __post_init__(self) -> None:
         if self.address.startswith("unix:"):
-            raise ValueError("address: a Unix socket is out of a node's reach; give an address or a DNS name")
+            raise ValueError("address: a Unix socket cannot be an endpoint; give an address or a DNS name")
         if not self.address and not self.network:
             raise ValueError("address is needed, or the network whose gateway leads there")
 

@@ -147,8 +147,9 @@ class Folder:
             return _File(None, former, [problem])
         for stranger in sorted(manifest.strangers - self._strangers):
             self._strangers.add(stranger)
-            level = logging.WARNING if manifests.is_of_the_mesh(stranger[0]) else logging.DEBUG
-            log.log(level, "not read: %s (%s), first seen in %s", stranger[1], stranger[0] or "v1", path)
+            group, kind = stranger
+            level = logging.WARNING if manifests.is_of_the_mesh(group) else logging.DEBUG
+            log.log(level, "not acted on by this version: %s (%s), in %s", kind, group or "v1", path)
         bad = {problem.key for problem in manifest.problems}
         kept = {key: item for key, item in former.items() if key in bad or None in bad}
         return _File(stamp, kept | manifest.objects, manifest.problems)

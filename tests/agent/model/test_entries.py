@@ -78,7 +78,7 @@ def test_a_service_entry_is_taken(spec: dict[str, Any]) -> None:
         (
             "unix:///run/x",
             {},
-            "address: a Unix socket is out of a node's reach; give an address or a DNS name",
+            "address: a Unix socket cannot be an endpoint; give an address or a DNS name",
         ),
         ("", {}, "address is needed, or the network whose gateway leads there"),
         ("10.9.0.1", {"ports": {"http": 0}}, "Expected `int` >= 1"),

@@ -163,7 +163,7 @@ async def test_kinds_of_the_mesh_that_are_not_read_are_named_once(
     await following.next()
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [
-        f"not read: VirtualService (networking.istio.io), first seen in {following.root}/a.yaml"
+        f"not acted on by this version: VirtualService (networking.istio.io), in {following.root}/a.yaml"
     ]
 
 

@@ -76,6 +76,25 @@ def test_bookinfo() -> None:
             "Pod default/a",
             "status.podIPs[0]: '1.2.3.4.5' does not appear to be an IPv4 or IPv6 address",
         ),
+        (
+            "apiVersion: networking.istio.io/v2\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a]}",
+            1,
+            "ServiceEntry default/a",
+            "apiVersion networking.istio.io/v2 is not read; write networking.istio.io/v1",
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n"
+            "  hosts: [a.example]\n  resolution: STATIC\n  endpoints:\n  - address: unix:///x",
+            8,
+            "ServiceEntry default/a",
+            "spec.endpoints[0]: address: a Unix socket cannot be an endpoint; give an address or a DNS name",
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {weight: 3}",
+            4,
+            "WorkloadEntry default/a",
+            "spec: address is needed, or the network whose gateway leads there",
+        ),
         ("a: 1\nb: 2\na: 3", 1, None, "not YAML: a is there twice"),
         ("kind: List\nitems: 3", 2, None, "an object with apiVersion and kind belongs here, not 3"),
         ("kind: List\nitems:\n- 4", 3, None, "an object with apiVersion and kind belongs here, not 4"),
@@ -134,7 +153,14 @@ def test_twice_in_one_file() -> None:
     assert len(manifest.objects) == 1
 
 
-def test_only_the_core_group_is_read() -> None:
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha3"])
+def test_any_version_of_istios(version: str) -> None:
+    text = f"apiVersion: networking.istio.io/{version}\nkind: WorkloadEntry\nmetadata: {{name: a}}\n"
+    manifest = parse(f"{text}spec: {{address: 10.0.0.1, ports: {{http: 80}}}}".encode())
+    assert list(manifest.objects) == [Key("WorkloadEntry", "default", "a")]
+
+
+def test_a_kind_is_told_by_its_group_as_well() -> None:
     text = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n"
     assert parse(text.encode()).strangers == {("serving.knative.dev", "Service")}
     assert not is_of_the_mesh("serving.knative.dev")
