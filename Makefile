@@ -66,6 +66,10 @@ bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--ztunnel PATH -
 bench-enrolment: setup ## how long a pod's start is held, and an agent takes for its node's pods (ARGS="--pods 110")
 	$(PYTHON) -m bench.enrolment $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## measure in a cluster of 50,000 pods (ARGS="--kubeconfig FILE ..."); results in build/bench-scale
+	$(PYTHON) -m bench.scale $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
 	$(PYTHON) -m ruff check .

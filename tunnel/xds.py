@@ -48,7 +48,8 @@ class XdsClient:
         self._node = _node(node, cluster)
         self._cluster = cluster
         self._counters = counters
-        self._backoff = Backoff(0.010, 15.0, 0.2)
+        # Our own agent is not overrun by one tunnel, which ought to be there as soon as it is.
+        self._backoff = Backoff(0.010, 1.0 if source.url.startswith("unix:") else 15.0, 0.2)
         self._received: set[str] = set()  # types
 
     @property

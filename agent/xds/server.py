@@ -139,9 +139,10 @@ class XdsServer:
         if rejection := answer.rejection:
             what = ", ".join(rejection.names) or "the configuration"
             log.warning("xDS client %s rejected %s: %s", stream, what, rejection.reason)
-        elif answer.since is not None:
+            return
+        if answer.since is not None:
             self.convergence.observe(time.monotonic() - answer.since)
-            log.debug("xDS client %s has %s", stream, " ".join(answer.names))
+        log.debug("xDS client %s has %s", stream, " ".join(answer.names))
 
     async def _listen(
         self, stream: Stream, requests: AsyncIterator[DeltaDiscoveryRequest], news: asyncio.Event
