@@ -163,6 +163,8 @@ class Agent:
         if self._model.problems != known:
             for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
                 log.warning("%s: %s", key, self._model.problems[key])
+            if self._reporter:
+                self._reporter.tell(self._model.problems)
         self._xds.update(delta, self._model.version, self._source.complete, since)
         await self._pods.update(self._model)
         if delta:

@@ -12,7 +12,10 @@ _TRIES = 5  # each after another writer was faster
 
 
 class Condition(NamedTuple):
-    """`status.conditions[]`. Its status is False: what is well has no condition of ours."""
+    """`status.conditions[]`. Its status is False: what is well has no condition of ours.
+
+    generation: for which version of the object it holds; 0: the present one.
+    """
 
     type: str
     reason: str
@@ -35,7 +38,7 @@ def _change(client: Client, path: str, type_: str, condition: Condition | None) 
         item = msgspec.json.decode(client.request("GET", path))
         conditions = (item.get("status") or {}).get("conditions") or []
         former = next((one for one in conditions if one.get("type") == type_), None)
-        wanted = _written(condition, former) if condition else None
+        wanted = _written(condition, former, item["metadata"].get("generation", 0)) if condition else None
         if wanted == former:
             return
         others = [one for one in conditions if one.get("type") != type_]
@@ -52,13 +55,13 @@ def _change(client: Client, path: str, type_: str, condition: Condition | None) 
             return
 
 
-def _written(condition: Condition, former: Any) -> Any:
+def _written(condition: Condition, former: Any, generation: int) -> Any:
     since = former["lastTransitionTime"] if former and former.get("status") == "False" else None
     return {
         "type": condition.type,
         "status": "False",
         "reason": condition.reason,
         "message": condition.message,
-        "observedGeneration": condition.generation,
+        "observedGeneration": condition.generation or generation,
         "lastTransitionTime": since or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -23,7 +23,10 @@ Change = tuple[Key, Object | None]  # None: the object is gone
 
 
 class Verdict(NamedTuple):
-    """Why an object is not in force. reason: Invalid, NotEnforced; generation: the object's, 0 if unknown."""
+    """Why an object is not in force. generation: of the object, 0 if unknown.
+
+    reason: `Invalid`, `NotEnforced`, or `PartlyInForce` for one that is, but does not all that it says.
+    """
 
     reason: str
     message: str

@@ -1,9 +1,9 @@
-"""Tells the owners of objects why these are not in force: as a condition in `status`, or as an Event."""
+"""Tells the owners of objects what is not in force: as a condition in `status`, or as an Event."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from agent.kube import conditions, events
 from agent.kube.client import Client
@@ -11,7 +11,8 @@ from agent.kube.conditions import Condition
 from agent.kube.errors import ApiError
 from agent.kube.lease import Lease
 from agent.kube.listwatch import Name
-from agent.model.kinds import KINDS, NOT_ACTED_ON
+from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
+from agent.model.objects import Key
 from agent.sources.kept import CONDITION, Verdict
 from agent.sources.kube import Following, Kube
 
@@ -35,6 +36,7 @@ class Reporter:
         """namespace: of the lease. node: its holder's name, ours."""
         self._client, self._kube = client, kube
         self._lease = Lease(client, namespace, _LEASE, node)
+        self._problems: Mapping[Key, str] = {}
         self._said: dict[tuple[str, Name], Verdict | None] = {}
         self._forbidden: dict[str, float] = {}  # kinds, until when
 
@@ -43,6 +45,10 @@ class Reporter:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lease.keep())
             tasks.create_task(self._report())
+
+    def tell(self, problems: Mapping[Key, str]) -> None:
+        """What of the objects in force does not work, all of it."""
+        self._problems = problems
 
     async def _report(self) -> None:
         leading = False
@@ -64,6 +70,7 @@ class Reporter:
         for following in self._kube.following:
             kept = following.kept
             verdicts: dict[Name, Verdict | None] = dict.fromkeys(kept.marked.copy())
+            verdicts.update(self._in_part(kept.kind))
             verdicts.update(kept.verdicts.copy())
             for name, verdict in verdicts.items():
                 item = kept.kind.name, name
@@ -72,6 +79,11 @@ class Reporter:
                     yield following, name, verdict
         for item in self._said.keys() - known:
             del self._said[item]
+
+    def _in_part(self, kind: Kind) -> Iterator[tuple[Name, Verdict]]:
+        for key, problem in self._problems.items():
+            if key.kind == kind.name:
+                yield Name(key.namespace, key.name), Verdict("PartlyInForce", problem, 0)
 
     def _try(self, following: Following, name: Name, verdict: Verdict | None) -> None:
         kind = following.kept.kind
