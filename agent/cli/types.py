@@ -62,7 +62,7 @@ def unix_or_https_url(text: str) -> str:
 def daemon_set(text: str) -> str:
     """`NAMESPACE/NAME`, or nothing."""
     if text and not all(len(text.split("/")) == 2 and part for part in text.split("/")):
-        raise BadParameter(f"{text!r} is not NAMESPACE/NAME, such as warren-system/warren-agent")
+        raise BadParameter(f"{text!r} is not NAMESPACE/NAME, such as warren-system/warren-node")
     return text
 
 

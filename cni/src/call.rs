@@ -92,7 +92,7 @@ fn argument(arguments: &str, key: &str) -> String {
 mod tests {
     use super::*;
 
-    const ENTRY: &str = r#"{"cniVersion": "1.0.0", "socket": "/s", "agent": "warren-system/warren-agent",
+    const ENTRY: &str = r#"{"cniVersion": "1.0.0", "socket": "/s", "agent": "warren-system/warren-node",
         "excludedNamespaces": ["kube-system"], "prevResult": { "ips" :[ ]}}"#;
 
     fn call<'a>(command: &'a str, config: &Config<'a>, namespace: &str, name: &str) -> Call<'a> {
@@ -114,11 +114,11 @@ mod tests {
         for (namespace, name, held) in [
             ("default", "web", true),
             ("kube-system", "coredns-1", false),
-            ("warren-system", "warren-agent-x7k2p", false),
-            ("warren-system", "warren-agent", true),
-            ("warren-system", "warren-agent-x-1", true),
+            ("warren-system", "warren-node-x7k2p", false),
+            ("warren-system", "warren-node", true),
+            ("warren-system", "warren-node-x-1", true),
             ("warren-system", "warren-ca-1", true),
-            ("default", "warren-agent-x7k2p", true),
+            ("default", "warren-node-x7k2p", true),
             ("", "", false),
         ] {
             assert_eq!(call("ADD", &config, namespace, name).concerns_us(&config), held, "{namespace}/{name}");

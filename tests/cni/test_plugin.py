@@ -125,7 +125,7 @@ async def test_without_an_agent_pods_are_held(plugin: Plugin) -> None:
 
 
 async def test_without_an_agent_a_node_comes_back(plugin: Plugin) -> None:
-    for pod in ("kube-system/coredns-1", "warren-system/warren-agent-x7k2p"):
+    for pod in ("kube-system/coredns-1", "warren-system/warren-node-x7k2p"):
         done = await plugin.add("c1", NETNS, pod)
         assert (done.code, json.loads(done.output)) == (0, result([]))
     assert (await plugin.delete("c1", NETNS, "default/web")).code == 0

@@ -32,7 +32,7 @@ class Plugin:
     socket: Path
     version: str = "1.0.0"
     timeout: int = 10  # seconds
-    agent: str = "warren-system/warren-agent"
+    agent: str = "warren-system/warren-node"
     excluded: list[str] = field(default_factory=lambda: ["kube-system"])
 
     async def call(self, command: str, environment: Mapping[str, str] = {}, **more: object) -> Done:

@@ -15,7 +15,7 @@ from agent.node.conflist import Conflist, Entry
 from cni import BINARY
 from tests.support.eventually import eventually
 
-ENTRY = Entry("/run/warren/cni.sock", "warren-system/warren-agent", ("kube-system",))
+ENTRY = Entry("/run/warren/cni.sock", "warren-system/warren-node", ("kube-system",))
 BRIDGE = {"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}
 
 
@@ -67,7 +67,7 @@ def test_at_the_end_of_the_chain_that_the_runtime_chooses(folders: Folders) -> N
     assert chosen["plugins"][-1] == {
         "type": "warren-cni",
         "socket": "/run/warren/cni.sock",
-        "agent": "warren-system/warren-agent",
+        "agent": "warren-system/warren-node",
         "excludedNamespaces": ["kube-system"],
     }
     assert original.read_bytes() == before
