@@ -1,0 +1,113 @@
+"""The manifests say what Kubernetes and our commands understand, and belong together."""
+
+import re
+from typing import Any
+
+import click
+import pytest
+from kubernetes import client as models
+
+from agent.cli.main import warren
+from tests.deploy.manifests import FOLDER, NAMESPACE, Body, documents, of_kind
+
+CONTAINERS = [
+    (body["metadata"]["name"], container)
+    for body in of_kind("DaemonSet", "Deployment")
+    for container in body["spec"]["template"]["spec"]["containers"]
+]
+SETTINGS = next(body["data"] for body in of_kind("ConfigMap"))
+
+
+def unknown(value: Any, type_: str, where: str) -> list[str]:
+    """The fields that a type of the Kubernetes API does not have."""
+    if inner := re.fullmatch(r"list\[(.*)\]", type_):
+        return [text for n, item in enumerate(value) for text in unknown(item, inner[1], f"{where}[{n}]")]
+    if inner := re.fullmatch(r"dict\(str, (.*)\)", type_):
+        return [text for name, item in value.items() for text in unknown(item, inner[1], f"{where}.{name}")]
+    model = getattr(models, type_, None)
+    if model is None:
+        return []
+    fields = {name: model.openapi_types[python] for python, name in model.attribute_map.items()}
+    strange = [f"{where}.{name}" for name in value if name not in fields]
+    known = [(name, item) for name, item in value.items() if name in fields]
+    return strange + [text for name, item in known for text in unknown(item, fields[name], f"{where}.{name}")]
+
+
+@pytest.mark.parametrize(
+    "body", [*documents()], ids=lambda body: f"{body['kind']}-{body['metadata']['name']}"
+)
+def test_each_field_is_one_of_the_api(body: Body) -> None:
+    kind = body["kind"]
+    assert unknown(body, f"V1{kind}", kind) == []
+
+
+@pytest.mark.parametrize(("workload", "container"), CONTAINERS, ids=lambda each: str(each)[:11])
+def test_each_setting_is_an_option_of_the_command(workload: str, container: Body) -> None:
+    command: click.Command = warren
+    with click.Context(warren) as context:
+        for word in container["args"]:
+            assert isinstance(command, click.Group)
+            found = command.get_command(context, word)
+            assert found
+            command = found
+        if isinstance(command, click.Group):
+            command = command.commands["serve"]
+    options = {parameter.envvar: parameter for parameter in command.params}
+    given = {entry["name"] for entry in container["env"]} | {*SETTINGS}
+    assert given <= {*options}
+    assert {name for name, parameter in options.items() if parameter.required} <= given
+
+
+def test_what_is_mounted_is_there() -> None:
+    for body in of_kind("DaemonSet", "Deployment"):
+        pod = body["spec"]["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        used = {mount["name"] for one in every_container(pod) for mount in one.get("volumeMounts", ())}
+        assert used == volumes
+
+
+def test_a_service_leads_to_ports_that_its_pods_have() -> None:
+    pods = [body["spec"]["template"] for body in of_kind("DaemonSet", "Deployment")]
+    for service in of_kind("Service"):
+        selector = service["spec"]["selector"].items()
+        [pod] = [pod for pod in pods if selector <= pod["metadata"]["labels"].items()]
+        ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def test_nothing_runs_with_more_than_it_needs() -> None:
+    for body in of_kind("DaemonSet", "Deployment"):
+        pod = body["spec"]["template"]["spec"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+            assert "privileged" not in context
+    [deployment] = of_kind("Deployment")
+    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+
+
+def test_the_tunnel_gets_no_token_for_the_api_server() -> None:
+    [body] = of_kind("DaemonSet")
+    pod = body["spec"]["template"]["spec"]
+    [tunnel] = [one for one in pod["containers"] if one["name"] == "tunnel"]
+    assert pod["automountServiceAccountToken"] is False
+    mounted = {mount["name"] for mount in tunnel["volumeMounts"]}
+    tokens = {
+        volume["name"]: source["serviceAccountToken"].get("audience")
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+        if "serviceAccountToken" in source and volume["name"] in mounted
+    }
+    assert tokens == {"token": "istio-ca"}
+
+
+def test_the_image_is_named_where_it_is_chosen() -> None:
+    assert {container["image"] for _, container in CONTAINERS} == {"warren"}
+    assert re.search(r"^\s+- name: warren$", (FOLDER / "kustomization.yaml").read_text(), re.MULTILINE)
+    assert all(body["metadata"].get("namespace", NAMESPACE) == NAMESPACE for body in documents())
+
+
+def every_container(pod: Body) -> list[Body]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
