@@ -56,12 +56,18 @@ class Cluster:
         media_type: str = JSON,
         accept: str = JSON,
         token: str | None = None,
+        seconds: float = 60.0,
     ) -> Answer:
-        """Any request. body: bytes, or what becomes JSON. token: "" for none, None for the kubeconfig's."""
+        """Any request. body: bytes, or what becomes JSON. token: "" for none, None for the kubeconfig's.
+
+        seconds: how long the answer is waited for.
+        """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = {"Accept": accept} | self._bearer(token)
         headers |= {"Content-Type": media_type} if data is not None else {}
-        response = self._http.request(method, self._server + path, body=data, headers=headers, timeout=60.0)
+        response = self._http.request(
+            method, self._server + path, body=data, headers=headers, timeout=seconds
+        )
         try:
             return Answer(response.status, json.loads(response.data))
         except ValueError:

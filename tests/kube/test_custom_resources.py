@@ -77,11 +77,11 @@ def routes(cluster: Cluster, namespace: str) -> Iterator[Routes]:
 
 
 def test_a_definition_says_when_it_is_in_force(cluster: Cluster, routes: Routes) -> None:
-    def established() -> Object | None:
+    def established() -> Object:
         found: Object = cluster.ask("GET", f"{DEFINITIONS}/{routes.name}").body
         conditions = found.get("status", {}).get("conditions") or []
         met = {condition["type"]: condition["status"] for condition in conditions}
-        return found if met.get("Established") == "True" else None
+        return found if met.get("Established") == "True" else {}
 
     found = wait.until(established)
     assert found["spec"]["names"]["listKind"] == found["status"]["acceptedNames"]["listKind"] == "RouteList"

@@ -78,7 +78,8 @@ def test_an_object_of_each_kind(
         version = created["metadata"]["resourceVersion"]
         patched = cluster.ask("PATCH", one, {"metadata": {"labels": {"x": "y"}}}, media_type=MERGE).body
         assert patched["metadata"]["labels"]["x"] == "y"
-        with cluster.watch(where, resourceVersion=version) as events:
+        selector = f"metadata.name={namespace}"
+        with cluster.watch(where, resourceVersion=version, fieldSelector=selector) as events:
             assert events.next() == ("MODIFIED", patched)
     finally:
         cluster.ask("DELETE", one, {"gracePeriodSeconds": 0})

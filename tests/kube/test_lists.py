@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.kube.cluster import Cluster, names, pod
+from tests.kube.cluster import Cluster, Object, names, pod
 from tests.support import wait
 
 METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
@@ -169,10 +169,11 @@ def test_history_that_is_compacted_is_gone(cluster: Cluster, pods: str) -> None:
     wait.until(lambda: _expired(cluster, exact), 40)
 
 
-def _expired(cluster: Cluster, path: str) -> dict[str, dict[str, str]] | None:
+def _expired(cluster: Cluster, path: str) -> Object:
+    """The refusal of a list whose version is gone; empty when it is not."""
     answer = cluster.ask("GET", path)
     if answer.status != 410:
-        return None
+        return {}
     assert (answer.body["reason"], answer.body["code"]) == ("Expired", 410)
-    body: dict[str, dict[str, str]] = answer.body
+    body: Object = answer.body
     return body

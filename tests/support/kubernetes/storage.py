@@ -79,7 +79,8 @@ class Resource:
         self.records: dict[str, Record] = {}
         self.keys: list[str] = []  # sorted
         self.known_from = start
-        self.latest = start  # the revision of the last change
+        self.lost = 0  # the revision of the last change that is not known any more
+        self.latest = start  # and of the last change of all
         self.served = True
         self._changes: list[Change] = []
         self._changed = asyncio.Event()
@@ -114,7 +115,10 @@ class Resource:
 
     def forget(self, revision: int) -> None:
         """Drop the history up to `revision`."""
-        del self._changes[: self._after(revision)]
+        kept = self._after(revision)
+        if kept:
+            self.lost = self._changes[kept - 1].revision
+        del self._changes[:kept]
         self.known_from = max(self.known_from, revision)
 
     def since(self, revision: int) -> Sequence[Change]:
