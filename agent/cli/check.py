@@ -1,6 +1,6 @@
 """`warren check`: what the kernel holds on this node, and what is wrong with it.
 
-Needs no agent, changes nothing.
+Changes nothing, and needs no agent: one that runs is asked which pods are to be captured, nothing else.
 """
 
 import dataclasses
@@ -15,7 +15,10 @@ from rich.table import Table
 from agent.cli.command import Command, option
 from agent.node import features
 from agent.node.features import Feature
+from agent.node.report import Wanted, ask_wanted
 from agent.node.view import NodeView, look
+
+AGENT = "http://127.0.0.1:15014"
 
 
 @click.command(cls=Command)
@@ -31,19 +34,20 @@ from agent.node.view import NodeView, look
     default="/sys/fs/bpf/warren",
     help="directory in a bpffs where the programs are pinned",
 )
+@option("--agent", default=AGENT, help="where the agent answers: its metrics port")
 @option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
-def check(cgroup: Path, bpffs: Path, as_json: bool) -> int:
+def check(cgroup: Path, bpffs: Path, agent: str, as_json: bool) -> int:
     """Say what the kernel holds on this node: features, programs, pods, verdicts.
 
     Exit code 1 if something is wrong; it is named.
     """
-    return report(cgroup, bpffs, as_json)
+    return report(cgroup, bpffs, ask_wanted(agent), as_json)
 
 
-def report(cgroup: Path, bpffs: Path, as_json: bool) -> int:
+def report(cgroup: Path, bpffs: Path, wanted: list[Wanted] | None, as_json: bool) -> int:
     """Print what there is of one node, and give the exit code."""
     found = features.features()
-    view = look(cgroup, bpffs)
+    view = look(cgroup, bpffs, wanted)
     lack = features.missing()
     problems = ([lack] if lack else []) + view.problems
     if as_json:
@@ -58,11 +62,11 @@ def _plain(found: list[Feature], view: NodeView, problems: list[str]) -> dict[st
         "features": [dataclasses.asdict(feature) for feature in found],
         "programs": view.programs,
         "pods": {
-            str(cookie): dataclasses.asdict(pod)
-            | {"addresses": [str(address) for address in pod.addresses], "captured": pod.captured}
+            str(cookie): dataclasses.asdict(pod) | {"addresses": [str(address) for address in pod.addresses]}
             for cookie, pod in view.pods.items()
         },
         "tunnels": view.tunnels,
+        "kubelets": view.kubelets,
         "verdicts": view.verdicts,
         "problems": problems,
     }
@@ -74,15 +78,16 @@ def _show(console: Console, found: list[Feature], view: NodeView, problems: list
     console.print(_table("Programs", ("program", "attached"), programs))
     pods = [
         (
-            str(cookie),
+            pod.name,
+            "not known" if pod.wanted is None else _mark(pod.wanted),
             " ".join(map(str, pod.addresses)),
-            _mark(pod.redirected),
-            _mark(pod.netns != 0),
-            _mark(pod.listening),
+            *map(_mark, (pod.captured, pod.listening, pod.routing)),
+            " ".join(map(str, pod.probe_ports)),
         )
-        for cookie, pod in view.pods.items()
+        for pod in view.pods.values()
     ]
-    console.print(_table("Pods", ("netns cookie", "addresses", "out", "in", "tunnel"), pods))
+    columns = ("pod", "wanted", "addresses", "captured", "tunnel", "routing", "probes on")
+    console.print(_table("Pods", columns, pods))
     verdicts = [(name.replace("_", " "), str(number)) for name, number in view.verdicts.items() if number]
     console.print(_table("Verdicts", ("verdict", "times"), verdicts))
     for problem in problems:

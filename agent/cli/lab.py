@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from agent.cli.check import report
+from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
 from agent.lab import Lab
 from agent.lab import status as lab_status
 from agent.lab.demo import demonstrate
+from agent.node.netns import NetnsFd
+from agent.node.report import ask_wanted
 
 _MEGABYTE = 1 << 20
 _WIDE = 140
@@ -131,7 +134,9 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
 def check(name: str, node: str, as_json: bool) -> int:
     """Do `warren check` for a node of the lab (default: node1)."""
     found = Lab.open(name).node(node)
-    return report(found.cgroup, found.bpffs, as_json)
+    with closing(NetnsFd.open(found.netns)) as netns:
+        wanted = netns.run(lambda: ask_wanted(AGENT))
+    return report(found.cgroup, found.bpffs, wanted, as_json)
 
 
 @lab.command(cls=Command)

@@ -39,6 +39,7 @@ class Fault(StrEnum):
 
 # What the agent puts right by enrolling the pod once more.
 MENDED = frozenset({Fault.UNKNOWN, Fault.OUT, Fault.IN, Fault.ADDRESSES, Fault.ROUTING})
+_MENDED = "the agent captures it again within seconds; if it does not, its log says why"
 
 
 @dataclass(frozen=True)
@@ -106,28 +107,32 @@ def judge(
     inside: None where nobody knows its namespace; tunnels: ids of the cgroups that are taken for a tunnel's;
     addresses: those that it should have, None where that is not known.
     """
-    if not isinstance(inside, Inside):
-        why = f": {inside.strerror}" if inside else ""
-        return [Finding(Fault.NAMESPACE, f"its network namespace cannot be entered{why}: delete the pod")]
+    if isinstance(inside, OSError):
+        text = f"its network namespace cannot be entered: {inside.strerror}: delete the pod"
+        return [Finding(Fault.NAMESPACE, text)]
     if state is None:
-        return [Finding(Fault.UNKNOWN, "the kernel does not know it: the agent's log says why")]
-    return [*_capture(state, inside, addresses), *_listening(state, inside, tunnels)]
+        return [Finding(Fault.UNKNOWN, f"the kernel does not know it: {_MENDED}")]
+    found = [*_capture(state, inside, addresses)]
+    if inside:
+        return [*found, *_inside(state, inside, tunnels)]
+    return found or [Finding(Fault.NAMESPACE, "nobody knows where its network namespace is: delete the pod")]
 
 
-def _capture(state: PodState, inside: Inside, addresses: Iterable[Address] | None) -> Iterable[Finding]:
-    mended = "the agent captures it again; if it does not, its log says why"
+def _capture(
+    state: PodState, inside: Inside | None, addresses: Iterable[Address] | None
+) -> Iterable[Finding]:
     if not state.redirected:
-        yield Finding(Fault.OUT, f"what leaves it is not captured: {mended}")
-    if state.netns != inside.inode:
-        yield Finding(Fault.IN, f"what arrives for it is not captured: {mended}")
+        yield Finding(Fault.OUT, f"what leaves it is not captured: {_MENDED}")
+    if state.netns == 0 or (inside and state.netns != inside.inode):
+        yield Finding(Fault.IN, f"what arrives for it is not captured: {_MENDED}")
     if addresses is not None and set(addresses) != set(state.addresses):
         known = " ".join(map(str, state.addresses)) or "none"
-        yield Finding(Fault.ADDRESSES, f"the kernel has {known} for its addresses: {mended}")
+        yield Finding(Fault.ADDRESSES, f"the kernel has {known} for its addresses: {_MENDED}")
+
+
+def _inside(state: PodState, inside: Inside, tunnels: Collection[int]) -> Iterable[Finding]:
     if not inside.routed:
-        yield Finding(Fault.ROUTING, f"its rules or routes have been changed: {mended}")
-
-
-def _listening(state: PodState, inside: Inside, tunnels: Collection[int]) -> Iterable[Finding]:
+        yield Finding(Fault.ROUTING, f"its rules or routes have been changed: {_MENDED}")
     ours = [one for one in inside.listeners if one.cgroup in tunnels]
     others = {one.port for one in inside.listeners if one.cgroup not in tunnels}
     if foreign := others & {OUTBOUND, INBOUND, HBONE}:

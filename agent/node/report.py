@@ -1,9 +1,14 @@
 """What an agent tells `warren check`: which pods of the node are to be captured."""
 
+from http.client import HTTPException
+from urllib.request import urlopen
+
 import msgspec
 from msgspec import Struct
 
 from agent.node.enrolment import Enrolment
+
+_ANSWER = 5.0  # seconds
 
 
 class Wanted(Struct, frozen=True):
@@ -24,6 +29,10 @@ def wanted(enrolment: Enrolment) -> str:
     return msgspec.json.encode(pods).decode()
 
 
-def read_wanted(text: bytes) -> list[Wanted]:
-    """What `wanted` wrote. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(text, type=list[Wanted])
+def ask_wanted(agent: str) -> list[Wanted] | None:
+    """What the agent at this URL says; None when none answers there."""
+    try:
+        with urlopen(f"{agent}/pods", timeout=_ANSWER) as answer:
+            return msgspec.json.decode(answer.read(), type=list[Wanted])
+    except (OSError, ValueError, msgspec.MsgspecError, HTTPException):
+        return None

@@ -13,11 +13,13 @@ from bpf.pins import Pins
 from tests.support.netns import Pod
 from tests.support.stage import Stage
 
+NO_AGENT = ("--agent", "http://127.0.0.1:1")
+
 
 @pytest.fixture
 def run(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Any:
     def run(*arguments: str) -> tuple[int, str]:
-        places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"))
+        places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"), *NO_AGENT)
         code = main.run(["check", *places, *arguments])
         return code, capsys.readouterr().out
 
@@ -42,7 +44,8 @@ def test_all_is_well(stage: Stage, run: Any, pod: Pod) -> None:
     assert all(feature["present"] for feature in said["features"])
     shown = said["pods"][str(cookie)]
     assert shown["addresses"] == [str(pod.v4), str(pod.v6)]
-    assert (shown["captured"], shown["listening"]) == (True, True)
+    assert (shown["captured"], shown["listening"], shown["routing"]) == (True, True, True)
+    assert shown["wanted"] is None
     assert said["verdicts"]["listener_registered"] == 1
 
 
@@ -61,14 +64,19 @@ def test_pod_that_is_only_prepared_is_wrong(stage: Stage, run: Any, pod: Pod) ->
     code, text = run("--json")
     assert code == 1
     said = json.loads(text)["problems"]
-    assert said == [f"pod {cookie} is prepared, but what leaves and what arrives is not captured"]
+    assert [line.partition(":")[0] for line in said] == [f"pod with netns cookie {cookie}"] * 2
+    assert "what leaves it is not captured" in said[0]
+    assert "what arrives for it is not captured" in said[1]
 
 
 def test_pod_without_a_tunnel_is_wrong(stage: Stage, run: Any, pod: Pod) -> None:
     cookie = stage.enrol(pod)
     code, text = run()
     assert code == 1
-    assert f"wrong: pod {cookie} has no tunnel that listens in it" in " ".join(text.split())
+    assert (
+        f"wrong: pod with netns cookie {cookie}: no tunnel listens on port 15001, 15006, 15008 in it, "
+        "its connections are refused: start the tunnel" in " ".join(text.split())
+    )
 
 
 def test_program_that_is_not_attached_is_wrong(stage: Stage, run: Any) -> None:
@@ -94,7 +102,7 @@ def test_nothing_there_is_wrong(stage: Stage, tmp_path: Path, capsys: pytest.Cap
         (["--cgroup", str(tmp_path), "--bpffs", str(stage.bpffs)], f"{tmp_path} is no cgroup v2 directory"),
         (["--cgroup", cgroup, "--bpffs", str(stage.bpffs / "none")], "no map pods; start the agent"),
     ):
-        assert main.run(["check", *places, "--json"]) == 1
+        assert main.run(["check", *places, *NO_AGENT, "--json"]) == 1
         assert problem in "\n".join(json.loads(capsys.readouterr().out)["problems"])
 
 

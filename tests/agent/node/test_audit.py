@@ -136,7 +136,7 @@ def test_process_that_no_program_sees(world: World) -> None:
 
 def test_namespace_of_which_nobody_knows(world: World) -> None:
     (found,) = world.stage.datapath.audit({world.cookie: Subject(None)})[world.cookie]
-    assert found == Finding(Fault.NAMESPACE, "its network namespace cannot be entered: delete the pod")
+    assert found == Finding(Fault.NAMESPACE, "nobody knows where its network namespace is: delete the pod")
 
 
 def test_programs_that_are_detached_are_put_back(world: World) -> None:

@@ -1,0 +1,88 @@
+"""`warren check` beside a running agent: what is wanted against what is there."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.node.audit import Fault
+from agent.node.report import ask_wanted
+from agent.node.view import NodeView, look
+from bpf.pins import Pins
+from tests.support.ports import free_port
+from tests.support.world import World
+
+
+def url(world: World) -> str:
+    return f"http://127.0.0.1:{world.settings.metrics_port}"
+
+
+async def looked(world: World) -> NodeView:
+    wanted = await asyncio.to_thread(ask_wanted, url(world))
+    assert wanted is not None
+    return look(world.settings.cgroup, world.settings.bpffs, wanted)
+
+
+async def test_pods_have_their_names(world: World) -> None:
+    pod = world.node.pod()
+    world.write(pod)
+    async with world.agent():
+        view = await looked(world)
+    (shown,) = view.pods.values()
+    assert (shown.name, shown.wanted, shown.captured, shown.routing) == (
+        f"default/{pod.name}",
+        True,
+        True,
+        True,
+    )
+    assert (shown.listening, {one.fault for one in shown.problems}) == (False, {Fault.LISTENER})
+
+
+async def test_pod_that_the_kernel_has_lost(world: World) -> None:
+    world.write(pod := world.node.pod())
+    async with world.agent():
+        Pins(world.settings.bpffs).unpin_pod(pod.netns.cookie())
+        view = await looked(world)
+    assert any(line.startswith(f"pod default/{pod.name}: what arrives") for line in view.problems)
+
+
+async def test_pod_that_cannot_be_captured(world: World) -> None:
+    world.write(pod := world.node.pod())
+    world.node.delete(pod)
+    async with world.agent():
+        view = await looked(world)
+    assert any(pod.name in line and "No such file" in line for line in view.problems)
+
+
+async def test_pod_that_nobody_wants(world: World) -> None:
+    world.write(pod := world.node.pod())
+    async with world.agent():
+        view = look(world.settings.cgroup, world.settings.bpffs, [])
+    line = f"pod with netns cookie {pod.netns.cookie()} is captured, and nobody wants it: restart the agent"
+    assert line in view.problems
+
+
+async def test_another_version_is_named(world: World) -> None:
+    async with world.agent():
+        (build,) = (world.settings.bpffs / "build").iterdir()
+        build.rename(build.with_name("another"))
+        view = await looked(world)
+    assert "the programs are of another version than this one: restart the agent" in view.problems
+
+
+async def test_exit_code_and_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.write(pod := world.node.pod())
+    async with world.agent():
+        places = ("--cgroup", str(world.settings.cgroup), "--bpffs", str(world.settings.bpffs))
+        arguments = ["check", *places, "--agent", url(world), "--json"]
+        assert await asyncio.to_thread(main.run, arguments) == 1
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)["pods"][str(pod.netns.cookie())]
+    assert said["name"] == f"default/{pod.name}"
+    assert said["problems"][0]["fault"] == "no_listener"
+
+
+def test_no_agent_answers() -> None:
+    assert ask_wanted(f"http://127.0.0.1:{free_port()}") is None
+    assert ask_wanted("nowhere") is None
