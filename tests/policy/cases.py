@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.policy.reference import ROOT, Attempt, Manifest
 
-NAMESPACES = ("a", "ab", ROOT)
+NAMESPACES = ("a", "b", ROOT)
 ACCOUNTS = ("web", "api")
 PORTS = (80, 8080, 15)
 SOURCES = ("10.0.0.1", "10.0.1.1", "192.168.7.7", "fd00::1", "fd00:1::1")
@@ -49,8 +49,8 @@ def draw(random: Random) -> Case:
         **_head(random, "Service", "shop", pod["metadata"]["namespace"]),
         "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]},
     }
-    policies = [_authorization(random, f"p{n}") for n in range(random.randrange(5))]
-    policies += [_authentication(random, f"m{n}") for n in range(random.randrange(4))]
+    policies = [authorization(random, f"p{n}") for n in range(random.randrange(5))]
+    policies += [authentication(random, f"m{n}") for n in range(random.randrange(4))]
     attempts = [_attempt(random, pod_ips) for _ in range(6)]
     return Case([pod, service, *policies], attempts)
 
@@ -70,7 +70,8 @@ def _head(random: Random, kind: str, name: str, namespace: str) -> dict[str, Any
     return {"apiVersion": group, "kind": kind, "metadata": metadata}
 
 
-def _authorization(random: Random, name: str) -> Manifest:
+def authorization(random: Random, name: str) -> Manifest:
+    """An AuthorizationPolicy of this name, in any of the namespaces."""
     policy = _head(random, "AuthorizationPolicy", name, random.choice(NAMESPACES))
     if random.random() < 0.2:
         policy["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
@@ -105,7 +106,7 @@ def _name(random: Random) -> str:
 
 
 def _namespace(random: Random) -> str:
-    return random.choice([*NAMESPACES, "a*", "*b", "*", "z", *["a*b"][: random.randrange(2)]])
+    return random.choice([*NAMESPACES, "a*", "*m", "*", "z", *["a*b"][: random.randrange(2)]])
 
 
 def _account(random: Random) -> str:
@@ -179,7 +180,8 @@ def _values(random: Random, value: Values) -> list[str]:
     return [value(random) for _ in range(random.randrange(1, 4))]
 
 
-def _authentication(random: Random, name: str) -> Manifest:
+def authentication(random: Random, name: str) -> Manifest:
+    """A PeerAuthentication of this name, in any of the namespaces."""
     policy = _head(random, "PeerAuthentication", name, random.choice(NAMESPACES))
     spec = policy["spec"] = dict[str, Any]()
     if random.random() < 0.8:

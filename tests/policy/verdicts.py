@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import IO, NamedTuple
 
 from agent.model.kinds import KINDS
 from agent.model.model import Model, apply
@@ -31,7 +31,7 @@ class Told(NamedTuple):
 class Core:
     """The core's verdicts, asked of a process."""
 
-    def __init__(self, questions: TextIO, answers: TextIO) -> None:
+    def __init__(self, questions: IO[str], answers: IO[str]) -> None:
         self._questions, self._answers = questions, answers
 
     def judge(self, manifests: Sequence[Manifest], attempts: Sequence[Attempt]) -> list[Told]:

@@ -7,6 +7,8 @@ import msgspec
 from agent.model.kinds import KINDS
 from agent.model.model import Change, Model, apply
 from agent.model.objects import Object, key_of
+from agent.model.resources import ADDRESS, AUTHORIZATION, Resource
+from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address, Service, Workload
 
 _PARTS = ("spec", "status", "addressType", "ports", "endpoints")
@@ -74,12 +76,18 @@ def model_of(*items: Object, base: Model | None = None) -> Model:
 
 
 def addresses(model: Model) -> dict[str, Address]:
-    """All resources of a model, by name."""
-    return {
-        resource.name: Address.FromString(resource.body)
-        for those in model.resources.values()
-        for resource in those
-    }
+    """All workloads and services of a model, by name."""
+    return {one.name: Address.FromString(one.body) for one in resources(model, ADDRESS)}
+
+
+def policies(model: Model) -> dict[str, Authorization]:
+    """All policies of a model, by name."""
+    return {one.name: Authorization.FromString(one.body) for one in resources(model, AUTHORIZATION)}
+
+
+def resources(model: Model, type_url: str) -> list[Resource]:
+    """All resources of a type."""
+    return [one for those in model.resources.values() for one in those if one.type_url == type_url]
 
 
 def workload(model: Model, name: str) -> Workload:

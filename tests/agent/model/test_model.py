@@ -7,8 +7,10 @@ import pytest
 
 from agent.model.model import Change, Model, apply, enrolled_on
 from agent.model.objects import Key, Object, key_of
-from agent.model.resources import ADDRESS, Delta, Resource
+from agent.model.resources import Delta, Resource
 from tests.agent.model.objects import changes, endpoint_slice, make, model_of, pod, service
+from tests.policy import cases
+from tests.policy.verdicts import decode
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
 
@@ -17,7 +19,19 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
     """One of a few objects, so that changes meet each other."""
     namespace = rng.choice(["a", "b", "istio-system"])
     labels = {key: rng.choice("xyz") for key in ("app", "version") if rng.random() < 0.8}
-    match rng.choice(["Node", "Namespace", "Service", "Slice", "Entry", "WorkloadEntry", "Pod", "Pod"]):
+    kinds = [
+        "Node",
+        "Namespace",
+        "Service",
+        "Slice",
+        "Entry",
+        "WorkloadEntry",
+        "Pod",
+        "Pod",
+        "Policy",
+        "Modes",
+    ]
+    match rng.choice(kinds):
         case "Node":
             labels = {"topology.kubernetes.io/zone": rng.choice("12")}
             return make("Node", rng.choice(["n1", "n2"]), labels=labels)
@@ -45,6 +59,10 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
         case "WorkloadEntry":
             spec = {"address": rng.choice(["10.0.2.1", "db.example"]), "labels": labels}
             return make("WorkloadEntry", f"w{rng.randrange(3)}", namespace, spec=spec)
+        case "Policy":
+            return decode(cases.authorization(rng, f"a{rng.randrange(4)}"))
+        case "Modes":
+            return decode(cases.authentication(rng, f"m{rng.randrange(3)}"))
         case _:
             containers = [{"ports": [{"containerPort": rng.choice([1, 2]), "name": "web"}]}]
             return pod(
@@ -82,13 +100,13 @@ def random_batches(seed: int) -> Iterator[list[Change]]:
         yield [(key_of(item), None if rng.random() < 0.3 else item) for item in items]
 
 
-def listed(model: Model) -> dict[str, Resource]:
-    return {r.name: r for those in model.resources.values() for r in those}
+def listed(model: Model) -> dict[tuple[str, str], Resource]:
+    return {r.id: r for those in model.resources.values() for r in those}
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_result_is_that_of_a_full_rebuild(seed: int) -> None:
-    model, objects, followed = Model(), dict[Key, Object](), dict[str, Resource]()
+    model, objects, followed = Model(), dict[Key, Object](), dict[tuple[str, str], Resource]()
     for batch in random_batches(seed):
         model, delta = apply(model, batch)
         for key, item in batch:
@@ -96,11 +114,10 @@ def test_the_result_is_that_of_a_full_rebuild(seed: int) -> None:
             if item:
                 objects[key] = item
         for resource in delta.changed:
-            assert followed.get(resource.name) != resource, "told, although nothing is different"
-            followed[resource.name] = resource
-        for type_url, name in delta.removed:
-            assert type_url == ADDRESS
-            del followed[name]
+            assert followed.get(resource.id) != resource, "told, although nothing is different"
+            followed[resource.id] = resource
+        for gone in delta.removed:
+            del followed[gone]
 
         rebuilt, _ = apply(Model(), list(objects.items()))
         assert model == rebuilt
