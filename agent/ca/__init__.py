@@ -1,4 +1,7 @@
-"""The certificate authority: `authority` signs, `authorizer` says for whom, `service` is how tunnels ask."""
+"""The certificate authority: `authority` signs, `authorizer` says for whom, `service` is how tunnels ask.
+
+`cluster` and `standalone` are what differs with a cluster and without; `rotation` is how a root is exchanged.
+"""
 
 import os
 

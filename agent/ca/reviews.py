@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _TIMEOUT = 5.0  # seconds
 _GOOD, _BAD = 60.0, 10.0  # seconds for which an answer is believed
 _MOST = 4096  # answers that are kept
+_AT_ONCE, _WAITING = 8, 1024  # reviews under way, and all that are asked for
 _SERVICE_ACCOUNTS = "system:serviceaccounts"
 _CLAIMS = "authentication.kubernetes.io/"
 
@@ -73,7 +75,9 @@ class Reviews:
         self._placement = placement
         self._accounts = accounts
         self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Task[_Answer]] = {}
+        self._asking: dict[bytes, asyncio.Future[_Answer]] = {}
+        # Threads of its own: who floods us with tokens must not keep us from reading which root is in force.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "reviews")
 
     async def node(self, token: str) -> str:
         """The node on which the pod runs that the token was made for. Raises Refusal."""
@@ -102,13 +106,16 @@ class Reviews:
         digest = hashlib.sha256(token.encode()).digest()
         if (known := self._answers.get(digest)) and time.time() < known.until:
             return known
-        task = self._asking.get(digest)
-        if task is None:
-            task = self._asking[digest] = asyncio.create_task(asyncio.to_thread(self._review, token))
-            task.add_done_callback(lambda _: self._asking.pop(digest))
+        asking = self._asking.get(digest)
+        if asking is None:
+            if len(self._asking) >= _WAITING:
+                raise Refusal(Reason.TOO_MANY, "too many tokens wait for their review; try again later")
+            asking = asyncio.get_running_loop().run_in_executor(self._threads, self._review, token)
+            asking.add_done_callback(lambda _: self._asking.pop(digest))
+            self._asking[digest] = asking
         try:
             # A caller that goes away must not take the answer from the others.
-            answer = await asyncio.shield(task)
+            answer = await asyncio.shield(asking)
         except ApiError as error:
             log.error("tokens cannot be reviewed: %s", error)
             raise Refusal(Reason.TOKENS_UNUSABLE, "the authority cannot check tokens now") from error

@@ -233,7 +233,12 @@ def test_two_tunnels_change_over_to_a_new_root(cluster: Cluster, tmp_path: Path,
         def all_renewed() -> None:
             """Each tunnel has a certificate that was made from now on."""
             now = time.time()
-            until(lambda: (tunnels.mount(), min(tunnels.ends()) > now + LIFETIME + 1)[1], _SOON, "renewal")
+
+            def renewed() -> bool:
+                tunnels.mount()
+                return min(tunnels.ends()) > now + LIFETIME + 1
+
+            until(renewed, _SOON, "certificates are renewed")
             traffic.some_more()
             assert not traffic.failures
 

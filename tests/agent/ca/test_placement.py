@@ -44,8 +44,8 @@ def test_other_objects_and_unknown_pods_are_no_error() -> None:
     assert not placement.runs("node1", "default", "default")
 
 
-def namespace(name: str, mode: str, **more: str) -> tuple[Key, Namespace]:
-    metadata = Metadata(name=name, labels={"istio.io/dataplane-mode": mode}, **more)
+def namespace(name: str, mode: str, ends: str | None = None) -> tuple[Key, Namespace]:
+    metadata = Metadata(name=name, labels={"istio.io/dataplane-mode": mode}, deletion_timestamp=ends)
     return Key("Namespace", "", name), Namespace(metadata)
 
 
@@ -89,5 +89,5 @@ def test_namespaces_count_until_they_are_about_to_go() -> None:
     placement = Placement()
     placement.apply([namespace("a", ""), namespace("b", ""), namespace("c", "")])
     placement.apply([(Key("Namespace", "", "a"), None)])
-    placement.apply([namespace("b", "", deletion_timestamp="2026-01-01T00:00:00Z")])
+    placement.apply([namespace("b", "", ends="2026-01-01T00:00:00Z")])
     assert placement.namespaces == {"c"}

@@ -160,6 +160,15 @@ async def test_only_so_many_answers_are_kept(review: Make, monkeypatch: pytest.M
         assert seen.client.sent == sent
 
 
+async def test_only_so_many_reviews_wait(review: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.ca.reviews._WAITING", 3)
+    seen = review()
+    reasons = await asyncio.gather(*(seen.refused(f"bad{number}") for number in range(10)))
+    assert reasons.count(Reason.TOO_MANY) == 7
+    assert seen.client.sent == 3
+    assert await seen.refused("another") is Reason.UNKNOWN_TOKEN
+
+
 async def test_while_the_server_is_away_those_it_vouched_for_are_admitted(tmp_path: Path) -> None:
     with apiserver.fake(tmp_path) as server:
         cluster = Cluster(server.kubeconfig)

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +105,8 @@ def roots_in(cluster: Cluster, namespace: str) -> str:
 
 
 @contextmanager
-def running(cluster: Cluster, folder: Path) -> Iterator[Authority]:
-    """As its account."""
+def running(cluster: Cluster, folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Authority]:
+    """As its account. `before`: to be done when all that it needs is there."""
     cluster.account(ACCOUNT)
     grant(cluster)
     audience = "https://kubernetes.default.svc.cluster.local"
@@ -117,6 +117,7 @@ def running(cluster: Cluster, folder: Path) -> Iterator[Authority]:
                 "serving-name": "istiod.istio-system.svc"}  # fmt: skip
     options = [f"--{name}={value}" for name, value in settings.items()]
     command = [sys.executable, "-m", "agent.cli.main", "ca", *options]
+    before()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -251,3 +252,32 @@ def rotates(cluster: Cluster, demo: str, where: tuple[str, str]) -> None:
     assert now.stdout == begun.stdout.removeprefix("asked for a new root ...\n")
     assert now.stdout.count("trusted:") == 2
     until(lambda: roots_in(cluster, demo).count("BEGIN") == 2, _SOON, "both roots are told")
+
+
+def test_it_waits_for_the_server_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    with apiserver.fake(tmp_path / "api") as server:
+        cluster = Cluster(server.kubeconfig)
+        with running(cluster, tmp_path, before=server.stop) as ca:
+            until(
+                lambda: ca.page("/healthz/ready") == "waiting for the root\n",
+                _SOON,
+                "it says what it waits for",
+            )
+            server.start()
+            until(lambda: ca.page("/healthz/ready") == "ready\n", _SOON, "it is ready")
+            server.stop()
+            ca.process.send_signal(signal.SIGTERM)
+            assert ca.process.wait(_SOON) == 0
+        server.start()
+        cluster.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("command", ["rotate", "status", "serve"])
+def test_a_kubeconfig_that_is_none_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "config").write_text("nonsense")
+    more = ["--listen=127.0.0.1:0", "--source=kube"] if command == "serve" else []
+    done = warren(command, f"--kubeconfig={tmp_path}/config", *more)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"--kubeconfig {tmp_path}/config" in done.stderr
