@@ -166,7 +166,7 @@ class Agent:
             if self._reporter:
                 self._reporter.tell(self._model.problems)
         self._xds.update(delta, self._model.version, self._source.complete, since)
-        await self._pods.update(self._model)
+        await self._pods.update(self._model, changes)
         if delta:
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.model.mesh import enrolled
-from agent.model.model import Model, enrolled_on, pods_on
-from agent.model.objects import Namespace, Pod
+from agent.model.model import Change, Model, enrolled_on, pods_on
+from agent.model.objects import Key, Namespace, Object, Pod
 from agent.node.enrolment import Enrolment, Sandbox
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment, Sandboxes
@@ -37,10 +37,11 @@ class Pods:
         self._model = Model()
         self._changed = asyncio.Condition()
 
-    async def update(self, model: Model) -> None:
-        """The model is another one."""
-        self._model = model
-        self._want()
+    async def update(self, model: Model, changes: Iterable[Change]) -> None:
+        """The model is another one, because of these changes; most of them are of other nodes."""
+        former, self._model = self._model, model
+        if any(self._concerns(former, *change) for change in changes):
+            self._want()
         async with self._changed:
             self._changed.notify_all()
 
@@ -110,6 +111,11 @@ class Pods:
 
     def _enrolled(self, pod: Pod) -> bool:
         return enrolled(pod, self._namespace(pod))
+
+    def _concerns(self, former: Model, key: Key, item: Object | None) -> bool:
+        if isinstance(item, Pod) and item.spec.node_name == self._node:
+            return True
+        return key.kind == "Namespace" or key in former.store.find("node", self._node)
 
     def _want(self) -> None:
         self.nowhere = {}
