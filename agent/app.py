@@ -94,7 +94,7 @@ class Agent:
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         self._enrolment = Enrolment(self._datapath, Tunnels(self._announce, self._zds.remove))
         self._watch = Watch(self._datapath, self._enrolment)
-        self._pods = Pods(settings.node, sandboxes, self._enrolment, netns_of)
+        self._pods = Pods(settings.node, sandboxes, self._enrolment, self._watch.lacking, netns_of)
         self._cri = Cri(settings.cri_socket, settings.proc) if settings.cri_socket else None
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()

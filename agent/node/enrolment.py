@@ -130,10 +130,6 @@ class Enrolment:
         await self._wait(lambda: not self._held, within)
         return [str(held.sandbox) for held in self._held.values()]
 
-    async def lacking(self, path: Path) -> str:
-        """What the kernel lacks for a pod to be captured; empty when nothing. Raises NodeError."""
-        return await self.in_kernel(lambda: self._lacking(path))
-
     async def sweep(self, others: Iterable[Path]) -> None:
         """Release what the kernel has captured and nobody wants: what went away while no agent was here.
 
@@ -272,16 +268,6 @@ class Enrolment:
     async def _announce(self, held: Held) -> None:
         if not await _bounded(self._tunnels.add(held.sandbox, held.netns)):
             raise WarrenError(f"no answer from the tunnel within {_ANSWER:.0f} s")
-
-    def _lacking(self, path: Path) -> str:
-        netns = NetnsFd.open(path)
-        try:
-            state = self._redirection.pods().get(Cookie(netns.cookie()))
-            if state is None or not state.captured:
-                return "the redirection does not know it" if state is None else "it is not redirected"
-            return "" if routing.installed(netns) else "its routing has been changed"
-        finally:
-            netns.close()
 
     def _release(self, strays: Set[Cookie], others: Iterable[Path]) -> None:
         for cookie in strays:

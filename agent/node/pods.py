@@ -4,7 +4,7 @@ Whichever of the two changes, the enrolment is told what it comes to.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.model.mesh import enrolled
@@ -24,15 +24,24 @@ class Pods:
     """Joins the two. The methods that a CNI call ends in are named in `agent.node.cni`."""
 
     def __init__(
-        self, node: str, sandboxes: Sandboxes, enrolment: Enrolment, stated: Callable[[Pod], Path | None]
+        self,
+        node: str,
+        sandboxes: Sandboxes,
+        enrolment: Enrolment,
+        lacking: Callable[[Path], Awaitable[str]],
+        stated: Callable[[Pod], Path | None],
     ) -> None:
-        """`stated` is what the pod's object itself says of where its namespace is."""
+        """`lacking`: what the kernel lacks for a pod in that namespace to be captured; empty if nothing.
+
+        `stated`: where the namespace is, if the pod's object itself says so.
+        """
         self.ready = False
         # By uid, namespace and name of pods that run, are to be captured, and who knows where.
         self.nowhere: dict[str, tuple[str, str]] = {}
         self._node = node
         self._sandboxes = sandboxes
         self._enrolment = enrolment
+        self._lacking = lacking
         self._stated = stated
         self._model = Model()
         self._changed = asyncio.Condition()
@@ -75,7 +84,7 @@ class Pods:
     async def check(self, attachment: Attachment) -> None:
         """Raises NodeError if the pod is to be captured, and the kernel does not do so."""
         pod = await self._known(attachment)
-        if self._enrolled(pod) and (lack := await self._enrolment.lacking(attachment.netns)):
+        if self._enrolled(pod) and (lack := await self._lacking(attachment.netns)):
             raise NodeError(f"pod {attachment} is not captured: {lack}")
 
     async def detach(self, container: str) -> None:

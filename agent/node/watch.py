@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from agent.errors import WarrenError
 from agent.node.audit import MENDED, Fault, Finding, Subject
 from agent.node.datapath import Datapath
 from agent.node.enrolment import Enrolment
+from agent.node.netns import NetnsFd
 from agent.node.state import Cookie
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,13 @@ class Watch:
             self._judge(uid, findings)
         self.broken = found
 
+    async def lacking(self, path: Path) -> str:
+        """What a pod in this namespace lacks to be captured, the tunnel apart; empty if nothing.
+
+        Raises NodeError.
+        """
+        return await self._enrolment.in_kernel(partial(self._lacking, path))
+
     def captured(self) -> int:
         """How many pods are enrolled, and had nothing wrong when they were looked at."""
         return len(self._enrolment.held().keys() - self.broken.keys())
@@ -70,6 +79,14 @@ class Watch:
             cookie: Subject(held[uid].netns, held[uid].sandbox.addresses) for cookie, uid in pods.items()
         }
         return {pods[cookie]: findings for cookie, findings in self._datapath.audit(subjects).items()}
+
+    def _lacking(self, path: Path) -> str:
+        netns = NetnsFd.open(path)
+        try:
+            findings = self._datapath.audit({Cookie(netns.cookie()): Subject(netns)}).values()
+            return "; ".join(one.text for found in findings for one in found if one.fault in MENDED)
+        finally:
+            netns.close()
 
     def _judge(self, uid: str, findings: list[Finding]) -> None:
         known = {finding.fault for finding in self.broken.get(uid, ())}

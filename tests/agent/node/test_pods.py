@@ -162,9 +162,9 @@ async def test_check_asks_the_kernel(node: Node) -> None:
             assert (await node.check(one)).code == 0
         [cookie] = cookies(pod)
         agent._datapath.release(cookie)
-        assert "is not captured: it is not redirected" in (await node.check(pod)).error["msg"]
+        assert "is not captured: what leaves it is not captured" in (await node.check(pod)).error["msg"]
         agent._datapath.forget(cookie)
-        assert "the redirection does not know it" in (await node.check(pod)).error["msg"]
+        assert "the kernel does not know it" in (await node.check(pod)).error["msg"]
 
 
 async def test_garbage_is_what_the_runtime_does_not_know(node: Node) -> None:
