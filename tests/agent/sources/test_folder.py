@@ -10,8 +10,9 @@ import pytest
 
 from agent.errors import SettingsError
 from agent.model.objects import Key, Object, Pod
-from agent.sources.folder import Changes, Folder, netns_of
+from agent.sources.folder import Folder, netns_of
 from agent.sources.manifests import parse
+from agent.sources.source import Changes
 from tests.support.eventually import eventually
 
 

@@ -1,0 +1,124 @@
+"""The objects of one kind, without a server: decoded, refused by name, and what changes nothing."""
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from agent.kube.listwatch import Event, Gone, Listed, Name, Put
+from agent.model.kinds import KINDS, NOT_ACTED_ON
+from agent.model.objects import EndpointSlice, Key, Pod
+from agent.sources.kept import CONDITION, Kept, Verdict
+from agent.sources.manifests import parse
+
+NAME = Name("ns", "a")
+
+
+def put(name: str = "a", **more: Any) -> Event:
+    metadata = {"name": name, "namespace": "ns", **more.pop("metadata", {})}
+    return Put(Name("ns", name), Raw(json.dumps({"metadata": metadata, **more}).encode()))
+
+
+def pods(*events: Event) -> Kept:
+    kept = Kept(KINDS["Pod"])
+    list(kept.take(events))
+    return kept
+
+
+def test_objects_come_change_and_go() -> None:
+    kept = pods()
+    [(key, item)] = kept.take([put(status={"podIP": "10.0.0.1"})])
+    assert key == Key("Pod", "ns", "a")
+    assert isinstance(item, Pod) and [str(ip) for ip in item.addresses] == ["10.0.0.1"]
+    assert len([*kept.take([put(status={"podIP": "10.0.0.2"}), Listed()])]) == 1
+    assert kept.listed
+    assert [*kept.take([Gone(NAME), Gone(NAME)])] == [(key, None)]
+
+
+def test_what_we_do_not_read_changes_nothing() -> None:
+    kept = pods(put())
+    more = {"resourceVersion": "2", "managedFields": [{"manager": "x"}]}
+    assert not [*kept.take([put(metadata=more, status={"message": "hm"})])]
+
+
+def test_a_null_is_a_field_that_is_not_there() -> None:
+    kept = Kept(KINDS["EndpointSlice"])
+    [(_, item)] = kept.take([put(addressType="IPv4", endpoints=None, ports=None)])
+    assert isinstance(item, EndpointSlice)
+    assert not kept.verdicts
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"status": {"podIP": 5}}, "status.podIP: this is a string: put it in quotes (found 5)"),
+        ({"status": {"podIP": "x"}}, "status: 'x' does not appear to be an IPv4 or IPv6 address"),
+        (
+            {"metadata": {"labels": {"a": 1}}},
+            "metadata.labels.a: this is a string: put it in quotes (found 1)",
+        ),
+        (
+            {"metadata": {"name": "käfer"}},
+            "metadata.name: a name has lower case letters, digits, - and . only (found 'käfer')",
+        ),
+    ],
+)
+def test_the_reason_is_that_of_a_folder(more: Any, reason: str) -> None:
+    kept = pods(put(**more))
+    assert kept.verdicts == {NAME: Verdict("Invalid", reason, 0)}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", **more.pop("metadata", {})},
+        **more,
+    }
+    [problem] = parse(json.dumps(manifest).encode()).problems
+    assert problem.reason == reason
+
+
+def test_one_bad_object_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    kept = pods()
+    text = b'{"metadata":{"name":"b","labels":{"x":"\xff"}}}'
+    changes = [
+        *kept.take([put(spec=[]), Put(Name("ns", "b"), Raw(text)), Put(Name("", ""), Raw(b"7")), put("c")])
+    ]
+    assert [key.name for key, _ in changes] == ["c"]
+    assert kept.verdicts.keys() == {NAME, Name("ns", "b"), Name("", "")}
+    assert "rejected Pod ns/a: spec: Expected object, got array" in caplog.text
+
+
+def test_the_last_good_version_stays(caplog: pytest.LogCaptureFixture) -> None:
+    kept = pods(put())
+    bad = put(metadata={"generation": 4, "labels": 1})
+    assert not [*kept.take([bad, bad])]
+    assert kept.verdicts[NAME].generation == 4
+    assert caplog.text.count("; a good version stays in force") == 1
+    assert [key.name for key, item in kept.take([Gone(NAME)]) if item is None] == ["a"]
+    assert not kept.verdicts
+
+
+def test_mended() -> None:
+    kept = pods(put(status={"podIP": 1}))
+    assert len([*kept.take([put()])]) == 1
+    assert not kept.verdicts
+
+
+def test_objects_with_our_condition_are_known() -> None:
+    kept = pods(put(status={"conditions": [{"type": CONDITION, "status": "False"}]}))
+    assert kept.marked == {NAME}
+    list(kept.take([put()]))
+    assert not kept.marked
+
+
+def test_a_kind_that_is_not_acted_on() -> None:
+    kept = Kept(NOT_ACTED_ON["VirtualService"])
+    assert not [*kept.take([put(metadata={"generation": 2})])]
+    [verdict] = kept.verdicts.values()
+    assert (verdict.reason, verdict.generation) == ("NotEnforced", 2)
+
+
+def test_all_are_gone() -> None:
+    kept = pods(put(), put("b", spec=[]))
+    assert [*kept.clear()] == [(Key("Pod", "ns", "a"), None)]
+    assert not kept.verdicts
