@@ -65,6 +65,9 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     keep_alive(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    // A pod can turn TCP Fast Open on for all of its listeners (net.ipv4.tcp_fastopen & 0x400). Then a connection would be
+    // accepted with its SYN, before the redirection can have handed its original destination over.
+    set(&socket, libc::SOL_TCP, libc::TCP_FASTOPEN, 0)?;
     Ok(socket)
 }
 
@@ -139,21 +142,21 @@ fn open(domain: Domain) -> io::Result<Socket> {
     } else {
         socket.set_ip_transparent_v6(true)?;
     }
-    bind_address_no_port(&socket)?;
+    // Leaves the choice of the source port to connect(), which can use a port once for each destination.
+    set(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     Ok(socket)
 }
 
-/// Leaves the choice of the source port to connect(), which can use a port once for each destination.
-fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open, the pointer and the length describe `on`, which the kernel only reads.
+/// An option that socket2 does not know.
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open, the pointer and the length describe `value`, which the kernel only reads.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 {
