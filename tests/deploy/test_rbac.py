@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -143,11 +144,31 @@ def everything(admin: Client, lab: Lab) -> None:
             create(admin, {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
     for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries"):
         until(lambda kind=kind: condition(admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
-    until(lambda: len(items(admin, "/api/v1/namespaces/default/events")) >= 3, 30)
+    in_part(admin)
     until(lambda: items(admin, CONFIGMAPS, name=ROOT), 30)
     body = {"data": {"root-cert.pem": "changed"}}
     admin.request("PATCH", f"{CONFIGMAPS}/{ROOT}", body=body, content_type="application/merge-patch+json")
     until(lambda: items(admin, CONFIGMAPS, name=ROOT)[0]["data"]["root-cert.pem"] != "changed", 30)
+
+
+def in_part(admin: Client) -> None:
+    """Objects that are in force, but not all of each: one says something else, and then the same again."""
+    unknown = {"name": "in-part", "labels": {"istio.io/use-waypoint": "a"}}
+    create(admin, {"apiVersion": "v1", "kind": "Namespace", "metadata": unknown})
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": unknown, "spec": {"ports": [{"port": 80}]}}
+    create(admin, body)
+    until(partial(said, admin, 5), 30)
+    for waypoint, count in (("b", 6), ("a", 7)):
+        change = {"metadata": {"labels": {"istio.io/use-waypoint": waypoint}}}
+        path = "/api/v1/namespaces/default/services/in-part"
+        admin.request("PATCH", path, body=change, content_type="application/merge-patch+json")
+        until(partial(said, admin, count), 30)
+
+
+def said(admin: Client, count: int) -> bool:
+    """Whether so often there was something to say."""
+    events: list[Any] = [*items(admin, "/api/v1/namespaces/default/events")]
+    return sum(event["count"] for event in events) >= count
 
 
 def test_nothing_is_missing(audit: list[dict[str, str]]) -> None:
