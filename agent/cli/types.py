@@ -68,11 +68,8 @@ def daemon_set(text: str) -> str:
 
 def source(text: str) -> Path | Literal["kube"]:
     """`kube`, or `dir:PATH`: the path."""
-    return "kube" if text == "kube" else source_folder(text)
-
-
-def source_folder(text: str) -> Path:
-    """`dir:PATH`: the path."""
+    if text == "kube":
+        return "kube"
     kind, _, path = text.partition(":")
     if kind != "dir" or not path:
         raise BadParameter(f"{text!r} is not kube (an API server) or dir:PATH (a folder of manifests)")

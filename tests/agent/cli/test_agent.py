@@ -24,9 +24,19 @@ def test_all_bad_settings_are_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "warren agent: --node is missing: give it, or set WARREN_NODE" in err
 
 
-def test_a_source_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["agent", "--source", "kube"]) == 2
-    assert "warren agent: --source: 'kube' is not dir:PATH, a folder of manifests" in capsys.readouterr().err
+def test_a_source_of_another_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["agent", "--source", "etcd"]) == 2
+    told = "'etcd' is not kube (an API server) or dir:PATH (a folder of manifests)"
+    assert f"warren agent: --source: {told}" in capsys.readouterr().err
+
+
+def test_no_kubeconfig(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config"
+    config.write_text("kind: Config")
+    arguments = ["--source", "kube", "--kubeconfig", str(config), "--node", "n", "--run-dir", str(tmp_path)]
+    assert main.run(["agent", *arguments, "--cgroup", str(tmp_path), "--bpffs", str(tmp_path)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warren: --kubeconfig {config}: Invalid kube-config file. ")
 
 
 def test_no_cgroup_v2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ def test_servers(tmp_path: Path) -> None:
         assert types.https_url(url) == types.unix_or_https_url(url) == url
     assert types.unix_or_https_url("unix:/run/x") == "unix:/run/x"
     assert types.ip_address("::1") == "::1"
-    assert types.source_folder(f"dir:{tmp_path}") == tmp_path
+    assert types.source(f"dir:{tmp_path}") == tmp_path
+    assert types.source("kube") == "kube"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_servers(tmp_path: Path) -> None:
         (types.ip_address, ["", "localhost", "1.2.3"]),
         (types.https_url, ["", "http://a:1", "https://a", "https://a:1/x", "https://u@a:1", "https://a:x"]),
         (types.unix_or_https_url, ["unix:", "tcp://a:1"]),
-        (types.source_folder, ["/tmp", "kube", "dir:", "dir:/none"]),
+        (types.source, ["/tmp", "kubernetes", "dir:", "dir:/none"]),
     ],
 )
 def test_what_is_wrong_is_quoted(read: Callable[[str], object], texts: list[str]) -> None:
