@@ -30,7 +30,9 @@ SPEC = {
         "free": FREE,
     },
 }
-SCHEMA = {"type": "object", "properties": {"spec": SPEC, "status": FREE}}
+HEAD = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+STATUS = {"default": {"phase": "New"}, **FREE}
+SCHEMA = {"type": "object", "properties": {**HEAD, "spec": SPEC, "status": STATUS}}
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def test_an_object_is_pruned_and_completed(cluster: Cluster, routes: Routes) -> 
     )
     created = cluster.made(routes.path, body | {"status": {"x": 1}, "nope": 1})
     assert created["spec"] == {"hosts": ["x"], "weight": 100, "free": {"x": {"y": 1}}, "to": [{"host": "h"}]}
-    assert "status" not in created
+    assert created["status"] == {"phase": "New"}
     assert "nope" not in created
     assert created["metadata"]["generation"] == 1
     strict = cluster.ask(
@@ -157,7 +159,7 @@ def test_updates_and_their_generation(cluster: Cluster, routes: Routes) -> None:
     created["spec"]["weight"], created["status"] = 5, {"x": 1}
     updated = cluster.ask("PUT", f"{routes.path}/a", created).body
     assert (updated["spec"]["weight"], updated["metadata"]["generation"]) == (5, 2)
-    assert "status" not in updated
+    assert updated["status"] == {"phase": "New"}
     assert cluster.ask("PUT", f"{routes.path}/a", created).status == 409
     created["metadata"].pop("resourceVersion")
     assert cluster.ask("PUT", f"{routes.path}/a", created).status == 422
@@ -174,7 +176,7 @@ def test_the_status_is_written_apart(cluster: Cluster, routes: Routes) -> None:
         "metadata": {"labels": {"a": "b"}},
     }
     patched = cluster.ask("PATCH", f"{routes.path}/a/status", patch, media_type=MERGE).body
-    assert patched["status"] == {"conditions": [{"type": "Accepted"}]}
+    assert patched["status"] == {"phase": "New", "conditions": [{"type": "Accepted"}]}
     assert (patched["spec"]["weight"], patched["metadata"]["generation"]) == (100, 1)
     assert "labels" not in patched["metadata"]
 

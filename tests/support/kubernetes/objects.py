@@ -72,10 +72,10 @@ class Objects:
         for fixed in _GIVEN:
             metadata.pop(fixed, None)
         metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+        defaults.before_create(kind, obj, self.storage)
         self._check(kind, obj)
         if self.storage.get(kind, namespace, metadata["name"]) is not None:
             raise already_exists(kind, metadata["name"])
-        defaults.before_create(kind, obj, self.storage)
         return self._store(kind, obj, how)
 
     def update(
@@ -178,7 +178,6 @@ class Objects:
         else:
             obj = body
             unknown = schema.prune(kind.schema, obj)
-            schema.set_defaults(kind.schema, obj)
         if unknown and how.strict:
             listed = ", ".join(f'unknown field "{path}"' for path in unknown)
             what = f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}'
@@ -186,10 +185,11 @@ class Objects:
         return obj
 
     def _check(self, kind: Kind, obj: Object) -> None:
-        """Raises Refused (422)."""
+        """Set the defaults of a schema, in place, and hold the object against it. Raises Refused (422)."""
         metadata = obj["metadata"]
         causes = names.wrong_metadata(kind.names, metadata)
         if kind.schema is not None:
+            schema.set_defaults(kind.schema, obj)
             causes += schema.wrong(kind.schema, {key: obj[key] for key in obj if key != "metadata"})
         if causes:
             raise invalid(kind, metadata.get("name", ""), causes)

@@ -27,13 +27,13 @@ def prune(schema: Schema, value: Any, path: str = "") -> list[str]:
         more = schema.get("additionalProperties")
         for key in list(value):
             here = f"{path}.{key}" if path else key
+            if not path and key in _UNTYPED:
+                continue
             if key in properties:
                 dropped += prune(properties[key], value[key], here)
             elif isinstance(more, Mapping):
                 dropped += prune(more, value[key], here)
-            elif not (
-                more or schema.get("x-kubernetes-preserve-unknown-fields") or (not path and key in _UNTYPED)
-            ):
+            elif not (more or schema.get("x-kubernetes-preserve-unknown-fields")):
                 del value[key]
                 dropped.append(here)
     return dropped
