@@ -28,7 +28,7 @@ from agent.node.state import pods
 from bpf.pins import Pins
 from cni import BINARY
 
-_NAME = "wt-enrolment"
+_NAME = f"wt-enrolment-{os.getpid()}"
 _CA = "127.0.0.1:15013"
 _PORTS = {"ca": 15015, "agent": 15014, "tunnel": 15021}  # that say whether they are of use
 _WITHIN = 60.0  # seconds

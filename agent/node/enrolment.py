@@ -7,6 +7,7 @@ or whose routing fails, is captured all the same: its traffic is refused rather 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,11 +44,6 @@ class Sandbox(Struct, frozen=True):
     addresses: tuple[Address, ...]
     container: str = ""
     probe_ports: frozenset[int] = frozenset()
-
-    @property
-    def place(self) -> tuple[Path, str]:
-        """What tells one namespace of the pod's from the next, whose path may be the same."""
-        return self.netns, self.container
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -103,8 +99,7 @@ class Enrolment:
         for uid in wanted.keys() | former.keys():
             if wanted.get(uid) == former.get(uid):
                 continue
-            if _place(wanted.get(uid)) != _place(former.get(uid)):
-                self.failing.pop(uid, None)  # what is said of it there says nothing of it here
+            self.failing.pop(uid, None)  # what is said of it there says nothing of it here
             if worker := self._news.get(uid):
                 worker.set()
             else:
@@ -217,12 +212,22 @@ class Enrolment:
 
     async def _step(self, uid: str) -> None:
         wanted, held = self._wanted.get(uid), self._held.get(uid)
-        if held and (wanted is None or wanted.place != held.sandbox.place):
+        if held and (wanted is None or await self._moved(held, wanted)):
             async with self._using(held.sandbox.netns):
                 await self._leave(held)
         elif wanted:
             async with self._using(wanted.netns):
                 await self._enter(wanted, held)
+
+    async def _moved(self, held: Held, wanted: Sandbox) -> bool:
+        """Whether the pod has another namespace; its path may be the same."""
+        was = held.sandbox
+        if (was.netns, was.container) == (wanted.netns, wanted.container):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            here, there = os.fstat(held.netns.fileno()), await asyncio.to_thread(wanted.netns.stat)
+            return not os.path.samestat(here, there)
+        return True
 
     def _using(self, netns: Path) -> asyncio.Lock:
         """One step at a time in a namespace that two pods name: one that goes, and one in its place."""
@@ -280,10 +285,6 @@ class Enrolment:
                     routing.remove(netns)
         for cookie in strays:
             self._redirection.forget(cookie)
-
-
-def _place(sandbox: Sandbox | None) -> tuple[Path, str] | None:
-    return sandbox.place if sandbox else None
 
 
 async def _bounded(work: Awaitable[None]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.errors import WarrenError
 from agent.node import routing
@@ -209,3 +210,14 @@ async def test_failures_of_the_kernel_are_tried_again(running: Running) -> None:
     await eventually(lambda: enrolment.enrolled() == 1)
     assert running.captured(pod)
     await enrolment.close()
+
+
+async def test_a_runtime_tells_later_whose_namespace_it_is(running: Running) -> None:
+    pod = running.stage.pod()
+    running.enrolment.want([running.sandbox(pod)])
+    await eventually(lambda: running.enrolment.enrolled() == 1)
+    told = replace(running.sandbox(pod), container="c1")
+    running.enrolment.want([told])
+    while running.enrolment._held[pod.name].sandbox != told or not running.enrolment.enrolled():
+        assert running.captured(pod), "not released for a moment"
+        await asyncio.sleep(0)
