@@ -6,7 +6,7 @@ from agent.model import authentication
 from agent.model.authentication import STRICT
 from agent.model.entries import WorkloadEntry
 from agent.model.mesh import ROOT_NAMESPACE
-from agent.model.objects import EndpointSlice, Key, Labels, Pod, fits, key_of
+from agent.model.objects import Key, Labels, Pod, fits, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.view import View
 
@@ -65,8 +65,7 @@ def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
         return
     services = {key_of(service) for service, _ in view.services_of(namespace, labels_of(item))}
     if isinstance(item, Pod):
-        naming = view.store.each(EndpointSlice, "target", namespace, item.metadata.name)
-        services |= {Key("Service", namespace, endpoints.service) for endpoints in naming}
+        services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
     for service in services:
         yield from view.store.each(AuthorizationPolicy, "attached", namespace, service.kind, service.name)
 

@@ -23,7 +23,16 @@ from protocols.security_pb2 import (
     ServiceAccountMatch,
     StringMatch,
 )
-from tests.agent.model.objects import changes, make, model_of, pod, policies, service, workload
+from tests.agent.model.objects import (
+    changes,
+    endpoint_slice,
+    make,
+    model_of,
+    pod,
+    policies,
+    service,
+    workload,
+)
 
 Spec = dict[str, Any]
 
@@ -323,6 +332,16 @@ def test_a_policy_of_a_service_is_named_by_its_endpoints(field: str) -> None:
     assert [*workload(model, "y").authorization_policies] == []
     model, _ = apply(model, [(Key("Service", "default", "x"), None)])
     assert [*workload(model, "x").authorization_policies] == []
+
+
+def test_a_policy_of_a_service_is_named_by_the_pods_that_its_slices_name() -> None:
+    refers = {"targetRefs": [{"group": "", "kind": "Service", "name": "db"}]}
+    named = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "a"}}]
+    endpoints = endpoint_slice("db-1", "db", named, [{"port": 80}])
+    model = model_of(policy(refers), service("db", selector={}), pod("a"), endpoints)
+    assert list(workload(model, "a").authorization_policies) == ["default/p"]
+    gone, _ = apply(model, [(Key("EndpointSlice", "default", "db-1"), None)])
+    assert not workload(gone, "a").authorization_policies
 
 
 def test_ports_of_a_services_policy_are_not_those_that_l4_sees() -> None:
