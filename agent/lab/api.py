@@ -50,12 +50,12 @@ class Api:
 
     def put(self, bodies: Iterable[Body]) -> list[Body]:
         """Create or change objects; gives them with the uid and the addresses that the server chose."""
-        return [self._put(body) for body in sorted(bodies, key=lambda body: _ORDER.index(body["kind"]))]
+        return [self._put(body) for body in sorted(bodies, key=lambda body: _rank(body["kind"]))]
 
     def delete(self, keys: Iterable[Key]) -> None:
         """Take objects away at once, where they are there; namespaces that each cluster has stay."""
         those = [key for key in keys if key not in _BELONG_TO_ALL]
-        for key in sorted(those, key=lambda key: _ORDER.index(key.kind), reverse=True):
+        for key in sorted(those, key=lambda key: _rank(key.kind), reverse=True):
             now = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
             self._ask("DELETE", _object(key), body=now, allowed=_NOT_FOUND)
 
@@ -186,6 +186,10 @@ def copy_kubeconfig(source: Path, target: Path, port: int) -> tuple[str, int]:
 def _body(kind: str, name: str, spec: Body) -> Body:
     metadata = {"name": name, "namespace": NAMESPACE, "labels": {}, "annotations": {}, "ownerReferences": []}
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _rank(kind: str) -> int:
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
 def _object(key: Key) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from agent.node import routing
 from agent.node.datapath import Datapath
 from protocols import workload_pb2 as workload
+from protocols.security_pb2 import Action, Authorization, Clause, Match, Rule, Scope
 from tests.support import core
 from tests.support.certificates import Authority, Certificate
 from tests.support.http2 import TIMEOUT, Http2, client_context, server_context
@@ -27,6 +28,7 @@ PORT = 7000  # of applications
 OURS, PEER = (f"spiffe://cluster.local/ns/demo/sa/{name}" for name in ("ours", "peer"))
 Address = tuple[str, int]
 Counts = dict[str, int]
+Refusals = list[tuple[str, str]]
 _SYS_PIDFD_GETFD = 438
 
 
@@ -57,6 +59,7 @@ class Stage:
         self.tunnel = self._resident(self.node.make_cgroup("tunnel"))
         datapath.trust_tunnel(self.tunnel.pid)
         self.tunnel.call(core.start, str(self.log))
+        self.authorize([])
         self.apply([_workload("ours", "ours", self.ours)])
         self.meet()
         request = self.tunnel.call(core.request, OURS)
@@ -81,6 +84,30 @@ class Stage:
     def apply(self, resources: list[tuple[str, bytes]], removed: list[str] | None = None) -> None:
         assert self.tunnel.call(core.apply, "workload.Address", resources, removed or []) == []
 
+    def authorize(self, policies: list[Authorization], removed: list[str] | None = None) -> Refusals:
+        """Policies as the tunnel is to know them; gives those that it refuses, with its reasons."""
+        resources = [(f"{one.namespace}/{one.name}", one.SerializeToString()) for one in policies]
+        return self.tunnel.call(core.apply, "security.Authorization", resources, removed or [])
+
+    @contextmanager
+    def policy(self, match: Match, action: Action = Action.DENY) -> Iterator[str]:
+        """Within it a policy of one rule holds for our pod; gives its name."""
+        with self.no_policies():
+            assert self.authorize([policy(match, action)]) == []
+            yield "demo/p"
+
+    @contextmanager
+    def no_policies(self) -> Iterator[None]:
+        """At the end the policy `demo/p` is gone."""
+        try:
+            yield
+        finally:
+            self.authorize([], ["demo/p"])
+
+    def name_policies(self, names: list[str]) -> None:
+        """The policies that select our pod."""
+        self.apply([_workload("ours", "ours", self.ours, names)])
+
     def meet(self, account: str = "peer") -> None:
         """The peer's pod is a new workload now: no tunnel to an earlier one is used for it."""
         before, self._uid = self._uid, f"peer-{next(self._uids)}"
@@ -97,7 +124,7 @@ class Stage:
 
     def is_refused(self, port: int) -> bool:
         """Whether an application of ours that connects to the peer's pod sees a reset, sooner or later."""
-        return self._app.call(_is_refused, (str(self.peer.v4), port))
+        return self._app.call(is_refused, (str(self.peer.v4), port))
 
     @contextmanager
     def listen(self, pod: Pod, port: int, version: int = 0) -> Iterator[socket.socket]:
@@ -113,18 +140,18 @@ class Stage:
         to = (str(address(self.ours, version)), HBONE)
         return self.peer.netns.run(lambda: socket.create_connection(to, TIMEOUT))
 
-    def tls(self, certificate: Certificate | None, **limits: Any) -> ssl.SSLSocket:
+    def tls(self, certificate: Certificate | None, version: int = 4, **limits: Any) -> ssl.SSLSocket:
         """As `connect`, behind a TLS handshake as the client."""
         context = client_context(certificate, self.authority.root)
         for name, value in limits.items():
             setattr(context, name, value)
-        with self.connect() as plain:
+        with self.connect(version) as plain:
             return context.wrap_socket(plain)
 
     @contextmanager
-    def client(self) -> Iterator[Http2]:
+    def client(self, version: int = 4) -> Iterator[Http2]:
         """A tunnel that the peer has opened to us; nobody has said anything in it."""
-        with Http2(self.tls(self.certificate), client=True) as http2:
+        with Http2(self.tls(self.certificate, version), client=True) as http2:
             yield http2
 
     @contextmanager
@@ -201,6 +228,12 @@ class Servers:
         return http2
 
 
+def policy(match: Match, action: Action = Action.DENY) -> Authorization:
+    """A policy of one rule for all pods of our namespace."""
+    rules = [Rule(clauses=[Clause(matches=[match])])]
+    return Authorization(name="p", namespace="demo", scope=Scope.NAMESPACE, action=action, rules=rules)
+
+
 def address(pod: Pod, version: int) -> Any:
     return pod.v6 if version == 6 else pod.v4
 
@@ -215,12 +248,13 @@ def is_reset(sock: socket.socket) -> bool:
     return False
 
 
-def _workload(uid: str, account: str, pod: Pod) -> tuple[str, bytes]:
+def _workload(uid: str, account: str, pod: Pod, policies: Iterable[str] = ()) -> tuple[str, bytes]:
     resource = workload.Address()
     own = resource.workload
     own.uid, own.name, own.namespace, own.service_account = uid, account, "demo", account
     own.trust_domain, own.node = "cluster.local", "node" if account == "ours" else "elsewhere"
     own.addresses.extend(each.packed for each in pod.addresses)
+    own.authorization_policies.extend(policies)
     own.tunnel_protocol = workload.TunnelProtocol.HBONE
     return uid, resource.SerializeToString()
 
@@ -230,7 +264,8 @@ def _dial(to: Address) -> int:
     return sock.detach()
 
 
-def _is_refused(to: Address) -> bool:
+def is_refused(to: Address) -> bool:
+    """Whether a connection ends in a reset, sooner or later."""
     try:
         with socket.create_connection(to, TIMEOUT) as sock:
             return is_reset(sock)

@@ -1,16 +1,20 @@
 """Sockets inside a pod, driven by the test step by step. The functions run in a Resident."""
 
+import contextlib
 import hashlib
 import itertools
 import random
+import select
 import socket
 import struct
+import threading
 
 Address = tuple[str, int]
 
 _sockets: dict[int, socket.socket] = {}
 _numbers = itertools.count(1)
 _BLOCK = 1 << 20
+GREETING = b"220 ready"
 
 
 def keep(sock: socket.socket) -> int:
@@ -62,6 +66,73 @@ def is_reset(to: Address) -> bool:
         return True
 
 
+def is_turned_away(to: Address) -> bool:
+    """Whether a connection that speaks first ends, or is reset, without a word of the application's."""
+    try:
+        with socket.create_connection(to, timeout=20) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while data := sock.recv(_BLOCK):
+                if GREETING in data:
+                    return False
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    return True
+
+
+def connect_many(to: Address, count: int) -> list[int]:
+    """That many connections, each to a server that has greeted."""
+    numbers = [connect(to) for _ in range(count)]
+    assert all(receive(number, len(GREETING)) == GREETING for number in numbers)
+    return numbers
+
+
+def serve(port: int) -> None:
+    """On all addresses, in the background: greet whoever comes, and echo."""
+    listener = _sockets[listen(port)]
+    listener.settimeout(None)
+    threading.Thread(target=_serve, args=(listener,), daemon=True).start()
+
+
+def _serve(listener: socket.socket) -> None:
+    poll, clients = select.epoll(), dict[int, socket.socket]()
+    poll.register(listener, select.EPOLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == listener.fileno():
+                client, _ = listener.accept()
+                clients[client.fileno()] = client
+                poll.register(client, select.EPOLLIN)
+                with contextlib.suppress(OSError):  # which the next call meets, too
+                    client.sendall(GREETING)
+            elif not _echo(clients[fd]):
+                clients.pop(fd).close()
+
+
+def _echo(client: socket.socket) -> bool:
+    """Whether there may be more to come."""
+    try:
+        data = client.recv(_BLOCK)
+        client.sendall(data)
+    except OSError:
+        return False
+    return bool(data)
+
+
+def broken(numbers: list[int]) -> int:
+    """How many of these connections are over."""
+    poll = select.poll()
+    for number in numbers:
+        poll.register(_sockets[number], select.POLLIN)
+    return len(poll.poll(0))
+
+
+def echoing(numbers: list[int]) -> int:
+    """How many of these connections carry bytes, there and back."""
+    for number in numbers:
+        send(number, b"echo")
+    return sum(receive(number, 4) == b"echo" for number in numbers)
+
+
 def end(number: int) -> None:
     """No more is sent; the other direction stays open."""
     _sockets[number].shutdown(socket.SHUT_WR)
@@ -75,6 +146,11 @@ def forget(number: int) -> None:
     """Close it, if it is not closed yet."""
     if sock := _sockets.pop(number, None):
         sock.close()
+
+
+def forget_all(numbers: list[int]) -> None:
+    for number in numbers:
+        forget(number)
 
 
 def family(number: int) -> int:

@@ -97,7 +97,7 @@ fn failures(out: &mut Text, counts: &Counts) {
     }
     let help = "Connections that a policy denied, would refuse were it not in dry run, or audited";
     out.family("warren_policy_verdicts", "counter", help);
-    for ((policy, verdict), count) in &*lock(&counts.verdicts) {
+    for ((policy, verdict), (count, _)) in &*lock(&counts.verdicts) {
         let policy = Value(policy);
         out.sample(
             "warren_policy_verdicts_total",

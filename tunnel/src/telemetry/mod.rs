@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::mesh::{Identity, Mesh};
 use crate::policy::{Judgement, Verdict};
@@ -73,8 +74,8 @@ struct Counts {
     handshakes_failed: [ByReason; 2],
     refused: [ByReason; 2],
     accepts_failed: AtomicU64,
-    /// By policy and what it did.
-    verdicts: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
+    /// By policy and what it did; how often, and when it last did.
+    verdicts: Mutex<BTreeMap<(Arc<str>, &'static str), (u64, Instant)>>,
 }
 
 struct ByReason(Vec<AtomicU64>);
@@ -124,12 +125,14 @@ impl Telemetry {
         self.log.flush();
     }
 
-    /// Forgets the series of workloads and services that have left the mesh and had no traffic for five minutes. To be
+    /// Forgets the series of workloads, services and policies that have left the mesh and had no traffic for five minutes. To be
     /// called about once a minute.
     pub fn expire(&self, mesh: &Mesh) {
-        lock(&self.counts.verdicts).retain(|(policy, _), _| mesh.has_policy(policy));
+        let now = Instant::now();
         let alive = series::Alive::of(mesh);
-        lock(&self.registry).expire(&alive, std::time::Instant::now());
+        lock(&self.registry).expire(&alive, now);
+        let recent = |since: Instant| now.saturating_duration_since(since) < series::KEPT;
+        lock(&self.counts.verdicts).retain(|(policy, _), (_, last)| mesh.has_policy(policy) || recent(*last));
     }
 }
 
@@ -249,8 +252,9 @@ impl Connection {
             [(denied, "denied"), (judgement.would_refuse.as_ref(), "dry_run"), (judgement.audited.as_ref(), "audit")];
         for (policy, verdict) in said {
             if let Some(policy) = policy {
-                let verdicts = &self.worker.0.shared.counts.verdicts;
-                *lock(verdicts).entry((policy.clone(), verdict)).or_default() += 1;
+                let mut verdicts = lock(&self.worker.0.shared.counts.verdicts);
+                let (count, last) = verdicts.entry((policy.clone(), verdict)).or_insert((0, Instant::now()));
+                (*count, *last) = (*count + 1, Instant::now());
             }
         }
     }

@@ -116,7 +116,7 @@ struct Entry {
 }
 
 /// How long a series without its workload and without traffic is kept: many scrapes.
-const KEPT: Duration = Duration::from_secs(300);
+pub const KEPT: Duration = Duration::from_secs(300);
 
 impl Registry {
     fn part(&mut self, labels: Labels, worker: usize) -> Arc<Series> {
