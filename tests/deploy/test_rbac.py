@@ -104,6 +104,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         for body in of_kind("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
             create(admin, body)
         node = lab.node("node1")
+        environment = exits.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("WARREN_DAEMON_SET", f"{NAMESPACE}/{NODE_ACCOUNT}")
         for role, account in (("ca", CA_ACCOUNT), ("agent", NODE_ACCOUNT)):
             # Anew with its own account, and with nothing there that it had made as the admin.
             node.stop(role)
@@ -117,6 +119,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         rotate = [sys.executable, "-m", "agent.cli.main", "ca", "rotate", "--kubeconfig", server.kubeconfig]
         subprocess.run(rotate, check=True, capture_output=True)
         until(lambda: roots(admin) > 1, 30)
+        node.stop("agent")  # it looks whether its DaemonSet is gone
         yield [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -168,7 +171,7 @@ def in_part(admin: Client) -> None:
 def said(admin: Client, count: int) -> bool:
     """Whether so often there was something to say."""
     events: list[Any] = [*items(admin, "/api/v1/namespaces/default/events")]
-    return sum(event["count"] for event in events) >= count
+    return bool(sum(event["count"] for event in events) >= count)
 
 
 def test_nothing_is_missing(audit: list[dict[str, str]]) -> None:
