@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,14 @@ async def test_del_before_the_watch(node: Node) -> None:
     pod = node.pod(running=True)
     async with node.world.agent() as agent:
         assert (await node.add(pod)).code == 0
-        assert (await node.delete(pod)).code == 0
-        assert node.world.captured(agent) == set(), "when DEL returns, although the object is still there"
+        blocked = threading.Event()
+        blocking = asyncio.create_task(agent._enrolment.in_kernel(blocked.wait))
+        deleting = asyncio.create_task(node.delete(pod))
+        done, _ = await asyncio.wait({deleting}, timeout=0.3)
+        assert not done, "it waits, so that nobody holds the namespace any more when it ends"
+        blocked.set()
+        assert (await deleting, await blocking)
+        assert node.world.captured(agent) == set(), "although the object is still there"
         assert list((node.world.settings.run_dir / "sandboxes").iterdir()) == []
 
 
