@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from agent import web
+from agent import memory, web
 from agent.errors import SettingsError, WarrenError
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
@@ -152,6 +152,7 @@ class Agent:
         async for changes in self._source.changes():
             await self._take(changes)
             if not self._pods.ready:
+                await asyncio.to_thread(memory.after_loading)
                 await self._open()
             # Until then it is not known which pods are to stay captured.
             if sweeping is None and self._source.complete:

@@ -57,7 +57,7 @@ def _configuration(sources: Sources) -> Iterator[Metric]:
     yield version
     objects = Counter(key.kind for key in model.store.objects)
     yield _labelled("warren_agent_objects", "Objects of the source.", "kind", objects.items())
-    resources = Counter(r.type_url for those in model.resources.values() for r in those)
+    resources = sources.xds.cache.count()
     yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
     yield from _source(sources.source)
     yield _single("warren_agent_problem_objects", "In force in part, named in the log.", len(model.problems))

@@ -66,10 +66,11 @@ def agent(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it raises its errors as well
     import asyncio  # noqa: PLC0415  (a bad setting should be told before a second of imports)
 
-    from agent import logs  # noqa: PLC0415
+    from agent import logs, memory  # noqa: PLC0415
     from agent.app import Agent, Settings  # noqa: PLC0415
     from agent.model.mesh import Mesh  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
     mesh = Mesh(cluster, trust_domain, network)
+    memory.before_loading()
     asyncio.run(Agent(Settings(mesh=mesh, **settings)).run())

@@ -22,6 +22,7 @@ from agent.sources.source import Changes, Health
 log = logging.getLogger(__name__)
 
 _SETTLE = 0.005  # seconds: what changes at once is told at once
+_PACE = 0.05  # seconds at least from one telling to the next: telling costs more than what is told
 
 
 class Rejected(NamedTuple):
@@ -104,13 +105,13 @@ class Kube:
             self._awake.clear()
         if absent := [kind.name for kind in self._kinds if not self._definitions.has(kind)]:
             log.info("kinds that the cluster does not have: %s", ", ".join(absent))
-        rejected = self.rejected
+        rejected, told = self.rejected, time.monotonic()
         yield self._take()
         while True:
             await self._awake.wait()
-            await asyncio.sleep(_SETTLE)
+            await asyncio.sleep(max(_SETTLE, told + _PACE - time.monotonic()))
             self._awake.clear()
-            changes = self._take()
+            told, changes = time.monotonic(), self._take()
             rejected, former = self.rejected, rejected
             if changes or rejected != former:
                 yield changes

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -67,8 +67,10 @@ def _dial(netns: NetnsFd, addresses: Sequence[str]) -> None:
     lines = "".join(f"address add {address}/32 dev lo\n" for address in addresses)
     netns.run(partial(subprocess.run, ["ip", "-batch", "-"], input=lines.encode(), check=True))
     for address in addresses:
-        with netns.run(partial(socket.create_connection, (address, _TUNNEL), 10)) as connection:
-            try:
-                connection.recv(1)
-            except ConnectionResetError:
-                continue  # as it must be: the service has no such port
+        # It is refused, as it must be: the service has no such port.
+        with suppress(ConnectionResetError), netns.run(partial(_connect, address)) as connection:
+            connection.recv(1)
+
+
+def _connect(address: str) -> socket.socket:
+    return socket.create_connection((address, _TUNNEL), 10)

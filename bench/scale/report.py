@@ -20,6 +20,8 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("synced_s", "from the agent's start until its tunnel has acknowledged everything, s", 15, 1),
+    Row("agent_synced_cpu_s", "CPU of the agent for that, s", None, 1),
+    Row("tunnel_synced_cpu_s", "CPU of the tunnel for that, s", None, 1),
     Row("agent_mb", "agent, resident after that, MB", 350),
     Row("agent_peak_mb", "agent, at most until then, MB"),
     Row("agent_after_mb", "agent, resident after the changes, MB", 350),

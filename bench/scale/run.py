@@ -43,7 +43,10 @@ async def round_(plan: Plan, at: Place, api: Api, spaces: Sequence[NetnsFd], say
             acks = Acks(agent)
             synced = await acks.until(plan.size.services + plan.size.pods, _SYNCED_WITHIN)
             await asyncio.sleep(_CALM)
-            figures = {"synced_s": synced - began} | _memory(agent, "agent") | _memory(tunnel, "tunnel")
+            spent = {"agent_synced_cpu_s": agent.cpu(), "tunnel_synced_cpu_s": tunnel.cpu()}
+            figures = (
+                {"synced_s": synced - began} | spent | _memory(agent, "agent") | _memory(tunnel, "tunnel")
+            )
             say(f"{plan.rate:g} changes per second")
             figures |= await _changing(plan, api, acks, agent, tunnel)
             figures |= _memory(agent, "agent_after") | _memory(tunnel, "tunnel_after")
