@@ -3,11 +3,9 @@
 from typing import Any
 
 from tests.support.kubernetes.custom import defined
-from tests.support.kubernetes.kinds import EXTENSIONS, Kind
+from tests.support.kubernetes.kinds import DEFINITIONS, Kind
 from tests.support.kubernetes.objects import Objects, now
 from tests.support.kubernetes.storage import Object
-
-RESOURCE = f"customresourcedefinitions.{EXTENSIONS}"
 
 
 class Definitions:
@@ -15,7 +13,7 @@ class Definitions:
 
     def __init__(self, objects: Objects) -> None:
         self._objects, self._kinds = objects, objects.kinds
-        self.kind = next(kind for kind in self._kinds if kind.resource == RESOURCE)
+        self.kind = next(kind for kind in self._kinds if kind.resource == DEFINITIONS)
         for obj in objects.storage.objects(self.kind):
             self._serve(obj)
         objects.hooks.stored.append(self._stored)

@@ -6,6 +6,7 @@ from typing import Any
 
 RBAC = "rbac.authorization.k8s.io"
 EXTENSIONS = "apiextensions.k8s.io"
+DEFINITIONS = f"customresourcedefinitions.{EXTENSIONS}"
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 

@@ -69,50 +69,43 @@ def truth(text: str) -> bool:
 
 def listed(storage: Storage, view: View, namespace: str, options: Options) -> bytes:
     """The body of a list. Raises Refused (400, 410, 504)."""
-    resource = storage.of(view.kind)
-    revision, start = _from(options, storage.revision)
     options.check_age(storage.revision)
-    if revision < resource.known_from and _exactly(options):
+    resource = storage.of(view.kind)
+    exact, start = _exactly(options)
+    if exact and exact < resource.known_from:
         if options.go_on:
             raise expired(_TOO_OLD, _token(-1, start))
-        raise expired(f"The resourceVersion for the provided list is too old: {revision}")
-    records, keys = resource.at(revision) if _exactly(options) else (resource.records, resource.keys)
-    if not _exactly(options):
-        revision = storage.revision
+        raise expired(f"The resourceVersion for the provided list is too old: {exact}")
+    records, keys = resource.at(exact) if exact else (resource.records, resource.keys)
+    revision = exact or storage.revision
     first, last = span(keys, namespace)
-    first = max(first, bisect_left(keys, start))
-    limit = 0 if options.version == 0 else options.limit  # served from a cache, as a whole
+    limit = (
+        0 if options.version == 0 else options.limit
+    )  # any version: from a cache, which gives all there is
     page: list[Record] = []
-    go_on = left = ""
-    for at in range(first, last):
+    more: dict[str, str | int] = {}
+    for at in range(max(first, bisect_left(keys, start)), last):
         record = records[keys[at]]
         if options.selects is not None and not options.selects(record):
             continue
         if limit and len(page) == limit:
-            go_on = _token(revision, page[-1].key + "\0")
-            left = str(last - at) if options.selects is None else ""
+            more = {"continue": _token(revision, page[-1].key + "\0")}
+            more |= {"remainingItemCount": last - at} if options.selects is None else {}
             break
         page.append(record)
-    metadata: dict[str, str | int] = {"resourceVersion": str(revision)}
-    metadata |= {"continue": go_on} if go_on else {}
-    metadata |= {"remainingItemCount": int(left)} if left else {}
-    return view.list(metadata, [record.body for record in page])
+    return view.list({"resourceVersion": str(revision), **more}, [record.body for record in page])
 
 
-def _exactly(options: Options) -> bool:
-    """Whether the list is of one point in time; a limit alone makes it that, for reasons of history."""
-    if options.go_on:
-        return _read_token(options.go_on)[0] > 0
-    exact = options.match == "Exact" or (not options.match and options.limit > 0)
-    return bool(options.version) and exact
+def _exactly(options: Options) -> tuple[int, str]:
+    """The one revision that a list is to be of, 0 when any recent one will do, and the key where it starts.
 
-
-def _from(options: Options, current: int) -> tuple[int, str]:
-    """The revision that is asked for, and the key at which the page starts."""
+    A version is exact with a limit, too, for reasons of history.
+    """
     if options.go_on:
         revision, start = _read_token(options.go_on)
-        return (current if revision < 0 else revision), start
-    return options.version or current, ""
+        return max(revision, 0), start
+    exact = options.match == "Exact" or (options.limit > 0 and not options.match)
+    return (options.version or 0 if exact else 0), ""
 
 
 def _token(revision: int, start: str) -> str:

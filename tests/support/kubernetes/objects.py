@@ -17,7 +17,7 @@ from tests.support.kubernetes.errors import (
     invalid,
     not_found,
 )
-from tests.support.kubernetes.kinds import Kind, Kinds
+from tests.support.kubernetes.kinds import DEFINITIONS, Kind, Kinds
 from tests.support.kubernetes.storage import Object, Record, Storage, key_of, record_of
 from tests.support.kubernetes.typed import typed
 
@@ -131,7 +131,7 @@ class Objects:
         if kind.resource == "namespaces" and name in ("default", "kube-system", "kube-public"):
             raise forbidden(kind, name, "this namespace may not be deleted")
         period = _grace(obj, options.get("gracePeriodSeconds")) if kind.resource == "pods" else 0
-        held = bool(metadata.get("finalizers")) or kind.resource in ("namespaces", _DEFINITIONS)
+        held = bool(metadata.get("finalizers")) or kind.resource in ("namespaces", DEFINITIONS)
         marked = "deletionTimestamp" in metadata
         sooner = period < metadata.get("deletionGracePeriodSeconds", 0)
         if (held or kind.resource == "pods") and (not marked or sooner):  # a pod even when it goes at once
@@ -219,17 +219,11 @@ class Objects:
             raise conflict(kind, name)
 
     def _check_preconditions(self, kind: Kind, name: str, wanted: Object, metadata: Object) -> None:
-        for precondition, found in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
-            value = wanted.get(precondition)
-            if value and value != metadata[precondition]:
-                record = f"does not match the {found} in record ({metadata[precondition]})"
-                why = f"the {found} in the precondition ({value}) {record}. The object might have been"
-                raise conflict(
-                    kind, name, f"{why} {'deleted and then recreated' if found == 'UID' else 'modified'}"
-                )
-
-
-_DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+        for key in ("uid", "resourceVersion"):
+            value, found = wanted.get(key), metadata[key]
+            if value and value != found:
+                why = f"the {key} in the precondition ({value}) does not match that in record ({found})"
+                raise conflict(kind, name, why)
 
 
 def now(ahead: int = 0) -> str:

@@ -15,6 +15,15 @@ from tests.support.kubernetes.faults import Faults
 from tests.support.kubernetes.pki import Pki
 from tests.support.kubernetes.users import Unauthenticated, User
 
+_REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    429: "TooManyRequests",
+    503: "ServiceUnavailable",
+}
 _LONGEST = 1.0  # seconds that open requests have when the server stops
 
 
@@ -108,7 +117,7 @@ class Server:
     def _fail(self, call: Call) -> None:
         code = self.faults.refuse(call.access.verb, call.access.resource)
         if code is not None:
-            raise Refused(code, "InternalError", f"a fault that a test asked for: {code}")
+            raise Refused(code, _REASONS.get(code, "InternalError"), "a fault that a test asked for")
 
     async def _watch(self, request: web.BaseRequest, events: Watch) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
