@@ -56,7 +56,7 @@ class Inside:
 
     inode: int
     routed: bool
-    listeners: tuple[Listener, ...]
+    listeners: tuple[Listener, ...] | None  # None where the kernel does not tell: without tcp_diag
 
 
 class Subject(NamedTuple):
@@ -89,11 +89,18 @@ def audit(
 
 def look_inside(namespaces: Mapping[K, NetnsFd]) -> dict[K, Inside | OSError]:
     """About 0.3 ms each."""
-    found = visit(namespaces.values(), lambda: (routing.present(), tuple(listeners())))
+    found = visit(namespaces.values(), lambda: (routing.present(), _listeners()))
     return {
         key: one if isinstance(one, OSError) else Inside(os.fstat(netns.fileno()).st_ino, *one)
         for (key, netns), one in zip(namespaces.items(), found, strict=True)
     }
+
+
+def _listeners() -> tuple[Listener, ...] | None:
+    try:
+        return tuple(listeners())
+    except FileNotFoundError:
+        return None
 
 
 def judge(
@@ -133,6 +140,12 @@ def _capture(
 def _inside(state: PodState, inside: Inside, tunnels: Collection[int]) -> Iterable[Finding]:
     if not inside.routed:
         yield Finding(Fault.ROUTING, f"its rules or routes have been changed: {_MENDED}")
+    if inside.listeners is None:
+        if not state.listening:
+            yield Finding(
+                Fault.LISTENER, "no tunnel listens in it, its connections are refused: start the tunnel"
+            )
+        return
     ours = [one for one in inside.listeners if one.cgroup in tunnels]
     others = {one.port for one in inside.listeners if one.cgroup not in tunnels}
     if foreign := others & {OUTBOUND, INBOUND, HBONE}:

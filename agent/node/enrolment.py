@@ -150,8 +150,8 @@ class Enrolment:
         return self._wanted.values()
 
     def held(self) -> dict[str, Held]:
-        """Those for which every step has been taken, by uid."""
-        return {uid: held for uid, held in self._held.items() if held.done}
+        """Those for which every step has been taken, by uid. Any thread may ask."""
+        return {uid: held for uid, held in tuple(self._held.items()) if held.done}
 
     def again(self, uid: str) -> None:
         """Take every step once more: somebody has undone one. Nothing to do where that goes on already."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.node.errors import NodeError
+from agent.node.listeners import listeners
 from agent.node.netns import own_cookie
 from bpf.btf import Btf
 from bpf.errors import BpfError
@@ -47,6 +48,8 @@ def features() -> list[Feature]:
         Feature("setsockopt in connect", _helper(_SOCK_ADDR, _SETSOCKOPT), "Linux 5.8", "marking deliveries"),
         Feature("SO_NETNS_COOKIE", _holds(_own_cookie), "Linux 5.14", "knowing pods"),
         Feature("device in sk_lookup", _holds(_ingress), "Linux 5.17", "telling deliveries apart"),
+        Feature("tcp_diag", _holds(_listeners), "CONFIG_INET_TCP_DIAG, modprobe tcp_diag",
+                "seeing who listens on the tunnel's ports in a pod", required=False),
         Feature("MPTCP in programs", _helper(_SOCK_ADDR, _TO_MPTCP), "Linux 5.19, CONFIG_MPTCP",
                 "the true peer of MPTCP sockets, which are captured without it too", required=False),
     ]  # fmt: skip
@@ -120,6 +123,10 @@ def _helper(program: int, function: int) -> bool:
 
 def _ingress() -> bool:
     return any(member.name == "ingress_ifindex" for member in Btf.of_kernel().struct("bpf_sk_lookup_kern"))
+
+
+def _listeners() -> bool:
+    return listeners() is not None
 
 
 def _own_cookie() -> bool:

@@ -24,7 +24,7 @@ class Listener:
 
 
 def listeners() -> list[Listener]:
-    """All TCP listeners of the calling thread's namespace. Raises OSError."""
+    """All TCP listeners of the calling thread's namespace. Raises OSError, ENOENT without tcp_diag."""
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _STATE_LISTEN)

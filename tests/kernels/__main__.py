@@ -14,7 +14,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / "build" / "kernels"
 SUITES = {"6.1": "bookworm", "6.12": "trixie"}
-MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "overlay")
+MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "overlay", "tcp_diag")
 NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
@@ -26,6 +26,7 @@ NEEDED = {
 TESTS = (
     "tests/bpf tests/agent/node/test_datapath.py tests/agent/node/test_routing.py "
     "tests/agent/node/test_features.py tests/agent/node/test_redirect.py "
+    "tests/agent/node/test_probes.py tests/agent/node/test_audit.py "
     "--color=no -k 'not nothing_is_left and not used_again'"
 )
 MINUTES = 10

@@ -157,5 +157,6 @@ def test_arrivals_at_a_socket_that_does_not_listen() -> None:
     state = PodState(addresses=(), redirected=True, netns=4711, listener=99)
     (found,) = judge(state, Inside(4711, True, listeners), {tunnel})
     assert (found.fault, "refused: restart the tunnel" in found.text) == (Fault.LISTENER, True)
+    assert judge(state, Inside(4711, True, None), {tunnel}) == []
     faults = {one.fault for one in judge(state, Inside(4711, True, listeners), {other})}
     assert faults == {Fault.LISTENER, Fault.FOREIGN}
