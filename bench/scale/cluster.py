@@ -66,12 +66,12 @@ def pods(size: Size) -> Iterator[Object]:
         yield pod(size, index)
 
 
-def pod(size: Size, index: int, generation: int = 0) -> Object:
-    """One pod; those of a later generation take the place of former ones under a new name."""
+def pod(size: Size, index: int) -> Object:
+    """One of the pods."""
     service = index % size.services
     app = app_name(service)
     replicas = f"{app}-{service * 2_654_435_761 % 2**32:x}"
-    name = f"{replicas}-{index:05x}" + (f"-{generation}" if generation else "")
+    name = f"{replicas}-{index:05x}"
     owner = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -84,7 +84,7 @@ def pod(size: Size, index: int, generation: int = 0) -> Object:
     made = _object("v1", "Pod", namespace_of(service), name, labels)
     made["metadata"] |= {"ownerReferences": [owner], "generateName": f"{replicas}-"}
     spec = _pod_spec(app) | {"nodeName": node_name(index % size.nodes)}
-    return made | {"spec": spec, "status": _pod_status(index, generation)}
+    return made | {"spec": spec, "status": _pod_status(index)}
 
 
 def node_name(index: int) -> str:
@@ -95,8 +95,8 @@ def app_name(service: int) -> str:
     return f"app-{service:04}"
 
 
-def pod_ip(index: int, generation: int = 0) -> str:
-    return _ip(0x0A80_0000 + index + 65_536 * (generation % 64))
+def pod_ip(index: int) -> str:
+    return _ip(0x0A80_0000 + index)
 
 
 def _pod_spec(app: str) -> Object:
@@ -145,8 +145,8 @@ def _pod_spec(app: str) -> Object:
     }
 
 
-def _pod_status(index: int, generation: int) -> Object:
-    ip = pod_ip(index, generation)
+def _pod_status(index: int) -> Object:
+    ip = pod_ip(index)
     types = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     container = {
         "name": "app",

@@ -16,7 +16,7 @@ from bench.scale.node import Place, Process
 from tests.support.ports import free_port
 
 _SYNCED_WITHIN = 300.0  # seconds
-_CALM = 5.0  # seconds after the first state: what it left behind is over
+_CALM = 2.0  # seconds: what went before is over
 _MET = 10  # one of so many services is met by this node's pods, where the tunnel is on demand
 
 Figures = dict[str, float]

@@ -1,4 +1,4 @@
-"""What is asked of the interpreter and the allocator: in a process of its own, for it holds for all of one."""
+"""What is asked of the interpreter and the allocator, in a process of its own: it holds for all of one."""
 
 import subprocess
 import sys
