@@ -195,7 +195,8 @@ def _rank(kind: str) -> int:
 def _object(key: Key) -> str:
     kind = KINDS[key.kind]
     place = ("namespaces", key.namespace) if key.namespace else ()
-    return path_of("api", kind.versions[0], *place, kind.plural, key.name)
+    root = ("apis", kind.group) if kind.group else ("api",)
+    return path_of(*root, kind.versions[0], *place, kind.plural, key.name)
 
 
 def _explained(error: ApiError) -> LabError:
