@@ -49,7 +49,7 @@ _NO_IPV6 = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
 
 def install(netns: NetnsFd) -> None:
     """Put the rules, routes and the setting in place, where they are not yet. Raises NodeError."""
-    _within(netns, _install)
+    _within(netns, lambda: None if present() else _change(_install))
 
 
 def remove(netns: NetnsFd) -> None:
@@ -57,7 +57,7 @@ def remove(netns: NetnsFd) -> None:
 
     The settings become 0, the kernel's default. A namespace that is gone needs none of this.
     """
-    _within(netns, _remove)
+    _within(netns, lambda: _change(_remove))
 
 
 def installed(netns: NetnsFd) -> bool:
@@ -76,15 +76,17 @@ def present() -> bool:
     )
 
 
-def _within(netns: NetnsFd, action: Callable[[IPRoute], object]) -> None:
-    def inside() -> None:
-        with IPRoute() as route:
-            action(route)
-
+def _within(netns: NetnsFd, action: Callable[[], None]) -> None:
     try:
-        netns.run(inside)
+        netns.run(action)
     except (NetlinkError, OSError) as error:
         raise NodeError(f"routing in the pod's network namespace: {error}") from error
+
+
+def _change(action: Callable[[IPRoute], None]) -> None:
+    """Only what changes something is worth the milliseconds that this socket takes to be made."""
+    with IPRoute() as route:
+        action(route)
 
 
 def _install(route: IPRoute) -> None:
