@@ -82,6 +82,7 @@ class Fake:
     def close(self) -> None:
         """Stop for good; the data are left in the folder."""
         self._run(self._server.close())
+        self._run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_SECONDS)
         self._loop.close()
@@ -94,6 +95,14 @@ class Fake:
             return function()
 
         return self._run(called())
+
+
+async def _end_all() -> None:
+    """End what the loop has left: handshakes under way, connections that clients closed a moment ago."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 @contextmanager
