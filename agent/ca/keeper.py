@@ -13,7 +13,7 @@ from agent.ca import root
 from agent.ca.errors import AuthorityError, Reason, Refusal
 from agent.ca.rotation import UNSEEN, Phase, State, begin, is_due, step
 from agent.ca.secret import PLUGGED_IN, Secrets, Stored
-from agent.ca.signer import Material, Signer, named, tidy
+from agent.ca.signer import Signer, named, tidy
 from agent.errors import WarrenError
 from agent.kube.errors import ApiError
 
@@ -83,19 +83,19 @@ class Keeper:
 
     def _first(self) -> State:
         """What to make a Secret of. One that was deleted is put back: its certificates are in use."""
-        if self._state:
+        if self._state and self._signer and self._signer.not_after > datetime.now(UTC):
             log.warning(
                 "the Secret with the root was deleted: putting it back; `warren ca rotate` makes a new root"
             )
             return self._state
-        wanted = self._plugged_in() or tidy(root.make(self._trust_domain))
+        wanted = self._secrets.plugged_in() or tidy(root.make(self._trust_domain))
         return State(wanted, None, None, datetime.now(UTC), self._longest)
 
     def _change(self, stored: Stored) -> State | None:
         """What the state should be instead, if anything."""
         state, now = stored.state, datetime.now(UTC)
         try:
-            wanted = self._plugged_in()
+            wanted = self._secrets.plugged_in()
             self._complain(PLUGGED_IN, "")
         except AuthorityError as error:
             self._complain(PLUGGED_IN, f"{error}; until then nothing changes")
@@ -113,13 +113,6 @@ class Keeper:
             )
             return state
         return state._replace(longest=self._longest) if state.longest < self._longest else None
-
-    def _plugged_in(self) -> Material | None:
-        try:
-            found = self._secrets.plugged_in()
-            return found and tidy(found)
-        except AuthorityError as error:
-            raise AuthorityError(f"Secret {PLUGGED_IN} is not used: {error}") from error
 
     def _take(self, state: State) -> None:
         if state == self._state:

@@ -14,7 +14,7 @@ import msgspec
 
 from agent.ca.errors import AuthorityError
 from agent.ca.rotation import State
-from agent.ca.signer import Material
+from agent.ca.signer import Material, Signer, tidy
 from agent.kube.client import Client, path_of
 from agent.kube.errors import ApiError
 
@@ -59,7 +59,13 @@ class Secrets:
     def read(self) -> Stored | None:
         """None: there is none yet. Raises AuthorityError for one that cannot be used."""
         secret = self._read(OURS)
-        return self._stored(secret) if secret else None
+        if secret is None:
+            return None
+        try:
+            return _stored(secret)
+        except AuthorityError as error:
+            remedy = "put back a good one, or delete it for a new root"
+            raise AuthorityError(f"{self._where(OURS)} cannot be used: {error}; {remedy}") from error
 
     def create(self, state: State) -> bool:
         """Whether it was us who made it."""
@@ -81,9 +87,14 @@ class Secrets:
         return self._change("PATCH", f"{self._path}/{OURS}", {"metadata": metadata})
 
     def plugged_in(self) -> Material | None:
-        """What an operator wants to sign. Raises AuthorityError for what is not all there."""
+        """What an operator wants to sign, tidy. Raises AuthorityError for what cannot be used."""
         secret = self._read(PLUGGED_IN)
-        return self._material(secret, _NAMES, PLUGGED_IN) if secret else None
+        if secret is None:
+            return None
+        try:
+            return tidy(_material(secret, _NAMES))
+        except AuthorityError as error:
+            raise AuthorityError(f"{self._where(PLUGGED_IN)} is not used: {error}") from error
 
     def _read(self, name: str) -> _Secret | None:
         path = f"{self._path}/{name}"
@@ -106,36 +117,37 @@ class Secrets:
             raise
         return True
 
-    def _stored(self, secret: _Secret) -> Stored:
-        told = secret.metadata.annotations
-        try:
-            since = datetime.fromisoformat(told.get(_SINCE) or secret.metadata.creation_timestamp)
-            longest = timedelta(seconds=int(told.get(_LONGEST, _ISTIO_LONGEST)))
-        except ValueError as error:
-            raise AuthorityError(
-                f"{self._where(OURS)}: annotations {_SINCE} and {_LONGEST}: {error}"
-            ) from error
-        successor = self._material(secret, _NEXT, OURS) if _NEXT.ca_key in secret.data else None
-        remaining = self._text(secret, _NEXT.root_cert, OURS) if _NEXT.root_cert in secret.data else None
-        state = State(
-            self._material(secret, _NAMES, OURS), successor, remaining, since.astimezone(UTC), longest
-        )
-        return Stored(state, secret.metadata.resource_version, REQUESTED in told)
-
-    def _material(self, secret: _Secret, names: Material, name: str) -> Material:
-        missing = [one for one in (names.ca_cert, names.ca_key, names.root_cert) if not secret.data.get(one)]
-        if missing:
-            raise AuthorityError(f"{self._where(name)} has no {', '.join(missing)}: add what is missing")
-        return Material(*(self._text(secret, one, name) for one in names))
-
-    def _text(self, secret: _Secret, key: str, name: str) -> str:
-        try:
-            return secret.data.get(key, b"").decode("ascii")
-        except UnicodeDecodeError as error:
-            raise AuthorityError(f"{self._where(name)}: {key} is not PEM") from error
-
     def _where(self, name: str) -> str:
         return f"Secret {self._namespace}/{name}"
+
+
+def _stored(secret: _Secret) -> Stored:
+    told, data = secret.metadata.annotations, secret.data
+    try:
+        since = datetime.fromisoformat(told.get(_SINCE) or secret.metadata.creation_timestamp)
+        longest = timedelta(seconds=int(told.get(_LONGEST, _ISTIO_LONGEST)))
+    except ValueError as error:
+        raise AuthorityError(f"annotations {_SINCE} and {_LONGEST}: {error}") from error
+    signing = _material(secret, _NAMES)
+    Signer.of(signing)
+    successor = _material(secret, _NEXT) if _NEXT.ca_key in data else None
+    remaining = _text(secret, _NEXT.root_cert) if _NEXT.root_cert in data else None
+    state = State(signing, successor, remaining, since.astimezone(UTC), longest)
+    return Stored(state, secret.metadata.resource_version, REQUESTED in told)
+
+
+def _material(secret: _Secret, names: Material) -> Material:
+    missing = [one for one in (names.ca_cert, names.ca_key, names.root_cert) if not secret.data.get(one)]
+    if missing:
+        raise AuthorityError(f"it has no {', '.join(missing)}")
+    return Material(*(_text(secret, one) for one in names))
+
+
+def _text(secret: _Secret, key: str) -> str:
+    try:
+        return secret.data.get(key, b"").decode("ascii")
+    except UnicodeDecodeError as error:
+        raise AuthorityError(f"{key} is not PEM") from error
 
 
 def _annotations(state: State) -> dict[str, str]:

@@ -56,6 +56,11 @@ def status(kubeconfig: Path | None, namespace: str) -> None:
     """Say which root signs, which are trusted, and where a rotation is."""
     secrets = Secrets(Client.load(kubeconfig), namespace)
     _show(_read(secrets, namespace))
+    try:
+        if secrets.plugged_in():
+            click.echo("plugged in: by Secret cacerts")
+    except AuthorityError as error:
+        click.echo(f"plugged in: {error}")
 
 
 def _read(secrets: Secrets, namespace: str) -> Stored:

@@ -12,6 +12,7 @@ from agent.ca import keys
 from agent.ca.signer import Material, pem
 
 DAY = timedelta(days=1)
+NAMES = ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")  # of a Material's parts in Secrets
 _SIGNS = dict.fromkeys(
     ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
      "encipher_only", "decipher_only"), False) | {"crl_sign": True}  # fmt: skip

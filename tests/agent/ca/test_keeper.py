@@ -19,10 +19,9 @@ from agent.ca.signer import Material, Signer, tidy
 from tests.support import apiserver
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
-from tests.support.plugged import authority, material
+from tests.support.plugged import NAMES, authority, material
 
 DAY = timedelta(days=1)
-NAMES = ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +157,7 @@ async def test_what_cannot_be_used_is_named_and_what_there_is_goes_on(
     async with running(cluster) as [one]:
         old = one.signer()
         plug_in(cluster, bad)
-        await eventually(lambda: "Secret cacerts is not used" in caplog.text)
+        await eventually(lambda: "cacerts is not used: the certificate of CN=mesh" in caplog.text)
         assert one.signer().certificate == old.certificate
         assert one.phase is Phase.STEADY
         annotate(cluster, rotate="now")
@@ -172,7 +171,7 @@ async def test_what_cannot_be_used_is_named_and_what_there_is_goes_on(
 async def test_a_first_start_with_a_bad_one_makes_no_root_of_its_own(cluster: Cluster) -> None:
     plug_in(cluster, material(authority("mesh", authority("root")), authority("another")))
     with pytest.raises(
-        AuthorityError, match=r"Secret cacerts is not used: the certificate of CN=mesh is not"
+        AuthorityError, match=r"Secret .*/cacerts is not used: the certificate of CN=mesh is not"
     ):
         await keeper(cluster).open()
     assert cluster.secret(OURS) is None
@@ -181,9 +180,15 @@ async def test_a_first_start_with_a_bad_one_makes_no_root_of_its_own(cluster: Cl
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"ca-key.pem": None}, "has no ca-key.pem: add what is missing"),
-        ({"ca-cert.pem": "AA=="}, "ca-cert.pem holds no certificates"),
-        ({"root-cert.pem": "/w=="}, "root-cert.pem is not PEM"),
+        (
+            {"ca-key.pem": None},
+            "Secret .*/istio-ca-secret cannot be used: it has no ca-key.pem; put back a good one",
+        ),
+        (
+            {"ca-cert.pem": "AA=="},
+            "Secret .*/istio-ca-secret cannot be used: ca-cert.pem holds no certificates",
+        ),
+        ({"root-cert.pem": "/w=="}, "root-cert.pem is not PEM; put back a good one"),
     ],
 )
 async def test_a_spoilt_state_is_named(cluster: Cluster, data: dict[str, Any], text: str) -> None:

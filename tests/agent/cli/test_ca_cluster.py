@@ -1,5 +1,6 @@
 """`warren ca` of a cluster as a process, with the rights that its manifests give it and no others."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -18,11 +20,15 @@ import yaml
 
 from agent.ca.configmaps import KEY, NAME
 from agent.ca.reviews import AUDIENCE
+from agent.ca.rotation import State
+from agent.ca.secret import PLUGGED_IN, Secrets
+from agent.ca.signer import tidy
 from agent.kube.errors import ApiError
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support import apiserver
 from tests.support.authority import csr
 from tests.support.cluster import Cluster
+from tests.support.plugged import NAMES, authority, material
 from tests.support.ports import free_port
 from tests.support.wait import until
 
@@ -281,3 +287,23 @@ def test_a_kubeconfig_that_is_none_is_one_line(tmp_path: Path, command: str) -> 
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert f"--kubeconfig {tmp_path}/config" in done.stderr
+
+
+def test_the_status_says_what_is_plugged_in_and_rotating_is_up_to_it(cluster: Cluster) -> None:
+    where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}")
+    top = authority("root")
+    good = tidy(material(authority("mesh", top), top))
+    secrets = Secrets(cluster.client, cluster.namespace)
+    secrets.create(State(good, None, None, datetime.now(UTC), timedelta(days=1)))
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in zip(NAMES, good, strict=True)}
+    path = ("api", "v1", "namespaces", cluster.namespace, "secrets")
+    cluster.post({"metadata": {"name": PLUGGED_IN}, "data": data}, *path)
+    said = warren("status", *where).stdout.splitlines()
+    assert said[0].startswith("signs:      CN=mesh, serial ")
+    assert said[1].startswith("trusted:    CN=root, serial ")
+    assert said[2:] == ["rotation:   steady", "plugged in: by Secret cacerts"]
+    done = warren("rotate", *where)
+    assert done.returncode == 1
+    assert "the CA is plugged in: replace what Secret" in done.stderr
+    cluster.patch({"data": {"ca-key.pem": "AA=="}}, *path, PLUGGED_IN)
+    assert "cacerts is not used: ca-key.pem holds no private key" in warren("status", *where).stdout
