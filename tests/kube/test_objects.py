@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.kube.cluster import Cluster, pod
+from tests.kube.cluster import Cluster, Object, pod
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -107,6 +107,22 @@ def test_unknown_fields_are_dropped_or_refused(cluster: Cluster, home: str) -> N
     created = cluster.made(f"{home}/pods", body)
     assert "nope" not in created["metadata"]
     assert "nope" not in created["spec"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "empty"),
+    [
+        ("discovery.k8s.io/v1/namespaces/{}/endpointslices", {"addressType": "IPv4"}, ["endpoints", "ports"]),
+        ("rbac.authorization.k8s.io/v1/namespaces/{}/roles", {"rules": []}, ["rules"]),
+    ],
+)
+def test_some_empty_lists_are_null(
+    cluster: Cluster, namespace: str, path: str, content: Object, empty: list[str]
+) -> None:
+    path = "/apis/" + path.format(namespace)
+    created = cluster.made(path, {"metadata": {"name": "a"}, **content})
+    assert {field: created[field] for field in empty} == dict.fromkeys(empty)
+    assert cluster.ask("PUT", f"{path}/a", created).body == created
 
 
 def test_null_is_nothing(cluster: Cluster, home: str) -> None:

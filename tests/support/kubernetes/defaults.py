@@ -71,7 +71,7 @@ _APART = ("kind", "apiVersion", "metadata", "status")
 
 
 def _fill_pod(spec: Spec) -> None:
-    for container in spec.get("initContainers", []) + spec.get("containers", []):
+    for container in [*spec.get("initContainers", ()), *(spec.get("containers") or ())]:
         container.setdefault("resources", {})
         for port in container.get("ports", ()):
             port.setdefault("protocol", "TCP")

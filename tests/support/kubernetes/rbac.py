@@ -65,7 +65,7 @@ class Rbac:
 
     def _all(self) -> Iterator[tuple[str, _Binding]]:
         roles = {
-            (kind.name, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj.get("rules", [])
+            (kind.name, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj.get("rules") or []
             for kind, obj in self._objects("clusterroles", "roles")
         }
         for kind, obj in self._objects("clusterrolebindings", "rolebindings"):

@@ -60,7 +60,7 @@ class Server:
         if self._runner is not None:
             assert isinstance(self._runner.server, web.Server)
             for connection in self._runner.server.connections:
-                if connection.transport:
+                if connection.transport and not connection.transport.is_closing():
                     connection.transport.abort()  # no client's answer to a polite end is waited for
             await self._runner.cleanup()
             self._runner = None
@@ -159,8 +159,11 @@ class _Stream:
         return False
 
     def _close(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.close()
+        transport = self._request.transport
+        if (
+            transport is not None and not transport.is_closing()
+        ):  # asyncio's TLS forgets itself when closed twice
+            transport.close()
 
 
 def _repeated(lines: bytes, times: int) -> bytes:

@@ -24,6 +24,13 @@ _MICROSECONDS = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)"
 _EXACT_TIMES = ("acquireTime", "renewTime", "eventTime", "lastObservedTime")  # Go's MicroTime
 _PORTS = ("port", "targetPort")  # a number or a name
 _AMOUNT = r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)"
+# Lists that are shown as null when they are empty: those without `omitempty` in the Go types.
+_SHOWN = {
+    "V1ClusterRole": ("rules",),
+    "V1EndpointSlice": ("endpoints", "ports"),
+    "V1PodSpec": ("containers",),
+    "V1Role": ("rules",),
+}
 _QUANTITIES = ("limits", "requests", "capacity", "allocatable", "sizeLimit")
 
 
@@ -73,6 +80,8 @@ def _model(name: str) -> Read:
                 understood = fields[key](item, prefix + key, unknown)
                 if understood is not None:
                     found[key] = understood
+        for key in _SHOWN.get(name, ()):
+            found.setdefault(key, None)
         return found
 
     return read
