@@ -90,7 +90,7 @@ def test_envoy_is_refused(stage: Stage) -> None:
     assert line["src.identity"] == PEER
 
 
-@pytest.mark.parametrize("match", [BY_IDENTITY, Match(destination_ports=[PORT])], ids=["identity", "port"])
+@pytest.mark.parametrize("match", [BY_IDENTITY, ANYBODY], ids=["identity", "port"])
 def test_streams_that_are_no_longer_allowed_are_reset(
     stage: Stage, tunnel: Http2, application: socket.socket, match: Match
 ) -> None:
@@ -111,7 +111,7 @@ def test_streams_that_are_still_allowed_go_on(
     denied, allowed = (tunnel.connect(f"{stage.ours.v4}:{port}") for port in (PORT, OTHER))
     assert [tunnel.status(stream) for stream in (denied, allowed)] == [200, 200]
     (gone, _), (far, _) = application.accept(), other.accept()
-    with gone, far, stage.policy(Match(destination_ports=[PORT])):
+    with gone, far, stage.refusal("destination", "policy_changed"), stage.policy(ANYBODY):
         assert not tunnel.ended(denied)
         tunnel.data(allowed, b"hello")
         assert far.recv(5) == b"hello"
