@@ -13,7 +13,7 @@ from agent.ca import root
 from agent.ca.errors import AuthorityError, Reason, Refusal
 from agent.ca.rotation import UNSEEN, Phase, State, begin, is_due, step
 from agent.ca.secret import PLUGGED_IN, Secrets, Stored
-from agent.ca.signer import Signer, named, tidy
+from agent.ca.signer import Signer, named, roots_of, tidy
 from agent.errors import WarrenError
 from agent.kube.errors import ApiError
 
@@ -40,9 +40,14 @@ class Keeper:
         """Of the rotation, as far as we know."""
         return self._state.phase if self._state else Phase.STEADY
 
+    @property
+    def _current(self) -> bool:
+        """Whether what we have was in force a moment ago."""
+        return self._signer is not None and time.monotonic() - self._read_at <= UNSEEN.total_seconds()
+
     def signer(self) -> Signer:
         """What signs now. Raises Refusal when that is not known for certain."""
-        if self._signer is None or time.monotonic() - self._read_at > UNSEEN.total_seconds():
+        if self._signer is None or not self._current:
             raise Refusal(Reason.ROOT_UNKNOWN, "the authority cannot read which root is in force")
         return self._signer
 
@@ -94,6 +99,9 @@ class Keeper:
     def _change(self, stored: Stored) -> State | None:
         """What the state should be instead, if anything."""
         state, now = stored.state, datetime.now(UTC)
+        if self._state and self._dropped_by(state):
+            log.warning("the Secret was exchanged for that of another root: changing over to it")
+            return begin(self._state, state.target, now)
         try:
             wanted = self._secrets.plugged_in()
             self._complain(PLUGGED_IN, "")
@@ -113,6 +121,12 @@ class Keeper:
             )
             return state
         return state._replace(longest=self._longest) if state.longest < self._longest else None
+
+    def _dropped_by(self, state: State) -> bool:
+        """Whether a state does without the root of certificates in use, which no rotation does."""
+        if self._signer is None or not self._current:
+            return False
+        return self._signer.root not in roots_of(state.signing.root_cert)
 
     def _take(self, state: State) -> None:
         if state == self._state:

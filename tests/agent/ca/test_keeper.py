@@ -206,6 +206,16 @@ async def test_a_secret_that_was_deleted_is_put_back(cluster: Cluster) -> None:
         await eventually(lambda: agree(replicas, lambda one: one.signer().certificate == old.certificate))
 
 
+async def test_a_secret_that_was_exchanged_for_another_begins_a_rotation(cluster: Cluster) -> None:
+    async with running(cluster, 2) as replicas:
+        old = replicas[0].signer()
+        other = tidy(root.make("cluster.local"))
+        cluster.patch({"data": encoded(other)}, *secret_path(cluster, OURS))
+        await eventually(lambda: {one.phase for one in replicas} == {Phase.ANNOUNCED})
+        assert agree(replicas, lambda one: one.signer().certificate == old.certificate)
+        assert replicas[0].signer().bundle == old.bundle + other.root_cert
+
+
 async def test_the_longest_certificates_are_on_record_before_one_is_signed(cluster: Cluster) -> None:
     await keeper(cluster, timedelta(seconds=10)).open()
     await keeper(cluster, DAY).open()
