@@ -82,7 +82,7 @@ async def test_a_restart_leaves_all_in_place_and_a_removal_nothing(installed: In
     async with world.agent() as agent:
         assert world.captured(agent) == cookies(pod)
         installed.remove()
-    assert not Pins(world.settings.bpffs).pods()
+    assert not Pins(world.settings.bpffs).links()
     assert not routing.installed(pod.netns)
     assert installed.chained() == ["10-net.conflist"]
 

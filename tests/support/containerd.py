@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,8 @@ class Containerd:
                 await self._answers(process)
                 await asyncio.to_thread(self._import_image)
                 yield self
-                for sandbox in (await self._ask("ListPodSandbox", cri.ListPodSandboxRequest())).items:
-                    await self.stop(sandbox.id)
         finally:
-            if process.returncode is None:
-                process.terminate()
+            await asyncio.to_thread(self._kill)
             await process.wait()
             log.close()
             self._clean()
@@ -144,9 +142,14 @@ class Containerd:
         ctr = f"ctr --address {self.socket} --namespace k8s.io images import --snapshotter native"
         subprocess.run([*ctr.split(), self.root / "image.tar"], check=True, capture_output=True)
 
+    def _kill(self) -> None:
+        """All processes of the runtime and of its pods."""
+        for cgroup in (self._cgroup, self._cgroup.with_name("pods")):
+            if cgroup.exists():
+                (cgroup / "cgroup.kill").write_text("1")
+                until(partial(_empty, cgroup), what="processes end")
+
     def _clean(self) -> None:
-        procs = self._cgroup / "cgroup.procs"
-        until(lambda: not procs.read_text(), what="containerd's processes end")
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.root}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=True)
@@ -169,6 +172,10 @@ def _tar(files: dict[str, bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o755
             archive.addfile(entry, io.BytesIO(content))
     return target.getvalue()
+
+
+def _empty(cgroup: Path) -> bool:
+    return "populated 0" in (cgroup / "cgroup.events").read_text()
 
 
 def _hierarchies() -> list[Path]:
