@@ -52,10 +52,9 @@ def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
 
 def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[AuthorizationPolicy]:
     for scope in {namespace, ROOT_NAMESPACE}:
-        for label in labels.items():
-            for policy in view.store.each(AuthorizationPolicy, "policy", scope, *label):
-                if fits(policy.selector, labels):
-                    yield policy
+        for policy in view.store.labelled("policy", scope, labels):
+            if isinstance(policy, AuthorizationPolicy) and fits(policy.selector, labels):
+                yield policy
 
 
 def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:

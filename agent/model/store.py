@@ -41,10 +41,15 @@ class Store(Struct, frozen=True):
 
     def selecting(self, namespace: str, labels: Labels) -> Iterator[Service | ServiceEntry]:
         """What selects a workload with these labels, in no order."""
-        for label in labels.items():
-            for item in self.each(Object, "selector", namespace, *label):
-                if isinstance(item, Service | ServiceEntry) and fits(item.selector, labels):
-                    yield item
+        for item in self.labelled("selector", namespace, labels):
+            if isinstance(item, Service | ServiceEntry) and fits(item.selector, labels):
+                yield item
+
+    def labelled(self, entry: str, namespace: str, labels: Labels) -> Iterator[Object]:
+        """All objects that have an entry for one of these labels, in no order."""
+        for name, value in labels.items():
+            for key in self.index.get((entry, namespace, name, value), ()):
+                yield self.objects[key]
 
     def put(self, key: Key, item: Object | None) -> "Store":
         """The same with an object set or (None) removed."""

@@ -1,7 +1,8 @@
 """What an object becomes: the resources that the tunnels are told, and what its author should know."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from agent.model.authentication import STRICT, port_policy, strict_policy
 from agent.model.endpoints import entry_workload, inline_workloads, slice_workloads
@@ -16,7 +17,7 @@ from agent.model.services import services
 from agent.model.view import View
 
 
-class Translation(NamedTuple):
+class Translation(Struct, frozen=True, gc=False):
     """The resources of one object, services first, and what does not work of it; empty: all does."""
 
     resources: tuple[Resource, ...] = ()
