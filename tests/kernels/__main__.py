@@ -29,7 +29,7 @@ TESTS = (
     "tests/agent/node/test_probes.py tests/agent/node/test_audit.py "
     "--color=no -k 'not nothing_is_left and not used_again'"
 )
-MINUTES = 10
+MINUTES = 20
 
 
 def main(versions: list[str]) -> int:

@@ -3,13 +3,14 @@
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from agent.node import routing
 from agent.node.errors import DatapathError
 from bpf.pins import Pins
-from tests.support import application, standin
+from tests.support import application, core, standin
 from tests.support.application import Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
@@ -155,3 +156,22 @@ def test_tunnel_elsewhere_is_refused(stage: Stage) -> None:
         stage.datapath.trust_tunnel(1)
     with pytest.raises(DatapathError, match="process 4194304 is gone"):
         stage.datapath.trust_tunnel(4194304)
+
+
+def turn_fast_open_on() -> None:
+    """For all who connect and all who listen, without a cookie."""
+    Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(0x607))
+
+
+def test_fast_open_for_all_listeners(stage: Stage, tmp_path: Path, counted: Counted) -> None:
+    """The tunnel accepts nothing before it can be known where it was to go."""
+    pod, outside = stage.pod(), stage.pod()
+    pod.netns.run(turn_fast_open_on)
+    cookie = stage.prepare(pod)
+    tunnel = stage.tunnel()
+    tunnel.call(core.start, str(tmp_path / "log"))
+    tunnel.call(core.adopt, pod.path, "pod")
+    stage.datapath.capture(pod.netns, cookie)
+    stage.application(pod).call(application.call, Call((str(outside.v4), PORT), fast_open=True))
+    given = counted()
+    assert (given["handover_done"], given.get("handover_unknown")) == (1, None)
