@@ -4,12 +4,15 @@ The rules are Kubernetes' own: "API concepts", on detection of changes, chunked 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
+from agent.kube.depth import shallow
 from agent.kube.errors import ApiError, refused
+
+T = TypeVar("T")
 
 _PAGE = 500  # objects of one answer
 
@@ -66,9 +69,9 @@ class _Line(Struct):
     object: Raw
 
 
-_read_list = msgspec.json.Decoder(_List).decode
-_read_line = msgspec.json.Decoder(_Line).decode
-_read_head = msgspec.json.Decoder(_Head).decode
+_list = msgspec.json.Decoder(_List)
+_line = msgspec.json.Decoder(_Line)
+_head = msgspec.json.Decoder(_Head)
 
 
 class ListWatch:
@@ -93,10 +96,7 @@ class ListWatch:
 
     def page(self, body: bytes) -> Iterator[Event]:
         """Take the answer to a list's request. Raises ApiError, as `line` does."""
-        try:
-            page = _read_list(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _malformed(error) from error
+        page = _decoded(_list, body)
         for raw in page.items or ():
             name, _ = _identify(raw)
             self._names.add(name)
@@ -112,10 +112,7 @@ class ListWatch:
 
     def line(self, line: bytes) -> Iterator[Event]:
         """Take a line of a watch."""
-        try:
-            event = _read_line(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _malformed(error) from error
+        event = _decoded(_line, line)
         if event.type == "ERROR":
             raise refused("watch", bytes(event.object))
         name, version = _identify(event.object)
@@ -139,11 +136,17 @@ class ListWatch:
 def _identify(raw: Raw) -> tuple[Name, str]:
     """Name and version of an object; empty where it has none that can be read."""
     try:
-        metadata = _read_head(raw).metadata
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        metadata = _decoded(_head, raw).metadata
+    except ApiError:
         return Name("", ""), ""
     return Name(metadata.namespace, metadata.name), metadata.resource_version
 
 
-def _malformed(error: Exception) -> ApiError:
-    return ApiError(0, "Malformed", f"an answer that is not Kubernetes' JSON: {error}")
+def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:
+    try:
+        try:
+            return decoder.decode(text)
+        except RecursionError:
+            return decoder.decode(shallow(bytes(text)))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(0, "Malformed", f"an answer that is not Kubernetes' JSON: {error}") from error

@@ -1,5 +1,6 @@
 """One kind, followed for good by a thread of its own: lists, watches, and tries again when either fails."""
 
+import logging
 import random
 import threading
 import time
@@ -20,6 +21,8 @@ _IDLE = 150.0  # seconds of silence; servers send a bookmark every minute or so
 _LIST = 60.0  # seconds for a page
 _LIFE = (300, 600)  # seconds after which a server is to end a watch, so that several share the load
 _SHORT = 1.0  # seconds; a watch that ended earlier, and told nothing, has failed
+
+log = logging.getLogger(__name__)
 
 State = Literal["starting", "current", "absent", "forbidden", "away"]
 
@@ -83,6 +86,9 @@ class Watcher:
             except ApiError as error:
                 if not self._stopped.is_set():
                     self._failed(error)
+            except Exception as error:  # a mistake of ours must not end a watch without anyone's notice
+                log.exception("watch of %s", self._paths[0])
+                self._failed(ApiError(0, "Malformed", f"GET {self._paths[0]}: {error!r}"))
 
     def _list(self) -> None:
         query, accept = self._listwatch.query() | self._selector, self._accept[0]

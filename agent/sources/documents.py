@@ -109,12 +109,14 @@ def convert(raw: Any, type_: type[T], key: Key) -> T:
 def decode(text: bytes, decoder: msgspec.json.Decoder[T], key: Key) -> T:
     """Check an object that an API server told, and give it its type. Raises Refused."""
     try:
-        return decoder.decode(text)
-    except msgspec.ValidationError:
-        pass
+        try:
+            return decoder.decode(text)
+        except msgspec.ValidationError:
+            return convert(_without_nulls(msgspec.json.decode(text)), decoder.type, key)
+    except RecursionError:
+        raise Refused("it nests too deeply", key) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"not JSON: {error}", key) from None
-    return convert(_without_nulls(msgspec.json.decode(text)), decoder.type, key)
 
 
 def _without_nulls(value: Any) -> Any:

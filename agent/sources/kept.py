@@ -111,5 +111,5 @@ class Kept:
 def _generation(text: bytes) -> int:
     try:
         return msgspec.json.decode(text, type=_Head).metadata.generation
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0

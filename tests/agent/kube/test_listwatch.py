@@ -135,3 +135,17 @@ def test_an_object_without_a_name_does_not_stop_the_others() -> None:
     ]
     assert told(it.line(line("MODIFIED", {"metadata": 1}))) == ["+"]
     assert it.query()["resourceVersion"] == "10"
+
+
+def test_an_object_that_nests_without_end_does_not_stop_the_others() -> None:
+    deep = (
+        '{"metadata":{"name":"deep","namespace":"ns","resourceVersion":"9"},"x":'
+        + "[" * 5000
+        + "]" * 5000
+        + "}"
+    )
+    body = f'{{"metadata":{{"resourceVersion":"1"}},"items":[{deep},{json.dumps(item("a"))}]}}'
+    it = ListWatch()
+    assert told(it.page(body.encode())) == ["+deep", "+a", "all"]
+    assert told(it.line(f'{{"type":"MODIFIED","object":{deep}}}'.encode())) == ["+deep"]
+    assert it.query()["resourceVersion"] == "9"

@@ -88,6 +88,12 @@ def test_one_bad_object_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
     assert "rejected Pod ns/a: spec: Expected object, got array" in caplog.text
 
 
+def test_an_object_that_nests_too_deeply() -> None:
+    text = b'{"metadata":{"name":"a","generation":3},"spec":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    kept = pods(Put(NAME, Raw(text)))
+    assert kept.verdicts == {NAME: Verdict("Invalid", "it nests too deeply", 0)}
+
+
 def test_the_last_good_version_stays(caplog: pytest.LogCaptureFixture) -> None:
     kept = pods(put())
     bad = put(metadata={"generation": 4, "labels": 1})
