@@ -201,8 +201,10 @@ async def test_a_spoilt_state_is_named(cluster: Cluster, data: dict[str, Any], t
 async def test_a_secret_that_was_deleted_is_put_back(cluster: Cluster) -> None:
     async with running(cluster, 2) as replicas:
         old = replicas[0].signer()
+        made = cluster.secret(OURS)
         cluster.delete(*secret_path(cluster, OURS))
         await eventually(lambda: cluster.secret(OURS) is not None)
+        assert cluster.secret(OURS) == made
         await eventually(lambda: agree(replicas, lambda one: one.signer().certificate == old.certificate))
 
 
