@@ -15,6 +15,7 @@ PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 openssl ss wrk
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
 CARGO := cargo
+KUBE_TESTS := tests/kube tests/agent/kube tests/agent/sources tests/agent/ca tests/agent/cli/test_ca_cluster.py
 
 .PHONY: help
 help: ## list the targets
@@ -47,8 +48,9 @@ test-python: setup $(VENV)/bench.stamp ## tests of everything else; fails below 
 	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 .PHONY: test-kube
-test-kube: setup ## the contract and the tests of the API against a real server, too (KUBECONFIG=FILE, its admin's)
-	WARREN_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest tests/kube tests/agent/kube $(ARGS)
+test-kube: setup ## the API's contract and its users' tests against a real server, too (KUBECONFIG=FILE, its admin's)
+	$(if $(filter command line,$(origin KUBECONFIG)),,$(error which server? make test-kube KUBECONFIG=FILE))
+	WARREN_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest $(KUBE_TESTS) $(ARGS)
 
 .PHONY: test-kernels
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="6.1 6.12"); takes minutes

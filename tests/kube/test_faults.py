@@ -89,6 +89,23 @@ def test_events_are_repeated(fake: Fake, cluster: Cluster) -> None:
         assert events.names(2) == [("ADDED", "a"), ("ADDED", "a")]
 
 
+def test_events_of_one_kind_are_held_back(fake: Fake, cluster: Cluster) -> None:
+    version, nodes = cluster.version(PODS), "/api/v1/nodes"
+    with (
+        cluster.watch(PODS, resourceVersion=version) as of_pods,
+        cluster.watch(nodes, resourceVersion=version) as of_nodes,
+        fake.hold("pods"),
+    ):
+        cluster.made(PODS, pod("a"))
+        cluster.made(nodes, {"metadata": {"name": "later"}})
+        assert of_nodes.names(1) == [("ADDED", "later")]
+        fake.cut_watches()
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            of_pods.next()
+    with fake.hold("nodes"), cluster.watch(PODS, resourceVersion=version) as of_pods:
+        assert of_pods.names(1) == [("ADDED", "a")]
+
+
 def test_bookmarks_come_as_often_as_asked(fake: Fake, cluster: Cluster) -> None:
     fake.faults.bookmark_every = 0.05
     version = cluster.version(PODS)

@@ -5,6 +5,7 @@
         server.stop(), server.start()  # away, and back on the same port with its data
         server.compact()              # what was read before is too old: 410
         server.cut_watches(after=100)  # those that run, after 100 further bytes
+        with server.hold("pods"): ...  # watches of pods tell nothing meanwhile
         server.faults.latency = 0.5   # and the others of `Faults`
 
 `WARREN_TEST_KUBECONFIG` names the kubeconfig of a real server, whose bearer may do everything there.
@@ -65,6 +66,15 @@ class Fake:
     def cut_watches(self, after: int = 0) -> None:
         """Cut the connections of the watches that run, after so many further bytes of each."""
         self._call(lambda: self._server.cut_watches(after))
+
+    @contextmanager
+    def hold(self, resource: str) -> Iterator[None]:
+        """Let the watches of a resource tell nothing meanwhile: its changes are seen after others."""
+        self._call(lambda: self._server.hold(resource))
+        try:
+            yield
+        finally:
+            self._call(lambda: self._server.release(resource))
 
     @property
     def watches(self) -> int:

@@ -41,6 +41,7 @@ class Server:
         self.api = Api(self._data, self.pki.root, self.pki.tokens, self.pki.signer, shortest_token)
         self._runner: web.ServerRunner | None = None
         self.streams: set[_Stream] = set()
+        self._held: dict[str, asyncio.Event] = {}  # by resource: set when its watches may go on
 
     async def start(self) -> Path:
         """Listen; the path of the admin's kubeconfig."""
@@ -76,6 +77,14 @@ class Server:
         for stream in list(self.streams):
             stream.cut(after)
 
+    def hold(self, resource: str) -> None:
+        """Let the watches of a resource, like `pods`, tell nothing until it is released."""
+        self._held[resource] = asyncio.Event()
+
+    def release(self, resource: str) -> None:
+        """Let them tell what they did not."""
+        self._held.pop(resource).set()
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.faults.latency:
             await asyncio.sleep(self.faults.latency)
@@ -100,7 +109,7 @@ class Server:
             return web.Response(status=answer.code, body=answer.body, content_type=form)
         self._audit.note(call, user, 200, reason, "ResponseStarted")
         try:
-            return await self._watch(request, answer)
+            return await self._watch(request, answer, call.access.resource)
         finally:
             self._audit.note(call, user, 200, reason)
 
@@ -119,7 +128,7 @@ class Server:
         if code is not None:
             raise Refused(code, _REASONS.get(code, "InternalError"), "a fault that a test asked for")
 
-    async def _watch(self, request: web.BaseRequest, events: Watch) -> web.StreamResponse:
+    async def _watch(self, request: web.BaseRequest, events: Watch, resource: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -127,6 +136,8 @@ class Server:
         self.streams.add(stream)
         try:
             async for lines in events:
+                if resource in self._held:
+                    await self._held[resource].wait()
                 if not await stream.write(_repeated(lines, self.faults.repeats)):
                     break
         finally:
