@@ -254,6 +254,14 @@ class Agent:
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)
         sources = Sources(
-            self._model, self._source, self._xds, self._zds, self._enrolment, self._watch, verdicts
+            self._model,
+            self._source,
+            self._xds,
+            self._zds,
+            self._enrolment,
+            self._watch,
+            self._pods,
+            self._cni,
+            verdicts,
         )
         return web.Page("200 OK", exposition(sources))

@@ -5,11 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from agent.model.model import Model
+from agent.node.cni import CniServer
 from agent.node.enrolment import Enrolment
+from agent.node.pods import Pods
 from agent.node.watch import Watch
 from agent.sources.source import Source
 from agent.xds.server import XdsServer
@@ -25,6 +33,8 @@ class Sources(Struct, frozen=True):
     zds: ZdsServer
     enrolment: Enrolment
     watch: Watch
+    pods: Pods
+    cni: CniServer
     verdicts: Mapping[str, int]
 
 
@@ -43,6 +53,7 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _configuration(self._sources)
         yield from _capture(self._sources.enrolment, self._sources.watch)
+        yield from _starting(self._sources.pods, self._sources.cni)
         yield from _tunnels(self._sources)
         verdicts = _counter("warren_verdicts", "What the kernel's programs decided.", ["verdict"])
         for name, count in self._sources.verdicts.items():
@@ -90,6 +101,20 @@ def _capture(enrolment: Enrolment, watch: Watch) -> Iterator[Metric]:
     for reason, count in watch.mended.items():
         repairs.add_metric([reason], count)
     yield repairs
+
+
+def _starting(pods: Pods, cni: CniServer) -> Iterator[Metric]:
+    yield _single("warren_agent_pods_not_found", "To be captured, and nobody says where.", len(pods.nowhere))
+    calls = _counter("warren_agent_cni_calls", "Of the container runtime.", ["command", "result"])
+    for labels, count in cni.calls.items():
+        calls.add_metric(labels, count)
+    yield calls
+    yield SummaryMetricFamily(
+        "warren_agent_cni_add_seconds",
+        "For which pods' starts were held.",
+        sum_value=cni.held,
+        count_value=sum(count for (command, _), count in cni.calls.items() if command == "ADD"),
+    )
 
 
 def _tunnels(sources: Sources) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -99,6 +100,8 @@ class CniServer:
     """Answers the plugin. What it says to ADD decides whether a pod starts."""
 
     def __init__(self, path: Path, pods: Pods) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()  # by command and how they ended
+        self.held = 0.0  # seconds for which ADD was held, in all
         self._path = path
         self._pods = pods
         self._server: asyncio.Server | None = None
@@ -149,13 +152,19 @@ class CniServer:
         except (msgspec.MsgspecError, ValueError, IndexError) as error:
             details = "plugin and agent may be of different versions: restart the agent, it installs its own"
             return Answer(_UNDECODABLE, f"the agent does not understand the call: {error}", details)
+        begun = time.monotonic()
         try:
-            return await self._done(call, attachment)
+            answer = await self._done(call, attachment)
+            self.calls[call.command, "done" if answer.code == 0 else "refused"] += 1
+            return answer
         except (WarrenError, OSError) as error:
+            self.calls[call.command, "refused"] += 1
             subject = f"pod {attachment}" if call.name else "sandboxes"
             log.warning("CNI %s, %s: %s", call.command, subject, error)
             details = "this is tried again; if it lasts, see the log of Warren's agent on this node"
             return Answer(_TRY_LATER, str(error), details)
+        finally:
+            self.held += time.monotonic() - begun if call.command == "ADD" else 0
 
     async def _done(self, call: _Call, attachment: Attachment) -> Answer:
         match call.command:

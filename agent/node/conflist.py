@@ -78,8 +78,8 @@ class Conflist:
                 touched.clear()
                 watch.read()
                 try:
-                    self.repair()
-                except OSError as error:
+                    self.install(watch.add)  # also where a folder itself was taken away
+                except SettingsError as error:
                     log.error("the CNI plugin cannot be repaired: %s", error)
         finally:
             loop.remove_reader(watch.fileno())

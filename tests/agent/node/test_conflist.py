@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,16 @@ async def test_what_is_taken_away_comes_back(kept: Folders) -> None:
     ours.write_text("{}")
     await eventually(lambda: kept.types()[-1] == "warren-cni")
     (kept.bin / "warren-cni").unlink()
+    await eventually((kept.bin / "warren-cni").exists)
+
+
+async def test_folders_that_are_made_anew(kept: Folders) -> None:
+    await eventually((kept.bin / "warren-cni").exists)
+    for folder in (kept.conf, kept.bin):
+        shutil.rmtree(folder)
+        await eventually(folder.exists)
+    kept.write("10-net.conflist")
+    await eventually(lambda: kept.types() == ["bridge", "portmap", "warren-cni"])
     await eventually((kept.bin / "warren-cni").exists)
 
 

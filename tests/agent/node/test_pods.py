@@ -56,6 +56,9 @@ async def test_captured_when_add_returns(node: Node) -> None:
         assert (await node.add(other)).code == 0
         assert node.world.captured(agent) == cookies(pod)
         assert (await node.add(pod)).code == 0, "again is harmless"
+        figures = await node.world.page("/metrics")
+        assert 'warren_agent_cni_calls_total{command="ADD",result="done"} 3.0' in figures
+        assert "warren_agent_cni_add_seconds_count 3.0" in figures
 
 
 async def test_a_pod_that_the_watch_has_not_told_of_yet(node: Node) -> None:
@@ -140,8 +143,8 @@ async def test_del_before_the_watch(node: Node) -> None:
         blocking = asyncio.create_task(agent._enrolment.in_kernel(blocked.wait))
         deleting = asyncio.create_task(node.delete(pod))
         done, _ = await asyncio.wait({deleting}, timeout=0.3)
-        assert not done, "it waits, so that nobody holds the namespace any more when it ends"
         blocked.set()
+        assert not done, "it waits, so that nobody holds the namespace any more when it ends"
         await blocking
         assert (await deleting).code == 0
         assert node.world.captured(agent) == set(), "although the object is still there"

@@ -60,4 +60,5 @@ async def test_what_the_runtime_does_not_know_is_named_once(
         runtime.add(later.name, later.path)
         world.write(later, stated=False)
         await eventually(lambda: world.captured(agent) == cookies(later))
+        assert "warren_agent_pods_not_found 1.0" in await world.page("/metrics")
     assert caplog.text.count(text) == 1
