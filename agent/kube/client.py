@@ -94,6 +94,14 @@ class Client:
         data = msgspec.json.encode(body)
         return self._ask(method, path, query, headers=headers, timeout=limits, body=data).data
 
+    def read(self, path: str, timeout: float = 10) -> Any:
+        """The object at `path`. Raises ApiError."""
+        body = self.request("GET", path, timeout=timeout)
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ApiError(0, "Malformed", f"GET {path}: an answer that is not JSON: {error}") from error
+
     def stream(self, path: str, query: Query, idle: float, accept: str = JSON) -> Stream:
         """A watch's lines; `idle`: seconds of silence after which it counts as cut. Raises ApiError."""
         limits = urllib3.Timeout(connect=_CONNECT, read=idle)

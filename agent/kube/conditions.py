@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
 from agent.kube.client import MERGE, Client
 from agent.kube.errors import ApiError
 
+_TIMEOUT = 10.0  # seconds
 _TRIES = 5  # each after another writer was faster
 
 
@@ -35,7 +34,7 @@ def remove(client: Client, path: str, type_: str) -> None:
 
 def _change(client: Client, path: str, type_: str, condition: Condition | None) -> None:
     for remaining in reversed(range(_TRIES)):
-        item = msgspec.json.decode(client.request("GET", path))
+        item = client.read(path)
         conditions = (item.get("status") or {}).get("conditions") or []
         former = next((one for one in conditions if one.get("type") == type_), None)
         wanted = _written(condition, former, item["metadata"].get("generation", 0)) if condition else None
@@ -47,7 +46,7 @@ def _change(client: Client, path: str, type_: str, condition: Condition | None) 
             "status": {"conditions": [*others, wanted] if wanted else others},
         }
         try:
-            client.request("PATCH", f"{path}/status", body=body, content_type=MERGE)
+            client.request("PATCH", f"{path}/status", body=body, content_type=MERGE, timeout=_TIMEOUT)
         except ApiError as error:
             if error.status != 409 or not remaining:
                 raise

@@ -4,11 +4,10 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from agent.kube.client import MERGE, Client, path_of
 from agent.kube.errors import ApiError
 
+_TIMEOUT = 10.0  # seconds
 _COMPONENT = "warren"
 _LONGEST = 1024  # characters that an Event's message may have
 
@@ -18,7 +17,7 @@ def warn(client: Client, path: str, reason: str, message: str) -> None:
 
     Raises ApiError.
     """
-    about = msgspec.json.decode(client.request("GET", path))
+    about = client.read(path)
     metadata = about["metadata"]
     namespace = metadata.get("namespace", "default")  # events about what lies in none are there
     within = path_of("api", "v1", "namespaces", namespace, "events")
@@ -27,15 +26,15 @@ def warn(client: Client, path: str, reason: str, message: str) -> None:
     name = f"{metadata['name']:.200}.{digest}"
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
-        former = msgspec.json.decode(client.request("GET", f"{within}/{name}"))
+        former = client.read(f"{within}/{name}")
     except ApiError as error:
         if error.status != 404:
             raise
         event = {"metadata": {"name": name, "namespace": namespace}, **_event(about, reason, message, now)}
-        client.request("POST", within, body=event)
+        client.request("POST", within, body=event, timeout=_TIMEOUT)
         return
     counted = {"count": former.get("count", 1) + 1, "lastTimestamp": now}
-    client.request("PATCH", f"{within}/{name}", body=counted, content_type=MERGE)
+    client.request("PATCH", f"{within}/{name}", body=counted, content_type=MERGE, timeout=_TIMEOUT)
 
 
 def _event(about: Any, reason: str, message: str, now: str) -> dict[str, Any]:

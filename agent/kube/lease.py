@@ -6,13 +6,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from agent.kube.client import Client, path_of
 from agent.kube.errors import ApiError
 
 log = logging.getLogger(__name__)
 
+_TIMEOUT = 3.0  # seconds, for each of two requests
 DURATION = 15  # seconds without a renewal after which another may take a lease
 
 
@@ -46,10 +45,10 @@ class Lease:
                     "metadata": {"name": self._name, "namespace": self._namespace},
                     "spec": self._spec({}),
                 }
-                self._client.request("POST", self._path, body=body)
+                self._client.request("POST", self._path, body=body, timeout=_TIMEOUT)
             elif self._may_take(lease):
                 lease["spec"] = self._spec(lease.get("spec") or {})
-                self._client.request("PUT", f"{self._path}/{self._name}", body=lease)
+                self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
             else:
                 self._until = 0.0
                 return False
@@ -67,7 +66,7 @@ class Lease:
         self._until = 0.0
         if lease and lease["spec"].get("holderIdentity") == self._holder:
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-            self._client.request("PUT", f"{self._path}/{self._name}", body=lease)
+            self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
 
     async def keep(self) -> None:
         """Try to hold it, until cancelled. What goes wrong is logged once, and tried again."""
@@ -86,7 +85,7 @@ class Lease:
 
     def _read(self) -> Any:
         try:
-            return msgspec.json.decode(self._client.request("GET", f"{self._path}/{self._name}", timeout=5))
+            return self._client.read(f"{self._path}/{self._name}", _TIMEOUT)
         except ApiError as error:
             if error.status == 404:
                 return None
