@@ -1,7 +1,7 @@
 /* The kubelet's probes. One is known by the process that connects, on the host; it is announced by both its ends before
  * its first segment leaves, and let in by the pod for as long as it lasts. Nothing in a packet changes, so there is
- * nothing in a packet that another could set. What is announced can be met by the kubelet's own socket only: as long
- * as the entry is there, that socket has the port. */
+ * nothing in a packet that another could set. As long as the entry is there, the kubelet's socket has the port. A SYN
+ * that is forged at this very time gets an answer, but the kubelet's host gets it, and resets what it did not open. */
 #pragma once
 #include "maps.h"
 
