@@ -78,7 +78,8 @@ def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
     command = warren("ca", "--listen", "localhost", "--source", f"dir:{tmp_path}/none", "--tokens", "/none")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert {line.split(" ")[3] for line in done.stderr.splitlines()} == {"--listen:", "--source:", "--tokens:"}
+    named = {line.split(" ")[3] for line in done.stderr.splitlines()}
+    assert named == {"--listen:", "--source:", "--tokens:"}
 
 
 def test_what_a_folder_needs_beside_it_is_named(tmp_path: Path) -> None:
