@@ -58,7 +58,7 @@ class Reporter:
                 # What is not acted on is said once in a cluster: no other agent needs to know of it.
                 self._kube.follow([*KINDS.values(), *(NOT_ACTED_ON.values() if leading else ())])
                 self._said.clear()
-            for following, name, verdict in [*self._unsaid()]:
+            for following, name, verdict in [*self._unsaid()] if leading else ():
                 if self._lease.held:
                     await asyncio.to_thread(self._try, following, name, verdict)
                     await asyncio.sleep(_WRITE)
