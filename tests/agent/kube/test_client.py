@@ -16,7 +16,9 @@ from tests.support import apiserver
 from tests.support.apiserver import Fake
 from tests.support.cluster import Cluster
 from tests.support.ports import free_port
+from tests.support.wait import until
 
+_API = "https://kubernetes.default.svc.cluster.local"  # the audience of tokens for the server itself
 NAMESPACES = "/api/v1/namespaces"
 
 
@@ -93,6 +95,24 @@ def test_a_token_file_that_rotates(tmp_path: Path) -> None:
         assert caught.value.status == 401
         token.write_text("two")
         client.request("GET", NAMESPACES)
+
+
+def test_a_token_that_expires(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.account("a")
+    short = cluster.token("a", None, _API, seconds=1)
+    token = tmp_path / "token"
+    token.write_text(short)
+    client = Client.load(rewrite(cluster.kubeconfig, tmp_path / "config", {"tokenFile": str(token)}))
+
+    def refused() -> int:
+        with pytest.raises(ApiError) as caught:
+            client.request("GET", NAMESPACES)
+        return caught.value.status
+
+    until(lambda: refused() == 401, 30)
+    token.write_text(cluster.token("a", None, _API))
+    assert refused() == 403, "known again, and with no rights"
+    cluster.client.request("GET", NAMESPACES)
 
 
 def test_a_plug_in_is_asked_again(fake: Fake, tmp_path: Path) -> None:

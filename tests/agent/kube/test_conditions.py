@@ -60,14 +60,17 @@ def test_it_stands_beside_those_of_others(pod: Pod) -> None:
     assert ready["type"] == "Ready"
 
 
-def test_nothing_is_written_where_nothing_changes(pod: Pod) -> None:
-    before = pod.read()
+def test_nothing_is_written_where_nothing_changes(fake: Fake) -> None:
+    cluster = Cluster(fake.kubeconfig)
+    cluster.pod("a", "n1", "default")
+    pod, verbs = Pod(cluster), []
+    fake.faults.refuse = lambda verb, _: verbs.append(verb)
     conditions.remove(pod.client, pod.path, OURS)
-    assert pod.read() == before
+    assert verbs == ["get"]
     conditions.put(pod.client, pod.path, SAID)
-    before = pod.read()
     conditions.put(pod.client, pod.path, SAID)
-    assert pod.read() == before
+    assert verbs == ["get", "get", "patch", "get"]
+    cluster.close()
 
 
 def test_a_new_reason_is_no_transition(pod: Pod) -> None:
