@@ -164,6 +164,9 @@ def test_updates_and_their_generation(cluster: Cluster, routes: Routes) -> None:
     created["metadata"].pop("resourceVersion")
     assert cluster.ask("PUT", f"{routes.path}/a", created).status == 422
     assert cluster.ask("PATCH", f"{routes.path}/a", {}, media_type=STRATEGIC).status == 415
+    for free, kept in (({"x": 1, "y": 2}, {"x": 1, "y": 2}), ({"x": None}, {"y": 2})):
+        patch = {"spec": {"free": free}}
+        assert cluster.ask("PATCH", f"{routes.path}/a", patch, media_type=MERGE).body["spec"]["free"] == kept
     wrong = cluster.ask("PATCH", f"{routes.path}/a", {"spec": {"hosts": 5}}, media_type=MERGE)
     assert (wrong.status, wrong.body["reason"]) == (422, "Invalid")
 
