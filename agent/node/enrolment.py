@@ -7,7 +7,6 @@ or whose routing fails, is captured all the same: its traffic is refused rather 
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,22 +211,12 @@ class Enrolment:
 
     async def _step(self, uid: str) -> None:
         wanted, held = self._wanted.get(uid), self._held.get(uid)
-        if held and (wanted is None or await self._moved(held, wanted)):
+        if held and (wanted is None or _moved(held, wanted)):
             async with self._using(held.sandbox.netns):
                 await self._leave(held)
         elif wanted:
             async with self._using(wanted.netns):
                 await self._enter(wanted, held)
-
-    async def _moved(self, held: Held, wanted: Sandbox) -> bool:
-        """Whether the pod has another namespace; its path may be the same."""
-        was = held.sandbox
-        if (was.netns, was.container) == (wanted.netns, wanted.container):
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            here, there = os.fstat(held.netns.fileno()), await asyncio.to_thread(wanted.netns.stat)
-            return not os.path.samestat(here, there)
-        return True
 
     def _using(self, netns: Path) -> asyncio.Lock:
         """One step at a time in a namespace that two pods name: one that goes, and one in its place."""
@@ -285,6 +274,13 @@ class Enrolment:
                     routing.remove(netns)
         for cookie in strays:
             self._redirection.forget(cookie)
+
+
+def _moved(held: Held, wanted: Sandbox) -> bool:
+    """Whether the pod has another namespace; a runtime may only have told of the one that it has."""
+    was = held.sandbox
+    same = (was.netns, was.container) == (wanted.netns, wanted.container)
+    return not same and not held.netns.is_at(wanted.netns)
 
 
 async def _bounded(work: Awaitable[None]) -> bool:

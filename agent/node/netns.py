@@ -58,6 +58,13 @@ class NetnsFd:
     def close(self) -> None:
         self._closer()
 
+    def is_at(self, path: Path) -> bool:
+        """Whether this file leads to it; another namespace may have been given the same path."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), path.stat())
+        except OSError:
+            return False
+
     def run(self, action: Callable[[], T]) -> T:
         """What `action` gives, called inside the namespace; it raises what `action` raises.
 

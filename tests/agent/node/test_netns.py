@@ -60,3 +60,10 @@ def test_closed_namespace_cannot_be_entered(stage: Stage) -> None:
     netns.close()
     with pytest.raises(OSError, match="cannot enter the network namespace"):
         netns.run(own_cookie)
+
+
+def test_whether_a_path_leads_to_it(stage: Stage) -> None:
+    pod = stage.pod()
+    assert pod.netns.is_at(pod.path)
+    assert not pod.netns.is_at(THREAD)
+    assert not pod.netns.is_at(Path("/run/netns/absent"))
