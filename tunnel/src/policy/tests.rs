@@ -3,6 +3,7 @@ use super::*;
 use crate::mesh::testing::{bytes, pod, resource, sent};
 use crate::mesh::{Mesh, Rejected, Sent};
 use crate::proto::{self, Action, MatchType, PolicyScope};
+use std::slice::from_ref;
 
 /// A match as text: `principals=td/ns/a/sa/b,td/* !ports=80`; strings may be `exact`, `pre*`, `*fix` or `*`.
 fn matching(text: &str) -> proto::Match {
@@ -207,14 +208,14 @@ fn dry_run_and_audit_only_tell() {
         (verdict == Verdict::Allowed, would_refuse.as_deref().map(str::to_owned), audited.is_some())
     };
     let (by_deny, by_allow) = (Some("default/deny".to_owned()), Some("default/allow".to_owned()));
-    assert_eq!(tell(&[deny.clone()], "a/x"), (true, by_deny.clone(), false));
-    assert_eq!(tell(&[deny.clone()], "b/x"), (true, None, false));
-    assert_eq!(tell(&[allow.clone()], "a/x"), (true, by_allow.clone(), false));
-    assert_eq!(tell(&[allow.clone()], "b/x"), (true, None, false));
+    assert_eq!(tell(from_ref(&deny), "a/x"), (true, by_deny.clone(), false));
+    assert_eq!(tell(from_ref(&deny), "b/x"), (true, None, false));
+    assert_eq!(tell(from_ref(&allow), "a/x"), (true, by_allow.clone(), false));
+    assert_eq!(tell(from_ref(&allow), "b/x"), (true, None, false));
     assert_eq!(tell(&[allow.clone(), enforced.clone()], "c/x"), (true, None, false), "another one allows it");
     assert_eq!(tell(&[allow.clone(), enforced.clone()], "b/x"), (false, None, false), "not for it to allow");
     assert_eq!(tell(&[allow, deny], "a/x"), (true, by_deny, false));
-    assert_eq!(tell(&[audit.clone()], "a/x"), (true, None, true));
+    assert_eq!(tell(from_ref(&audit), "a/x"), (true, None, true));
     assert_eq!(tell(&[audit, enforced], "b/x"), (false, None, false));
 }
 
@@ -226,7 +227,7 @@ fn policies_hold_where_they_reach() {
         ..policy(name, Action::Deny, vec![rule(&[])])
     };
     let held = |policy: &proto::Authorization| {
-        guard(&push(&with_pod(&["default/named", "other/named"]), &[policy.clone()]).0)
+        guard(&push(&with_pod(&["default/named", "other/named"]), from_ref(policy)).0)
             .judge(&attempt("", "10.0.0.1", "10.0.0.2:8080"))
             .verdict
     };
@@ -299,7 +300,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
             assert!(rejected[0].name == "default/p" && rejected[0].reason.contains(reason), "{rejected:?}");
             mesh
         };
-        let before = push(&with_pod(&[]), &[good.clone()]).0;
+        let before = push(&with_pod(&[]), from_ref(&good)).0;
         let after = push_bad(&before);
         assert!(Arc::ptr_eq(&guard(&before), &guard(&after)), "the good one stays: {reason}");
         assert_eq!(verdict(&after, "b/b"), Verdict::Allowed);
@@ -308,7 +309,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
         assert!(!never_good.has_policy("default/p"));
         let gone = never_good.apply(proto::AUTHORIZATION, [], &["default/p".to_owned()]).0;
         assert_eq!(verdict(&gone, "b/b"), Verdict::Allowed);
-        let mended = push(&never_good, &[good.clone()]).0;
+        let mended = push(&never_good, from_ref(&good)).0;
         assert_eq!(verdict(&mended, "b/b"), Verdict::Allowed);
     }
 }
@@ -324,7 +325,7 @@ fn a_dry_run_that_is_not_understood_holds_nobody() {
 #[test]
 fn a_guard_that_a_change_does_not_touch_stays_the_same() {
     let own = policy("p", Action::Deny, vec![rule(&[&["namespaces=a"]])]);
-    let mesh = push(&with_pod(&[]), &[own.clone()]).0;
+    let mesh = push(&with_pod(&[]), from_ref(&own)).0;
     let elsewhere = proto::Authorization { namespace: "other".into(), ..own.clone() };
     let after = push(&push(&mesh, &[elsewhere]).0, &[own]).0.and([resource(pod("other", &["10.0.0.3"]))]);
     assert!(Arc::ptr_eq(&guard(&mesh), &guard(&after)), "another namespace's, the same again, and another pod");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::series::{Labels, Side, Totals};
-use super::{lock, ByReason, Counts, Direction};
+use super::{ByReason, Counts, Direction};
 use crate::refusal::{Flag, Refusal};
 
 /// All metrics.
@@ -97,14 +97,11 @@ fn failures(out: &mut Text, counts: &Counts) {
     }
     let help = "Connections that a policy denied, would refuse were it not in dry run, or audited";
     out.family("warren_policy_verdicts", "counter", help);
-    for ((policy, verdict), (count, _)) in &*lock(&counts.verdicts) {
+    counts.verdicts.each(|policy, verdict, times| {
         let policy = Value(policy);
-        out.sample(
-            "warren_policy_verdicts_total",
-            format_args!("{{policy=\"{policy}\",verdict=\"{verdict}\"}}"),
-            count,
-        );
-    }
+        let labels = format_args!("{{policy=\"{policy}\",verdict=\"{verdict}\"}}");
+        out.sample("warren_policy_verdicts_total", labels, times);
+    });
 }
 
 fn by_reason(out: &mut Text, name: &str, reporter: &str, counts: &ByReason) {

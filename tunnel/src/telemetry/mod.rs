@@ -5,9 +5,9 @@ mod metrics;
 mod party;
 mod record;
 mod series;
+mod verdicts;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,13 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::mesh::{Identity, Mesh};
-use crate::policy::{Judgement, Verdict};
+use crate::policy::Judgement;
 use crate::refusal::Refusal;
 pub use log::AccessLog;
 use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
 use record::{End, Facts};
 use series::{Registry, Series, SeriesCache};
+use verdicts::Verdicts;
 
 /// Which side of a connection this tunnel is on; Istio's `reporter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,8 +75,7 @@ struct Counts {
     handshakes_failed: [ByReason; 2],
     refused: [ByReason; 2],
     accepts_failed: AtomicU64,
-    /// By policy and what it did; how often, and when it last did.
-    verdicts: Mutex<BTreeMap<(Arc<str>, &'static str), (u64, Instant)>>,
+    verdicts: Verdicts,
 }
 
 struct ByReason(Vec<AtomicU64>);
@@ -131,8 +131,7 @@ impl Telemetry {
         let now = Instant::now();
         let alive = series::Alive::of(mesh);
         lock(&self.registry).expire(&alive, now);
-        let recent = |since: Instant| now.saturating_duration_since(since) < series::KEPT;
-        lock(&self.counts.verdicts).retain(|(policy, _), (_, last)| mesh.has_policy(policy) || recent(*last));
+        self.counts.verdicts.expire(mesh, now);
     }
 }
 
@@ -244,19 +243,7 @@ impl Connection {
     /// What policies say of it. Does nothing for a connection to which none has anything to say.
     pub fn judged(&self, judgement: &Judgement) {
         self.facts.remark(judgement);
-        let denied = match &judgement.verdict {
-            Verdict::Denied(policy) => Some(policy),
-            _ => None,
-        };
-        let said =
-            [(denied, "denied"), (judgement.would_refuse.as_ref(), "dry_run"), (judgement.audited.as_ref(), "audit")];
-        for (policy, verdict) in said {
-            if let Some(policy) = policy {
-                let mut verdicts = lock(&self.worker.0.shared.counts.verdicts);
-                let (count, last) = verdicts.entry((policy.clone(), verdict)).or_insert((0, Instant::now()));
-                (*count, *last) = (*count + 1, Instant::now());
-            }
-        }
+        self.worker.0.shared.counts.verdicts.count(judgement);
     }
 
     /// Who the peer has proven to be: for the log, should the connection fail before it is described.
