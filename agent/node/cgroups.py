@@ -25,7 +25,7 @@ def cgroup_of(pid: int, below: Path, proc: Path = Path("/proc")) -> Path:
     except OSError as error:
         raise DatapathError(f"process {pid} is gone") from error
     relative = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
-    path = Path(os.path.normpath(f"{mount_of(below)}/{relative}"))
+    path = Path(os.path.normpath(f"{_namespace_root(below)}/{relative}"))
     if not path.is_relative_to(below.resolve()):
         raise DatapathError(f"process {pid} is in cgroup {path}: it must be below {below}")
     return path
@@ -33,6 +33,23 @@ def cgroup_of(pid: int, below: Path, proc: Path = Path("/proc")) -> Path:
 
 def cgroup_exists(root: Path, cgroup_id: int) -> bool:
     """Whether there is still a cgroup of this id; ids are never given twice. `root`: any one of cgroup v2."""
+    return _path_of(root, cgroup_id) is not None
+
+
+def _namespace_root(below: Path) -> Path:
+    """What /proc calls `/`: a container is in a cgroup namespace, the root of which is its own cgroup.
+
+    It is told where it is by the mount in which that root is at the top; `below` may be in another one.
+    """
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        root, point, kind = *line.split(" ")[3:5], line.partition(" - ")[2].partition(" ")[0]
+        if kind == "cgroup2" and root == "/":
+            return _path_of(below, Path(point).stat().st_ino) or mount_of(below)
+    return mount_of(below)
+
+
+def _path_of(root: Path, cgroup_id: int) -> Path | None:
+    """Where the cgroup of this id is, as seen in the mount that `root` is in; None: nowhere any more."""
     handle = _Handle(ctypes.sizeof(ctypes.c_uint64), _FILEID_KERNFS, cgroup_id)
     mount = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -41,7 +58,9 @@ def cgroup_exists(root: Path, cgroup_id: int) -> bool:
         os.close(mount)
     if fd < 0:
         if ctypes.get_errno() == errno.ESTALE:
-            return False
+            return None
         raise OSError(ctypes.get_errno(), "open_by_handle_at")
-    os.close(fd)
-    return True
+    try:
+        return Path(f"/proc/self/fd/{fd}").readlink()
+    finally:
+        os.close(fd)
