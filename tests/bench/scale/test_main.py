@@ -11,21 +11,9 @@ import pytest
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_small_cluster_from_nothing_to_a_table(tmp_path: Path) -> None:
-    small = [
-        "--services",
-        "10",
-        "--pods",
-        "40",
-        "--nodes",
-        "4",
-        "--rate",
-        "10",
-        "--seconds",
-        "2",
-        "--rounds",
-        "1",
-    ]
-    command = [sys.executable, "-m", "bench.scale", "--out", str(tmp_path), *small]
+    small = ["--services", "10", "--pods", "40", "--nodes", "4", "--rate", "10"]
+    short = ["--seconds", "2", "--rounds", "1"]
+    command = [sys.executable, "-m", "bench.scale", "--out", str(tmp_path), *small, *short]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     [figures] = json.loads((tmp_path / "results.json").read_text())["rounds"]
