@@ -26,11 +26,11 @@ class Core:
         """End a pod's connections at once and listen no more. An unknown uid is no error."""
     def pods(self) -> list[str]:
         """The uids of the pods that are served."""
-    def apply(self, push: bytes) -> Applied:
+    def apply(self, push: bytes, whole: list[str]) -> Applied:
         """Take in a serialised DeltaDiscoveryResponse. Raises ValueError when it is none.
 
         Good resources of a push are taken even where others are rejected; of those the former version stays.
-        Partial ones come into force with the next that is not.
+        Partial ones come into force with the next that is not. Of the types in `whole` there is no more.
         """
     def held(self, type_url: str) -> bytes:
         """What there is of a type, as the serialised `initial_resource_versions` of a request."""

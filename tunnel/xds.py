@@ -51,6 +51,8 @@ class XdsClient:
         # Our own agent is not overrun by one tunnel, which ought to be there as soon as it is.
         self._backoff = Backoff(0.010, 1.0 if source.url.startswith("unix:") else 15.0, 0.2)
         self._received: set[str] = set()  # types
+        self._tells_versions = True  # of what it still has, when it comes back
+        self._whole: set[str] = set()  # types of which the next push is all that there is
 
     @property
     def missing(self) -> list[str]:
@@ -68,6 +70,8 @@ class XdsClient:
             except grpc.aio.AioRpcError as error:
                 reason = "Reconnect" if error.code() in _CALM_ENDS else "Error"
                 log.warning("%s: %s: %s", self._source.url, error.code().name, error.details())
+                # Of a large mesh the versions are more than some servers take: 4 MiB are 50,000 workloads.
+                self._tells_versions &= error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED
             except OSError as error:
                 reason = "ConnectionError"
                 log.warning("%s: %s", self._source.url, error)
@@ -102,6 +106,9 @@ class XdsClient:
             names = self._core.demanded()
             request.resource_names_subscribe.extend(names or ["*"])
             request.resource_names_unsubscribe.extend([] if names else ["*"])
+        elif not self._tells_versions:
+            self._whole.add(type_url)
+            return request.SerializeToString()
         return request.SerializeToString() + self._core.held(type_url)
 
     async def _ask(self, stream: "_Stream") -> None:
@@ -134,7 +141,7 @@ class XdsClient:
         """Apply one push; gives the answer to it."""
         answer = DeltaDiscoveryRequest()
         try:
-            push = self._core.apply(data)
+            push = self._core.apply(data, [*self._whole])
         except ValueError:
             answer.error_detail.CopyFrom(_invalid("the message is no DeltaDiscoveryResponse"))
             return answer.SerializeToString()
@@ -144,6 +151,7 @@ class XdsClient:
             log.warning("a push of %r, to which we did not subscribe", url)
             answer.error_detail.CopyFrom(_invalid(f"not subscribed to {url!r}"))
             return answer.SerializeToString()
+        self._whole.discard(url)
         self._counters.xds_messages.add(url)
         self._counters.xds_bytes.add(url, by=len(data))
         if not push.partial:

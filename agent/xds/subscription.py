@@ -112,6 +112,7 @@ class Subscription:
         size = 0
         while self._rest and (self._part_bytes is None or size < self._part_bytes):
             name, resource = self._rest.pop()
+            size += len(name)
             if resource is None:
                 self._sent.pop(name, None)
                 response.removed_resources.append(name)

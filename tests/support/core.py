@@ -29,7 +29,7 @@ def apply(kind: str, resources: list[tuple[str, bytes]], removed: list[str]) -> 
     push = DeltaDiscoveryResponse(type_url=url, removed_resources=removed)
     for name, body in resources:
         push.resources.add(name=name, resource=Any(type_url=url, value=body))
-    return _cores[0].apply(push.SerializeToString()).rejected
+    return _cores[0].apply(push.SerializeToString(), []).rejected
 
 
 def request(identity: str) -> str:

@@ -160,8 +160,9 @@ def push(type_url: str, *resources: Resource, nonce: str = "1") -> DeltaDiscover
 
 
 @asynccontextmanager
-async def recording(directory: Path) -> AsyncIterator[Recorder]:
-    recorder, server = Recorder(), grpc.aio.server()
+async def recording(directory: Path, most: int = -1) -> AsyncIterator[Recorder]:
+    """most: bytes that it takes in one request."""
+    recorder, server = Recorder(), grpc.aio.server(options=(("grpc.max_receive_message_length", most),))
     recorder.add_to(server)
     server.add_insecure_port(f"unix:{directory}/xds")
     await server.start()
@@ -197,6 +198,25 @@ async def test_the_requests_of_a_stream(core: Core, counters: Counters, tmp_path
         await eventually(lambda: len(server.heard) == 6)
         assert dict(server.heard[5].initial_resource_versions) == {good.name: good.version}
         assert counters.xds_ends.get("Complete") == 1
+
+
+async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
+    core: Core, counters: Counters, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, core, counters)
+    async with recording(tmp_path, most=1000) as server, running(client):
+        many = [workload(f"w{number}", bytes([10, 1, number, 1])) for number in range(50)]
+        server.say.put_nowait(push(ADDRESS, *many))
+        await eventually(lambda: len(names(core)) == 50)
+        server.say.put_nowait(None)
+        await eventually(lambda: counters.xds_ends.get("Error") == 1, 30)
+        await eventually(lambda: server.heard[-1].type_url == ADDRESS)
+        assert not server.heard[-1].initial_resource_versions
+        assert len(names(core)) == 50, "until then what there was is in force"
+        server.say.put_nowait(push(ADDRESS, workload("new"), many[7]))
+        await eventually(lambda: names(core) == ["new", "w7"])
+        server.say.put_nowait(push(ADDRESS, workload("newer")))
+        await eventually(lambda: names(core) == ["new", "newer", "w7"])
 
 
 async def test_what_makes_no_sense_is_refused(core: Core, counters: Counters, tmp_path: Path) -> None:

@@ -138,11 +138,14 @@ impl Core {
         lock(&self.pods).keys().cloned().collect()
     }
 
-    /// Applies one push of configuration, a serialised [`Push`].
-    pub fn apply(&self, push: Bytes) -> Result<Applied, DecodeError> {
+    /// Applies one push of configuration, a serialised [`Push`]. `whole`: types of which there is nothing else.
+    pub fn apply(&self, push: Bytes, whole: &[String]) -> Result<Applied, DecodeError> {
         let large = push.len() >= LARGE;
-        let push = Push::decode(push)?;
+        let mut push = Push::decode(push)?;
         let mut newest = lock(&self.newest);
+        if whole.contains(&push.type_url) {
+            push.remove_others(&newest);
+        }
         let (mut mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
         if push.type_url == AUTHORIZATION && !push.partial {
             mesh.know_all_policies();

@@ -107,9 +107,9 @@ impl Core {
         self.0.pods()
     }
 
-    fn apply(&self, py: Python<'_>, push: PyBackedBytes) -> PyResult<Applied> {
+    fn apply(&self, py: Python<'_>, push: PyBackedBytes, whole: Vec<String>) -> PyResult<Applied> {
         let push = Bytes::from_owner(push);
-        py.detach(|| self.0.apply(push)).map(Applied).map_err(value_error)
+        py.detach(|| self.0.apply(push, &whole)).map(Applied).map_err(value_error)
     }
 
     fn held<'py>(&self, py: Python<'py>, type_url: &str) -> Bound<'py, PyBytes> {

@@ -3,7 +3,7 @@
 use crate::mesh::{Mesh, Sent};
 use prost::bytes::Bytes;
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A `DeltaDiscoveryResponse` whose resources are not decoded yet.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -44,6 +44,16 @@ pub struct Any {
 }
 
 impl Push {
+    /// Adds what a mesh has of its type and it does not bring to what it removes.
+    pub fn remove_others(&mut self, mesh: &Mesh) {
+        let sent: HashSet<String> = self.sent().map(|sent| sent.name).collect();
+        mesh.held(&self.type_url, |name, _| {
+            if !sent.contains(name) {
+                self.removed_resources.push(name.to_owned());
+            }
+        });
+    }
+
     /// Its resources, one by one. What is no resource has no name under which it could be refused: it comes without one.
     pub fn sent(&self) -> impl Iterator<Item = Sent> + '_ {
         self.resources.iter().map(|bytes| match Resource::decode(bytes.clone()) {

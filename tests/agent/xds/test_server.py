@@ -147,3 +147,13 @@ async def test_a_socket_that_a_killed_agent_left_is_replaced(tmp_path: Path) -> 
         await client.ask(ADDRESS)
         assert len((await client.hear()).resources) == 2
     await running.server.stop()
+
+
+async def test_a_client_of_a_large_mesh_may_tell_all_that_it_has(running: Running) -> None:
+    versions = {
+        f"Kubernetes//Pod/namespace-of-some-team/deployment-{n:040}": f"{n:016x}" for n in range(42_000)
+    }
+    async with running.client() as client:
+        await client.ask(ADDRESS, initial_resource_versions=versions)
+        answer = await client.hear()
+    assert len(answer.removed_resources) == len(versions)
