@@ -40,14 +40,14 @@ def sleeper(cgroup: Path, argv: list[str]) -> subprocess.Popen[str]:
 
 
 def test_a_process_of_the_machine(place: Path) -> None:
-    with sleeper(place, ["sh", "-c", "echo there; cat"]) as process:
+    with sleeper(place, ["sh", "-c", "echo there; exec cat"]) as process:
         assert process.stdout and process.stdout.readline()
         assert cgroup_of(process.pid, place) == cgroup_of(process.pid, mount_point()) == place
         process.kill()
 
 
 def test_a_container_sees_the_others_where_they_are(place: Path, child: Path, tmp_path: Path) -> None:
-    with sleeper(place, ["sh", "-c", "echo there; cat"]) as other:
+    with sleeper(place, ["sh", "-c", "echo there; exec cat"]) as other:
         assert other.stdout and other.stdout.readline()
         ask = f"print(*(cgroup_of({other.pid}, Path(below)) for below in sys.argv[1:]))"
         python = [sys.executable, "-c", _ASK + ask, str(mount_point()), str(place)]
@@ -58,7 +58,7 @@ def test_a_container_sees_the_others_where_they_are(place: Path, child: Path, tm
 
 
 def test_one_that_is_elsewhere_or_gone_is_named(place: Path, child: Path) -> None:
-    with sleeper(place, ["sh", "-c", "echo there; cat"]) as process:
+    with sleeper(place, ["sh", "-c", "echo there; exec cat"]) as process:
         assert process.stdout and process.stdout.readline()
         with pytest.raises(DatapathError, match="it must be below"):
             cgroup_of(process.pid, child)
