@@ -23,7 +23,7 @@ const EARLY_MAX: usize = 4096;
 const STASH: usize = 8;
 
 /// Ports of the connections that we make from clients' addresses.
-const PORTS: RangeInclusive<u16> = 10_000..=32_767;
+const PORTS: RangeInclusive<u16> = 1_024..=32_767;
 /// <linux/in.h>
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
