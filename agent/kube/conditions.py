@@ -55,9 +55,8 @@ def _change(client: Client, path: str, type_: str, condition: Condition | None) 
 
 
 def _written(condition: Condition, former: Any, generation: int) -> Any:
-    since = former["lastTransitionTime"] if former and former.get("status") == "False" else None
-    observed = {"observedGeneration": condition.generation} if condition.generation else {}
-    return observed | {
+    since = former.get("lastTransitionTime") if former and former.get("status") == "False" else None
+    return {
         "type": condition.type,
         "status": "False",
         "reason": condition.reason,

@@ -55,6 +55,7 @@ class Watcher:
         self._listwatch = ListWatch()
         self._stream: Stream | None = None
         self._stopped = threading.Event()
+        self._go_on = threading.Event()  # instead of waiting for the end of a pause
         self._thread = threading.Thread(target=self._run, name=f"watch {paths[0]}", daemon=True)
         self._failures = 0  # in a row
         self.state: State = "starting"
@@ -70,9 +71,15 @@ class Watcher:
     def start(self) -> None:
         self._thread.start()
 
+    def hasten(self) -> None:
+        """Try again now, if it is waiting to: there is reason to hope."""
+        if self.state == "away":
+            self._go_on.set()
+
     def stop(self) -> None:
         """End it soon; a request that is under way may still be answered, and told."""
         self._stopped.set()
+        self._go_on.set()
         if stream := self._stream:
             stream.stop()
 
@@ -130,7 +137,8 @@ class Watcher:
         elif self._failures > 1:  # once may be the end of a connection that lived for long
             self._enter("away", error)
         pause = min(_LONGEST, _FIRST * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)
-        self._stopped.wait(max(pause, error.retry_after))
+        self._go_on.wait(max(pause, error.retry_after))
+        self._go_on.clear()
 
     def _enter(self, state: State, error: ApiError | None = None) -> None:
         former, self.state, self.error = self.state, state, error

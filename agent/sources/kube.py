@@ -183,12 +183,16 @@ class Kube:
             after = bool(self._away)
             if after and not before:
                 self._away_since = time.monotonic()
+            others = [self._definitions.watcher, *(self._followed[other].watcher for other in self._away)]
         if watcher.state in ("absent", "forbidden"):
             log.warning("kind %s is %s: %s", name, watcher.state, watcher.error)
         elif after and not before:
             log.error("source away, the last good state stays in force: %s", watcher.error)
         elif before and not after:
             log.info("source is back")
+        if before and watcher.state == "current":
+            for other in others:
+                other.hasten()
         self._wake()
 
     def _take(self) -> Changes:

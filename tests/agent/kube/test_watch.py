@@ -189,9 +189,26 @@ def test_another_version(cluster: Cluster) -> None:
 
 def test_metadata_only(cluster: Cluster) -> None:
     maps: Any = ("api", "v1", "namespaces", cluster.namespace, "configmaps")
+    cluster.post({"metadata": {"name": "listed"}, "data": {"secret": "text"}}, *maps)
     seen = Seen(cluster.client, cluster.namespace, metadata=True)
-    until(lambda: seen.watcher.state == "current")
-    cluster.post({"metadata": {"name": "a"}, "data": {"secret": "text"}}, *maps)
-    until(lambda: "a" in seen.there)
-    assert b"text" not in seen.there["a"]
+    until(lambda: "listed" in seen.there)
+    cluster.post({"metadata": {"name": "watched"}, "data": {"secret": "text"}}, *maps)
+    until(lambda: "watched" in seen.there)
+    assert not [text for text in seen.there.values() if b"text" in text]
     seen.watcher.stop()
+
+
+def test_a_mistake_of_ours_ends_no_watch(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[int] = []
+
+    def tell(events: Iterable[Event]) -> None:
+        told.append(len(list(events)))
+        if len(told) == 1:
+            raise ZeroDivisionError
+
+    watcher = Watcher(cluster.client, [_CONFIGMAPS], tell, lambda: None)
+    watcher.start()
+    until(lambda: len(told) > 1)
+    watcher.stop()
+    assert "ZeroDivisionError" in caplog.text
+    assert watcher.restarts["Malformed"] == 1

@@ -1,13 +1,15 @@
 """What is not in force is said in the object's status or as an Event, by one agent, and no more than once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from agent.kube.client import Client
+from agent.model.objects import Key
 from agent.sources.kept import CONDITION
 from agent.sources.kube import Kube
 from agent.sources.reporter import Reporter
@@ -18,6 +20,7 @@ from tests.support.custom import DEFINITIONS, definition, entry, post
 from tests.support.eventually import eventually
 
 _TIME = 30.0  # seconds
+NOTHING: Mapping[Key, str] = MappingProxyType({})
 
 
 @pytest.fixture
@@ -30,11 +33,14 @@ async def cluster(fake: Fake) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def reporting(cluster: Cluster, node: str = "n1") -> AsyncIterator[list[int]]:
-    """A source with its reporter; gives how many changes each batch had."""
+async def reporting(
+    cluster: Cluster, node: str = "n1", problems: Mapping[Key, str] = NOTHING
+) -> AsyncIterator[list[int]]:
+    """A source with its reporter, which is told of `problems`; gives how many changes each batch had."""
     client = Client.load(cluster.kubeconfig)
     kube = Kube(client)
     reporter = Reporter(client, kube, cluster.namespace, node)
+    reporter.tell(problems)
     batches: list[int] = []
 
     async def follow() -> None:
@@ -73,6 +79,16 @@ async def test_a_condition_that_stands_until_the_object_is_mended(cluster: Clust
         post(cluster, entry("next", "b.example"))
         await eventually(lambda: sum(batches) > changes, _TIME)
         assert sum(batches) == changes + 1, "what we wrote ourselves is no change"
+
+
+async def test_what_is_in_force_only_in_part(cluster: Cluster) -> None:
+    item = entry("part", "a.example")
+    post(cluster, item)
+    async with reporting(cluster, problems={Key("ServiceEntry", "default", "part"): "hosts[1] is another's"}):
+        await eventually(lambda: ours(cluster, item), _TIME)
+        condition = ours(cluster, item)
+        assert (condition["reason"], condition["message"]) == ("PartlyInForce", "hosts[1] is another's")
+        assert condition["observedGeneration"] == 1
 
 
 async def test_a_condition_of_an_agent_before_us(cluster: Cluster) -> None:
