@@ -3,7 +3,8 @@
 //! A connection's way: `outbound::serve` takes it from an application to a tunnel, `inbound::serve` from the tunnel to
 //! the application at the other end. Below them: `pool` (tunnels by destination), `tunnel` (one TLS connection: system
 //! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
-//! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of it all, `core` all threads.
+//! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of
+//! it all, `core` all threads.
 mod buffer;
 mod clock;
 mod core;
