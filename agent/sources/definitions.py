@@ -24,7 +24,8 @@ class Definitions:
         self._changed = changed
         self._names: set[str] = set()
         self._listed = False
-        self.watcher = Watcher(client, [_PATH], self._told, changed, metadata=True)
+        self._hidden = False
+        self.watcher = Watcher(client, [_PATH], self._told, self._noted, metadata=True)
 
     @property
     def known(self) -> bool:
@@ -37,9 +38,10 @@ class Definitions:
             return True
         return f"{kind.plural}.{kind.group}" in self._names if self._listed else self._hidden
 
-    @property
-    def _hidden(self) -> bool:
-        return self.watcher.state in ("absent", "forbidden")
+    def _noted(self) -> None:
+        # Once for good: that the server is away as well takes no kind away.
+        self._hidden |= self.watcher.state in ("absent", "forbidden")
+        self._changed()
 
     def _told(self, events: Iterable[Event]) -> None:
         news = False

@@ -175,9 +175,18 @@ async def test_definitions_that_are_forbidden(fake: Fake) -> None:
     cluster.post(definition("serviceentries"), *DEFINITIONS)
     post(cluster, entry("a", "a.example"))
     fake.faults.refuse = lambda verb, resource: 403 if resource == "customresourcedefinitions" else None
-    async with following(kube(fake.kubeconfig)) as seen:
+    source = kube(fake.kubeconfig)
+    definitions = source._definitions
+    async with following(source) as seen:
         assert seen.names("ServiceEntry", "default") == {"a"}, "each kind was tried"
         assert seen.source.health.kinds["WorkloadEntry"] == "absent"
+        await asyncio.to_thread(fake.stop)
+        await until(lambda: definitions.watcher.state == "away")
+        assert seen.source.health.kinds["ServiceEntry"] != "absent"
+        await asyncio.to_thread(fake.start)
+        await until(lambda: seen.source.health.kinds["ServiceEntry"] == "current")
+        assert seen.names("ServiceEntry", "default") == {"a"}
+        assert len(seen.batches) == 1, "nothing was taken from force"
     cluster.close()
 
 
