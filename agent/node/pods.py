@@ -106,14 +106,17 @@ class Pods:
                     await self._changed.wait()
                 return pod
         except TimeoutError:
-            reason = "no object of this uid has come from the API server"
+            reason = f"no object of this uid and of node {self._node} has come from the API server"
             if not self.ready:
                 reason = "the agent has not read the cluster's objects"
             raise NodeError(f"pod {attachment} is not known after {_KNOWN_WITHIN:.0f} s: {reason}") from None
 
     def _pod(self, attachment: Attachment) -> Pod | None:
         pod = self._model.store.get(Pod, attachment.namespace, attachment.name)
-        return pod if pod and self._namespace(pod) and attachment.of(pod) else None
+        if pod is None or not attachment.of(pod):
+            return None
+        # The kubelet may have heard before us that the pod is bound to this node.
+        return pod if pod.spec.node_name == self._node and self._namespace(pod) else None
 
     def _namespace(self, pod: Pod) -> Namespace | None:
         return self._model.store.get(Namespace, "", pod.metadata.namespace)

@@ -54,14 +54,16 @@ class World:
         """Other settings for the agents from now on."""
         self.settings = replace(self.settings, **settings)
 
-    def write(self, pod: Pod, mode: str = "ambient", stated: bool = True, running: bool = True) -> None:
+    def write(
+        self, pod: Pod, mode: str = "ambient", stated: bool = True, running: bool = True, node: str = "n1"
+    ) -> None:
         """The pod's manifest. `stated`: it says where the namespace is; `running`: it says the addresses."""
         where = f"  annotations: {{warren.dev/netns: {pod.path}}}\n" if stated else ""
         status = f"status:\n  podIPs: [{{ip: {pod.v4}}}, {{ip: '{pod.v6}'}}]\n" if running else ""
         (self.source / f"{pod.name}.yaml").write_text(
             f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod.name}\n  uid: uid-{pod.name}\n{where}"
             f"  labels: {{app: web, istio.io/dataplane-mode: {mode}}}\n"
-            f"spec: {{nodeName: n1}}\n{status}"
+            f"spec: {{nodeName: {node}}}\n{status}"
         )
 
     def label(self, mode: str) -> None:

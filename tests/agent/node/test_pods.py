@@ -72,6 +72,23 @@ async def test_a_pod_that_the_watch_has_not_told_of_yet(node: Node) -> None:
         assert node.world.captured(agent) == cookies(pod)
 
 
+async def test_a_pod_that_is_not_known_to_be_on_this_node_yet(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = node.world.node.pod()
+    node.world.write(pod, stated=False, running=False, node="''")
+    async with node.world.agent() as agent:
+        adding = asyncio.create_task(node.add(pod))
+        await eventually((node.world.settings.run_dir / f"sandboxes/c-{pod.name}.json").exists)
+        node.world.write(pod, stated=False, running=False)
+        assert (await adding).code == 0
+        assert node.world.captured(agent) == cookies(pod)
+        monkeypatch.setattr(node_pods, "_KNOWN_WITHIN", 0.1)
+        node.world.write(pod, stated=False, running=False, node="n2")
+        await eventually(lambda: node.world.captured(agent) == set())
+        assert "is not known" in (await node.add(pod, "c2")).error["msg"]
+
+
 async def test_a_pod_that_nobody_knows_is_held(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_pods, "_KNOWN_WITHIN", 0.1)
     pod = node.world.node.pod()
