@@ -26,7 +26,11 @@ class Configuration:
     """Where configuration comes from: `url` is unix:PATH or https://HOST:PORT.
 
     root: PEM file that vouches for the server; None: the system's roots. token: file with a bearer token,
-    sent over https only. on_demand: of the workloads and services only those are held that are met here.
+    sent over https only.
+
+    on_demand: of the workloads and services only those are held that are met here. Not by default, as with
+    Istio: who holds everything (1 MB for 1,000 pods) keeps no connection waiting, and knows who is new while
+    the agent is away. It pays where nodes are many, small, and meet little of a mesh of hundreds of thousands.
     """
 
     url: str
