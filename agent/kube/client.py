@@ -158,6 +158,6 @@ def _send(
         response = session.pool.request(method, url, headers=headers, retries=False, redirect=False, **how)
         if response.status >= 300:
             raise refused(request, response.data, response.status, response.headers.get("retry-after"))
-    except (HTTPError, ConfigException, OSError) as error:
+    except (HTTPError, ConfigException, OSError, ValueError) as error:
         raise unanswered(request, error) from error
     return response
