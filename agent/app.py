@@ -50,7 +50,7 @@ class Settings(Struct, frozen=True):
     processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
     what a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
-    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's processes.
+    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written.
     """
 
     source: Path | Literal["kube"]
@@ -92,7 +92,8 @@ class Agent:
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
         self._xds = XdsServer()
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
-        self._enrolment = Enrolment(self._datapath, Tunnels(self._announce, self._zds.remove))
+        tunnels = Tunnels(self._announce, self._zds.remove)
+        self._enrolment = Enrolment(self._datapath, tunnels, settings.proc)
         self._watch = Watch(self._datapath, self._enrolment)
         self._pods = Pods(settings.node, sandboxes, self._enrolment, self._watch.lacking, netns_of)
         self._cri = Cri(settings.cri_socket, settings.proc) if settings.cri_socket else None

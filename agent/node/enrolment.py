@@ -78,7 +78,9 @@ class Held(Struct):
 class Enrolment:
     """`want` the pods that are to be captured. What fails is in `failing`, and is tried again."""
 
-    def __init__(self, redirection: Redirection, tunnels: Tunnels) -> None:
+    def __init__(self, redirection: Redirection, tunnels: Tunnels, proc: Path = Path("/proc")) -> None:
+        """proc: a procfs that can be written to."""
+        self._proc = proc
         self.failing: dict[str, str] = {}  # by uid, one line
         self._redirection = redirection
         self._tunnels = tunnels
@@ -247,7 +249,7 @@ class Enrolment:
             await self.in_kernel(lambda: self._redirection.release(cookie))
         await _bounded(self._tunnels.remove(sandbox.uid))
         if alone:
-            await self.in_kernel(lambda: routing.remove(held.netns))
+            await self.in_kernel(lambda: routing.remove(held.netns, self._proc))
             await self.in_kernel(lambda: self._redirection.forget(cookie))
         del self._held[sandbox.uid]
         await self.in_kernel(held.netns.close)  # where nobody is looking into it
@@ -257,7 +259,7 @@ class Enrolment:
         await self.in_kernel(lambda: self._redirection.let_probes(held.cookie, held.sandbox.probe_ports))
 
     async def _route(self, held: Held) -> None:
-        await self.in_kernel(lambda: routing.install(held.netns))
+        await self.in_kernel(lambda: routing.install(held.netns, self._proc))
 
     async def _announce(self, held: Held) -> None:
         if not await _bounded(self._tunnels.add(held.sandbox, held.netns)):
@@ -271,7 +273,7 @@ class Enrolment:
             with contextlib.suppress(NodeError):  # its namespace has gone as well, and its routing with it
                 netns = NetnsFd.open(path)
                 if netns.cookie() in strays:
-                    routing.remove(netns)
+                    routing.remove(netns, self._proc)
         for cookie in strays:
             self._redirection.forget(cookie)
 

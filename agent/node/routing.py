@@ -38,26 +38,30 @@ _LO = 1
 _GET_ROUTE, _GET_RULE = 26, 34
 _HEAD = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr
 _OIF, _PRIORITY, _FWMARK, _RULE_TABLE = 4, 6, 10, 15
+_PROC = Path("/proc")
 _SETTINGS = [
-    Path("/proc/sys/net/ipv4/tcp_fwmark_accept"),
-    Path("/proc/sys/net/ipv4/fwmark_reflect"),
-    Path("/proc/sys/net/ipv4/tcp_migrate_req"),
-    Path("/proc/sys/net/ipv6/fwmark_reflect"),
+    "sys/net/ipv4/tcp_fwmark_accept",
+    "sys/net/ipv4/fwmark_reflect",
+    "sys/net/ipv4/tcp_migrate_req",
+    "sys/net/ipv6/fwmark_reflect",
 ]
 _NO_IPV6 = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
 
 
-def install(netns: NetnsFd) -> None:
-    """Put the rules, routes and the setting in place, where they are not yet. Raises NodeError."""
-    _within(netns, lambda: None if present() else _change(_install))
+def install(netns: NetnsFd, proc: Path = _PROC) -> None:
+    """Put the rules, routes and the settings in place, where they are not yet. Raises NodeError.
+
+    proc: a procfs that can be written to, which a container's own cannot.
+    """
+    _within(netns, lambda: None if present() else _change(lambda route: _install(route, proc)))
 
 
-def remove(netns: NetnsFd) -> None:
+def remove(netns: NetnsFd, proc: Path = _PROC) -> None:
     """Undo `install`, as far as it is done. Raises NodeError.
 
     The settings become 0, the kernel's default. A namespace that is gone needs none of this.
     """
-    _within(netns, lambda: _change(_remove))
+    _within(netns, lambda: _change(lambda route: _remove(route, proc)))
 
 
 def installed(netns: NetnsFd) -> bool:
@@ -70,7 +74,7 @@ def installed(netns: NetnsFd) -> bool:
 
 def present() -> bool:
     """Whether all of it is in place in the calling thread's namespace. Raises OSError."""
-    settings = all(setting.read_text().strip() == "1" for setting in _SETTINGS if setting.exists())
+    settings = all(setting.read_text().strip() == "1" for setting in _settings(_PROC))
     return settings and all(
         _rules(family) == {_MARKED, _LOCAL} and _has_default(family) for family in _families()
     )
@@ -89,7 +93,7 @@ def _change(action: Callable[[IPRoute], None]) -> None:
         action(route)
 
 
-def _install(route: IPRoute) -> None:
+def _install(route: IPRoute, proc: Path) -> None:
     for family in _families():
         there = _rules(family)
         route.route("replace", **_local_default(family))
@@ -99,11 +103,11 @@ def _install(route: IPRoute) -> None:
             route.rule("add", **_local(family, _LOCAL))
         if _KERNEL_LOCAL in there:
             route.rule("del", **_local(family, _KERNEL_LOCAL))
-    _set("1")
+    _set(proc, "1")
 
 
-def _remove(route: IPRoute) -> None:
-    _set("0")
+def _remove(route: IPRoute, proc: Path) -> None:
+    _set(proc, "0")
     for family in _families():
         there = _rules(family)
         if _KERNEL_LOCAL not in there:
@@ -116,10 +120,14 @@ def _remove(route: IPRoute) -> None:
             route.route("del", **_local_default(family))
 
 
-def _set(value: str) -> None:
-    for setting in _SETTINGS:
-        if setting.exists():  # the kernel may be without IPv6
-            setting.write_text(value)
+def _set(proc: Path, value: str) -> None:
+    for setting in _settings(proc):
+        setting.write_text(value)
+
+
+def _settings(proc: Path) -> list[Path]:
+    """Those that there are: the kernel may be without IPv6."""
+    return [setting for name in _SETTINGS if (setting := proc / name).exists()]
 
 
 def _families() -> list[int]:

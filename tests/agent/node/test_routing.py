@@ -1,6 +1,7 @@
 """Rules, routes and settings of a pod's namespace: put, put again, taken away."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,30 @@ def test_namespace_without_lo_up_is_refused_in_one_line(stage: Stage) -> None:
     ip(netns, "link", "set", "lo", "down")
     with pytest.raises(NodeError, match=r"^routing in the pod's network namespace: .*Network is down"):
         routing.install(netns)
+
+
+_INSTALL = """
+import sys
+from pathlib import Path
+from agent.node import routing
+from agent.node.netns import NetnsFd
+routing.install(NetnsFd.open(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+# As in a container: /proc/sys is read-only, and the host's procfs is somewhere else.
+_CONTAINER = """
+mount --rbind /proc "$0" && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"
+"""
+
+
+@pytest.mark.parametrize(("elsewhere", "done"), [(True, True), (False, False)])
+def test_a_container_writes_by_way_of_the_hosts_procfs(
+    stage: Stage, tmp_path: Path, elsewhere: bool, done: bool
+) -> None:
+    pod = stage.pod()
+    proc = str(tmp_path) if elsewhere else "/proc"
+    python = [sys.executable, "-c", _INSTALL, str(pod.path), proc]
+    inside = ["unshare", "--mount", "sh", "-c", _CONTAINER, str(tmp_path), *python]
+    ended = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode == 0) == done, ended.stderr
+    assert ("Read-only file system" in ended.stderr) != done
+    assert routing.installed(pod.netns) == done
