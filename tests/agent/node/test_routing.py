@@ -85,7 +85,8 @@ routing.install(NetnsFd.open(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 # As in a container: /proc/sys is read-only, and the host's procfs is somewhere else.
 _CONTAINER = """
-mount --rbind /proc "$0" && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"
+mount --rbind /proc "$0" && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys || exit
+exec "$@"
 """
 
 
