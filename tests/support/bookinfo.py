@@ -1,4 +1,4 @@
-"""Bookinfo as it is on a cluster where all of it runs: the sample's objects, and what controllers add to them."""
+"""Bookinfo as it is on a cluster where all of it runs: the sample, and what controllers make of it."""
 
 from pathlib import Path
 from typing import Any
