@@ -104,7 +104,7 @@ def _capture(enrolment: Enrolment, watch: Watch) -> Iterator[Metric]:
 
 
 def _starting(pods: Pods, cni: CniServer) -> Iterator[Metric]:
-    yield _single("warren_agent_pods_not_found", "To be captured, and nobody says where.", len(pods.nowhere))
+    yield _single("warren_agent_pods_not_found", "To be captured, and nobody says where.", len(pods.lost()))
     calls = _counter("warren_agent_cni_calls", "Of the container runtime.", ["command", "result"])
     for labels, count in cni.calls.items():
         calls.add_metric(labels, count)

@@ -4,6 +4,7 @@ Whichever of the two changes, the enrolment is told what it comes to.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -36,8 +37,7 @@ class Pods:
         `stated`: where the namespace is, if the pod's object itself says so.
         """
         self.ready = False
-        # By uid, namespace and name of pods that run, are to be captured, and who knows where.
-        self.nowhere: dict[str, tuple[str, str]] = {}
+        self.nowhere: dict[str, Pod] = {}  # by uid: to be captured, and who knows where they run
         self._node = node
         self._sandboxes = sandboxes
         self._enrolment = enrolment
@@ -54,15 +54,25 @@ class Pods:
         async with self._changed:
             self._changed.notify_all()
 
-    async def missed(self) -> None:
-        """Wait until there is a pod that is to be captured and who knows where."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: bool(self.nowhere))
+    async def missed(self, within: float) -> None:
+        """Wait until there is a pod that is to be captured and who knows where, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), self._changed:
+                await self._changed.wait_for(lambda: bool(self.nowhere))
+
+    def lost(self) -> dict[str, Pod]:
+        """Those of `nowhere` that are not about to end: then their sandbox has gone before their object."""
+        return {uid: pod for uid, pod in self.nowhere.items() if not pod.metadata.deletion_timestamp}
+
+    def look(self) -> None:
+        """See which namespaces went without a call: another plugin's conflist was in force."""
+        self._want()
 
     def find(self, attachments: Iterable[Attachment]) -> None:
-        """What the runtime lists. Raises NodeError, OSError."""
+        """What the runtime lists. Raises OSError."""
         for attachment in attachments:
-            self._sandboxes.found(attachment)
+            with contextlib.suppress(NodeError):  # it has gone since
+                self._sandboxes.found(attachment)
         self._want()
 
     def others(self) -> list[Path]:
@@ -136,9 +146,10 @@ class Pods:
     def _sandboxes_wanted(self) -> Iterator[Sandbox]:
         for pod in enrolled_on(self._model, self._node):
             if place := self._place(pod):
-                yield place
-            elif pod.addresses:  # before that there is no namespace yet, and the runtime will call
-                self.nowhere[uid_of(pod)] = (pod.metadata.namespace, pod.metadata.name)
+                yield place  # also when it seems to have gone: until there is another, nothing is let loose
+            # Before it has addresses there is no namespace yet, and the runtime will call.
+            if pod.addresses and not (place and place.netns.exists()):
+                self.nowhere[uid_of(pod)] = pod
 
     def _place(self, pod: Pod) -> Sandbox | None:
         known = self._sandboxes.of(pod)

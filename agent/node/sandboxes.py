@@ -92,7 +92,8 @@ class Sandboxes:
 
     def found(self, attachment: Attachment) -> None:
         """One that the runtime lists, which may be on its way out. Raises like `add`."""
-        if attachment.container not in self._known and attachment.container not in self._ended:
+        known = self._known.get(attachment.container)
+        if attachment.container not in self._ended and not (known and known.netns.exists()):
             self.add(attachment)
 
     def remove(self, container: str) -> None:

@@ -1,4 +1,7 @@
-"""Finds the pods that no CNI call told of: they ran before us, or another plugin's conflist started them."""
+"""Finds the pods that no CNI call told of: they ran before us, or another plugin's conflist started them.
+
+Those that such a conflist ended went without a call, too: that their namespace is gone is seen here.
+"""
 
 import asyncio
 import logging
@@ -9,6 +12,7 @@ from agent.node.pods import Pods
 
 log = logging.getLogger(__name__)
 
+_LOOK = 10.0  # seconds, after which it is seen that a sandbox went without a call
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0  # seconds
 
 
@@ -27,7 +31,10 @@ class Search:
         """Whenever there is such a pod; ends only by being cancelled."""
         pause = _FIRST_RETRY
         while True:
-            await self._pods.missed()
+            await self._pods.missed(_LOOK)
+            self._pods.look()
+            if not self._pods.nowhere:
+                continue
             await self.once()
             pause = min(2 * pause, _LAST_RETRY) if self._pods.nowhere else _FIRST_RETRY
             await asyncio.sleep(pause)
@@ -36,17 +43,18 @@ class Search:
         """Ask, if there is something to ask for. What cannot be found is named in the log, once."""
         try:
             if self._runtime and self._pods.nowhere:
-                wanted = self._pods.nowhere.values()
-                self._pods.find(await self._runtime.sandboxes(set(wanted)))
+                wanted = {(pod.metadata.namespace, pod.metadata.name) for pod in self._pods.nowhere.values()}
+                self._pods.find(await self._runtime.sandboxes(wanted))
         except (NodeError, OSError) as error:
             self._complain(str(error))
             return
         self._complain("")
         why = "the runtime knows no sandbox of it" if self._runtime else "give --cri-socket"
-        for uid, (namespace, name) in self._pods.nowhere.items():
-            if uid not in self._told:
-                log.warning("pod %s/%s cannot be captured: nobody says where it is; %s", namespace, name, why)
-        self._told = set(self._pods.nowhere)
+        lost = self._pods.lost()
+        for uid in lost.keys() - self._told:
+            name = f"{lost[uid].metadata.namespace}/{lost[uid].metadata.name}"
+            log.warning("pod %s cannot be captured: nobody says where it is; %s", name, why)
+        self._told = set(lost)
         self.concluded.set()
 
     def _complain(self, text: str) -> None:

@@ -55,11 +55,19 @@ class World:
         self.settings = replace(self.settings, **settings)
 
     def write(
-        self, pod: Pod, mode: str = "ambient", stated: bool = True, running: bool = True, node: str = "n1"
+        self,
+        pod: Pod,
+        mode: str = "ambient",
+        *,
+        stated: bool = True,
+        running: bool = True,
+        ending: bool = False,
+        node: str = "n1",
     ) -> None:
         """The pod's manifest. `stated`: it says where the namespace is; `running`: it says the addresses."""
         where = f"  annotations: {{warren.dev/netns: {pod.path}}}\n" if stated else ""
         status = f"status:\n  podIPs: [{{ip: {pod.v4}}}, {{ip: '{pod.v6}'}}]\n" if running else ""
+        where += "  deletionTimestamp: '2026-01-01T00:00:00Z'\n" if ending else ""
         (self.source / f"{pod.name}.yaml").write_text(
             f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod.name}\n  uid: uid-{pod.name}\n{where}"
             f"  labels: {{app: web, istio.io/dataplane-mode: {mode}}}\n"

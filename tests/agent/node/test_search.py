@@ -1,10 +1,12 @@
 """Pods that no CNI call told of are looked for at the runtime, by the whole agent."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from agent.node import search
 from tests.support.cri import Runtime, serving
 from tests.support.eventually import eventually
 from tests.support.world import World, cookies
@@ -49,11 +51,29 @@ async def test_what_is_captured_stays_so_until_the_runtime_has_answered(world: W
             await eventually(lambda: world.captured(agent) == cookies(pod))
 
 
+async def test_a_sandbox_made_anew_without_a_call(
+    world: World, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_LOOK", 0.05)
+    pod, second, runtime = world.node.pod(), world.node.pod(), Runtime()
+    world.write(pod, stated=False)
+    runtime.add(pod.name, pod.path)
+    async with serving(runtime, socket), world.agent() as agent:
+        await eventually(lambda: world.captured(agent) == cookies(pod))
+        runtime.sandboxes.clear()
+        subprocess.run(["ip", "netns", "del", pod.name], check=True)  # noqa: ASYNC221
+        await eventually(lambda: agent._pods.nowhere)
+        assert world.captured(agent) == cookies(pod), "nothing is let loose before it is known where it is"
+        runtime.add(pod.name, second.path, attempt=1)
+        await eventually(lambda: world.captured(agent) == cookies(second))
+
+
 async def test_what_the_runtime_does_not_know_is_named_once(
     world: World, socket: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unknown, later, runtime = world.node.pod(), world.node.pod(), Runtime()
+    unknown, ending, later, runtime = world.node.pod(), world.node.pod(), world.node.pod(), Runtime()
     world.write(unknown, stated=False)
+    world.write(ending, stated=False, ending=True)
     text = f"pod default/{unknown.name} cannot be captured: nobody says where it is"
     async with serving(runtime, socket), world.agent() as agent:
         await eventually(lambda: text in caplog.text)
@@ -62,3 +82,4 @@ async def test_what_the_runtime_does_not_know_is_named_once(
         await eventually(lambda: world.captured(agent) == cookies(later))
         assert "warren_agent_pods_not_found 1.0" in await world.page("/metrics")
     assert caplog.text.count(text) == 1
+    assert f"default/{ending.name}" not in caplog.text, "its sandbox goes before its object does"
