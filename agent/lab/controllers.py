@@ -58,6 +58,8 @@ def expand(manifests: Sequence[Manifest], nodes: Sequence[Body], present: Mappin
             result.add(_complete_service(result, manifest))
         elif manifest.key.kind == "Pod" or manifest.key.kind in TEMPLATED:
             _place_pods(result, manifest)
+        elif manifest.key.kind not in ("Namespace", "ServiceAccount"):
+            result.add(manifest.body)  # no controller completes it
     if result.problems:
         raise SettingsError("\n".join(result.problems))
     return result

@@ -133,3 +133,22 @@ def test_node_selector_is_obeyed(tmp_path: Path) -> None:
     assert where(
         made(tmp_path, f"apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec: {{{spec}}}").pods
     ) == ["node2"]
+
+
+def test_what_no_controller_touches_stays_as_it_was_written(tmp_path: Path) -> None:
+    """Policies, for example: to leave one out would open what it closes."""
+    text = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {}
+"""
+    objects = made(tmp_path, text).objects
+    metadata = {"name": "nobody", "namespace": "shop"}
+    assert objects[Key("AuthorizationPolicy", "shop", "nobody")] == {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": metadata,
+        "spec": {},
+    }
+    assert Key("Namespace", "", "shop") in objects
