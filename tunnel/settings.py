@@ -30,7 +30,7 @@ class Configuration:
 
     on_demand: of the workloads and services only those are held that are met here. Not by default, as with
     Istio: who holds everything (1 MB for 1,000 pods) keeps no connection waiting, and knows who is new while
-    the agent is away. It pays where nodes are many, small, and meet little of a mesh of hundreds of thousands.
+    the agent is away. It pays where nodes are small and meet little of a mesh of hundreds of thousands.
     """
 
     url: str

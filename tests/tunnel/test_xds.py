@@ -200,6 +200,21 @@ async def test_the_requests_of_a_stream(core: Core, counters: Counters, tmp_path
         assert counters.xds_ends.get("Complete") == 1
 
 
+async def test_parts_come_into_force_together(core: Core) -> None:
+    def apply(type_url: str, *resources: Resource, partial: bool = False) -> None:
+        response = push(type_url, *resources)
+        response.partial = partial
+        assert core.apply(response.SerializeToString(), []).rejected == []
+
+    apply(ADDRESS, workload("a"), partial=True)
+    assert names(core) == []
+    assert b"default/a" in core.held(ADDRESS), "it is not sent again to whom comes back"
+    apply(AUTHORIZATION)
+    assert names(core) == [], "of the other type there is still more to come"
+    apply(ADDRESS, workload("b"))
+    assert names(core) == ["a", "b"]
+
+
 async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
     core: Core, counters: Counters, tmp_path: Path
 ) -> None:

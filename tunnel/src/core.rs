@@ -1,17 +1,15 @@
 //! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
+mod configuration;
+
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
 use crate::heap;
-use crate::mesh::{Identity, Mesh, PodKey, Rejected};
+use crate::mesh::{Identity, Mesh, PodKey};
 use crate::pod::PodInfo;
-use crate::proto::AUTHORIZATION;
-use crate::push::{self, Push};
 use crate::sockets::NetNs;
 use crate::telemetry::{Options, Telemetry};
 use crate::worker::{self, Command, Shared, WorkerHandle};
 use arc_swap::ArcSwap;
-use prost::bytes::Bytes;
-use prost::{DecodeError, Message};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -20,11 +18,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 use tokio::sync::mpsc::unbounded_channel;
 
+pub use configuration::Applied;
+use configuration::Newest;
+
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// Bytes of a push after which memory is given back: taking it in has needed as much again.
-const LARGE: usize = 1 << 20;
 
 pub struct Settings {
     pub node: String,
@@ -42,19 +40,8 @@ pub struct Core {
     /// Keys whose certificates are under way.
     keys: Mutex<HashMap<Identity, Key>>,
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
-    /// The newest state, which the workers get when it is whole; they never wait for it.
-    newest: Mutex<Mesh>,
+    newest: Mutex<Newest>,
     cluster: String,
-}
-
-/// What became of a push: whose it is, and how many of its resources came, went and (with reasons) were not taken.
-pub struct Applied {
-    pub type_url: String,
-    pub nonce: String,
-    pub partial: bool,
-    pub changed: usize,
-    pub removed: usize,
-    pub rejected: Vec<Rejected>,
 }
 
 /// A pod to carry connections for.
@@ -101,7 +88,7 @@ impl Core {
             shared,
             keys: Mutex::default(),
             pods: Mutex::default(),
-            newest: Mutex::new(mesh),
+            newest: Mutex::new(Newest { mesh, ..Newest::default() }),
             cluster: settings.on_demand.unwrap_or_default(),
         })
     }
@@ -136,77 +123,6 @@ impl Core {
 
     pub fn pods(&self) -> Vec<String> {
         lock(&self.pods).keys().cloned().collect()
-    }
-
-    /// Applies one push of configuration, a serialised [`Push`]. `whole`: types of which there is nothing else.
-    pub fn apply(&self, push: Bytes, whole: &[String]) -> Result<Applied, DecodeError> {
-        let large = push.len() >= LARGE;
-        let mut push = Push::decode(push)?;
-        let mut newest = lock(&self.newest);
-        if whole.contains(&push.type_url) {
-            push.remove_others(&newest);
-        }
-        let (mut mesh, rejected) = newest.apply(&push.type_url, push.sent(), &push.removed_resources);
-        if push.type_url == AUTHORIZATION && !push.partial {
-            mesh.know_all_policies();
-        }
-        *newest = mesh;
-        if let Some(demand) = &self.shared.demand {
-            demand.absent(&push.removed_resources);
-        }
-        if !push.partial {
-            self.publish(&newest);
-        }
-        let Push { resources, type_url, nonce, removed_resources, .. } = push;
-        let (changed, removed) = (resources.len() - rejected.len(), removed_resources.len());
-        drop(resources);
-        if large {
-            heap::give_back();
-        }
-        Ok(Applied { type_url, nonce, partial: push.partial, changed, removed, rejected })
-    }
-
-    fn publish(&self, mesh: &Mesh) {
-        self.shared.mesh.store(Arc::new(mesh.clone()));
-        self.want_own();
-        self.tell_all(|| Command::Changed);
-    }
-
-    /// Our own pods and their services are always there.
-    fn want_own(&self) {
-        let Some(demand) = &self.shared.demand else { return };
-        let mesh = self.mesh();
-        for pod in lock(&self.pods).values() {
-            demand.want(&format!("{}//Pod/{}/{}", self.cluster, pod.key.namespace, pod.key.name));
-            let services = mesh.local(&pod.key).into_iter().flat_map(|workload| workload.services.iter());
-            services.for_each(|(key, _)| _ = demand.want(key.text()));
-        }
-    }
-
-    /// On demand: forgets what nobody has needed for so long.
-    pub fn forget_unused(&self, unused: Duration) {
-        let (Some(demand), Some(since)) = (&self.shared.demand, Instant::now().checked_sub(unused)) else { return };
-        self.want_own();
-        // A tunnel must not end because nobody opens new streams in it, and has to end when its workload is gone.
-        self.collect(Command::Destinations).concat().iter().for_each(|uid| _ = demand.want(uid));
-        demand.drop_unused(since);
-        let mut newest = lock(&self.newest);
-        let (mesh, gone) = newest.only(demand.is_asked());
-        if !gone.is_empty() {
-            *newest = mesh;
-            demand.drop_too(gone);
-            self.publish(&newest);
-        }
-    }
-
-    /// On demand: what the control plane is to be told; readable when there is something. Otherwise there never is.
-    pub fn demand(&self) -> Option<&Demand> {
-        self.shared.demand.as_ref()
-    }
-
-    /// Names and versions of what is held of a type, for the first request of a stream.
-    pub fn held(&self, type_url: &str) -> Vec<u8> {
-        push::held(&lock(&self.newest).clone(), type_url)
     }
 
     /// A new key for `identity`; gives the request to have it certified (PEM). The last key made is the one that counts.
