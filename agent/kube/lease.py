@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = 3.0  # seconds, for each of two requests
 DURATION = 15  # seconds without a renewal after which another may take a lease
+_RENEW = DURATION / 6  # seconds
 
 
 class Lease:
@@ -68,8 +70,11 @@ class Lease:
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
             self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
 
-    async def keep(self) -> None:
-        """Try to hold it, until cancelled. What goes wrong is logged once, and tried again."""
+    async def keep(self, patience: float = _RENEW) -> None:
+        """Try to hold it, until cancelled. What goes wrong is logged once, and tried again.
+
+        patience: seconds between two looks at a lease that another holds; long where there are many of us.
+        """
         while True:
             held, failure = self.held, ""
             try:
@@ -81,7 +86,7 @@ class Lease:
             if self.held != held:
                 log.info("lease %s/%s is %s", self._namespace, self._name, "ours" if self.held else "lost")
             self._failure = failure
-            await asyncio.sleep(DURATION / 6)
+            await asyncio.sleep((_RENEW if self.held else patience) * random.uniform(0.8, 1.2))
 
     def _read(self) -> Any:
         try:

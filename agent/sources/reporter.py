@@ -19,6 +19,7 @@ from agent.sources.kube import Following, Kube
 log = logging.getLogger(__name__)
 
 _LEASE = "warren-status"
+_PATIENCE = 30.0  # seconds between looks at the lease: of a thousand nodes, 33 ask in a second
 _LOOK = 1.0  # seconds between two looks at what there is to say
 _WRITE = 0.1  # seconds between two writes: what is wrong with thousands of objects must not load the server
 _FORBIDDEN = 60.0  # seconds after which a kind that we may not write to is tried again
@@ -43,7 +44,7 @@ class Reporter:
     async def run(self) -> None:
         """For good. What cannot be written is logged, and tried again."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._lease.keep())
+            tasks.create_task(self._lease.keep(_PATIENCE))
             tasks.create_task(self._report())
 
     def tell(self, problems: Mapping[Key, str]) -> None:
