@@ -20,7 +20,7 @@ const LARGE: usize = 1 << 20;
 pub struct Newest {
     pub mesh: Mesh,
     /// Types of which more is to come.
-    partial: HashSet<String>,
+    pub partial: HashSet<String>,
 }
 
 /// What became of a push: whose it is, and how many of its resources came, went and (with reasons) were not taken.
