@@ -33,7 +33,7 @@ pub fn ask(call: &Call, config: &Config) -> Result<(), Failure> {
     match (reach(config.socket.clone(), request, within, call.command != "DEL"), call.command) {
         (Ok(Failure { code: 0, .. }), _) | (_, "DEL") => Ok(()),
         (Ok(refusal), _) => Err(refusal),
-        (Err(reason), command) => Err(unreachable(command, call, &config.socket, &reason)),
+        (Err(reason), command) => Err(not_reached(command, call, &config.socket, &reason)),
     }
 }
 
@@ -73,7 +73,7 @@ fn converse(socket: &Path, request: &[u8]) -> io::Result<Failure> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-fn unreachable(command: &str, call: &Call, socket: &Path, reason: &str) -> Failure {
+fn not_reached(command: &str, call: &Call, socket: &Path, reason: &str) -> Failure {
     let code = if command == "STATUS" { failure::UNAVAILABLE } else { failure::TRY_LATER };
     let what = match command {
         "ADD" => format!("pod {}/{} is held until it is captured; see", call.namespace, call.name),
