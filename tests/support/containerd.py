@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -50,8 +49,9 @@ conf_dir = "{root}/net.d"
 class Containerd:
     """Start it with `running`, once its folders are as they should be."""
 
-    def __init__(self, node: Node) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="wt-containerd-"))
+    def __init__(self, node: Node, root: Path) -> None:
+        """root: a folder with a short path, for the sockets in it."""
+        self.root = root
         self.socket, self.conf, self.bin = (self.root / name for name in ("containerd.sock", "net.d", "bin"))
         self._cgroup = node.make_cgroup("containerd")
         # The same in every hierarchy.
@@ -153,7 +153,6 @@ class Containerd:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.root}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=True)
-        shutil.rmtree(self.root)
         for hierarchy in set(_hierarchies()) - {
             _cgroup_root(self._cgroup)
         }:  # that one is the node's to clean

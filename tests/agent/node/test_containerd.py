@@ -1,5 +1,7 @@
 """A real containerd starts the pods: it calls the plugin that the agent installed, and says what runs."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -33,8 +35,15 @@ async def cookie(runtime: Containerd, sandbox: str) -> Cookie:
         netns.close()
 
 
-async def test_pods_start_captured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = Containerd(world.node)
+@pytest.fixture
+def runtime(world: World) -> Iterator[Containerd]:
+    with tempfile.TemporaryDirectory(prefix="wt-containerd-") as directory:
+        yield Containerd(world.node, Path(directory))
+
+
+async def test_pods_start_captured(
+    world: World, runtime: Containerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pod = wanted(world)
     world.configure(cni_conf_dir=runtime.conf, cni_bin_dir=runtime.bin)
     async with world.agent() as agent:
@@ -54,8 +63,7 @@ async def test_pods_start_captured(world: World, monkeypatch: pytest.MonkeyPatch
             assert world.captured(agent) == set()
 
 
-async def test_pods_that_ran_before_are_found(world: World) -> None:
-    runtime = Containerd(world.node)
+async def test_pods_that_ran_before_are_found(world: World, runtime: Containerd) -> None:
     pod = wanted(world, running=True)
     world.configure(cri_socket=runtime.socket)
     async with runtime.running():
