@@ -40,7 +40,7 @@ _EVERYWHERE = {
     "ipv4/conf/default/rp_filter": "0",
     # 14,000 connections to one address must not make the next connect() search for 1.5 ms.
     "ipv4/tcp_tw_reuse": "1",
-    "ipv4/ip_local_port_range": "32768 65535",  # below are the ports that tunnels connect from
+    "ipv4/ip_local_port_range": "16384 65535",
 }
 _FORWARDING = {
     "ipv4/ip_forward": "1",

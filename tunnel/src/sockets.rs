@@ -7,7 +7,6 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::cell::RefCell;
 use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::LazyLock;
 use std::{io, time::Duration};
@@ -21,11 +20,6 @@ pub const CONNECT_TIMEOUT: u64 = 10;
 const EARLY_MAX: usize = 4096;
 /// Sockets made at a time: entering and leaving a namespace costs as much as a few sockets.
 const STASH: usize = 8;
-
-/// Ports of the connections that we make from clients' addresses.
-const PORTS: RangeInclusive<u16> = 1_024..=32_767;
-/// <linux/in.h>
-const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
 /// The namespace in which this process was started.
 static HOME: LazyLock<io::Result<File>> = LazyLock::new(|| File::open("/proc/self/ns/net"));
@@ -116,7 +110,6 @@ impl Stash {
     ) -> io::Result<TcpStream> {
         let socket = self.take(netns, target)?;
         if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
-            avoid_ports_of_clients(&socket);
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
         let connected = match socket.connect(&target.into()) {
@@ -152,14 +145,6 @@ fn open(domain: Domain) -> io::Result<Socket> {
     // Leaves the choice of the source port to connect(), which can use a port once for each destination.
     set(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     Ok(socket)
-}
-
-/// A client whose address we use may come by itself as well, plainly: it could not connect from a port that is one of
-/// ours, because the pod's kernel would take it for us. Clients' ports are from 32768 on (Linux) or 49152 (IANA).
-fn avoid_ports_of_clients(socket: &Socket) {
-    let range = libc::c_int::from(*PORTS.start()) | libc::c_int::from(*PORTS.end()) << 16;
-    // Linux before 6.3 does not know it: there the two may meet, which is rare with few connections.
-    let _ = set(socket, libc::SOL_IP, IP_LOCAL_PORT_RANGE, range);
 }
 
 /// An option that socket2 does not know.
