@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -37,9 +38,9 @@ class Running:
         self.apply(pod("a", labels={"app": "web"}), service("web"))
         self.port = await self.server.start(self.socket, LOCALHOST, 0)
 
-    def apply(self, *items: object) -> None:
+    def apply(self, *items: object, since: float | None = None) -> None:
         self.model, delta = apply(self.model, changes(*items))  # type: ignore[arg-type]
-        self.server.update(delta, self.model.version)
+        self.server.update(delta, self.model.version, since=since)
 
     def client(self) -> Client:
         return Client(f"unix:{self.socket}")
@@ -157,3 +158,18 @@ async def test_a_client_of_a_large_mesh_may_tell_all_that_it_has(running: Runnin
         await client.ask(ADDRESS, initial_resource_versions=versions)
         answer = await client.hear()
     assert len(answer.removed_resources) == len(versions)
+
+
+async def test_how_long_a_change_takes_is_counted_when_it_is_acknowledged(running: Running) -> None:
+    def counted() -> int:
+        return [count for _, count in running.server.convergence.cumulative()][-1]
+
+    async with running.client() as client:
+        await client.ask(ADDRESS)
+        await client.acknowledge(await client.hear())
+        running.apply(pod("a", "10.0.0.7", labels={"app": "web"}), since=time.monotonic() - 2)
+        told = await client.hear()
+        assert counted() == 0, "neither what was asked for nor what is not acknowledged yet"
+        await client.acknowledge(told)
+        await eventually(counted)
+    assert 2 <= running.server.convergence.sum < 60
