@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.policy.cases import draw
-from tests.policy.verdicts import Core, core, disagreement
+from tests.policy.verdicts import Core, build, core, disagreement
 
 
 @pytest.fixture(scope="module")
 def verdicts() -> Iterator[Core]:
-    with core() as process:
+    with core(build()) as process:
         yield process
 
 

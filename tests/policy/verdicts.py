@@ -17,6 +17,7 @@ from tests.policy.cases import Case
 from tests.policy.reference import Attempt, Expected, Manifest, judge
 
 _CRATE = Path(__file__).parents[2] / "tunnel"
+_NAME = "verdicts"
 
 
 class Told(NamedTuple):
@@ -55,20 +56,16 @@ class Core:
         return [Told(*answer) for answer in json.loads(self._answers.readline())]
 
 
+def build() -> Path:
+    """The program that gives verdicts, as the sources have it."""
+    manifest = str(_CRATE / "Cargo.toml")
+    subprocess.run(["cargo", "build", "--quiet", "--example", _NAME, "--manifest-path", manifest], check=True)
+    return _CRATE / "target" / "debug" / "examples" / _NAME
+
+
 @contextmanager
-def core() -> Iterator[Core]:
-    """A process that gives verdicts, built if it is not up to date."""
-    build = [
-        "cargo",
-        "build",
-        "--quiet",
-        "--example",
-        "verdicts",
-        "--manifest-path",
-        str(_CRATE / "Cargo.toml"),
-    ]
-    subprocess.run(build, check=True)
-    program = _CRATE / "target" / "debug" / "examples" / "verdicts"
+def core(program: Path) -> Iterator[Core]:
+    """A process that gives verdicts."""
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         yield Core(process.stdin, process.stdout)
