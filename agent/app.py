@@ -40,6 +40,8 @@ from agent.zds.tunnel import Local
 
 log = logging.getLogger(__name__)
 
+_OF_CAPTURE = ("Pod", "Namespace")  # kinds that say which pods are to be captured
+
 _RELEASED_WITHIN = 20.0  # seconds; a pod gets 30 to end
 
 
@@ -156,8 +158,13 @@ class Agent:
                 await asyncio.to_thread(memory.after_loading)
                 await self._open()
             # Until then it is not known which pods are to stay captured.
-            if sweeping is None and self._source.complete:
+            if sweeping is None and self._capture_is_known():
                 sweeping = asyncio.create_task(self._sweep())
+
+    def _capture_is_known(self) -> bool:
+        """Whether there can be no pod to capture that could not be read."""
+        keys = [rejection.key for rejection in self._source.rejected]
+        return all(key is not None and key.kind not in _OF_CAPTURE for key in keys)
 
     async def _take(self, changes: Changes) -> None:
         since, known = time.monotonic(), self._model.problems

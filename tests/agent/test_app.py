@@ -62,6 +62,20 @@ async def test_an_agent_that_comes_back(world: World) -> None:
         await eventually(lambda: world.captured(agent) == cookies(stays))
 
 
+async def test_a_bad_object_of_another_kind_keeps_no_pod_captured(world: World) -> None:
+    goes = world.node.pod()
+    world.write(goes)
+    async with world.agent() as agent:
+        assert world.captured(agent) == cookies(goes)
+    world.remove(goes)
+    (world.source / "bad.yaml").write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: 1}"
+    )
+    async with world.agent() as agent:
+        assert "warren_agent_rejected_objects 1.0" in await world.page("/metrics")
+        await eventually(lambda: not world.captured(agent))
+
+
 async def test_who_is_no_tunnel_hears_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.node.pod())
     async with world.agent():
