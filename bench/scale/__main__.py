@@ -3,12 +3,14 @@
 import asyncio
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
@@ -52,6 +54,8 @@ def main(
 
     Writes OUT/results.json and OUT/results.md. The cluster stays in the server: a second run finds it there.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     console = Console(stderr=True, highlight=False)
     plan = run.Plan(Size(services, pod_count, nodes), rate, seconds)
     try:
@@ -85,6 +89,11 @@ async def measure(plan: run.Plan, at: node.Place, rounds: int, console: Console)
                 console.print(f"round {number + 1} of {rounds}")
                 figures.append(await run.round_(plan, at, api, spaces, console.print))
         return figures
+
+
+def _interrupted(number: int, _: FrameType | None) -> None:
+    """End by way of every `finally`."""
+    sys.exit(128 + number)
 
 
 @contextmanager
