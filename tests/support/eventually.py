@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T], deadline: float = 10.0) -> T:
+async def eventually(condition: Callable[[], T], deadline: float = 30.0) -> T:
     """Call `condition` until it returns something true, and return that. `deadline` is in seconds."""
     end = time.monotonic() + deadline
     while not (result := condition()):

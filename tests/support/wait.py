@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
+def until(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
     """Call `condition` until it returns something true, and return that.
 
     `timeout` is in seconds. Raises AssertionError, naming `what`, when the time is over.

@@ -37,7 +37,7 @@ class Agent:
         """Take the next connection; gives what the tunnel says first."""
         self.hang_up()
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             self.connection, _ = await loop.sock_accept(self._listener)
             self.connection.setblocking(False)
             return zds.ZdsHello.FromString(await loop.sock_recv(self.connection, 4096))
@@ -51,7 +51,7 @@ class Agent:
 
     async def answer(self) -> str | None:
         assert self.connection
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             answer = await asyncio.get_running_loop().sock_recv(self.connection, 4096)
         return zds.WorkloadResponse.FromString(answer).ack.error if answer else None
 

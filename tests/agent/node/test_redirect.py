@@ -159,7 +159,7 @@ def test_tunnel_is_refused_at_once_where_nobody_listens(world: World, version: i
     to = (str(world.server.v4 if version == 4 else world.server.v6), 9)
     began = time.monotonic()
     assert world.on_outside.call(application.call, Call(to)).server == ""
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # else it would take the five seconds of the call
     assert [(seen.port, seen.wanted) for seen in world.seen()] == [(INBOUND, to)]
 
 
