@@ -283,7 +283,7 @@ def test_cgroups_that_cannot_be_the_kubelets(stage: Stage, tmp_path: Path) -> No
     for cgroup in (tmp_path, root):
         with pytest.raises(DatapathError, match="is no cgroup of the kubelet's own: start it in one"):
             stage.datapath.trust_kubelet(cgroup)
-    with pytest.raises(DatapathError, match="is not below .*: no program sees the kubelet's probes"):
+    with pytest.raises(DatapathError, match=r"is not below .*: no program sees the kubelet's probes"):
         stage.datapath.trust_kubelet(stage.node.cgroup.parent)
 
 
