@@ -133,6 +133,45 @@ def echoing(numbers: list[int]) -> int:
     return sum(receive(number, 4) == b"echo" for number in numbers)
 
 
+def keep_calling(to: Address) -> int:
+    """Connect, be greeted, echo, close, and again, in the background, until `calls_made` is asked."""
+    _callers[number := next(_numbers)] = caller = _Caller(to)
+    caller.thread.start()
+    return number
+
+
+def calls_made(number: int) -> tuple[int, list[str]]:
+    """End it: how many calls were good, and what went wrong with the others."""
+    caller = _callers.pop(number)
+    caller.ended.set()
+    caller.thread.join()
+    return caller.good, caller.errors
+
+
+class _Caller:
+    def __init__(self, to: Address) -> None:
+        self.to, self.good, self.errors = to, 0, list[str]()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self.ended.is_set():
+            try:
+                with socket.create_connection(self.to, timeout=20) as sock, sock.makefile("rb") as stream:
+                    sock.sendall(b"echo")
+                    answer = stream.read(len(GREETING) + 4)
+            except OSError as error:
+                self.errors.append(str(error))
+                continue
+            if answer == GREETING + b"echo":
+                self.good += 1
+            else:
+                self.errors.append(f"answered {answer!r}")
+
+
+_callers: dict[int, _Caller] = {}
+
+
 def end(number: int) -> None:
     """No more is sent; the other direction stays open."""
     _sockets[number].shutdown(socket.SHUT_WR)
