@@ -75,10 +75,9 @@ def place(out: Path, kubeconfig: Path) -> Iterator[Place]:
     for directory in (run, bpffs):
         directory.mkdir(parents=True, exist_ok=True)
     try:
-        subprocess.run(["mount", "-t", "bpf", "warren-bench", bpffs], check=True)
+        if subprocess.run(["mount", "-t", "bpf", "warren-bench", bpffs], check=False).returncode:
+            raise BenchError(f"a bpffs cannot be mounted at {bpffs}")
         yield Place(run, group, bpffs / "warren", kubeconfig)
-    except subprocess.CalledProcessError as error:
-        raise BenchError(f"a bpffs cannot be mounted at {bpffs}: {error}") from error
     finally:
         subprocess.run(["umount", bpffs], check=False, stderr=subprocess.DEVNULL)
         group.rmdir()

@@ -64,7 +64,7 @@ async def meet(spaces: Sequence[NetnsFd], addresses: Sequence[str]) -> None:
 
 
 def _dial(netns: NetnsFd, addresses: Sequence[str]) -> None:
-    lines = "".join(f"address add {address}/32 dev lo\n" for address in addresses)
+    lines = "".join(f"address replace {address}/32 dev lo\n" for address in addresses)
     netns.run(partial(subprocess.run, ["ip", "-batch", "-"], input=lines.encode(), check=True))
     for address in addresses:
         # It is refused, as it must be: the service has no such port.
