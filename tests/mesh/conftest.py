@@ -48,8 +48,10 @@ class Mesh:
     def service(self, name: str, family: int) -> str:
         """The virtual address of a Service."""
         body = self.lab.cluster.objects[Key("Service", "default", name)]
-        [address] = [ip for ip in body["spec"]["clusterIPs"] if (":" in ip) == (family == 6)]
-        return str(address)
+        addresses = [ip for ip in body["spec"]["clusterIPs"] if (":" in ip) == (family == 6)]
+        if not addresses and apiserver.real():
+            pytest.skip(f"{apiserver.real()}: this server gives Services no addresses of IPv{family}")
+        return str(addresses[0])
 
 
 @dataclass
@@ -103,11 +105,11 @@ class Connector:
         self.made: list[Connection] = []
 
     def __call__(
-        self, source: str, target: str, family: int = 4, *, to: sockets.Address | None = None
+        self, source: str, target: str, family: int = 4, *, to: sockets.Address | None = None, port: int = 0
     ) -> Connection:
-        """From a pod to a pod: to its own address, or to another one that leads there."""
+        """From a pod to a pod: to its own address, or to another one that leads there; from that port."""
         client, server = self.mesh.inside(source), self.mesh.inside(target)
-        near = client.call(sockets.connect, to or (self.mesh.address(target, family), PORT))
+        near = client.call(sockets.connect, to or (self.mesh.address(target, family), PORT), port)
         far, seen = server.call(sockets.accept, self.listening[target])
         self.made.append(Connection(client, server, near, far, seen))
         return self.made[-1]

@@ -39,7 +39,7 @@ class Following:
         async for batch in self.source.changes():
             for key, item in batch:
                 if item is None:
-                    del self.known[key]
+                    self.known.pop(key, None)  # on a real server others come and go
                 else:
                     self.known[key] = item
             self.batches.append(batch)
@@ -213,7 +213,7 @@ async def test_away_and_back_in_the_middle_of_changes(fake: Fake, caplog: pytest
         fake.compact()
         await until(lambda: seen.names("Pod", cluster.namespace) == {"stays", "comes"})
         await until(lambda: "source is back" in caplog.text)
-        assert seen.source.health.age == 0
+        await until(lambda: seen.source.health.age == 0)  # a watch that was late may be away once more
         assert seen.source.health.restarts["Unreachable"]
     cluster.close()
 
