@@ -180,3 +180,26 @@ def test_families_are_not_mixed_up(mesh: Mesh, connect: Connector) -> None:
     assert connection.seen == mesh.address("a", 4)
     assert connection.client.call(sockets.family, connection.near) == socket.AF_INET6
     until(lambda: carries(connection))
+
+
+@FAMILIES
+def test_the_ports_that_servers_see_are_none_that_clients_choose(
+    mesh: Mesh, connect: Connector, family: int
+) -> None:
+    """Of those that come plainly: else the kernel takes one for another, and the later gets no answer."""
+    connections = [connect("outside", "a", family) for _ in range(300)]
+    assert all(map(carries, connections))
+    chosen = {connection.client.call(sockets.port, connection.near) for connection in connections}
+    seen = {connection.server.call(sockets.peer, connection.far)[1] for connection in connections}
+    assert chosen.isdisjoint(seen)
+    assert max(seen) < 32768, "where Linux' clients begin to choose, unless they are told otherwise"
+
+
+def test_a_client_may_hold_ports_that_servers_see(mesh: Mesh, connect: Connector) -> None:
+    """It binds, one after the other, ports of which each is as good for us as for him."""
+    seen = set[int]()
+    for port in range(16385, 16385 + 2 * 600, 2):
+        if port not in seen:  # that is the one that it cannot have
+            connection = connect("outside", "a", port=port)
+            seen.add(connection.server.call(sockets.peer, connection.far)[1])
+    assert carries(connection)

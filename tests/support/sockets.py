@@ -35,14 +35,20 @@ def accept(listener: int) -> tuple[int, str]:
     return keep(sock), address[0].removeprefix("::ffff:")
 
 
-def connect(to: Address) -> int:
-    return keep(socket.create_connection(to, timeout=20))
+def connect(to: Address, port: int = 0) -> int:
+    """From a port of the caller's choice, if it has one."""
+    return keep(socket.create_connection(to, timeout=20, source_address=("", port) if port else None))
 
 
 def peer(number: int) -> Address:
     """What getpeername says."""
     address = _sockets[number].getpeername()
     return address[0], address[1]
+
+
+def port(number: int) -> int:
+    """Its own."""
+    return int(_sockets[number].getsockname()[1])
 
 
 def send(number: int, data: bytes) -> None:

@@ -12,6 +12,7 @@ use crate::stream::Stream;
 use crate::telemetry::{Connection, Direction, Parties};
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,11 +68,48 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     Ok(Admitted { app, local, by })
 }
 
+/// Ports of ours that are tried for a connection that came plainly.
+const TRIES: usize = 8;
+
+/// As `connect`, from a port that the client has not chosen itself, as far as one can tell.
+///
+/// The client's connection ends in the namespace in which the application's begins, and both have the client's address: if
+/// both had one port, the kernel would take one for the other, and the later one would never be answered. Linux clients
+/// choose ports from 32768 on, others from 49152 on; and Linux' connect() takes those of one parity first, whatever the
+/// range: the even ones, where it begins with an even one. So the odd ones below are ours. One that an open connection has
+/// nevertheless does not answer, and another one is tried. Chance says which, because workers, and processes during an
+/// upgrade, do not know each other's.
+///
+/// What remains: a new connection from a port that we use for that client at that time gets no answer, and has to be tried
+/// from another port. It was bound to such a port, or an address translation chose it out of all; or that client had so many
+/// open connections that the choice was left to the kernel.
+async fn connect_apart(worker: &Worker, pod: &Pod, client: IpAddr, target: SocketAddr) -> Result<TcpStream, Failure> {
+    if client != target.ip() && client.is_ipv4() == target.is_ipv4() {
+        for _ in 0..TRIES {
+            let source = SocketAddr::new(client, own_port(worker.rng.borrow_mut().draw()));
+            let connected = pod.stash.connect_from(&pod.netns, source, target);
+            if let Some(app) = connected.map_err(|error| failure(target, &error))? {
+                return Ok(app);
+            }
+        }
+    }
+    connect(worker, pod, client, target).await
+}
+
+/// An odd one in 16385..=32767: below are the ports of most servers.
+fn own_port(chance: u64) -> u16 {
+    0x4001 | (chance as u16 & 0x3ffe)
+}
+
 /// The application sees the client's own address. A pod that calls itself needs no help with that.
 async fn connect(worker: &Worker, pod: &Pod, client: IpAddr, target: SocketAddr) -> Result<TcpStream, Failure> {
     let source = (client != target.ip()).then_some(client);
     let connected = pod.stash.connect(&pod.netns, &worker.clock, source, target).await;
-    connected.map_err(|error| Failure { refusal: sockets::refusal(&error), detail: format!("{target}: {error}") })
+    connected.map_err(|error| failure(target, &error))
+}
+
+fn failure(target: SocketAddr, error: &io::Error) -> Failure {
+    Failure { refusal: sockets::refusal(error), detail: format!("{target}: {error}") }
 }
 
 /// A tunnel that a peer opens, from accept to close.
@@ -126,6 +164,6 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
-    let app = connect(worker, pod, client.ip(), target).await?;
+    let app = connect_apart(worker, pod, client.ip(), target).await?;
     Ok(Admitted { app, local, by })
 }

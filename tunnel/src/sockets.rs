@@ -112,16 +112,7 @@ impl Stash {
         if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
-        let connected = match socket.connect(&target.into()) {
-            Ok(()) => true,
-            // Within a node the handshake is over when the call returns: asking again tells.
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => match socket.connect(&target.into()) {
-                Ok(()) => true,
-                Err(e) if e.raw_os_error() == Some(libc::EALREADY) => false,
-                Err(e) => return Err(e),
-            },
-            Err(e) => return Err(e),
-        };
+        let connected = begin(&socket, target)?;
         let stream = TcpStream::from_std(socket.into())?;
         if !connected {
             let writable = clock.timeout(CONNECT_TIMEOUT, stream.writable()).await;
@@ -131,6 +122,36 @@ impl Stash {
             }
         }
         Ok(stream)
+    }
+
+    /// Connects to `target`, an address of the namespace itself, if it answers at once. None if it does not, or if the
+    /// port of `source` is taken.
+    ///
+    /// Errors: what connect says.
+    pub fn connect_from(&self, netns: &NetNs, source: SocketAddr, target: SocketAddr) -> io::Result<Option<TcpStream>> {
+        let socket = self.take(netns, target)?;
+        socket.set_reuse_address(true)?; // lets an application listen on this port, if it says the same
+        let connected = socket.bind(&source.into()).and_then(|()| begin(&socket, target));
+        match connected {
+            Ok(true) => TcpStream::from_std(socket.into()).map(Some),
+            Ok(false) => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Whether the connection is there already.
+fn begin(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
+    match socket.connect(&target.into()) {
+        Ok(()) => Ok(true),
+        // Within a node the handshake is over when the call returns: asking again tells.
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => match socket.connect(&target.into()) {
+            Ok(()) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::EALREADY) => Ok(false),
+            Err(e) => Err(e),
+        },
+        Err(e) => Err(e),
     }
 }
 
