@@ -41,11 +41,6 @@ class Following(NamedTuple):
     kept: Kept
     watcher: Watcher
 
-    @property
-    def known(self) -> bool:
-        """Whether it is known what there is, or that this cannot be known."""
-        return self.kept.listed or self.watcher.state in ("absent", "forbidden")
-
 
 class Kube:
     """All objects of some kinds. One that is absent or forbidden is named once, and read when it is not."""
@@ -57,6 +52,7 @@ class Kube:
         self._lock = threading.Lock()  # of what follows; each watch has a thread
         self._followed: dict[str, Following] = {}
         self._pending: dict[Key, Object | None] = {}
+        self._listed: set[str] = set()  # kinds of which all objects are pending, or have been taken
         self._away: set[str] = set()
         self._away_since = time.monotonic()
         self._restarts: Counter[str] = Counter()  # of watches that have ended
@@ -129,9 +125,11 @@ class Kube:
         self._client.close()
 
     def _known(self) -> bool:
-        return all(one.known for one in self.following) and (
-            self._definitions.known or not any(custom(kind) for kind in self._kinds)
-        )
+        """Whether it is known what there is of each kind, or that this cannot be known."""
+        return all(
+            one.kept.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
+            for one in self.following
+        ) and (self._definitions.known or not any(custom(kind) for kind in self._kinds))
 
     def _arrange(self) -> None:
         """Follow the kinds that are wanted and there, and no others."""
@@ -156,20 +154,25 @@ class Kube:
         watcher.stop()
         self._restarts += watcher.restarts
         self._away.discard(name)
+        self._listed.discard(name)
         self._pending.update(kept.clear())
         if kept.kind.type and self._kinds:
             log.warning("kind %s is not there any more, nor its objects", name)
 
     def _told(self, kept: Kept, events: Iterable[Event]) -> None:
         """Take what a watch told, in its thread."""
-        before = kept.judged, kept.listed
+        name, judged = kept.kind.name, kept.judged
         changes = list(kept.take(events))
         with self._lock:
-            followed = self._followed.get(kept.kind.name)
+            followed = self._followed.get(name)
             if followed is None or followed.kept is not kept:
                 return  # it has been left in the meantime
             self._pending.update(changes)
-        if changes or before != (kept.judged, kept.listed):
+            # Only now: whoever sees that all are listed finds them pending.
+            listed = kept.listed and name not in self._listed
+            if listed:
+                self._listed.add(name)
+        if changes or listed or judged != kept.judged:
             self._wake()
 
     def _noted(self, name: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -70,7 +71,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Surroundings]:
 
 @pytest.fixture
 def netns() -> Iterator[NetnsFd]:
-    name = "wt-cli-tunnel"
+    name = f"wt-cli-tunnel-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
     with contextlib.closing(NetnsFd.open(Path("/run/netns") / name)) as opened:
