@@ -5,6 +5,7 @@ own address, and writes down what it saw. Like the tunnel it is in its cgroup be
 """
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ _IP_TRANSPARENT, _IPV6_TRANSPARENT, _ORIGINAL_DST = 19, 75, 80
 _SOL_IPV6 = 41
 
 Address = tuple[str, int]
+_ports = itertools.cycle(range(16385, 32768, 2))
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ def _accept(listener: socket.socket, port: int, netns: NetnsFd, name: str) -> No
     with contextlib.suppress(OSError):
         while True:
             client, peer = listener.accept()
+            _held.relays.add(client)
             threading.Thread(target=_serve, args=(client, peer, port, netns, name), daemon=True).start()
 
 
 def _serve(client: socket.socket, peer: Address, port: int, netns: NetnsFd, name: str) -> None:
-    _held.relays.add(client)
     source = _plain(peer)
     wanted = _original(client) if port == OUTBOUND else _plain(client.getsockname())
     _held.seen.append(Seen(port, source, wanted))
@@ -110,7 +112,10 @@ def _connect(to: Address, source: str | None) -> socket.socket:
     if source:
         level, option = (_SOL_IPV6, _IPV6_TRANSPARENT) if ":" in source else (socket.SOL_IP, _IP_TRANSPARENT)
         sock.setsockopt(level, option, 1)
-        sock.bind((source, 0))
+        # A port that no client chooses, as the tunnel does it (`connect_apart` in tunnel/src/inbound.rs): the
+        # kernel would take this connection for the client's own one, were their ports the same.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((source, next(_ports)))
     sock.settimeout(5)
     sock.connect(to)
     sock.settimeout(None)
@@ -130,10 +135,14 @@ def _relay(left: socket.socket, right: socket.socket) -> None:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := source.recv(1 << 16):
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
+    except OSError:  # a reset ends both directions
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 def _listen(port: int, reuse: bool) -> socket.socket:

@@ -209,6 +209,7 @@ def test_nothing_is_left_of_short_connections(world: World, stage: Stage) -> Non
 def test_socket_that_is_used_again_forgets_its_first_peer(world: World) -> None:
     peer = world.on_client.call(application.reconnect, (str(world.server.v4), PORT), ("127.0.0.1", PORT))
     assert peer == ("127.0.0.1", PORT)
+    arrivals(world, 2)  # of the first connection, at both tunnels
 
 
 def test_udp_is_not_touched(world: World, counted: Counted) -> None:
