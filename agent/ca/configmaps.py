@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Set
 
 import msgspec
@@ -46,9 +48,10 @@ class RootConfigMaps:
         self._lease = lease
         self._namespaces = namespaces
         self._signer = signer
-        self._found: dict[
-            str, str
-        ] = {}  # by namespace: its roots; empty when it is not labelled as it should be
+        # By namespace: its roots; empty when it is not labelled as it should be.
+        self._found: dict[str, str] = {}
+        self._heard: Counter[str] = Counter()  # how often the watch told of a namespace's
+        self._lock = threading.Lock()  # of both
         self._writes = Buckets(_RATE, _BURST, _MOST)
         self._failing: set[str] = set()
 
@@ -68,10 +71,13 @@ class RootConfigMaps:
     def _take(self, events: Iterable[Event]) -> None:
         """Called by the watcher's thread."""
         for event in events:
-            if isinstance(event, Put):
-                self._found[event.name.namespace] = _roots(event.raw)
-            elif isinstance(event, Gone):
-                self._found.pop(event.name.namespace, None)
+            if isinstance(event, Put | Gone):
+                with self._lock:
+                    self._heard[event.name.namespace] += 1
+                    if isinstance(event, Put):
+                        self._found[event.name.namespace] = _roots(event.raw)
+                    else:
+                        self._found.pop(event.name.namespace, None)
 
     async def _repair(self) -> None:
         """One look at all namespaces."""
@@ -97,6 +103,7 @@ class RootConfigMaps:
         """Blocks."""
         path = path_of("api", "v1", "namespaces", namespace, "configmaps")
         body = {"metadata": {"name": NAME, "labels": LABELS}, "data": {KEY: roots}}
+        heard = self._heard[namespace]
         try:
             if namespace in self._found:
                 self._client.request("PATCH", f"{path}/{NAME}", body=body, content_type=_MERGE)
@@ -108,7 +115,9 @@ class RootConfigMaps:
                 log.warning("ConfigMap %s/%s: %s", namespace, NAME, error)
             return
         log.info("ConfigMap %s/%s: %d roots", namespace, NAME, roots.count("BEGIN CERTIFICATE"))
-        self._found[namespace] = roots
+        with self._lock:
+            if self._heard[namespace] == heard:  # else the watch knows better: somebody may have been faster
+                self._found[namespace] = roots
 
 
 def _is_told(namespace: str) -> bool:

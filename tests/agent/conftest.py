@@ -1,4 +1,4 @@
-"""The node that tests of the redirection need; it is made once for each of their files."""
+"""The node that tests of the redirection need, and API servers; made once for each of their files."""
 
 import subprocess
 import tempfile
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.node.datapath import Datapath
+from tests.support import apiserver
+from tests.support.cluster import Cluster
 from tests.support.netns import Node
 from tests.support.stage import Stage
 from tests.support.world import World
@@ -55,3 +57,27 @@ def counted(stage: Stage) -> Callable[[], dict[str, int]]:
         return changed
 
     return since
+
+
+@pytest.fixture(scope="module")
+def kubeconfig() -> Iterator[Path]:
+    """Of a real server where one is named, else of the fake."""
+    if named := apiserver.real():
+        yield named
+        return
+    with apiserver.fake(shortest_token=1) as fake:
+        yield fake.kubeconfig
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path) -> Iterator[Cluster]:
+    it = Cluster(kubeconfig)
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[apiserver.Fake]:
+    """One whose faults are at hand."""
+    with apiserver.fake(shortest_token=1) as server:
+        yield server

@@ -1,29 +1,12 @@
 """The whole agent with an API server for its source."""
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from agent.model.resources import ADDRESS
 from tests.agent.xds.client import Client as XdsClient
-from tests.support import apiserver, bookinfo
+from tests.support import bookinfo
 from tests.support.cluster import AMBIENT, Cluster
 from tests.support.world import World
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """Of a real server where one is named, else of the fake."""
-    if named := apiserver.real():
-        it = Cluster(named)
-        yield it
-        it.close()
-        return
-    with apiserver.fake() as fake:
-        it = Cluster(fake.kubeconfig)
-        yield it
-        it.close()
 
 
 async def resources(world: World, namespace: str) -> dict[str, tuple[str, bytes]]:
