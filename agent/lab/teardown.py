@@ -14,11 +14,11 @@ _GRACE = 2.0  # seconds that agents, tunnels and the CA get to end by themselves
 
 def take_down(state: State) -> None:
     """Remove all that a lab's state names. Raises LabError for what stays, after the rest is gone."""
-    stays = _withdraw(state)
     for node in state.nodes:
         cgroups.kill(state.cgroup / node.name / "pods")  # first, so that tunnels have no connection to drain
     cgroups.terminate(state.cgroup, _GRACE)
     cgroups.kill(state.cgroup)
+    stays = _withdraw(state)  # when nobody is left who would put back what is taken away
     while kernel.unmount(state.run / "bpf"):  # the last reference to pinned programs and maps
         pass
     topology.remove([*(node.netns for node in state.nodes), *(pod.netns for pod in state.pods)])

@@ -15,7 +15,7 @@ from tests.support.application import Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
 from tests.support.stage import Stage
-from tests.support.standin import INBOUND, OUTBOUND
+from tests.support.standin import INBOUND, OUTBOUND, Seen
 from tests.support.wait import until
 
 PORT = 8080
@@ -110,7 +110,13 @@ def test_second_tunnel_takes_over_and_none_is_lost(stage: Stage, scene: Scene) -
 
     second = stage.tunnel(scene.pod, reuse=True)
     first.call(standin.leave)
-    until(lambda: len(second.call(standin.seen)) > 50, what="calls reach the second tunnel")
+    reached: list[Seen] = []
+
+    def enough() -> bool:
+        reached.extend(second.call(standin.seen))
+        return len(reached) > 50
+
+    until(enough, what="calls reach the second tunnel")
 
     for resident in (scene.on_pod, scene.on_outside):
         assert [outcome for outcome in resident.call(application.stop_calling) if outcome.error] == []
