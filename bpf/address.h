@@ -45,6 +45,17 @@ static __always_inline bool address_is_empty(const struct address *address)
 	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
 }
 
+static __always_inline bool address_equals(const struct address *one, const struct address *other)
+{
+	return one->word[0] == other->word[0] && one->word[1] == other->word[1] && one->word[2] == other->word[2] &&
+	       one->word[3] == other->word[3];
+}
+
+static __always_inline bool endpoint_equals(const struct endpoint *one, const struct endpoint *other)
+{
+	return address_equals(&one->address, &other->address) && one->port == other->port;
+}
+
 /* An address that never leaves the network namespace. A connect() to "any" goes to loopback, in both families. */
 static __always_inline bool address_is_loopback(const struct address *address)
 {

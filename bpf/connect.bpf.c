@@ -6,6 +6,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "caller.h"
+#include "direct.h"
 #include "probes.h"
 #include "sock_addr.h"
 
@@ -23,6 +24,7 @@ static __always_inline void forget(struct bpf_sock *sk)
 {
 	struct mptcp_sock *mptcp = mptcp_of(sk);
 
+	bpf_sk_storage_delete(&announcing, sk);
 	bpf_sk_storage_delete(&wanted, sk);
 	if (mptcp)
 		bpf_sk_storage_delete(&wanted, mptcp);
@@ -55,12 +57,14 @@ static __always_inline bool free_from_device(struct bpf_sock_addr *ctx, struct b
 static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
 					    const struct pod *pod, struct endpoint *to)
 {
-	struct wanted now = { .netns = netns, .peer = *to };
+	struct wanted now = { .peer = *to };
 
-	if (address_is_loopback(&to->address)) {
-		forget(sk);
+	forget(sk);
+	if (address_is_loopback(&to->address))
 		return CONNECT_LOOPBACK;
-	}
+	if (goes_direct(sk, netns, to))
+		return endpoint_equals(to, &now.peer) || remember(sk, &now) ? CONNECT_DIRECT : CONNECT_REFUSED_MEMORY;
+	now.netns = netns;
 	now.local = address_is_v4(&to->address) ? pod->v4 : pod->v6;
 	if (!remember(sk, &now))
 		return CONNECT_REFUSED_MEMORY;
@@ -102,7 +106,6 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct endpoint *to
 		verdict = capture(ctx, sk, netns, pod, to);
 	else {
 		forget(sk);
-		bpf_sk_storage_delete(&probing, sk);
 		if (by_kubelet())
 			recognise_probe(sk, to);
 		return PROCEED;

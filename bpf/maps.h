@@ -19,7 +19,7 @@ struct pod {
 
 /* An application's redirected socket: what the application asked for, and has to see. */
 struct wanted {
-	__u64 netns;
+	__u64 netns; /* 0 where the tunnel need not hear of it: the connection is direct */
 	struct endpoint peer;
 	struct address local; /* shown in place of the loopback address; all zero when there is none to show */
 };
@@ -28,6 +28,43 @@ struct wanted {
 struct connection {
 	struct endpoint from;
 	struct endpoint to;
+};
+
+/* What a pod's application asks for: the key under which it may go straight to a pod of this node. */
+struct pair {
+	__u64 netns;
+	struct endpoint to;
+	__u32 zero;
+};
+
+/* The tunnel's word that it may. Every field has to fit when the connection is made. */
+struct allowance {
+	__u64 generation; /* of the tunnel that says so */
+	__u64 netns; /* of the pod that has the address `to` */
+	struct endpoint to; /* where the connection goes; differs from what was asked for where that is a Service's */
+	struct address from; /* the source address for which it holds */
+	__u32 zero;
+};
+
+/* Connections that are let in by the pod at the other end, and why. */
+enum announced {
+	ANNOUNCED_PROBE = 1,
+	ANNOUNCED_DIRECT,
+};
+
+/* On the socket that makes such a connection. */
+struct announcement {
+	struct connection connection;
+	struct pair pair; /* ANNOUNCED_DIRECT only, as is all that follows */
+	__u64 since; /* of the SYN, in nanoseconds since the machine started */
+	__u32 kind; /* of enum announced */
+	__u32 established;
+};
+
+/* What the pod finds under the connection. */
+struct arrival {
+	__u32 kind;
+	__u32 arrived; /* whether it has looked */
 };
 
 /* Where a redirected connection comes from, as the listener in the same namespace sees it. */
@@ -109,20 +146,43 @@ struct {
 	__type(value, struct endpoint);
 } accepted SEC(".maps") __weak;
 
-/* The way of a probe: on the kubelet's socket; and for all pods to see, from before its SYN leaves until it closes. */
+/* The way of what is announced: on the socket that connects; and for all pods to see, from before its SYN leaves until
+ * it closes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct connection);
-} probing SEC(".maps") __weak;
+	__type(value, struct announcement);
+} announcing SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 65536);
 	__type(key, struct connection);
-	__type(value, __u32); /* whether it has arrived at the pod */
-} probes SEC(".maps") __weak;
+	__type(value, struct arrival);
+} announced SEC(".maps") __weak;
+
+/* Written by the tunnel: which pairs of pods need it no more. What other generations have written does not count. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pair);
+	__type(value, struct allowance);
+} direct SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} generation SEC(".maps") __weak;
+
+/* Read by the tunnel: what became of direct connections, each a struct event of direct.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21); /* bytes */
+} events SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

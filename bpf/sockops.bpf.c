@@ -1,5 +1,6 @@
-/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, the kubelet's probes
- * are announced. */
+/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, direct connections
+ * and the kubelet's probes are announced. */
+#include "direct.h"
 #include "probes.h"
 
 static __always_inline struct endpoint local_end(struct bpf_sock_ops *ctx)
@@ -36,7 +37,7 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx, struct bpf_sock 
 	struct wanted *now = bpf_sk_storage_get(&wanted, sk, NULL, 0);
 	struct source source = {};
 
-	if (!now)
+	if (!now || !now->netns)
 		return;
 	source.netns = now->netns;
 	source.from = local_end(ctx);
@@ -57,29 +58,88 @@ static __always_inline enum verdict take_over(struct bpf_sock_ops *ctx, struct b
 	return bpf_sk_storage_get(&accepted, sk, &copy, BPF_SK_STORAGE_GET_F_CREATE) ? HANDOVER_DONE : HANDOVER_LOST;
 }
 
+static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct announcement *own = announcement_of(sk);
+
+	if (!own)
+		return;
+	own->connection.from = local_end(ctx);
+	if (own->kind == ANNOUNCED_DIRECT)
+		count(announce_direct(ctx, sk, own));
+	else
+		announce_probe(ctx, own);
+}
+
+/* The tunnel takes the pair back: the way that the tunnel takes itself may be open. */
+static __always_inline void miss(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct announcement *own)
+{
+	count(DIRECT_NOT_SEEN);
+	tell(ctx, sk, own, EVENT_UNSEEN, false, false);
+}
+
+static __always_inline void establish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct announcement *own = announcement_of(sk);
+
+	if (!own || own->kind != ANNOUNCED_DIRECT)
+		return;
+	own->established = 1;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RETRANS_CB_FLAG);
+	tell(ctx, sk, own, EVENT_OPENED, false, true);
+	/* Somebody has answered who is not the pod: its source was translated on the way. */
+	if (!has_arrived(own))
+		miss(ctx, sk, own);
+}
+
+static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct announcement *own = announcement_of(sk);
+
+	if (own && !own->established && !has_arrived(own))
+		miss(ctx, sk, own);
+}
+
+static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk, int before)
+{
+	struct announcement *own = announcement_of(sk);
+	bool seen;
+
+	if (!own)
+		return;
+	if (own->kind != ANNOUNCED_DIRECT)
+		return end_probe(own);
+	seen = own->established || has_arrived(own);
+	withdraw(own);
+	tell(ctx, sk, own, EVENT_CLOSED, before != BPF_TCP_ESTABLISHED && before != BPF_TCP_CLOSE_WAIT, seen);
+	bpf_sk_storage_delete(&announcing, sk);
+}
+
 SEC("sockops")
 int tcp_event(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct endpoint from;
 	__u64 *netns;
 
 	if (!sk)
 		return 1;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		from = local_end(ctx);
-		announce_probe(ctx, sk, &from);
+		begin(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_RETRANS_CB:
+		retransmit(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == BPF_TCP_CLOSE)
-			withdraw_probe(sk);
+			end(ctx, sk, ctx->args[0]);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		register_listener(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		hand_over(ctx, sk);
+		establish(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		netns = bpf_sk_storage_get(&tunnel_ports, sk, NULL, 0);

@@ -9,6 +9,7 @@
 enum verdict {
 	/* An application in a captured pod connects. */
 	CONNECT_CAPTURED,	  /* redirected to the tunnel */
+	CONNECT_DIRECT,		  /* passed: to a pod of this node, as the tunnel has allowed */
 	CONNECT_LOOPBACK,	  /* passed: it stays inside the pod */
 	CONNECT_REFUSED_MEMORY,	  /* refused: no room to remember where it wanted to go */
 	CONNECT_REFUSED_DEVICE,	  /* refused: bound to a device from which it cannot be freed */
@@ -22,6 +23,13 @@ enum verdict {
 	HANDOVER_DONE,		  /* the tunnel can ask for the original destination */
 	HANDOVER_LOST,		  /* no room to hand the original destination over */
 	HANDOVER_UNKNOWN,	  /* nobody redirected it: the pod called the port itself */
+
+	/* A direct connection has its source port, and is about to be sent. */
+	DIRECT_ANNOUNCED,	  /* the other pod lets it in */
+	DIRECT_WITHDRAWN,	  /* no longer allowed, or from another address: treated like anybody's connection */
+	DIRECT_LOST,		  /* no room to announce it: likewise */
+	DIRECT_NOT_SEEN,	  /* announced, but never came to the pod: lost, refused, or its source was translated */
+	DIRECT_NOT_TOLD,	  /* no room to tell the tunnel that it has opened or closed */
 
 	/* The kubelet connects to a captured pod. */
 	PROBE_ANNOUNCED,	  /* to a port that is declared for probes: the pod lets it in */
@@ -37,6 +45,7 @@ enum verdict {
 	/* A connection arrives for a captured pod. */
 	INBOUND_STEERED,	  /* to the tunnel's listener for what comes in the clear */
 	INBOUND_HBONE,		  /* passed: to the tunnel's listener for mutual TLS */
+	INBOUND_DIRECT,		  /* passed: direct from another pod of this node, to the application */
 	INBOUND_PROBE,		  /* passed: a probe of the kubelet's, to the application */
 	INBOUND_LOOPBACK,	  /* passed: the pod's own, or the tunnel's delivery */
 	INBOUND_REFUSED_NO_TUNNEL, /* refused: no tunnel listens in this pod */

@@ -1,5 +1,6 @@
 __all__ = ["Applied", "Core"]
 
+from os import PathLike
 from typing import final
 
 @final
@@ -7,13 +8,22 @@ class Core:
     """The threads that carry bytes, in Rust. Methods may be called from any thread and take no GIL."""
 
     def __new__(
-        cls, *, node: str, workers: int, spin_us: int, access_log: str, on_demand: str | None = None
+        cls,
+        *,
+        node: str,
+        workers: int,
+        spin_us: int,
+        access_log: str,
+        on_demand: str | None = None,
+        direct: PathLike[str] | None = None,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
         workers: threads, at least 1; spin_us: microseconds for which a thread looks for more work before it
         sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines;
-        on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`).
+        on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`);
+        direct: where the agent pins its maps, if connections between two pods of this node need no tunnel
+        once it has let one in.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str

@@ -32,6 +32,7 @@ class Tunnel:
             spin_us=settings.spin_us,
             access_log=settings.access_log,
             on_demand=settings.cluster if settings.xds.on_demand else None,
+            direct=settings.direct,
         )
         authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)

@@ -50,7 +50,11 @@ class CertificateAuthority:
 
 @dataclass(frozen=True)
 class Settings:
-    """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds."""
+    """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds.
+
+    direct: where the agent pins its maps; None where connections between pods of one node have to go through
+    the tunnel like all others.
+    """
 
     node: str
     zds: Path
@@ -63,3 +67,4 @@ class Settings:
     drain_deadline: float = 5.0
     trust_domain: str = "cluster.local"
     cluster: str = "Kubernetes"
+    direct: Path | None = None

@@ -51,6 +51,7 @@ def lab(ctx: click.Context, name: str) -> None:
 )
 @option("--again", is_flag=True, help="take a lab that is there down first")
 @option("--plain", is_flag=True, help="only the cluster, without the mesh")
+@option("--no-direct", is_flag=True, help="have pods of one node connect through the tunnel, too")
 @option("--ztunnel", type=click.Path(path_type=Path), envvar=None, help="binary of Istio's ztunnel ...")
 @option("--ztunnel-node", multiple=True, default=["node2"], help="... that runs in our tunnel's place here")
 @click.pass_obj
@@ -63,6 +64,7 @@ def up(
     api: str | None,
     again: bool,
     plain: bool,
+    no_direct: bool,
     ztunnel: Path | None,
     ztunnel_node: tuple[str, ...],
 ) -> None:
@@ -81,7 +83,14 @@ def up(
         paths = [*manifests, *more]
         kubeconfig = None if api is None else Path(api or _KUBECTLS).expanduser()
         built = Lab.up(
-            paths, nodes=nodes, name=name, meshed=not plain, ztunnels=ztunnels, api=kubeconfig, say=say
+            paths,
+            nodes=nodes,
+            name=name,
+            meshed=not plain,
+            ztunnels=ztunnels,
+            api=kubeconfig,
+            direct=not no_direct,
+            say=say,
         )
     console.print(
         f"The lab is up: {len(built.nodes)} nodes, {len(built.pods)} pods.\n"

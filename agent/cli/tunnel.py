@@ -55,6 +55,12 @@ _CPUS = len(os.sched_getaffinity(0))
 )
 @option("--trust-domain", default="cluster.local", help="of this node's pods")
 @option("--cluster", default="Kubernetes", help="name of this cluster")
+@option(
+    "--direct",
+    type=click.Path(path_type=Path),
+    help="the agent's --bpffs: then the kernel carries allowed connections between pods of this node, in plain "
+    "text, with both identities known [default: all go through the tunnel]",
+)
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 def tunnel(
     *,
@@ -76,6 +82,7 @@ def tunnel(
     drain_deadline: float,
     trust_domain: str,
     cluster: str,
+    direct: Path | None,
     log_level: str,
 ) -> None:
     """Run a node's tunnel: the bytes, inside mutual TLS."""
@@ -92,6 +99,7 @@ def tunnel(
         drain_deadline=drain_deadline,
         trust_domain=trust_domain,
         cluster=cluster,
+        direct=direct,
     )
     # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]

@@ -46,6 +46,7 @@ class Lab:
         access_log: str = "all",
         ztunnels: Mapping[str, Path] | None = None,
         api: Path | None = None,
+        direct: bool = True,
         say: Say = _silent,
     ) -> "Lab":
         """Build a lab out of manifests (files and folders; none: the default ones) and wait until it serves.
@@ -53,13 +54,14 @@ class Lab:
         `nodes` is 1 to 5. `name` tells labs beside the user's own ("lab") apart. Without `meshed` it is a
         plain cluster. `access_log` is the tunnels' (off, errors, all). `ztunnels` names for a node the binary
         of Istio's ztunnel, to run in place of our tunnel. `api` is the kubeconfig of an API server that is to
-        hold the cluster; the lab's objects are taken from it again at the end. `say` is told each step.
+        hold the cluster; the lab's objects are taken from it again at the end. Without `direct` connections
+        between pods of one node go through the tunnel, too. `say` is told each step.
         Raises SettingsError for what cannot be, before anything is made; LabError after all was taken away.
         """
         if not 1 <= nodes <= MAX_NODES:
             raise SettingsError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
         binaries = {node: str(path) for node, path in (ztunnels or {}).items()}
-        state = State(name, meshed, access_log, binaries, str(api.absolute()) if api else "")
+        state = State(name, meshed, access_log, binaries, str(api.absolute()) if api else "", direct)
         state.nodes = [NodeState(f"node{n}", n, f"{state.prefix}-node{n}") for n in range(1, nodes + 1)]
         requirements.check(state)
         read, others = manifests.read(paths or [DEFAULT_MANIFEST])

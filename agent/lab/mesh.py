@@ -203,8 +203,10 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
     if binary := state.ztunnels.get(node.name):
         return ["env", *_ztunnel_environment(state, node), binary]
     run = run_dir(state, node)
+    direct = {"direct": bpffs(state, node)} if state.direct else {}
     return _warren(
         "tunnel",
+        **direct,
         node=node.name,
         zds=run / "ztunnel.sock",
         xds=f"unix:{run / 'xds.sock'}",

@@ -60,6 +60,7 @@ class State(msgspec.Struct):
     access_log: str
     ztunnels: dict[str, str]
     api: str = ""  # a kubeconfig; empty: agents and the CA read the folder
+    direct: bool = True  # pods of one node connect without the tunnel, once allowed
     server: tuple[str, int] = ("", 0)  # host and port of that API server
     nodes: list[NodeState] = []
     pods: list[PodState] = []

@@ -3,6 +3,7 @@ mod configuration;
 
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
+use crate::direct;
 use crate::heap;
 use crate::mesh::{Identity, Mesh, PodKey};
 use crate::pod::PodInfo;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -33,6 +35,8 @@ pub struct Settings {
     pub telemetry: Options,
     /// The mesh holds only what was asked for; this is the cluster's id, by which our own pods are known.
     pub on_demand: Option<String>,
+    /// Where the agent pins its maps, if connections between pods of this node may go without the tunnel.
+    pub direct: Option<PathBuf>,
 }
 
 pub struct Core {
@@ -66,12 +70,14 @@ impl Core {
             .map(|(commands, receiver)| (WorkerHandle::new(commands), receiver))
             .unzip();
         let mesh = Mesh::new(&settings.node);
+        let (offers, offered) = unbounded_channel();
         let shared = Arc::new(Shared {
             mesh: ArcSwap::from_pointee(mesh.clone()),
             credentials: ArcSwap::default(),
             telemetry: Telemetry::new(settings.telemetry)?,
             workers: handles,
             spin: settings.spin,
+            direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
             demand: settings.on_demand.as_ref().map(|_| Demand::new()).transpose()?,
         });
         for (index, receiver) in receivers.into_iter().enumerate() {
@@ -83,6 +89,9 @@ impl Core {
                     std::process::abort();
                 }
             })?;
+        }
+        if let Some(directory) = settings.direct {
+            direct::start(directory, shared.clone(), offered)?;
         }
         Ok(Core {
             shared,
@@ -105,6 +114,7 @@ impl Core {
         let result = self.ask_all(|done| Command::Add(info.clone(), done));
         match result {
             Ok(()) => {
+                self.tell_direct(|| direct::Command::Add(info.clone()));
                 lock(&self.pods).insert(pod.uid, info);
                 self.want_own();
             }
@@ -117,6 +127,9 @@ impl Core {
     pub fn remove_pod(&self, uid: &str) {
         lock(&self.pods).remove(uid);
         let uid: Arc<str> = uid.into();
+        if let Some(direct) = &self.shared.direct {
+            direct.ask(|done| direct::Command::Remove(uid.clone(), done));
+        }
         // Workers answer this with Ok, or are gone together with the process.
         drop(self.ask_all(|done| Command::Remove(uid.clone(), done)));
     }
@@ -160,6 +173,7 @@ impl Core {
 
     /// All metrics. What nobody will ask for again is forgotten first.
     pub fn metrics(&self) -> String {
+        self.direct_connections();
         self.shared.telemetry.expire(&self.mesh());
         self.shared.telemetry.encode()
     }
@@ -176,7 +190,24 @@ impl Core {
 
     /// The records of all open connections, each as JSON.
     pub fn connections(&self) -> Vec<String> {
-        self.collect(Command::Inspect).concat()
+        let mut records = self.collect(Command::Inspect).concat();
+        records.extend(self.direct_connections());
+        records
+    }
+
+    fn direct_connections(&self) -> Vec<String> {
+        self.shared.direct.as_ref().map(|direct| direct.ask(direct::Command::Look)).unwrap_or_default()
+    }
+
+    /// Which pairs of pods need no tunnel, for a dump; null where all do.
+    pub fn direct(&self) -> serde_json::Value {
+        self.shared.direct.as_ref().map(|direct| direct.ask(direct::Command::Describe)).unwrap_or_default()
+    }
+
+    fn tell_direct(&self, command: impl FnOnce() -> direct::Command) {
+        if let Some(direct) = &self.shared.direct {
+            direct.tell(command());
+        }
     }
 
     /// No new connections; waits for those that are open, then cuts. Returns how many were cut.

@@ -29,6 +29,7 @@ pub fn dump(core: &Core) -> String {
         .into_iter()
         .map(|(identity, not_after)| json!({ "identity": identity.to_string(), "not_after": not_after }));
     json!({
+        "direct": core.direct(),
         "workloads": workloads.collect::<Vec<Value>>(),
         "services": services.collect::<Vec<Value>>(),
         "policies": mesh.policies().map(|name| &**name).collect::<Vec<_>>(),

@@ -26,7 +26,7 @@ pub struct Progress {
 }
 
 /// Why there is no tunnel: a name for the counters, and what TLS says of it for the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub refusal: Refusal,
     pub detail: String,

@@ -5,12 +5,15 @@
 //! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
 //! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of
 //! it all, `core` all threads.
+mod bpf;
 mod buffer;
 mod clock;
 mod core;
 mod credentials;
 mod decision;
 mod demand;
+mod diag;
+mod direct;
 mod dump;
 mod flow;
 mod flusher;
@@ -45,6 +48,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,14 +71,22 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None))]
-    fn new(node: String, workers: usize, spin_us: u64, access_log: &str, on_demand: Option<String>) -> PyResult<Self> {
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None))]
+    fn new(
+        node: String,
+        workers: usize,
+        spin_us: u64,
+        access_log: &str,
+        on_demand: Option<String>,
+        direct: Option<PathBuf>,
+    ) -> PyResult<Self> {
         let settings = core::Settings {
             node,
             workers,
             spin: Duration::from_micros(spin_us),
             telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
             on_demand,
+            direct,
         };
         core::Core::new(settings).map(Core).map_err(PyErr::from)
     }

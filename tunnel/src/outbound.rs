@@ -35,7 +35,10 @@ pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: Soc
     let decision = decision::outbound(&worker.shared.mesh.load(), &source, wanted, &mut worker.rng.borrow_mut());
     record.describe(Parties::outbound(&source, &decision));
     match decision {
-        Outbound::Hbone(route) => through_tunnel(&worker, &pod, app, client, &source, &route, record).await,
+        Outbound::Hbone(route) => {
+            let from = Origin { client, source: &source, wanted };
+            through_tunnel(&worker, &pod, app, from, &route, record).await;
+        }
         Outbound::Plain(Plain { addr, .. }) | Outbound::Passthrough { addr } => {
             plain(&worker, &pod, app, addr, record).await;
         }
@@ -56,12 +59,18 @@ fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr
     SocketAddr::new(ip, client.port())
 }
 
+/// What an application wants: who it is, and where to.
+struct Origin<'a> {
+    client: SocketAddr,
+    source: &'a Arc<Workload>,
+    wanted: OriginalDst,
+}
+
 async fn through_tunnel(
     worker: &Rc<Worker>,
     pod: &Rc<Pod>,
     app: TcpStream,
-    client: SocketAddr,
-    source: &Arc<Workload>,
+    Origin { client, source, wanted }: Origin<'_>,
     route: &Route,
     record: Connection,
 ) {
@@ -74,6 +83,7 @@ async fn through_tunnel(
     let early = sockets::peek(&app);
     match open(worker, pod, route, &request, &early).await {
         Ok((stream, sent)) => {
+            worker.offer_direct(pod, source, wanted);
             sockets::discard(&app, sent);
             record.sent(sent as u64);
             let _listed = pod.list(stream.clone());

@@ -85,6 +85,10 @@ impl Pod {
         })
     }
 
+    pub fn info(&self) -> &Arc<PodInfo> {
+        &self.info
+    }
+
     /// Puts a connection on the list, for as long as the result lives.
     pub fn list(self: &Rc<Self>, connection: Rc<dyn Live>) -> Listed {
         self.put(Open(connection, None))

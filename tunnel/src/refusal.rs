@@ -85,6 +85,7 @@ reasons! {
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
+    NotSeen "direct_not_seen" Connect 503 "sent to the other pod of this node, which has not seen it: does a network policy or an address translation stand between them? New ones go through the tunnel";
     ConnectTimeout "connect_timeout" Connect 503 "the connection was not made in time";
     TunnelTimeout "tunnel_timeout" NetworkPolicy 503 "the tunnel's port did not answer: a network policy may block it";
     HandshakeTimeout "handshake_timeout" TlsFailure 503 "the TLS handshake was not done in time";

@@ -44,6 +44,23 @@ impl NetNs {
         result
     }
 
+    /// The number by which the redirection knows it, never given twice.
+    pub fn cookie(&self) -> io::Result<u64> {
+        let socket = self.enter(|| Socket::new(Domain::IPV4, Type::DGRAM, None))?;
+        let mut cookie = 0u64;
+        let mut length = size_of_val(&cookie) as libc::socklen_t;
+        // SAFETY: the descriptor is open, the pointer and the length describe `cookie`, which the kernel fills in.
+        let result = unsafe {
+            let to = (&raw mut cookie).cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, to, &raw mut length)
+        };
+        if result == 0 {
+            Ok(cookie)
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
     /// Listens on all addresses, IPv4 as well. Several workers, and several processes during an upgrade, share a port.
     pub fn listen(&self, port: u16) -> io::Result<std::net::TcpListener> {
         self.enter(|| {

@@ -3,6 +3,7 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::decision::{self, Needed, OriginalDst, HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::demand::Demand;
+use crate::direct;
 use crate::flusher::Flusher;
 use crate::handshake::Failure;
 use crate::mesh::{Identity, Mesh, Rng, Workload};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub credentials: ArcSwap<CredentialsByIdentity>,
     /// Where the mesh holds only what was asked for.
     pub demand: Option<Demand>,
+    /// Where connections between pods of this node may go without the tunnel.
+    pub direct: Option<direct::Handle>,
     pub telemetry: Arc<Telemetry>,
     pub workers: Vec<WorkerHandle>,
     pub spin: Duration,
@@ -287,6 +290,14 @@ impl Worker {
             .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
         record.judged(&judgement);
         judgement.verdict.refused().map(|()| Admission { attempt, guard })
+    }
+
+    /// A connection of a pod was let in at the other end: further ones to there may not need the tunnel.
+    pub fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst) {
+        let Some(direct) = &self.shared.direct else { return };
+        if decision::direct(&self.shared.mesh.load(), source, to).is_some() {
+            direct.tell(direct::Command::Offer(pod.info().clone(), to));
+        }
     }
 
     pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {

@@ -61,7 +61,7 @@ def quiet(world: World, stage: Stage) -> Iterator[None]:
     until(lambda: world.tunnel.call(standin.idle), what="the tunnel is idle")
     world.seen()
     yield
-    probes = Pins(stage.bpffs / "warren").map("probes")
+    probes = Pins(stage.bpffs / "warren").map("announced")
     assert probes is not None
     until(lambda: list(probes) == [], what="no probe is announced any more")
 

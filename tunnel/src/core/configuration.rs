@@ -1,6 +1,7 @@
 //! The configuration in force: what is pushed, and on demand what is asked for.
 use super::{lock, Core};
 use crate::demand::Demand;
+use crate::direct;
 use crate::heap;
 use crate::mesh::{Mesh, Rejected};
 use crate::proto::AUTHORIZATION;
@@ -71,6 +72,7 @@ impl Core {
         self.shared.mesh.store(Arc::new(newest.mesh.clone()));
         self.want_own();
         self.tell_all(|| Command::Changed);
+        self.tell_direct(|| direct::Command::Changed);
     }
 
     /// Our own pods and their services are always there.

@@ -1,6 +1,7 @@
 //! Where a connection goes: pure functions of the mesh and what the connection asks for. Doing is elsewhere.
 
 mod authority;
+mod direct;
 mod inbound;
 mod needed;
 mod outbound;
@@ -8,6 +9,7 @@ mod outbound;
 use std::net::{IpAddr, SocketAddr};
 
 pub use authority::Authority;
+pub use direct::{direct, Direct};
 pub use inbound::{inbound, inbound_plain, ConnectRequest, Inbound};
 pub use needed::{address_name, needed, Needed};
 pub use outbound::{outbound, Outbound, Plain, Route};

@@ -70,18 +70,38 @@ impl Endpoints {
 
     /// Chooses an endpoint that fits what is wanted.
     pub fn choose(&self, wanted: Wanted<'_>, rng: &mut Rng) -> Result<Chosen<'_>, Refusal> {
-        let usable = if wanted.service.allow_unhealthy { self.all.len() } else { self.healthy };
+        let usable = self.usable(wanted.service);
         match &wanted.service.balancing {
-            Balancing::Nearest { scopes, strict } => {
-                let needed = if *strict { rank_of_all(scopes) } else { 0 };
-                self.look_at_all(usable, wanted, rng, |workload| {
-                    Some(rank(scopes, wanted.source, workload)).filter(|rank| *rank >= needed)
-                })
-            }
+            Balancing::Nearest { .. } => self.look_at_all(usable, wanted, rng),
             Balancing::Standard | Balancing::Passthrough => {
                 let drawn = (0..DRAWS).find_map(|_| self.draw(usable, rng)?.fit(wanted).ok());
-                drawn.map_or_else(|| self.look_at_all(usable, wanted, rng, |_| Some(0)), Ok)
+                drawn.map_or_else(|| self.look_at_all(usable, wanted, rng), Ok)
             }
+        }
+    }
+
+    /// The endpoint that `choose` always gives; None where it has a choice.
+    pub fn only(&self, wanted: Wanted<'_>) -> Option<Chosen<'_>> {
+        let mut best: Option<(usize, Option<Chosen<'_>>)> = None;
+        for endpoint in &self.all[..self.usable(wanted.service)] {
+            let (Some(rank), Ok(fit)) = (endpoint.rank(wanted), endpoint.fit(wanted)) else { continue };
+            best = match best {
+                Some((highest, _)) if rank < highest => best,
+                Some((highest, _)) if rank == highest => Some((highest, None)),
+                _ => Some((rank, Some(fit))),
+            };
+            if matches!((&best, &wanted.service.balancing), (Some((_, None)), Balancing::Standard)) {
+                return None; // all of them have the same rank
+            }
+        }
+        best?.1
+    }
+
+    fn usable(&self, service: &Service) -> usize {
+        if service.allow_unhealthy {
+            self.all.len()
+        } else {
+            self.healthy
         }
     }
 
@@ -103,12 +123,11 @@ impl Endpoints {
         usable: usize,
         wanted: Wanted<'_>,
         rng: &mut Rng,
-        rank: impl Fn(&Workload) -> Option<usize>,
     ) -> Result<Chosen<'_>, Refusal> {
         let (mut best, mut weight, mut chosen) = (0, 0, Err(Refusal::NoEndpoint));
         let mut missing = None;
-        for endpoint in self.all[..usable].iter().filter(|endpoint| endpoint.workload.capacity > 0) {
-            let Some(rank) = rank(&endpoint.workload) else { continue };
+        for endpoint in &self.all[..usable] {
+            let Some(rank) = endpoint.rank(wanted) else { continue };
             let fit = match endpoint.fit(wanted) {
                 Ok(fit) if rank >= best => fit,
                 Ok(_) => continue,
@@ -143,6 +162,18 @@ fn sums(all: &[Endpoint]) -> Option<Box<[u64]>> {
 impl Endpoint {
     fn order(&self) -> (bool, &WorkloadUid) {
         (!self.workload.healthy, &self.workload.uid)
+    }
+
+    /// How near it is, where the service prefers near ones; None where it may not be chosen.
+    fn rank(&self, wanted: Wanted<'_>) -> Option<usize> {
+        let rank = match &wanted.service.balancing {
+            Balancing::Nearest { scopes, strict } => {
+                let needed = if *strict { rank_of_all(scopes) } else { 0 };
+                Some(rank(scopes, wanted.source, &self.workload)).filter(|rank| *rank >= needed)
+            }
+            Balancing::Standard | Balancing::Passthrough => Some(0),
+        };
+        rank.filter(|_| self.workload.capacity > 0)
     }
 
     /// Where it is reached as wanted, or what it lacks for it.

@@ -74,7 +74,14 @@ pub struct Record {
 
 impl Record {
     pub fn new(facts: Arc<Facts>, opened: bool, end: End) -> Record {
-        Record { time: SystemTime::now(), duration: facts.accepted.elapsed(), facts, opened, end }
+        let now = SystemTime::now();
+        Record {
+            time: now.checked_sub(end.at.elapsed()).unwrap_or(now),
+            duration: end.at.saturating_duration_since(facts.accepted),
+            facts,
+            opened,
+            end,
+        }
     }
 
     fn level(&self) -> &'static str {

@@ -55,6 +55,23 @@ fn traffic(out: &mut Text, series: &Series) {
     family(out, series, name, "Bytes that clients sent", always(|totals| totals.received));
     let name = "istio_tcp_sent_bytes";
     family(out, series, name, "Bytes that were sent to clients", always(|totals| totals.sent));
+    direct(out, series);
+}
+
+/// What the kernel measures of direct connections, told by one end for both.
+fn direct(out: &mut Text, series: &Series) {
+    let told = || series.iter().filter(|(labels, totals)| labels.direct && totals.measured > 0);
+    let name = "warren_direct_rtt_seconds";
+    out.family(name, "summary", "Smoothed round-trip times of direct connections when they ended");
+    for (labels, totals) in told() {
+        out.sample(name, format_args!("_sum{{{labels}}}"), totals.rtt as f64 / 1e6);
+        out.sample(name, format_args!("_count{{{labels}}}"), totals.measured);
+    }
+    let name = "warren_direct_retransmits";
+    out.family(name, "counter", "Segments of direct connections that were sent again");
+    for (labels, totals) in told() {
+        out.sample(name, format_args!("_total{{{labels}}}"), totals.retransmits);
+    }
 }
 
 fn family(out: &mut Text, series: &Series, name: &str, help: &str, counts: impl Fn(&Totals) -> Vec<(Flag, u64)>) {
@@ -124,7 +141,7 @@ impl fmt::Display for Labels {
         label(f, "destination_service_namespace", key.map_or("", |key| key.namespace()))?;
         label(f, "destination_service_name", name.unwrap_or(""))?;
         label(f, "request_protocol", "tcp")?;
-        label(f, "connection_security_policy", if self.is_mutual_tls() { "mutual_tls" } else { "" })
+        label(f, "connection_security_policy", self.security())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::refusal::Refusal;
 pub use log::AccessLog;
 use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
+pub use record::Tcp;
 use record::{End, Facts};
 use series::{Registry, Series, SeriesCache};
 use verdicts::Verdicts;
@@ -148,10 +149,15 @@ struct Worker {
 impl WorkerTelemetry {
     /// A connection begins: `source` is who connected, `destination` whom they connected to.
     pub fn accept(&self, direction: Direction, source: SocketAddr, destination: SocketAddr) -> Connection {
+        self.accepted(direction, source, destination, Instant::now())
+    }
+
+    /// As `accept`, for one that began before.
+    pub fn accepted(&self, direction: Direction, source: SocketAddr, destination: SocketAddr, at: Instant) -> Connection {
         self.0.shared.counts.connections[direction as usize].fetch_add(1, Ordering::Relaxed);
         Connection {
             worker: self.clone(),
-            facts: Arc::new(Facts::new(direction, source, destination)),
+            facts: Arc::new(Facts::new(direction, source, destination, at)),
             peer: OnceCell::new(),
             series: OnceCell::new(),
             ended: OnceCell::new(),
@@ -186,9 +192,10 @@ impl WorkerTelemetry {
         reason: Refusal,
         detail: &str,
     ) {
-        let facts = Facts::new(Direction::Inbound, source, destination);
+        let now = Instant::now();
+        let facts = Facts::new(Direction::Inbound, source, destination, now);
         facts.describe(Parties { source_identity: peer, ..Parties::default() });
-        self.record(&Arc::new(facts), false, End::failed(reason, detail));
+        self.record(&Arc::new(facts), false, End::failed(now, reason, detail));
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.
@@ -283,14 +290,29 @@ impl Connection {
         }
     }
 
+    /// What the kernel has measured of it. Only once.
+    pub fn measured(&self, tcp: Tcp) {
+        self.facts.tcp.get_or_init(|| {
+            if let Some(series) = self.series.get() {
+                series.measured(&tcp);
+            }
+            tcp
+        });
+    }
+
     /// It ended in order. Only its first end counts.
     pub fn finish(&self) {
-        self.end(End::default());
+        self.end(End::fine(Instant::now()));
     }
 
     /// It was refused or cut. `detail` goes to the log only; it may be empty. Only its first end counts.
     pub fn fail(&self, reason: Refusal, detail: &str) {
-        self.end(End::failed(reason, detail));
+        self.end(End::failed(Instant::now(), reason, detail));
+    }
+
+    /// It ended before now, for that reason or in order. Only its first end counts.
+    pub fn ended(&self, at: Instant, reason: Option<Refusal>, detail: &str) {
+        self.end(End { at, reason, detail: detail.into() });
     }
 
     /// What there is to say of it now, as a JSON object.

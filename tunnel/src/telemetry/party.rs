@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::decision::{Authority, Inbound, Outbound, Plain, Route};
+use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route};
 use crate::mesh::{App, Identity, Locality, Mesh, Service, Workload};
 
 /// One end.
@@ -46,14 +46,16 @@ impl Party {
 #[derive(Clone, Debug, Default)]
 pub struct Parties {
     pub source: Party,
-    /// As proven by mutual TLS.
+    /// As proven by mutual TLS, or by the kernel.
     pub source_identity: Option<Arc<Identity>>,
     pub destination: Party,
-    /// As proven by mutual TLS.
+    /// As proven by mutual TLS, or by the kernel.
     pub destination_identity: Option<Arc<Identity>>,
     pub service: Option<Arc<Service>>,
     /// What was asked for through the tunnel.
     pub hbone: Option<Authority>,
+    /// Whether it went from pod to pod without a tunnel; then the kernel has proven both identities.
+    pub direct: bool,
 }
 
 impl Parties {
@@ -99,6 +101,20 @@ impl Parties {
             destination_identity: Some(local.identity.clone()),
             service: decision.service.clone(),
             hbone: Some(decision.authority.clone()),
+            direct: false,
+        }
+    }
+
+    /// Of a direct connection between two local pods; the same at both ends.
+    pub fn direct(source: &Arc<Workload>, to: &Direct) -> Parties {
+        Parties {
+            source: Party::Workload(source.clone()),
+            source_identity: Some(source.identity.clone()),
+            destination: Party::Workload(to.destination.clone()),
+            destination_identity: Some(to.destination.identity.clone()),
+            service: to.service.clone(),
+            hbone: None,
+            direct: true,
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{json, Value};
 
@@ -23,6 +23,16 @@ pub struct Facts {
     pub to_client: AtomicU64,
     parties: OnceLock<Parties>,
     remarks: OnceLock<Box<Remarks>>,
+    pub tcp: OnceLock<Tcp>,
+}
+
+/// What the kernel has measured of a direct connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Smoothed.
+    pub rtt: Duration,
+    /// Segments.
+    pub retransmits: u32,
 }
 
 /// Policies that have something to say of a connection, and do not decide about it.
@@ -32,16 +42,20 @@ struct Remarks {
 }
 
 /// How a connection ended.
-#[derive(Default)]
 pub struct End {
+    pub at: Instant,
     pub reason: Option<Refusal>,
     /// More about the reason.
     pub detail: Box<str>,
 }
 
 impl End {
-    pub fn failed(reason: Refusal, detail: &str) -> End {
-        End { reason: Some(reason), detail: detail.into() }
+    pub fn fine(at: Instant) -> End {
+        End { at, reason: None, detail: Box::default() }
+    }
+
+    pub fn failed(at: Instant, reason: Refusal, detail: &str) -> End {
+        End { at, reason: Some(reason), detail: detail.into() }
     }
 }
 
@@ -61,16 +75,17 @@ impl Field<'_> {
 }
 
 impl Facts {
-    pub fn new(direction: Direction, source: SocketAddr, destination: SocketAddr) -> Facts {
+    pub fn new(direction: Direction, source: SocketAddr, destination: SocketAddr, accepted: Instant) -> Facts {
         Facts {
             direction,
             source,
             destination,
-            accepted: Instant::now(),
+            accepted,
             from_client: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             parties: OnceLock::new(),
             remarks: OnceLock::new(),
+            tcp: OnceLock::new(),
         }
     }
 
@@ -124,6 +139,7 @@ impl Facts {
             text("dst.cluster", app.map(|app| &*app.cluster));
         }
         text("direction", Some(self.direction.name()));
+        text("path", parties.filter(|parties| parties.direct).map(|_| "direct"));
         if let Some(remarks) = self.remarks.get() {
             text("policy.dry_run", remarks.would_refuse.as_deref());
             text("policy.audit", remarks.audited.as_deref());
@@ -131,6 +147,10 @@ impl Facts {
         let (sent, received) = self.bytes();
         put("bytes_sent", Field::Number(sent));
         put("bytes_recv", Field::Number(received));
+        if let Some(Tcp { rtt, retransmits }) = self.tcp.get() {
+            put("rtt_us", Field::Number(rtt.as_micros() as u64));
+            put("retransmits", Field::Number((*retransmits).into()));
+        }
     }
 
     /// What the application on this node sent and got.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::party::{Baggage, Parties, Party};
-use super::{lock, Direction};
+use super::{lock, Direction, Tcp};
 use crate::mesh::{App, Identity, Locality, Mesh, ServiceKey};
 use crate::refusal::{Flag, Refusal};
 
@@ -18,6 +18,7 @@ pub struct Labels {
     pub destination: Side,
     /// Key and short name.
     pub service: Option<(ServiceKey, Arc<str>)>,
+    pub direct: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +41,18 @@ impl Labels {
             source: Side::new(&parties.source, &parties.source_identity),
             destination: Side::new(&parties.destination, &parties.destination_identity),
             service: parties.service.as_ref().map(|service| (service.key.clone(), service.name.clone())),
+            direct: parties.direct,
         }
     }
 
-    pub fn is_mutual_tls(&self) -> bool {
-        self.source.principal.is_some() && self.destination.principal.is_some()
+    /// `connection_security_policy`: Istio's word where both ends are proven by mutual TLS, ours where the kernel has
+    /// proven them and nothing is encrypted.
+    pub fn security(&self) -> &'static str {
+        match self.source.principal.is_some() && self.destination.principal.is_some() {
+            true if self.direct => "direct",
+            true => "mutual_tls",
+            false => "",
+        }
     }
 }
 
@@ -55,6 +63,10 @@ pub struct Series {
     closed: [AtomicU64; Flag::ALL.len()],
     received: AtomicU64,
     sent: AtomicU64,
+    measured: AtomicU64,
+    /// Microseconds.
+    rtt: AtomicU64,
+    retransmits: AtomicU64,
 }
 
 /// Adds to a counter that only this thread writes.
@@ -79,6 +91,12 @@ impl Series {
     pub fn sent(&self, bytes: u64) {
         add(&self.sent, bytes);
     }
+
+    pub fn measured(&self, tcp: &Tcp) {
+        add(&self.measured, 1);
+        add(&self.rtt, tcp.rtt.as_micros() as u64);
+        add(&self.retransmits, tcp.retransmits.into());
+    }
 }
 
 /// The sums over all workers.
@@ -88,6 +106,11 @@ pub struct Totals {
     pub closed: [u64; Flag::ALL.len()],
     pub received: u64,
     pub sent: u64,
+    /// Direct connections that have ended, the sum of their smoothed round-trip times in microseconds, and their segments
+    /// that were sent again.
+    pub measured: u64,
+    pub rtt: u64,
+    pub retransmits: u64,
 }
 
 impl Totals {
@@ -95,6 +118,9 @@ impl Totals {
         self.opened += series.opened.load(Ordering::Relaxed);
         self.received += series.received.load(Ordering::Relaxed);
         self.sent += series.sent.load(Ordering::Relaxed);
+        self.measured += series.measured.load(Ordering::Relaxed);
+        self.rtt += series.rtt.load(Ordering::Relaxed);
+        self.retransmits += series.retransmits.load(Ordering::Relaxed);
         for (total, counter) in self.closed.iter_mut().zip(&series.closed) {
             *total += counter.load(Ordering::Relaxed);
         }
@@ -194,7 +220,7 @@ pub struct SeriesCache {
     baggage: HashMap<Box<[u8]>, Arc<Baggage>>,
 }
 
-type Addresses = [usize; 9];
+type Addresses = [usize; 10];
 
 struct Cached {
     series: Weak<Series>,
@@ -248,6 +274,7 @@ fn addresses(parties: &Parties, direction: Direction) -> Addresses {
     let Parties { source, destination, service, .. } = parties;
     [
         direction as usize,
+        parties.direct as usize,
         address(source.app()),
         address(source.locality()),
         address(parties.source_identity.as_ref()),

@@ -1,0 +1,216 @@
+//! The records of direct connections: written by what the kernel tells, and held against what it has.
+use super::kernel::Kernel;
+use super::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
+use super::pairs::{Known, Pairs, Pods};
+use crate::handshake::Failure;
+use crate::mesh::Mesh;
+use crate::refusal::Refusal;
+use crate::telemetry::{Connection, Direction, Parties, Tcp, WorkerTelemetry};
+use rustix::time::{clock_gettime, ClockId};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A connection as both its ends tell of it.
+struct Open {
+    pair: Pair,
+    outbound: Connection,
+    inbound: Connection,
+    sent: u64,
+    received: u64,
+    /// Whether the kernel had it at the last look; its end may still be told.
+    there: bool,
+}
+
+/// Those that are open, by the cookies of the sockets that have made them.
+pub struct Connections {
+    telemetry: WorkerTelemetry,
+    open: HashMap<u64, Open>,
+    /// What we have ended, and why.
+    ended: HashMap<u64, Failure>,
+}
+
+/// The mesh as it is, who is here, and who may.
+pub struct Scene<'a> {
+    pub mesh: &'a Mesh,
+    pub pods: &'a Pods,
+    pub pairs: &'a mut Pairs,
+}
+
+/// The time of the kernel's clock, which counts nanoseconds since the machine started, as an instant.
+struct Times {
+    now: Instant,
+    kernel: u64,
+}
+
+impl Times {
+    fn new() -> Times {
+        let now = clock_gettime(ClockId::Boottime);
+        let kernel = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        Times { now: Instant::now(), kernel }
+    }
+
+    fn instant(&self, kernel: u64) -> Instant {
+        let ago = Duration::from_nanos(self.kernel.saturating_sub(kernel));
+        self.now.checked_sub(ago).unwrap_or(self.now)
+    }
+}
+
+impl Open {
+    fn new(telemetry: &WorkerTelemetry, known: &Known, event: &Event, since: Instant) -> Open {
+        let parties = Parties::direct(&known.source, &known.way);
+        let (from, to) = (event.connection.from.into(), event.connection.to.into());
+        let outbound = telemetry.accepted(Direction::Outbound, from, event.pair.to.into(), since);
+        let inbound = telemetry.accepted(Direction::Inbound, from, to, since);
+        outbound.describe(parties.clone());
+        inbound.describe(parties);
+        inbound.judged(&known.judgement);
+        Open { pair: event.pair, outbound, inbound, sent: 0, received: 0, there: true }
+    }
+
+    /// Takes over what has come since the last time.
+    fn count(&mut self, sent: u64, received: u64) {
+        for end in [&self.outbound, &self.inbound] {
+            end.client_sent(sent.saturating_sub(self.sent));
+            end.server_sent(received.saturating_sub(self.received));
+        }
+        (self.sent, self.received) = (self.sent.max(sent), self.received.max(received));
+    }
+
+    fn end(&self, at: Instant, failure: Option<&Failure>) {
+        for end in [&self.outbound, &self.inbound] {
+            match failure {
+                Some(Failure { refusal, detail }) => end.ended(at, Some(*refusal), detail),
+                None => end.ended(at, None, ""),
+            }
+        }
+    }
+}
+
+impl Connections {
+    pub fn new(telemetry: WorkerTelemetry) -> Connections {
+        Connections { telemetry, open: HashMap::new(), ended: HashMap::new() }
+    }
+
+    /// Takes what the kernel has to tell.
+    pub fn hear(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
+        let times = Times::new();
+        kernel.events(|event| match event.kind {
+            EVENT_OPENED => _ = self.opened(scene, event, &times),
+            EVENT_CLOSED => self.closed(scene, event, &times),
+            EVENT_UNSEEN => scene.pairs.shun(&event.pair, kernel),
+            _ => {} // of an agent that is newer than we are
+        });
+    }
+
+    fn opened(&mut self, scene: &mut Scene<'_>, event: &Event, times: &Times) -> Option<&mut Open> {
+        let known = scene.pairs.get(scene.mesh, scene.pods, &event.pair, event.connection.to.into())?;
+        if !self.open.contains_key(&event.socket) {
+            known.open += 1;
+            let open = Open::new(&self.telemetry, known, event, times.instant(event.since));
+            self.open.insert(event.socket, open);
+        }
+        self.open.get_mut(&event.socket)
+    }
+
+    fn closed(&mut self, scene: &mut Scene<'_>, event: &Event, times: &Times) {
+        let at = times.instant(event.time);
+        let ended = self.ended.remove(&event.socket);
+        if event.established == 0 {
+            return self.failed(scene, event, ended, times);
+        }
+        if let Some(open) = self.opened(scene, event, times) {
+            open.count(event.sent, event.received);
+            let rtt = Duration::from_micros(event.rtt.into());
+            open.outbound.measured(Tcp { rtt, retransmits: event.retransmits });
+            let reset = || Failure { refusal: Refusal::AppReset, detail: String::new() };
+            open.end(at, ended.or_else(|| (event.reset != 0).then(reset)).as_ref());
+            self.open.remove(&event.socket);
+            scene.pairs.closed(&event.pair);
+        }
+    }
+
+    /// It was never a connection: the application does not listen, say. Only who made it has seen that.
+    fn failed(&mut self, scene: &mut Scene<'_>, event: &Event, ended: Option<Failure>, times: &Times) {
+        let target = SocketAddr::from(event.connection.to);
+        let Some(known) = scene.pairs.get(scene.mesh, scene.pods, &event.pair, target) else { return };
+        let (from, asked) = (event.connection.from.into(), event.pair.to.into());
+        let record = self.telemetry.accepted(Direction::Outbound, from, asked, times.instant(event.since));
+        record.describe(Parties::direct(&known.source, &known.way));
+        let why = if event.seen != 0 { Refusal::ConnectFailed } else { Refusal::NotSeen };
+        let Failure { refusal, detail } = ended.unwrap_or(Failure { refusal: why, detail: target.to_string() });
+        record.ended(times.instant(event.time), Some(refusal), &detail);
+    }
+
+    /// Looks at what there is in the kernel: bytes of connections that are open, and what was not told because there was no
+    /// room for it, or nobody to listen.
+    pub fn look(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, sources: impl IntoIterator<Item = u64>) {
+        self.hear(scene, kernel);
+        let times = Times::new();
+        let (mut looked, mut found) = (HashSet::new(), HashSet::new());
+        for source in sources {
+            let Some(pod) = scene.pods.get(source).cloned() else { continue };
+            let result = kernel.connections(&pod.netns, |own, there| {
+                if own.established == 0 {
+                    return;
+                }
+                let event = Event {
+                    socket: there.socket.cookie(),
+                    pair: own.pair,
+                    connection: own.connection,
+                    since: own.since,
+                    ..Event::default()
+                };
+                if let Some(open) = self.opened(scene, &event, &times) {
+                    open.count(there.sent, there.received);
+                    open.there = true;
+                    found.insert(event.socket);
+                }
+            });
+            match result {
+                Ok(_) => _ = looked.insert(source),
+                Err(error) => eprintln!("warren: connections of pod {} cannot be looked at: {error}", pod.uid),
+            }
+        }
+        self.open.retain(|socket, open| {
+            let here = found.contains(socket) || !looked.contains(&open.pair.netns);
+            let stays = here || std::mem::replace(&mut open.there, false);
+            if !stays {
+                open.end(times.now, None);
+                scene.pairs.closed(&open.pair);
+            }
+            stays
+        });
+    }
+
+    /// Ends connections of these pairs; others stay.
+    pub fn destroy(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, pairs: &HashMap<Pair, Failure>) {
+        let sources: HashSet<u64> = pairs.keys().map(|pair| pair.netns).collect();
+        for source in sources {
+            let Some(pod) = scene.pods.get(source) else { continue };
+            let mut doomed = vec![];
+            let result = kernel.connections(&pod.netns, |own, there| {
+                doomed.extend(pairs.get(&own.pair).map(|failure| (there.socket, failure)));
+            });
+            let result = result.and_then(|sockets| {
+                doomed.iter().try_for_each(|(socket, failure)| {
+                    self.ended.insert(socket.cookie(), (*failure).clone());
+                    if !sockets.destroy(socket)? {
+                        self.ended.remove(&socket.cookie());
+                    }
+                    Ok(())
+                })
+            });
+            if let Err(error) = result {
+                // They are not allowed, and cannot be ended: nothing is to be let through by a tunnel that cannot do this.
+                eprintln!("warren: direct connections of pod {} cannot be ended: {error}", pod.uid);
+                std::process::abort();
+            }
+        }
+    }
+
+    /// The records of all that are open, each as JSON.
+    pub fn records(&self) -> Vec<String> {
+        self.open.values().flat_map(|open| [open.outbound.to_json(), open.inbound.to_json()]).collect()
+    }
+}

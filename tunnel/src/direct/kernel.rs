@@ -1,0 +1,108 @@
+//! The kernel's part, as the agent has pinned it: what is allowed goes in, what became of connections comes out.
+use super::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
+use crate::bpf::{self, Map, Ring};
+use crate::diag::{Diag, Found, Socket};
+use crate::sockets::NetNs;
+use rustix::fs::{flock, FlockOperation};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use tokio::io::unix::AsyncFd;
+
+const GENERATION: u32 = 0;
+
+pub struct Kernel {
+    maps: PathBuf,
+    direct: Map<Pair, Allowance>,
+    generations: Map<u32, u64>,
+    /// By which the kernel tells our word from that of a tunnel before us.
+    generation: u64,
+    announcing: OwnedFd,
+    pub ring: AsyncFd<Ring>,
+    /// Held by the one that takes the events; the others wait for it to end.
+    lock: File,
+}
+
+impl Kernel {
+    /// `directory` is the agent's; `generation` is not 0, and no other tunnel's. From now on only what we say counts.
+    pub fn open(directory: &Path, generation: u64) -> io::Result<Kernel> {
+        let maps = directory.join("maps");
+        let ring = Ring::open(&maps.join("events"))?;
+        // SAFETY: the ring owns its descriptor, so it stays open and the same for as long as it is registered.
+        let ring = unsafe { AsyncFd::register(ring)? };
+        let kernel = Kernel {
+            direct: Map::open(&maps.join("direct"))?,
+            generations: Map::open(&maps.join("generation"))?,
+            announcing: bpf::pinned(&maps.join("announcing"))?,
+            lock: File::open(&maps)?,
+            generation,
+            ring,
+            maps,
+        };
+        kernel.generations.put(&GENERATION, &generation)?;
+        for pair in kernel.direct.keys()? {
+            kernel.direct.delete(&pair)?;
+        }
+        Ok(kernel)
+    }
+
+    /// Whether the agent has pinned other maps meanwhile.
+    pub fn is_replaced(&self) -> bool {
+        let now = bpf::pinned(&self.maps.join("direct")).and_then(|fd| bpf::info(fd.as_fd()));
+        now.is_ok_and(|now| now.id != self.direct.info.id)
+    }
+
+    /// Whether the events are ours to take: no other tunnel does.
+    pub fn is_ours(&self) -> bool {
+        flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    /// False where a newer tunnel has taken over, or there is no room.
+    pub fn allow(&self, pair: &Pair, allowance: Allowance) -> bool {
+        let ours = self.generations.get(&GENERATION).is_ok_and(|now| now == Some(self.generation));
+        ours && self.direct.put(pair, &Allowance { generation: self.generation, ..allowance }).is_ok()
+    }
+
+    /// From now on; what is connected stays so.
+    pub fn deny(&self, pair: &Pair) {
+        if let Err(error) = self.direct.delete(pair) {
+            // Going on would let through what is not allowed. With us every allowance ends.
+            eprintln!("warren: a direct connection could not be forbidden: {error}");
+            std::process::abort();
+        }
+    }
+
+    pub fn events(&self, mut take: impl FnMut(&Event)) {
+        self.ring.get_ref().consume(|record| {
+            if let Some(event) = bpf::read(record) {
+                take(&event);
+            }
+        });
+    }
+
+    /// Tells of each direct connection that a pod has made and that is open or being opened, and of how to destroy it.
+    pub fn connections(
+        &self,
+        netns: &NetNs,
+        mut tell: impl FnMut(&Announcement, &Found<'_>),
+    ) -> io::Result<Sockets> {
+        let diag = Diag::open(netns)?;
+        diag.each(self.announcing.as_raw_fd(), |found| {
+            if let Some(own) = bpf::read::<Announcement>(found.storage).filter(|own| own.kind == ANNOUNCED_DIRECT) {
+                tell(&own, &found);
+            }
+        })?;
+        Ok(Sockets(diag))
+    }
+}
+
+/// The sockets of one pod.
+pub struct Sockets(Diag);
+
+impl Sockets {
+    /// False where it has ended meanwhile.
+    pub fn destroy(&self, socket: &Socket) -> io::Result<bool> {
+        self.0.destroy(socket)
+    }
+}

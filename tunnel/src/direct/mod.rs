@@ -1,0 +1,330 @@
+//! Connections between pods of this node that need no tunnel: the kernel lets them go straight.
+//!
+//! A connection goes through the tunnel, and is allowed; `offer` says so here, and the pair is put into the kernel's map
+//! (bpf/direct.h). Further connections of it never come to a worker. A change of the mesh is held against all pairs, and
+//! what is no longer allowed is denied first and destroyed then, so that none slips through between. Where the kernel, the
+//! agent or a privilege lacks something, there are no pairs, and everything goes through the tunnel.
+//!
+//! One thread does all of it: [`pairs`] who may, [`connections`] what is told of them, [`kernel`] where both are kept.
+mod connections;
+mod kernel;
+mod layout;
+mod pairs;
+
+use crate::clock::Clock;
+use crate::decision::OriginalDst;
+use crate::diag::Diag;
+use crate::handshake::Failure;
+use crate::mesh::{Mesh, Rng};
+use crate::pod::PodInfo;
+use crate::refusal::Refusal;
+use crate::worker::Shared;
+use connections::{Connections, Scene};
+use kernel::Kernel;
+use layout::Pair;
+use pairs::{Pairs, Pods};
+use serde_json::{json, Value};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{mpsc, Arc};
+use std::thread;
+use std::{io, time::Duration};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::{spawn_local, AbortHandle};
+
+/// The thread wakes up once for all that the kernel tells within this time.
+const GATHERING: Duration = Duration::from_millis(5);
+/// Seconds between two looks at whether the agent has other maps, or another tunnel has left us the events.
+const LOOK: u64 = 4;
+
+/// What others ask of the thread.
+pub enum Command {
+    Add(Arc<PodInfo>),
+    Remove(Arc<str>, mpsc::Sender<()>),
+    /// A connection of this pod to there was let in.
+    Offer(Arc<PodInfo>, OriginalDst),
+    /// The mesh is new.
+    Changed,
+    /// Have the metrics say what the kernel knows; gives the records of open connections.
+    Look(mpsc::Sender<Vec<String>>),
+    /// For the configuration dump.
+    Describe(mpsc::Sender<Value>),
+}
+
+/// What others have of it.
+pub struct Handle(UnboundedSender<Command>);
+
+impl Handle {
+    pub fn new(commands: UnboundedSender<Command>) -> Handle {
+        Handle(commands)
+    }
+
+    pub fn tell(&self, command: Command) {
+        drop(self.0.send(command)); // fails only when the thread has ended, with the process
+    }
+
+    /// What the thread answers; nothing where it has ended.
+    pub fn ask<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> Command) -> T {
+        let (answer, answers) = mpsc::channel();
+        self.tell(command(answer));
+        answers.recv().unwrap_or_default()
+    }
+}
+
+/// The thread's own.
+struct Direct {
+    /// Where the agent pins its maps.
+    directory: PathBuf,
+    shared: Arc<Shared>,
+    generation: u64,
+    state: RefCell<State>,
+    hearing: RefCell<Option<AbortHandle>>,
+    /// Whether the events are ours to take.
+    hears: Cell<bool>,
+}
+
+struct State {
+    kernel: Option<Rc<Kernel>>,
+    /// Why there is none.
+    lacks: String,
+    pods: Pods,
+    pairs: Pairs,
+    connections: Connections,
+    /// Against which all pairs were held.
+    reviewed: Option<Arc<Mesh>>,
+}
+
+/// Starts the thread. `directory` is the agent's `--bpffs`.
+pub fn start(directory: PathBuf, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
+    thread::Builder::new().name("warren-direct".into()).spawn(move || {
+        if let Err(error) = run(directory, shared, commands) {
+            eprintln!("warren: direct connections cannot be looked after: {error}");
+            std::process::abort();
+        }
+    })?;
+    Ok(())
+}
+
+fn run(directory: PathBuf, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let state = State {
+            kernel: None,
+            lacks: "no pod yet".into(),
+            pods: Pods::default(),
+            pairs: Pairs::default(),
+            connections: Connections::new(shared.telemetry.worker()),
+            reviewed: None,
+        };
+        let direct = Rc::new(Direct {
+            directory,
+            shared,
+            generation: Rng::from_entropy().draw() | 1,
+            state: RefCell::new(state),
+            hearing: RefCell::default(),
+            hears: Cell::new(false),
+        });
+        let clock = Rc::new(Clock::new()?);
+        let ticking = clock.clone();
+        spawn_local(async move { ticking.run().await });
+        let looking = direct.clone();
+        spawn_local(async move {
+            loop {
+                clock.sleep(LOOK).await;
+                looking.look_around();
+            }
+        });
+        while let Some(command) = commands.recv().await {
+            direct.obey(command);
+        }
+        Ok(())
+    })
+}
+
+impl Direct {
+    fn obey(self: &Rc<Self>, command: Command) {
+        // Whoever asked may be gone; then nobody is interested in the answer.
+        match command {
+            Command::Add(pod) => self.add(&pod),
+            Command::Remove(uid, done) => {
+                self.with(|state, mesh| state.remove(mesh, &uid));
+                let _ = done.send(());
+            }
+            Command::Offer(pod, to) => self.with(|state, mesh| state.offer(mesh, &pod, to)),
+            Command::Changed => self.review(),
+            Command::Look(answer) => {
+                self.with(|state, mesh| {
+                    let sources = state.pairs.sources();
+                    if self.hears.get() {
+                        state.look(mesh, sources);
+                    }
+                    let _ = answer.send(state.connections.records());
+                });
+            }
+            Command::Describe(answer) => _ = answer.send(self.state.borrow().describe()),
+        }
+    }
+
+    fn with(&self, action: impl FnOnce(&mut State, &Mesh)) {
+        action(&mut self.state.borrow_mut(), &self.shared.mesh.load());
+    }
+
+    fn add(self: &Rc<Self>, pod: &Arc<PodInfo>) {
+        let cookie = match pod.netns.cookie() {
+            Ok(cookie) => cookie,
+            Err(error) => return eprintln!("warren: pod {} has no direct connections: {error}", pod.uid),
+        };
+        self.with(|state, _| state.pods.insert(cookie, pod));
+        if self.state.borrow().kernel.is_none() {
+            return self.open();
+        }
+        if self.hears.get() {
+            self.with(|state, mesh| state.look(mesh, [cookie]));
+        }
+    }
+
+    /// Opens what the agent has pinned, if it is there, and learns what is connected already.
+    fn open(self: &Rc<Self>) {
+        let opened = self.usable().and_then(|()| Kernel::open(&self.directory, self.generation));
+        let kernel = match opened {
+            Ok(kernel) => Rc::new(kernel),
+            Err(error) => {
+                let lacks = error.to_string();
+                let state = &mut self.state.borrow_mut();
+                if state.lacks != lacks && error.kind() != io::ErrorKind::NotFound {
+                    eprintln!("warren: connections between pods of this node go through the tunnel: {lacks}");
+                }
+                state.lacks = lacks;
+                return;
+            }
+        };
+        self.hears.set(false);
+        {
+            let mut state = self.state.borrow_mut();
+            state.pairs.start_anew();
+            state.kernel = Some(kernel);
+        }
+        self.hear();
+    }
+
+    /// Whether connections could be ended, should they have to be.
+    fn usable(&self) -> io::Result<()> {
+        let state = self.state.borrow();
+        let Some(pod) = state.pods.cookies().find_map(|cookie| state.pods.get(cookie)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        Diag::open(&pod.netns)?.can_destroy().map_err(|error| {
+            let lacks = match error.kind() {
+                io::ErrorKind::PermissionDenied => "CAP_NET_ADMIN is needed to end one".to_owned(),
+                _ => format!("the kernel cannot end one (CONFIG_INET_DIAG_DESTROY): {error}"),
+            };
+            io::Error::new(error.kind(), lacks)
+        })
+    }
+
+    /// Takes the events from now on, if no other tunnel does.
+    fn hear(self: &Rc<Self>) {
+        let Some(kernel) = self.state.borrow().kernel.clone() else { return };
+        if self.hears.get() || !kernel.is_ours() {
+            return;
+        }
+        self.hears.set(true);
+        self.with(|state, mesh| {
+            let sources: Vec<u64> = state.pods.cookies().collect();
+            state.look(mesh, sources);
+        });
+        self.state.borrow_mut().reviewed = None;
+        self.review();
+        let direct = self.clone();
+        let task = spawn_local(async move {
+            while let Ok(mut ready) = kernel.ring.readable().await {
+                ready.clear_ready();
+                thread::sleep(GATHERING);
+                direct.with(|state, mesh| state.hear(mesh));
+            }
+        });
+        if let Some(former) = self.hearing.borrow_mut().replace(task.abort_handle()) {
+            former.abort();
+        }
+    }
+
+    fn look_around(self: &Rc<Self>) {
+        let kernel = self.state.borrow().kernel.clone();
+        match kernel {
+            Some(kernel) if !kernel.is_replaced() => self.hear(),
+            _ => self.open(),
+        }
+    }
+
+    fn review(&self) {
+        let mesh = self.shared.mesh.load_full();
+        self.state.borrow_mut().review(mesh);
+    }
+}
+
+impl State {
+    /// With a kernel, and all that goes with it.
+    fn on<T>(&mut self, mesh: &Mesh, action: impl FnOnce(&Rc<Kernel>, &mut Connections, &mut Scene<'_>) -> T) -> Option<T> {
+        let kernel = self.kernel.clone()?;
+        let mut scene = Scene { mesh, pods: &self.pods, pairs: &mut self.pairs };
+        Some(action(&kernel, &mut self.connections, &mut scene))
+    }
+
+    fn hear(&mut self, mesh: &Mesh) {
+        self.on(mesh, |kernel, connections, scene| connections.hear(scene, kernel));
+    }
+
+    fn look(&mut self, mesh: &Mesh, sources: impl IntoIterator<Item = u64>) {
+        self.on(mesh, |kernel, connections, scene| connections.look(scene, kernel, sources));
+    }
+
+    fn offer(&mut self, mesh: &Mesh, pod: &PodInfo, to: OriginalDst) {
+        let Ok(cookie) = pod.netns.cookie() else { return };
+        let pair = Pair::new(cookie, to.address());
+        self.on(mesh, |kernel, _, scene| scene.pairs.offer(scene.mesh, scene.pods, pair, kernel));
+    }
+
+    fn review(&mut self, mesh: Arc<Mesh>) {
+        if self.reviewed.as_ref().is_some_and(|reviewed| Arc::ptr_eq(reviewed, &mesh)) {
+            return;
+        }
+        self.on(&mesh, |kernel, connections, scene| {
+            let refused = scene.pairs.review(scene.mesh, kernel);
+            let changed = |Failure { refusal, detail }: Failure| Failure {
+                refusal: Refusal::PolicyChanged,
+                detail: refusal.explain(&detail),
+            };
+            let refused = refused.into_iter().map(|(pair, why)| (pair, changed(why))).collect();
+            connections.destroy(scene, kernel, &refused);
+        });
+        self.reviewed = Some(mesh);
+    }
+
+    fn remove(&mut self, mesh: &Mesh, uid: &str) {
+        self.hear(mesh);
+        let Some(cookie) = self.pods.cookie_of(uid) else { return };
+        let pairs = self.pairs.forget(cookie, self.kernel.as_deref());
+        let gone = |pair| (pair, Failure { refusal: Refusal::WorkloadGone, detail: String::new() });
+        let doomed = pairs.into_iter().map(gone).collect();
+        self.on(mesh, |kernel, connections, scene| connections.destroy(scene, kernel, &doomed));
+        self.pods.remove(cookie);
+    }
+
+    fn describe(&self) -> Value {
+        let pair = |(known, to): (&pairs::Known, std::net::SocketAddr)| {
+            json!({
+                "source": &*known.source.uid.0,
+                "to": to.to_string(),
+                "destination": &*known.way.destination.uid.0,
+                "target": known.way.target.to_string(),
+                "connections": known.open,
+            })
+        };
+        match self.kernel {
+            Some(_) => json!({ "pairs": self.pairs.allowed().map(pair).collect::<Vec<_>>() }),
+            None => json!({ "lacks": self.lacks }),
+        }
+    }
+}
