@@ -3,6 +3,7 @@
 import json
 import select
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,13 @@ def held(load: Path, path: DataPath, port: int, count: int) -> Iterator[None]:
         alive = json.loads(finish(process, "\n"))["alive"]
     if alive != count:
         raise BenchError(f"{path.name}: {count - alive} of {count} idle connections were lost")
+
+
+def connect(load: Path, path: DataPath, port: int) -> None:
+    """Connect to a server's `port`, and say nothing. Raises BenchError when that fails."""
+    program = f"import socket; socket.create_connection({path.address(port)!r}, 5).close()"
+    with client(inside(load, path.client, [sys.executable, "-c", program])) as process:
+        finish(process)
 
 
 def try_once(load: Path, path: DataPath, port: int) -> str:

@@ -19,13 +19,13 @@ UNLIMITED = {
 }
 
 
-def start(processes: Processes, envoy: Path, pods: tuple[Pod, Pod], folder: Path) -> DataPath:
+def start(path: str, processes: Processes, envoy: Path, pods: tuple[Pod, Pod], folder: Path) -> DataPath:
     """Start an Envoy in the client's pod and one in the server's.
 
     Clients connect to the near one's listeners on loopback, one for each of the server's ports.
     """
     client, server = pods
-    near, far = issue(folder, ["client", "server"], "bench")
+    near, far = issue(folder / path, ["client", "server"], "bench")
     reach = {port: ("127.0.0.1", FIRST_LOCAL_PORT + i) for i, port in enumerate(PORTS)}
     configurations = {
         "near": (client, near_side(near, far.spiffe, server.address, reach)),
@@ -33,12 +33,12 @@ def start(processes: Processes, envoy: Path, pods: tuple[Pod, Pod], folder: Path
     }
     pids = {}
     for name, (pod, configuration) in configurations.items():
-        file = folder / f"envoy-{name}.json"
+        file = folder / path / f"{name}.json"
         file.write_text(json.dumps(configuration, indent=1))
         argv = [str(envoy), "-c", str(file), "--concurrency", str(WORKERS)]
         argv += ["--disable-hot-restart", "--log-level", "error"]
-        pids[name] = processes.start(f"envoy-{name}", pod, argv)
-    return DataPath("envoy", client, server, pids, reach)
+        pids[name] = processes.start(f"{path}-{name}", pod, argv)
+    return DataPath(path, client, server, pids, reach)
 
 
 def near_side(me: Identity, peer: str, server: str, reach: dict[int, tuple[str, int]]) -> dict[str, Any]:

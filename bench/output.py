@@ -8,7 +8,7 @@ from bench import report
 from bench.plot import plot
 from bench.results import Failure, Record, summarise
 from bench.settings import Settings
-from bench.targets import check
+from bench.targets import COMPARISONS, check
 
 
 def write(
@@ -21,7 +21,12 @@ def write(
         "records": [asdict(record) for record in records],
         "failures": [asdict(failure) for failure in failures],
         "summary": {name: {p: asdict(s) for p, s in by_path.items()} for name, by_path in summary.items()},
-        "targets": [{**asdict(o.target), "found": o.found, "reached": o.reached} for o in check(summary)],
+        "targets": [
+            {**asdict(o.target), "subject": c.subject, "reference": c.reference}
+            | {"found": o.found, "reached": o.reached}
+            for c in COMPARISONS
+            for o in check(summary, c)
+        ],
     }
     (settings.out / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
     page = report.Page(environment, settings.paths, records, failures)

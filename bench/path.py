@@ -1,6 +1,6 @@
 """One way from a client to a server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.pods import Pod
@@ -17,6 +17,8 @@ class DataPath:
     """A client pod, a server pod, and the proxies (name and pid) that carry the traffic between them.
 
     `reach` gives the address at which the client finds a server's port, where that is not the server's own.
+    `direct`, where the proxies carry only the first connections and look after the others, counts those
+    others.
     """
 
     name: str
@@ -24,6 +26,7 @@ class DataPath:
     server: Pod
     proxies: Mapping[str, int] = field(default_factory=dict)
     reach: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    direct: Callable[[], int] | None = None
 
     def address(self, port: int) -> tuple[str, int]:
         """Where the client connects to for `port` of the server."""

@@ -9,9 +9,11 @@ from bench.results import Spread, Summary, key
 COLOURS = {
     "none": "#b8bcc2",
     "warren": "#d1495b",
-    "warren-node": "#edae9a",
     "envoy": "#00798c",
     "ztunnel": "#5b6c9e",
+    "none-node": "#dcdee2",
+    "warren-node": "#edae9a",
+    "envoy-node": "#8fc3cb",
 }
 PANELS = [
     ("one stream, Gbit/s", key("stream1", "gbps"), True),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.results import Failure, Record, Summary, key, ratio, summarise
-from bench.targets import REFERENCE, SUBJECT, check
+from bench.targets import COMPARISONS, Comparison, check
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ NOTES = """\
 of the comparison. All paths lie between pods of the same topology, with congestion control cubic and two
 worker threads a proxy; clients of `envoy` connect to its listener on loopback, those of `warren` and
 `ztunnel` are redirected by the same eBPF programs. Memory is that of the larger proxy of a pair, CPU time
-that of both."""
+that of both. Paths `...-node` are within one node: there the tunnel of `warren-node` carries the first
+connection of a pair, and the kernel the others, of which it tells the tunnel."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,16 @@ def markdown(page: Page) -> str:
     """The whole page."""
     summary = summarise(page.records)
     parts = ["# Benchmark", _introduction(page)]
-    if SUBJECT in page.paths and REFERENCE in page.paths:
-        parts += [f"## Targets: {SUBJECT} beside {REFERENCE}", targets_table(summary)]
+    for comparison in COMPARISONS:
+        subject, reference = comparison.subject, comparison.reference
+        if subject in page.paths and reference in page.paths:
+            parts += [f"## Targets: {subject} beside {reference}", targets_table(summary, comparison)]
     parts += ["## Medians (minimum..maximum)", medians_table(page.paths, summary)]
-    if REFERENCE in page.paths:
-        parts += [f"## Ratios of the medians to {REFERENCE}", ratios_table(page.paths, summary)]
+    for comparison in COMPARISONS:
+        if comparison.reference in page.paths:
+            paths = [path for path in page.paths if path in comparison.paths]
+            title = f"## Ratios of the medians to {comparison.reference}"
+            parts += [title, ratios_table(paths, summary, comparison.reference)]
     if page.failures:
         parts += ["## Failed measurements", "\n".join(_told(failure) for failure in page.failures)]
     return "\n\n".join(parts) + "\n"
@@ -121,7 +127,7 @@ def _told(failure: Failure) -> str:
     return f"- {cell.path}, {cell.workload}{where}{when}: {failure.reason}"
 
 
-def targets_table(summary: Summary) -> str:
+def targets_table(summary: Summary, comparison: Comparison) -> str:
     """Targets, what was found, and whether that is enough."""
     lines = [
         [
@@ -130,7 +136,7 @@ def targets_table(summary: Summary) -> str:
             outcome.text,
             "reached" if outcome.reached else "**not reached**",
         ]
-        for outcome in check(summary)
+        for outcome in check(summary, comparison)
     ]
     return _table(["target", "bound", "found", ""], lines)
 
@@ -147,11 +153,11 @@ def medians_table(paths: Sequence[str], summary: Summary) -> str:
     return _grouped(paths, summary, cell)
 
 
-def ratios_table(paths: Sequence[str], summary: Summary) -> str:
+def ratios_table(paths: Sequence[str], summary: Summary, reference: str) -> str:
     """Ratios of medians to the reference, a column a path."""
 
     def cell(row: Row, path: str) -> str:
-        found = ratio(summary, row.figure, path, REFERENCE)
+        found = ratio(summary, row.figure, path, reference)
         return "-" if found is None else f"{found:.2f}"
 
     return _grouped(paths, summary, cell)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench import rest
-from bench.clients import held, try_once
+from bench.clients import connect, held, try_once
 from bench.cpu import resident
 from bench.errors import BenchError
 from bench.measure import Measurement, measure
-from bench.path import ECHO, HTTP, IPERF, DataPath
+from bench.path import ECHO, HTTP, IPERF, PORTS, DataPath
 from bench.pods import congestion_controls
 from bench.processes import Processes
 from bench.quiet import Patience
@@ -51,6 +51,7 @@ class Run:
             self._start_iperf(path)
         for path in self._paths:
             self._wait_until_it_carries(path)
+            self._wait_until_it_is_direct(path)
             self._check_congestion_control(path)
             self._fresh[path.name] = {name: resident(pid) for name, pid in path.proxies.items()}
 
@@ -100,6 +101,19 @@ class Run:
             if time.monotonic() > deadline:
                 raise BenchError(f"{path.name} carries nothing after {READY_TIMEOUT:.0f} s: {why}")
             time.sleep(0.2)
+
+    def _wait_until_it_is_direct(self, path: DataPath) -> None:
+        """The proxies of such a path say so after the first connection to each server."""
+        if not path.direct:
+            return
+        for port in PORTS:
+            deadline = time.monotonic() + READY_TIMEOUT
+            before = path.direct()
+            while path.direct() == before:
+                connect(self._load, path, port)
+                if time.monotonic() > deadline:
+                    raise BenchError(f"{path.name}: connections to port {port} do not go directly")
+                time.sleep(0.2)
 
     def _check_congestion_control(self, path: DataPath) -> None:
         with held(self._load, path, ECHO, 1):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMES = ("none", "warren", "warren-node", "envoy", "ztunnel")
-"""The paths, in the order in which they are shown."""
+NAMES = ("none", "warren", "envoy", "ztunnel", "none-node", "warren-node", "envoy-node")
+"""The paths, in the order in which they are shown: between two nodes, and on one node."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from bench.settings import Settings
 LAB, ZTUNNEL_LAB = "wt-bench", "wt-bench-ztunnel"
 """Names of our labs, beside the user's own. ztunnel has one to itself: a node has one tunnel."""
 NAMESPACE = "bench"
-NODES = {"warren-node": ("node1", "node1")}
-"""Nodes of client and server where they are not node1 and node2."""
 ENROLLED = ("warren", "warren-node", "ztunnel")
 
 
@@ -56,7 +55,7 @@ def manifests(paths: list[str]) -> list[dict[str, Any]]:
     """A client and a server pod for each path, each with a service account of its own."""
     objects: list[dict[str, Any]] = [{"kind": "Namespace", "metadata": {"name": NAMESPACE}}]
     for path in paths:
-        for side, node in zip(("client", "server"), NODES.get(path, ("node1", "node2")), strict=True):
+        for side, node in zip(("client", "server"), nodes_of(path), strict=True):
             mode = "ambient" if path in ENROLLED else "none"
             meta = {"name": f"{path}-{side}", "namespace": NAMESPACE}
             spec = {
@@ -72,13 +71,24 @@ def manifests(paths: list[str]) -> list[dict[str, Any]]:
 
 def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
     client, server = (_pod(lab, f"{name}-{side}") for side in ("client", "server"))
-    if name == "envoy":
-        return envoy.start(processes, tools.find_envoy(), (client, server), conf)
+    if name.startswith("envoy"):
+        return envoy.start(name, processes, tools.find_envoy(), (client, server), conf)
     if name not in ENROLLED:
         return DataPath(name, client, server)
-    nodes = sorted(set(NODES.get(name, ("node1", "node2"))))
+    nodes = sorted(set(nodes_of(name)))
     tunnels = {f"{node}/{pid}": pid for node in nodes for pid in lab.node(node).pids("tunnel")}
-    return DataPath(name, client, server, tunnels)
+    direct = partial(_direct, lab, nodes[0]) if len(nodes) == 1 else None
+    return DataPath(name, client, server, tunnels, direct=direct)
+
+
+def nodes_of(path: str) -> tuple[str, str]:
+    """Nodes of client and server."""
+    return ("node1", "node1") if path.endswith("-node") else ("node1", "node2")
+
+
+def _direct(lab: Lab, node: str) -> int:
+    """Connections that have gone directly from pod to pod of a node, as its kernel counts them."""
+    return lab.node(node).verdicts()["inbound_direct"]
 
 
 def _pod(lab: Lab, name: str) -> Pod:

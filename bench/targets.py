@@ -1,11 +1,9 @@
-"""What Warren between nodes is to reach beside Envoy, and whether it does."""
+"""What Warren is to reach, between nodes beside Envoy and on one node beside no mesh, and whether it does."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from bench.results import Summary, key, ratio
-
-SUBJECT, REFERENCE = "warren", "envoy"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,22 @@ class Outcome:
         return f"{self.found:.2f}{' ' + self.target.absolute if self.target.absolute else 'x'}"
 
 
-TARGETS = [
+@dataclass(frozen=True)
+class Comparison:
+    """A path, what it is held against, and who else is measured beside them."""
+
+    subject: str
+    reference: str
+    others: tuple[str, ...]
+    targets: tuple[Target, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.subject, self.reference, *self.others)
+
+
+BETWEEN_NODES = (
     Target("one stream, throughput", key("stream1", "gbps"), "at least", 1.5),
     Target("one stream, proxies' CPU per GB", key("stream1", "proxies_cpu"), "at most", 0.6),
     Target("connections per second", key("connect", "per_second"), "at least", 3),
@@ -64,16 +77,28 @@ TARGETS = [
     ),
     Target("memory of an idle connection, larger tunnel", key("idle10000", "kb_each"), "at most", 20, "kB"),
     Target("memory of an idle tunnel, the larger", key("fresh", "resident_mb"), "at most", 48, "MB"),
-]
+)
+ON_ONE_NODE = (
+    Target("one stream, throughput", key("stream1", "gbps"), "at least", 0.97),
+    Target("one stream, throughput, one CPU", key("stream1", "gbps", True), "at least", 0.97),
+    Target("round trip p50", key("round_trip", "p50"), "at most", 1.05),
+    Target("round trip p50, one CPU", key("round_trip", "p50", True), "at most", 1.05),
+    Target("connections per second", key("connect", "per_second"), "at least", 0.85),
+    Target("connections per second, one CPU", key("connect", "per_second", True), "at least", 0.85),
+)
+COMPARISONS = (
+    Comparison("warren", "envoy", ("none", "ztunnel"), BETWEEN_NODES),
+    Comparison("warren-node", "none-node", ("envoy-node",), ON_ONE_NODE),
+)
 
 
-def check(summary: Summary) -> list[Outcome]:
+def check(summary: Summary, comparison: Comparison) -> list[Outcome]:
     """Every target beside what was measured."""
-    return [Outcome(target, _found(summary, target)) for target in TARGETS]
+    return [Outcome(target, _found(summary, target, comparison)) for target in comparison.targets]
 
 
-def _found(summary: Summary, target: Target) -> float | None:
+def _found(summary: Summary, target: Target, comparison: Comparison) -> float | None:
     if not target.absolute:
-        return ratio(summary, target.figure, SUBJECT, REFERENCE)
-    spread = summary.get(target.figure, {}).get(SUBJECT)
+        return ratio(summary, target.figure, comparison.subject, comparison.reference)
+    spread = summary.get(target.figure, {}).get(comparison.subject)
     return spread.median if spread else None

@@ -48,7 +48,8 @@ struct allowance {
 
 /* Connections that are let in by the pod at the other end, and why. */
 enum announced {
-	ANNOUNCED_PROBE = 1,
+	ANNOUNCED_NO_MORE,
+	ANNOUNCED_PROBE,
 	ANNOUNCED_DIRECT,
 };
 

@@ -105,14 +105,14 @@ static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk, i
 	struct announcement *own = announcement_of(sk);
 	bool seen;
 
-	if (!own)
+	if (!own || own->kind == ANNOUNCED_NO_MORE)
 		return;
-	if (own->kind != ANNOUNCED_DIRECT)
+	if (own->kind == ANNOUNCED_PROBE)
 		return end_probe(own);
 	seen = own->established || has_arrived(own);
 	withdraw(own);
 	tell(ctx, sk, own, EVENT_CLOSED, before != BPF_TCP_ESTABLISHED && before != BPF_TCP_CLOSE_WAIT, seen);
-	bpf_sk_storage_delete(&announcing, sk);
+	own->kind = ANNOUNCED_NO_MORE; /* deleting it here would cost more than all the rest: it goes with the socket */
 }
 
 SEC("sockops")

@@ -178,6 +178,10 @@ class Node(_Place):
     def pids(self, role: str) -> list[int]:
         return cgroups.pids(mesh.cgroup(self.state, self.place, role))
 
+    def verdicts(self) -> dict[str, int]:
+        """How often the kernel of this node has given each verdict; none without the mesh."""
+        return mesh.verdicts(self.state, self.place)
+
     def start(self, role: str) -> None:
         """Start a role that has ended and wait until it is ready. Raises LabError."""
         if cgroups.populated(mesh.cgroup(self.state, self.place, role)):

@@ -15,6 +15,7 @@ from agent.lab.cluster import Cluster
 from agent.lab.errors import LabError
 from agent.lab.state import NodeState, State, write_atomically
 from agent.lab.waiting import wait
+from agent.node import state as node_state
 from agent.node.state import Cookie, PodState, pods
 from bpf.pins import Pins
 
@@ -120,6 +121,12 @@ def captured(state: State, node: NodeState) -> dict[Cookie, PodState]:
     pins = Pins(bpffs(state, node))
     maps = {name: present for name in ("pods", "addresses", "listeners") if (present := pins.map(name))}
     return pods(pins, maps) if len(maps) == 3 else {}
+
+
+def verdicts(state: State, node: NodeState) -> dict[str, int]:
+    """How often the kernel has given each verdict on a node."""
+    counters = Pins(bpffs(state, node)).map("verdicts")
+    return node_state.verdicts(counters) if counters else {}
 
 
 def _says_ready(node: NodeState, port: int) -> bool:
