@@ -197,3 +197,8 @@ def echo(payload: bytes) -> bytes:
     """Through the connection that stays."""
     _kept[-1].sendall(payload)
     return _kept[-1].recv(len(payload), socket.MSG_WAITALL)
+
+
+def close_echo() -> None:
+    """Close the connection that stays."""
+    _kept.pop().close()

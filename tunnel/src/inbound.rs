@@ -64,16 +64,20 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     let Inbound { target, .. } = inbound;
     let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
-    let app = connect(worker, pod, remote.ip(), target).await?;
+    let app = match worker.may_be_direct(&mesh, &local, remote.ip()) {
+        true => connect_apart(worker, pod, remote.ip(), target).await?,
+        false => connect(worker, pod, remote.ip(), target).await?,
+    };
     Ok(Admitted { app, local, by })
 }
 
 /// Ports of ours that are tried for a connection that came plainly.
 const TRIES: usize = 8;
 
-/// As `connect`, from a port that the client has not chosen itself, as far as one can tell.
+/// As `connect`, from a port that the client has not chosen itself, as far as one can tell: for a client of which
+/// connections come that are not in a tunnel, plain or direct ones.
 ///
-/// The client's connection ends in the namespace in which the application's begins, and both have the client's address: if
+/// Such a connection ends in the namespace in which the application's begins, and both have the client's address: if
 /// both had one port, the kernel would take one for the other, and the later one would never be answered. Linux clients
 /// choose ports from 32768 on, others from 49152 on; and Linux' connect() takes those of one parity first, whatever the
 /// range: the even ones, where it begins with an even one. So the odd ones below are ours. One that an open connection has

@@ -292,6 +292,12 @@ impl Worker {
         judgement.verdict.refused().map(|()| Admission { attempt, guard })
     }
 
+    /// Whether connections of this client to a pod may come that are not in a tunnel.
+    pub fn may_be_direct(&self, mesh: &Mesh, local: &Workload, client: IpAddr) -> bool {
+        let near = |client: &Arc<Workload>| client.node == local.node;
+        self.shared.direct.is_some() && mesh.workload_at(&local.network, client.to_canonical()).is_some_and(near)
+    }
+
     /// A connection of a pod was let in at the other end: further ones to there may not need the tunnel.
     pub fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst) {
         let Some(direct) = &self.shared.direct else { return };
