@@ -1,8 +1,8 @@
 """Configuration from the agent, or from istiod: delta xDS.
 
-We subscribe to everything of two types, acknowledge each push or refuse it with the reasons, and tell after a
-reconnection what we still have, so that only differences are sent. On demand we subscribe to all policies,
-and by name to those workloads and services that connections of this node meet.
+We subscribe to everything of three types, acknowledge each push or refuse it with the reasons, and tell after
+a reconnection what we still have, so that only differences are sent. On demand we subscribe by name to those
+workloads and services that connections of this node meet.
 """
 
 import asyncio
@@ -25,8 +25,11 @@ log = logging.getLogger("warren.xds")
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
-# Workloads after policies, so that at a first start no workload is served before its policies are known.
-TYPES = (AUTHORIZATION, ADDRESS)
+TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
+# Workloads last: at a first start none is served before it is known who may reach it, and whether it may
+# leave the mesh. Of the latter only our agent knows: it answers in this order, and others are not waited for.
+TYPES = (TRAFFIC, AUTHORIZATION, ADDRESS)
+_AWAITED = (AUTHORIZATION, ADDRESS)
 _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay small
 # Of our agent: a large mesh comes in parts, and what is asked for by an address comes under its own name.
 _FEATURES = ("warren.parts", "warren.aliases")
@@ -56,8 +59,8 @@ class XdsClient:
 
     @property
     def missing(self) -> list[str]:
-        """The types, by their short names, of which not all was received since the start."""
-        awaited = (AUTHORIZATION,) if self._source.on_demand else TYPES
+        """The types, by their short names, of which not all was received since the start, and has to be."""
+        awaited = (AUTHORIZATION,) if self._source.on_demand else _AWAITED
         return [_short(type_url) for type_url in awaited if type_url not in self._received]
 
     async def run(self) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -54,10 +54,23 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 @option("--trust-domain", default="cluster.local", help="of all identities")
 @option("--cluster", default="Kubernetes", help="id of this cluster")
 @option("--network", default="", help="id of the network that pods are in")
+@option(
+    "--outbound-traffic-policy",
+    type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+    default="ALLOW_ANY",
+    help="where no Sidecar says it: whether what the mesh does not know may be connected to",
+)
 @option("--log-level", type=LOG_LEVELS, default="info", help="the least that is logged")
 @option("--log-format", type=click.Choice(["text", "json"]), default="text", help="of log lines")
 def agent(
-    log_level: str, log_format: str, trust_domain: str, cluster: str, network: str, **settings: Any
+    *,
+    log_level: str,
+    log_format: str,
+    trust_domain: str,
+    cluster: str,
+    network: str,
+    outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
+    **settings: Any,
 ) -> None:
     """Run a node's agent: redirection, pods and configuration for the tunnel.
 
@@ -71,6 +84,6 @@ def agent(
     from agent.model.mesh import Mesh  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
-    mesh = Mesh(cluster, trust_domain, network)
+    mesh = Mesh(cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy)
     memory.before_loading()
     asyncio.run(Agent(Settings(mesh=mesh, **settings)).run())

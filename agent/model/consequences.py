@@ -6,6 +6,7 @@ from agent.model.entries import ServiceEntry, WorkloadEntry
 from agent.model.guards import judged_by, selected_by
 from agent.model.objects import EndpointSlice, Key, Object, Pod, Service, fits, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.traffic import of_namespace
 from agent.model.view import ServiceLike, View
 
 
@@ -33,6 +34,8 @@ def _concerned(before: View, after: View, key: Key) -> Iterator[Key]:
         case "AuthorizationPolicy" | "PeerAuthentication":
             yield from _guarded(before, old)
             yield from _guarded(after, new)
+        case "Sidecar":
+            yield from of_namespace(after, key.namespace)
 
 
 def _inhabitants(view: View, namespace: str) -> Iterator[Key]:

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 from agent.model.entries import ServiceEntry, WorkloadEntry
 from agent.model.objects import EndpointSlice, Namespace, Node, Object, Pod, Service, ServiceAccount
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.sidecar import Sidecar
 
 Struct: TypeAlias = type[Object]
 
@@ -45,6 +46,7 @@ _ALL = (
     Kind("EndpointSlice", _DISCOVERY, ("v1",), "endpointslices", EndpointSlice),
     Kind("ServiceEntry", _NETWORKING, _OF_NETWORKING, "serviceentries", ServiceEntry),
     Kind("WorkloadEntry", _NETWORKING, _OF_NETWORKING, "workloadentries", WorkloadEntry),
+    Kind("Sidecar", _NETWORKING, _OF_NETWORKING, "sidecars", Sidecar),
     Kind("AuthorizationPolicy", _SECURITY, ("v1", "v1beta1"), "authorizationpolicies", AuthorizationPolicy),
     Kind("PeerAuthentication", _SECURITY, ("v1", "v1beta1"), "peerauthentications", PeerAuthentication),
     Kind("RequestAuthentication", _SECURITY, ("v1", "v1beta1"), "requestauthentications"),

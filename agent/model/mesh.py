@@ -1,5 +1,7 @@
 """The mesh's own settings, and who belongs to it."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from agent.model.objects import Namespace, Pod
@@ -10,14 +12,20 @@ SIDECAR = "sidecar.istio.io/status"
 ROOT_NAMESPACE = "istio-system"
 NEVER_ENROLLED = frozenset({"kube-system"})
 
+OutboundTrafficPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
+
 
 class Mesh(Struct, frozen=True):
-    """What every translation needs to know; fixed for the life of a process."""
+    """What every translation needs to know; fixed for the life of a process.
+
+    domain: of the cluster's DNS names; outbound_traffic_policy: where no Sidecar says anything else.
+    """
 
     cluster: str = "Kubernetes"
     trust_domain: str = "cluster.local"
     network: str = ""
-    domain: str = "cluster.local"  # of the cluster's DNS names
+    domain: str = "cluster.local"
+    outbound_traffic_policy: OutboundTrafficPolicy = "ALLOW_ANY"
 
 
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:

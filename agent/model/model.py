@@ -11,6 +11,7 @@ from agent.model.mesh import Mesh, enrolled
 from agent.model.objects import Key, Namespace, Object, Pod
 from agent.model.resources import Delta, Resource
 from agent.model.store import Store
+from agent.model.traffic import OF_THE_MESH
 from agent.model.translation import translate
 from agent.model.view import View
 
@@ -43,7 +44,8 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
 
     Only what a change concerns is translated again; the result is that of translating everything.
     """
-    view, concerned = View.of(model.mesh, model.store), dict[Key, None]()
+    view = View.of(model.mesh, model.store)
+    concerned: dict[Key, None] = {OF_THE_MESH: None}  # it may be there without any object
     for key, item in sorted(changes, key=lambda change: _is_endpoint(change[0])):
         before, view = view, View.of(model.mesh, view.store.put(key, item))
         concerned |= dict.fromkeys(consequences(before, view, key))

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from functools import partial
 
-from agent.model import authentication, policies
+from agent.model import authentication, policies, traffic
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
 from agent.model.objects import Namespace, Object, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.sidecar import Sidecar
 from agent.model.view import ServiceLike, View
 from agent.model.visibility import exported_to
 
@@ -34,6 +35,8 @@ def _problems(view: View, item: Object) -> Iterator[str]:
         yield from policies.problems(item)
     if isinstance(item, PeerAuthentication):
         yield from authentication.problems(item)
+    if isinstance(item, Sidecar):
+        yield from traffic.problems(view, item)
     if isinstance(item, WorkloadEntry) and item.spec.ip is None:
         yield _unreachable(item.spec.address)
 

@@ -2,19 +2,24 @@
 
 from hashlib import blake2b
 
+from google.protobuf.message import Message
 from msgspec import Struct
 
+from agent.model.mesh import OutboundTrafficPolicy
+from protocols.mesh_pb2 import Traffic
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address
 
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
+TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
 
 
 class Resource(Struct, frozen=True, gc=False):
     """One xDS resource.
 
-    name: a workload's uid, a service's `namespace/hostname`, a policy's `namespace/name`.
+    name: a workload's uid, a service's `namespace/hostname`, a policy's `namespace/name`,
+    and what may leave the mesh by its namespace, which is empty for the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
     aliases: `network/ip` for each address under which it can be asked for.
     endpoint_of: names of the services that have this workload as an endpoint; empty for a service.
@@ -44,14 +49,28 @@ class Delta(Struct, frozen=True):
 
 
 def policy_resource(policy: Authorization) -> Resource:
-    """Serialise a policy. The same content gives the same bytes."""
-    body = policy.SerializeToString(deterministic=True)
-    version = blake2b(body, digest_size=8).hexdigest()
-    return Resource(AUTHORIZATION, f"{policy.namespace}/{policy.name}", version, body)
+    """A policy, serialised."""
+    return _resource(AUTHORIZATION, f"{policy.namespace}/{policy.name}", policy)
 
 
 def address_resource(name: str, address: Address, aliases: tuple[str, ...]) -> Resource:
-    """Serialise a workload or service. The same content gives the same bytes."""
-    body = address.SerializeToString(deterministic=True)
-    version = blake2b(body, digest_size=8).hexdigest()
-    return Resource(ADDRESS, name, version, body, aliases, tuple(sorted(address.workload.services)))
+    """A workload or service, serialised."""
+    endpoint_of = tuple(sorted(address.workload.services))
+    return _resource(ADDRESS, name, address, aliases, endpoint_of)
+
+
+def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
+    """What may leave a namespace (empty: the mesh), serialised."""
+    return _resource(TRAFFIC, namespace, Traffic(namespace=namespace, outbound_traffic_policy=policy))
+
+
+def _resource(
+    type_url: str,
+    name: str,
+    message: Message,
+    aliases: tuple[str, ...] = (),
+    endpoint_of: tuple[str, ...] = (),
+) -> Resource:
+    """The same content gives the same bytes."""
+    body = message.SerializeToString(deterministic=True)
+    return Resource(type_url, name, blake2b(body, digest_size=8).hexdigest(), body, aliases, endpoint_of)

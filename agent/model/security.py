@@ -183,7 +183,7 @@ class AuthorizationPolicySpec(Strict, frozen=True):
 
 
 class Policy(Object, frozen=True, forbid_unknown_fields=True):
-    """What the two kinds have in common. Where they stand in a manifest, what others wrote is dropped."""
+    """What kinds of them have in common. Where they stand in a manifest, what others wrote is dropped."""
 
     metadata: Dated
     api_version: str = ""

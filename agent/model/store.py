@@ -9,6 +9,7 @@ from msgspec import Struct
 from agent.model.entries import ServiceEntry
 from agent.model.objects import EndpointSlice, Key, Labels, Object, Pod, Service, fits
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.sidecar import Sidecar
 
 T = TypeVar("T", bound=Object)
 
@@ -87,6 +88,8 @@ def entries(item: Object | None) -> Iterator[Entry]:
                 yield from (("host", host) for host in item.spec.hosts)
         case PeerAuthentication():
             yield ("PeerAuthentication",)
+        case Sidecar() if not item.selector:
+            yield "unselective", "Sidecar", namespace
         case AuthorizationPolicy():
             yield from (("policy", namespace, *label) for label in sorted(item.selector.items())[:1])
             for target in item.targets:

@@ -14,6 +14,7 @@ from agent.model.problems import problem_of
 from agent.model.resources import Resource
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.services import services
+from agent.model.traffic import KIND, traffic
 from agent.model.view import View
 
 
@@ -29,6 +30,8 @@ def translate(view: View, key: Key) -> Translation:
     item = view.store.objects.get(key)
     if key == STRICT and view.store.find("PeerAuthentication"):
         return Translation((strict_policy(),))
+    if key.kind == KIND:
+        return Translation(_if_any(traffic(view, key.namespace)))
     if item is None:
         return NOTHING
     return Translation(tuple(_resources(view, item)), problem_of(view, item))

@@ -33,6 +33,7 @@ REFUSED: dict[
     "networking.istio.io/v1": {
         "ServiceEntry": {"hosts": ["*.example.com"], "resolution": "STATIC", "endpoints": [{"address": "x"}]},
         "WorkloadEntry": {"address": "no address", "ports": {"http": 0}},
+        "Sidecar": {"egress": [{"hosts": ["./*"]}]},
         "VirtualService": {"hosts": ["web"]},
         "DestinationRule": {"host": "web"},
     },
@@ -147,7 +148,7 @@ def everything(admin: Client, lab: Lab) -> None:
         for kind, spec in kinds.items():
             metadata = {"name": "refused", "namespace": "default"}
             create(admin, {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
-    for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries"):
+    for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries", "sidecars"):
         until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
     in_part(admin)
     until(lambda: items(admin, CONFIGMAPS, name=ROOT), 30)

@@ -1,4 +1,4 @@
-"""The same ways between pods where each tunnel holds only the part of the mesh that it meets."""
+"""The same where each tunnel holds only the part of the mesh that it meets, and nobody may leave the mesh."""
 
 import json
 import os
@@ -8,13 +8,16 @@ import pytest
 
 from agent.lab import Lab
 from tests.mesh.conftest import PODS, Connector, Mesh
+from tests.mesh.test_egress import REFUSED, counted, unknown
 from tests.mesh.test_traffic import FAMILIES, TARGETS, carries
+from tests.support import sockets
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("WARREN_ON_DEMAND", "true")
+        environment.setenv("WARREN_OUTBOUND_TRAFFIC_POLICY", "REGISTRY_ONLY")
         with Lab.up([PODS], name=f"wt-demand-{os.getpid()}") as lab:
             mesh = Mesh(lab, {})
             try:
@@ -49,3 +52,10 @@ def test_a_pod_reaches_a_pod(connect: Connector, target: str, family: int) -> No
 @TARGETS
 def test_a_pod_reaches_a_service(connect: Connector, mesh: Mesh, target: str, family: int) -> None:
     assert carries(connect("near", target, family, to=(mesh.service(target, family), 80)))
+
+
+@FAMILIES
+def test_what_the_agent_does_not_know_is_refused(mesh: Mesh, family: int) -> None:
+    before = counted(mesh, REFUSED)
+    assert mesh.inside("a").call(sockets.is_reset, unknown(family))
+    assert counted(mesh, REFUSED) == before + 1

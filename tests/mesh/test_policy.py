@@ -35,10 +35,14 @@ def serving(mesh: Mesh) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def defined(mesh: Mesh) -> None:
-    """An API server knows the kinds of policies once they are defined."""
+    define(mesh, "AuthorizationPolicy", "PeerAuthentication")
+
+
+def define(mesh: Mesh, *kinds: str) -> None:
+    """An API server knows these kinds once they are defined."""
     if mesh.lab.state.api:
         client = Client.load(Path(mesh.lab.state.api))
-        for name in ("AuthorizationPolicy", "PeerAuthentication"):
+        for name in kinds:
             client.request("POST", path_of(*DEFINITIONS), body=definition(KINDS[name].plural))
             until(partial(_served, client, KINDS[name]), what=f"{name} is served")
         client.close()

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource, address_resource
+from agent.model.resources import (
+    ADDRESS,
+    AUTHORIZATION,
+    TRAFFIC,
+    Delta,
+    Resource,
+    address_resource,
+    traffic_resource,
+)
 from agent.node.netns import NetnsFd
 from agent.xds.server import XdsServer
 from protocols.discovery_pb2 import DeltaDiscoveryRequest
@@ -191,6 +199,38 @@ async def test_a_connection_waits_until_all_that_it_needs_is_answered(
                 await asyncio.to_thread(application.recv, 1)
         await asyncio.to_thread(core.forget_unused, 0.0)
         await eventually(lambda: any(f"/{FAR}" in one.resource_names_unsubscribe for one in server.heard))
+
+
+async def is_refused(core: Core, application: socket.socket) -> bool:
+    """Whether it is reset because the mesh does not know where it was going."""
+    with pytest.raises(ConnectionResetError):
+        await asyncio.to_thread(application.recv, 1)
+    return 'refused_total{reporter="source",reason="not_in_registry"} 1' in core.metrics()
+
+
+async def test_nothing_leaves_the_mesh_before_it_is_known_whether_it_may(
+    counters: Counters, tmp_path: Path, netns: NetnsFd
+) -> None:
+    """The connection is there before anything is known."""
+    core = Core(node="node1", workers=1, spin_us=0, access_log="off")
+    client = XdsClient(core, Configuration(f"unix:{tmp_path}/xds"), "node1", CLUSTER, counters)
+    add_own(core, netns)
+    with dial(netns) as application:
+        async with serving(tmp_path, OWN, traffic_resource("", "REGISTRY_ONLY")), running(client):
+            assert await is_refused(core, application)
+
+
+async def test_what_nobody_answers_about_is_unknown(
+    core: Core, client: XdsClient, tmp_path: Path, netns: NetnsFd
+) -> None:
+    add_own(core, netns)
+    async with recording(tmp_path) as server, running(client):
+        for one in (push(TRAFFIC, traffic_resource("default", "REGISTRY_ONLY")), push(ADDRESS, OWN)):
+            server.say.put_nowait(one)
+        await eventually(lambda: "own" in held(core))
+        with dial(netns) as application:
+            application.settimeout(10)  # more than it waits for an answer
+            assert await is_refused(core, application)
 
 
 async def test_to_ask_for_nothing(core: Core, client: XdsClient, tmp_path: Path) -> None:

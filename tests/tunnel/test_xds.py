@@ -10,7 +10,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource, address_resource
+from agent.model.resources import (
+    ADDRESS,
+    AUTHORIZATION,
+    TRAFFIC,
+    Delta,
+    Resource,
+    address_resource,
+    traffic_resource,
+)
 from agent.xds.server import Subscribed, XdsServer
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from protocols.workload_pb2 import Address, Workload
@@ -175,29 +183,58 @@ async def recording(directory: Path, most: int = -1) -> AsyncIterator[Recorder]:
 async def test_the_requests_of_a_stream(core: Core, counters: Counters, tmp_path: Path) -> None:
     client = client_of(tmp_path, core, counters)
     async with recording(tmp_path) as server, running(client):
-        await eventually(lambda: len(server.heard) == 2)
+        await eventually(lambda: len(server.heard) == 3)
         for request in server.heard:
             assert request.node.metadata["NODE_NAME"] == "node1"
             assert request.node.id.split("~")[0] == "ztunnel"
             assert not request.resource_names_subscribe
             assert not request.initial_resource_versions
-        assert [request.type_url for request in server.heard] == [AUTHORIZATION, ADDRESS]
+        assert [request.type_url for request in server.heard] == [TRAFFIC, AUTHORIZATION, ADDRESS]
         assert server.metadata[0]["clusterid"] == "Kubernetes"
 
         good, spoilt = workload("a"), bad("b")
         server.say.put_nowait(push(ADDRESS, good, nonce="n1"))
-        await eventually(lambda: len(server.heard) == 3)
-        assert server.heard[2] == DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce="n1")
-        server.say.put_nowait(push(ADDRESS, spoilt, nonce="n2"))
         await eventually(lambda: len(server.heard) == 4)
-        assert server.heard[3].response_nonce == "n2"
-        assert server.heard[3].error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-        assert server.heard[3].error_detail.message.startswith("Kubernetes//Pod/default/b: ")
+        assert server.heard[3] == DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce="n1")
+        server.say.put_nowait(push(ADDRESS, spoilt, nonce="n2"))
+        await eventually(lambda: len(server.heard) == 5)
+        assert server.heard[4].response_nonce == "n2"
+        assert server.heard[4].error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert server.heard[4].error_detail.message.startswith("Kubernetes//Pod/default/b: ")
 
         server.say.put_nowait(None)  # the stream ends; the client comes back and tells what it has
-        await eventually(lambda: len(server.heard) == 6)
-        assert dict(server.heard[5].initial_resource_versions) == {good.name: good.version}
+        await eventually(lambda: len(server.heard) == 8)
+        assert dict(server.heard[7].initial_resource_versions) == {good.name: good.version}
         assert counters.xds_ends.get("Complete") == 1
+
+
+def traffic(core: Core) -> dict[str, str]:
+    """What may leave the mesh, by namespace."""
+    told = json.loads(core.dump())["traffic"]
+    return {one["namespace"]: one["outbound_traffic_policy"] for one in told}
+
+
+async def test_what_may_leave_the_mesh(core: Core, counters: Counters, tmp_path: Path) -> None:
+    client = client_of(tmp_path, core, counters)
+    mesh, shop = traffic_resource("", "REGISTRY_ONLY"), traffic_resource("shop", "ALLOW_ANY")
+    async with running(client):
+        async with serving(tmp_path, mesh, shop) as server:
+            await eventually(lambda: traffic(core) == {"": "REGISTRY_ONLY", "shop": "ALLOW_ANY"})
+            server.update(Delta(removed=(shop.id,)), "2")
+            await eventually(lambda: traffic(core) == {"": "REGISTRY_ONLY"})
+        async with serving(tmp_path, traffic_resource("shop", "REGISTRY_ONLY")):
+            await eventually(lambda: traffic(core) == {"shop": "REGISTRY_ONLY"})
+
+
+async def test_a_control_plane_that_does_not_know_what_may_leave_is_not_waited_for(
+    core: Core, counters: Counters, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, core, counters)
+    async with recording(tmp_path) as server, running(client):
+        for type_url in (AUTHORIZATION, ADDRESS):
+            server.say.put_nowait(push(type_url))
+        await eventually(lambda: not client.missing)
+        assert traffic(core) == {}
 
 
 async def test_parts_come_into_force_together(core: Core) -> None:
@@ -240,19 +277,19 @@ async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
 async def test_what_makes_no_sense_is_refused(core: Core, counters: Counters, tmp_path: Path) -> None:
     client = client_of(tmp_path, core, counters)
     async with recording(tmp_path) as server, running(client):
-        await eventually(lambda: len(server.heard) == 2)
-        server.say.put_nowait(push("type.googleapis.com/other.Type"))
         await eventually(lambda: len(server.heard) == 3)
-        assert "not subscribed" in server.heard[2].error_detail.message
+        server.say.put_nowait(push("type.googleapis.com/other.Type"))
+        await eventually(lambda: len(server.heard) == 4)
+        assert "not subscribed" in server.heard[3].error_detail.message
         wrong = Resource("type.googleapis.com/other.Type", "x", "1", b"")
         server.say.put_nowait(push(ADDRESS, wrong, workload("a")))
-        await eventually(lambda: len(server.heard) == 4)
-        assert server.heard[3].error_detail.message == "x: is a 'type.googleapis.com/other.Type'"
+        await eventually(lambda: len(server.heard) == 5)
+        assert server.heard[4].error_detail.message == "x: is a 'type.googleapis.com/other.Type'"
         assert names(core) == ["a"]
         many = [bad(f"b{number}") for number in range(80)]
         server.say.put_nowait(push(ADDRESS, *many))
-        await eventually(lambda: len(server.heard) == 5)
-        assert server.heard[4].error_detail.message.endswith("; and 30 more")
+        await eventually(lambda: len(server.heard) == 6)
+        assert server.heard[5].error_detail.message.endswith("; and 30 more")
 
 
 async def test_over_tls_the_token_goes_along_and_the_server_is_verified(

@@ -2,7 +2,8 @@
 use crate::core::Core;
 use serde_json::{json, Value};
 
-/// A JSON object: workloads, services, policies by name, certificates with their end in Unix seconds, pods.
+/// A JSON object: workloads, services, policies by name, what may leave the mesh (namespace empty) or a namespace,
+/// certificates with their end in Unix seconds, pods.
 pub fn dump(core: &Core) -> String {
     let mesh = core.mesh();
     let workloads = mesh.workloads().map(|workload| {
@@ -24,6 +25,10 @@ pub fn dump(core: &Core) -> String {
             "ports": service.ports.iter().map(|port| json!([port.service, port.target])).collect::<Vec<_>>(),
         })
     });
+    let mut traffic = vec![];
+    mesh.traffic(|namespace, outbound| {
+        traffic.push(json!({ "namespace": namespace, "outbound_traffic_policy": outbound.name() }));
+    });
     let certificates = core
         .certificates()
         .into_iter()
@@ -33,6 +38,7 @@ pub fn dump(core: &Core) -> String {
         "workloads": workloads.collect::<Vec<Value>>(),
         "services": services.collect::<Vec<Value>>(),
         "policies": mesh.policies().map(|name| &**name).collect::<Vec<_>>(),
+        "traffic": traffic,
         "certificates": certificates.collect::<Vec<Value>>(),
         "pods": core.pods(),
     })

@@ -5,7 +5,7 @@ use crate::handshake::Failure;
 use crate::headers::Block;
 use crate::mesh::{canonical, Workload};
 use crate::pipe::Pipe;
-use crate::pod::Pod;
+use crate::pod::{Listed, Live, Pod};
 use crate::refusal::Refusal;
 use crate::sockets::{self, original_destination, reset_on_close};
 use crate::stream::{Answer, Stream};
@@ -39,8 +39,10 @@ pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: Soc
             let from = Origin { client, source: &source, wanted };
             through_tunnel(&worker, &pod, app, from, &route, record).await;
         }
-        Outbound::Plain(Plain { addr, .. }) | Outbound::Passthrough { addr } => {
-            plain(&worker, &pod, app, addr, record).await;
+        Outbound::Plain(Plain { addr, .. }) => plain(&worker, &pod, app, addr, record, |pipe| pod.list(pipe)).await,
+        Outbound::Passthrough { addr } => {
+            let list = |pipe| pod.list_leaving(pipe, wanted, &worker.shared.mesh);
+            plain(&worker, &pod, app, addr, record, list).await;
         }
         Outbound::Refuse(why) => refuse(&app, &record, why, ""),
     }
@@ -146,13 +148,20 @@ fn request(worker: &Worker, pod: &Pod, client: SocketAddr, source: &Arc<Workload
 }
 
 /// To a destination that has no tunnel.
-async fn plain(worker: &Rc<Worker>, pod: &Rc<Pod>, app: TcpStream, to: SocketAddr, record: Connection) {
+async fn plain(
+    worker: &Rc<Worker>,
+    pod: &Rc<Pod>,
+    app: TcpStream,
+    to: SocketAddr,
+    record: Connection,
+    list: impl FnOnce(Rc<dyn Live>) -> Listed,
+) {
     match pod.stash.connect(&pod.netns, &worker.clock, None, to).await {
         Ok(server) => {
             // Fails only where the socket is gone, which whoever reads next will meet.
             let _ = sockets::keep_alive(&SockRef::from(&server));
             let pipe = Pipe::new(worker, app, server, record);
-            let _listed = pod.list(pipe.clone());
+            let _listed = list(pipe.clone());
             pipe.relay().await;
         }
         Err(error) => refuse(&app, &record, sockets::refusal(&error), &format!("{to}: {error}")),

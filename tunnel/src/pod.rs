@@ -1,6 +1,7 @@
 //! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
+use crate::decision::{self, OriginalDst};
 use crate::headers::Block;
-use crate::mesh::{Identity, Mesh, PodKey, Workload};
+use crate::mesh::{Identity, Mesh, OutboundTraffic, PodKey, Workload};
 use crate::outbound;
 use crate::policy::{Admission, Attempt, Guard, Verdict};
 use crate::pool::Pool;
@@ -43,12 +44,22 @@ pub struct Pod {
     next: Cell<u64>,
     /// By which the connections that are open are allowed.
     guard: RefCell<Option<Arc<Guard>>>,
+    /// By which those that leave the mesh are.
+    outbound: Cell<OutboundTraffic>,
     /// What the pod says of itself, and of which version of its workload that was made.
     baggage: RefCell<Option<(Arc<Workload>, Rc<Block>)>>,
 }
 
-/// A connection, with what policies look at where it is for them to allow it.
-struct Open(Rc<dyn Live>, Option<Attempt>);
+/// A connection, and what has to allow it for as long as it is open.
+struct Open(Rc<dyn Live>, Terms);
+
+enum Terms {
+    None,
+    /// Policies, which look at this.
+    Admitted(Attempt),
+    /// The policy of outbound traffic: it leaves the mesh, to there.
+    Leaving(OriginalDst),
+}
 
 impl Deref for Pod {
     type Target = PodInfo;
@@ -81,6 +92,7 @@ impl Pod {
             live: RefCell::default(),
             next: Cell::new(0),
             guard: RefCell::default(),
+            outbound: Cell::default(),
             baggage: RefCell::default(),
         })
     }
@@ -91,17 +103,28 @@ impl Pod {
 
     /// Puts a connection on the list, for as long as the result lives.
     pub fn list(self: &Rc<Self>, connection: Rc<dyn Live>) -> Listed {
-        self.put(Open(connection, None))
+        self.put(Open(connection, Terms::None))
     }
 
     /// As `list`, for a connection that is open as long as policies allow it.
     pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
-        let open = Open(connection, Some(by.attempt));
+        let open = Open(connection, Terms::Admitted(by.attempt));
         // While the application was connected to, a review may have missed it.
         if !self.is_guarded_by(&by.guard) {
             if let Some(guard) = mesh.load().guard(&self.key) {
                 open.review(guard);
             }
+        }
+        self.put(open)
+    }
+
+    /// As `list`, for a connection that is open as long as it may leave the mesh.
+    pub fn list_leaving(self: &Rc<Self>, connection: Rc<dyn Live>, to: OriginalDst, mesh: &ArcSwap<Mesh>) -> Listed {
+        let open = Open(connection, Terms::Leaving(to));
+        // While the destination was connected to, a review may have missed it.
+        let mesh = mesh.load();
+        if let Some(source) = mesh.local(&self.key) {
+            open.review_leaving(&mesh, source);
         }
         self.put(open)
     }
@@ -118,10 +141,20 @@ impl Pod {
 
     /// Ends the connections that policies no longer allow, where there are others than at the last review.
     pub fn review(&self, mesh: &Mesh) {
+        self.review_leaving(mesh);
         let Some(guard) = mesh.guard(&self.key) else { return };
         if !self.is_guarded_by(guard) {
             *self.guard.borrow_mut() = Some(guard.clone());
             self.live.borrow().values().for_each(|open| open.review(guard));
+        }
+    }
+
+    /// The same for those that leave the mesh.
+    fn review_leaving(&self, mesh: &Mesh) {
+        let Some(source) = mesh.local(&self.key) else { return };
+        let outbound = mesh.outbound_traffic(&source.identity.namespace);
+        if self.outbound.replace(outbound) != outbound {
+            self.live.borrow().values().for_each(|open| open.review_leaving(mesh, source));
         }
     }
 
@@ -180,7 +213,7 @@ impl Pod {
 impl Open {
     /// What cannot be decided yet stays as it was decided before.
     fn review(&self, guard: &Guard) {
-        let Open(connection, Some(attempt)) = self else { return };
+        let Open(connection, Terms::Admitted(attempt)) = self else { return };
         let judgement = guard.judge(attempt);
         let Err(why) = judgement.verdict.refused() else { return };
         if !matches!(judgement.verdict, Verdict::Undecided(_)) {
@@ -188,6 +221,13 @@ impl Open {
                 record.judged(&judgement);
             }
             connection.cancel(Refusal::PolicyChanged, &why.refusal.explain(&why.detail));
+        }
+    }
+
+    fn review_leaving(&self, mesh: &Mesh, source: &Workload) {
+        let Open(connection, Terms::Leaving(to)) = self else { return };
+        if let Err(why) = decision::leave(mesh, source, *to) {
+            connection.cancel(Refusal::PolicyChanged, &why.to_string());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The resources that the control plane sends: Istio's `istio.workload` and `istio.security` messages, with the same
-//! field names and numbers. Written by hand, so that a build needs no `protoc`; a field that the tunnel does not read is
+//! The resources that the control plane sends: Istio's `istio.workload` and `istio.security` messages and our own
+//! `warren.mesh`, with the same field names and numbers. Written by hand, so that a build needs no `protoc`; a field that the tunnel does not read is
 //! left out and skipped by the decoder.
 
 use std::collections::HashMap;
@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`Authorization`].
 pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`Traffic`].
+pub const TRAFFIC: &str = "type.googleapis.com/warren.mesh.Traffic";
 
 /// What is at an address: one workload or one service.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -385,6 +387,23 @@ pub enum MatchType {
     Presence(()),
 }
 
+/// What holds for a namespace, for the mesh where it is empty.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Traffic {
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    #[prost(enumeration = "OutboundTrafficPolicy", tag = "2")]
+    pub outbound_traffic_policy: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum OutboundTrafficPolicy {
+    Unspecified = 0,
+    AllowAny = 1,
+    RegistryOnly = 2,
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
@@ -400,7 +419,7 @@ mod tests {
     /// What the `.proto` files say, which the Python side is generated from. Fields of a oneof are its message's.
     fn in_proto_files() -> HashSet<Entry> {
         let (mut entries, mut within) = (HashSet::new(), vec![]);
-        for file in ["workload.proto", "security.proto"] {
+        for file in ["workload.proto", "security.proto", "mesh.proto"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocols").join(file);
             for line in std::fs::read_to_string(path).unwrap().lines().map(str::trim) {
                 let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();

@@ -20,10 +20,12 @@ pub enum Flag {
     NetworkPolicy,
     IdentityError,
     Deny,
+    /// `UH`: no healthy upstream, which is how Istio's BlackHoleCluster refuses.
+    BlackHole,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 7] = [
+    pub const ALL: [Flag; 8] = [
         Flag::Fine,
         Flag::Connect,
         Flag::TlsFailure,
@@ -31,6 +33,7 @@ impl Flag {
         Flag::NetworkPolicy,
         Flag::IdentityError,
         Flag::Deny,
+        Flag::BlackHole,
     ];
 
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Flag {
             Flag::NetworkPolicy => "NETWORK_POLICY",
             Flag::IdentityError => "IDENTITY_ERROR",
             Flag::Deny => "DENY",
+            Flag::BlackHole => "UH",
         }
     }
 }
@@ -83,6 +87,7 @@ reasons! {
     NoAddress "no_address" Connect 503 "the endpoint has no address that can be used";
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
+    NotInRegistry "not_in_registry" BlackHole 503 "the mesh does not know the destination, and may be left for no other";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
     NotSeen "direct_not_seen" Connect 503 "sent to the other pod of this node, which has not seen it: does a network policy or an address translation stand between them? New ones go through the tunnel";

@@ -15,12 +15,15 @@ def test_all_bad_settings_are_told(tmp_path: Path, capsys: pytest.CaptureFixture
         "--bpffs": str(tmp_path),
         "--xds-address": "here",
         "--metrics-port": "99999",
+        "--outbound-traffic-policy": "NONE",
     }
     assert main.run(["agent", *(word for pair in arguments.items() for word in pair)]) == 2
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 5
+    assert len(err) == 6
     assert all(line.startswith("warren agent: --") for line in err)
     assert f"warren agent: --source: {tmp_path}/absent is not a folder: make it first" in err
+    told = "'NONE' is not one of 'ALLOW_ANY', 'REGISTRY_ONLY'"
+    assert any(told in line for line in err)
     assert "warren agent: --node is missing: give it, or set WARREN_NODE" in err
 
 

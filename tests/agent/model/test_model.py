@@ -30,6 +30,7 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
         "Pod",
         "Policy",
         "Modes",
+        "Sidecar",
     ]
     match rng.choice(kinds):
         case "Node":
@@ -63,6 +64,13 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
             return decode(cases.authorization(rng, f"a{rng.randrange(4)}"))
         case "Modes":
             return decode(cases.authentication(rng, f"m{rng.randrange(3)}"))
+        case "Sidecar":
+            spec = {"workloadSelector": {"labels": rng.choice([{}, {}, labels])}}
+            spec |= rng.choice(
+                [{}, {"outboundTrafficPolicy": {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}}]
+            )
+            age = rng.choice(["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"])
+            return make("Sidecar", f"c{rng.randrange(3)}", namespace, spec=spec, creationTimestamp=age)
         case _:
             containers = [{"ports": [{"containerPort": rng.choice([1, 2]), "name": "web"}]}]
             return pod(

@@ -12,7 +12,7 @@ pub use authority::Authority;
 pub use direct::{direct, Direct};
 pub use inbound::{inbound, inbound_plain, ConnectRequest, Inbound};
 pub use needed::{address_name, needed, Needed};
-pub use outbound::{outbound, Outbound, Plain, Route};
+pub use outbound::{leave, outbound, Outbound, Plain, Route};
 
 use crate::mesh::canonical;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{is_own_port, Authority, OriginalDst, HBONE_PORT};
 use crate::mesh::{
-    Balancing, Chosen, Gateway, GatewayDestination, Identity, Mesh, Rng, Service, Tunnel, Wanted, Workload,
+    Balancing, Chosen, Gateway, GatewayDestination, Identity, Mesh, OutboundTraffic, Rng, Service, Tunnel, Wanted,
+    Workload,
 };
 use crate::refusal::Refusal;
 
@@ -16,7 +17,7 @@ pub enum Outbound {
     Hbone(Route),
     /// As it is, to a destination that the mesh knows.
     Plain(Plain),
-    /// As it is, to where it was going: nothing is known about the address.
+    /// As it is, to where it was going: nothing is known about the address, and the mesh may be left.
     Passthrough {
         addr: SocketAddr,
     },
@@ -68,7 +69,21 @@ fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Re
     match (service, workload) {
         (Some(service), workload) => to_service(mesh, source, service, workload.is_some(), dst, rng),
         (None, Some(workload)) => to_workload(mesh, source, workload, dst, rng),
-        (None, None) => Ok(Outbound::Passthrough { addr: dst.address() }),
+        (None, None) => leave(mesh, source, dst).map(|()| Outbound::Passthrough { addr: dst.address() }),
+    }
+}
+
+/// Whether a connection of `source` to `dst` that leaves the mesh may be made, or stay as it was made. Where the mesh has
+/// come to know its destination it may. A pod's own loopback is not outside.
+pub fn leave(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Result<(), Refusal> {
+    let Identity { namespace, .. } = &*source.identity;
+    let known = || {
+        mesh.workload_at(&source.network, dst.ip()).is_some()
+            || mesh.service_at(&source.network, dst.ip(), namespace).is_some()
+    };
+    match mesh.outbound_traffic(namespace) {
+        OutboundTraffic::RegistryOnly if !dst.ip().is_loopback() && !known() => Err(Refusal::NotInRegistry),
+        _ => Ok(()),
     }
 }
 

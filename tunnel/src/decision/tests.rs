@@ -77,6 +77,48 @@ fn addresses_decide() {
 }
 
 #[test]
+fn the_registry_decides_what_may_be_left_for() {
+    let outside = service("outside", &["10.1.0.2"]);
+    let addressed = service("addressed", &["10.3.0.0/16", "fd03::/64"]);
+    let open = mesh([
+        client(),
+        resource(pod("a", &["10.0.0.2", "fd00::2"])),
+        resource(pod("plain", &["10.0.0.3"]).of(&outside, &[]).plain()),
+        resource(proto::Service {
+            load_balancing: Some(proto::LoadBalancing { mode: proto::Mode::Passthrough as i32, ..Default::default() }),
+            ..addressed
+        }),
+        resource(outside),
+        resource(proto::Workload {
+            network_mode: proto::NetworkMode::HostNetwork as i32,
+            ..pod("host", &["192.168.0.7"])
+        }),
+    ]);
+    let known = [
+        ("10.0.0.2:1234", "hbone 10.0.0.2:15008 10.0.0.2:1234 to a"),
+        ("[fd00::2]:1234", "hbone [fd00::2]:15008 [fd00::2]:1234 to a"),
+        ("10.0.0.3:1234", "plain 10.0.0.3:1234 to plain"),
+        ("10.1.0.2:80", "plain 10.0.0.3:8080 to plain for outside"),
+        ("10.3.1.2:443", "plain 10.3.1.2:443 for addressed"),
+        ("[fd03::9]:443", "plain [fd03::9]:443 for addressed"),
+        ("127.0.0.1:80", "passthrough 127.0.0.1:80"),
+        ("[::1]:80", "passthrough [::1]:80"),
+        ("127.0.0.1:15001", "refuse illegal_port"),
+    ];
+    let unknown = ["192.168.0.1:443", "[::ffff:192.168.0.1]:443", "[fd09::1]:443", "192.168.0.7:80"];
+    let with = |sent| open.apply(proto::TRAFFIC, [sent], &[]).0;
+    let (any, only) = (proto::OutboundTrafficPolicy::AllowAny, proto::OutboundTrafficPolicy::RegistryOnly);
+    for closed in [with(traffic("", only)), with(traffic("default", only))] {
+        check(&closed, known);
+        check(&closed, unknown.map(|dst| (dst, "refuse not_in_registry")));
+    }
+    for open in [with(traffic("", any)), with(traffic("other", only))] {
+        check(&open, known);
+        check(&open, [("192.168.0.1:443", "passthrough 192.168.0.1:443")]);
+    }
+}
+
+#[test]
 fn an_endpoints_own_port_wins() {
     let sent = proto::Service {
         ports: vec![

@@ -9,6 +9,7 @@ mod index;
 mod names;
 mod rng;
 mod service;
+mod traffic;
 mod version;
 mod workload;
 
@@ -28,7 +29,9 @@ pub use identity::{Identity, NotAnIdentity};
 use index::{preferred, Index, Network, Pods};
 use names::Names;
 pub use rng::Rng;
-pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey};
+pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
+pub use traffic::OutboundTraffic;
+use traffic::Traffic;
 pub use version::Version;
 use workload::ByUid;
 pub use workload::{App, Locality, PodKey, Tunnel, Workload, WorkloadUid};
@@ -49,7 +52,7 @@ pub struct Rejected {
     pub reason: String,
 }
 
-/// All workloads, services and policies. Cheap to clone.
+/// All workloads, services and policies, and what may leave the mesh. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Mesh {
     /// Only the pods of this node are found by name; of all nodes where it is empty.
@@ -63,6 +66,7 @@ pub struct Mesh {
     pods: Pods,
     policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
+    traffic: Traffic,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Names>>,
 }
@@ -88,6 +92,7 @@ impl Mesh {
         let rejected = match type_url {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
+            proto::TRAFFIC => next.apply_traffic(resources, removed),
             _ => reject_all(type_url, resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
@@ -100,6 +105,7 @@ impl Mesh {
                 self.workloads().for_each(|workload| tell(&workload.uid.0, &workload.version));
                 self.services().for_each(|service| tell(service.key.text(), &service.version));
             }
+            proto::TRAFFIC => self.traffic.each(|namespace, _, version| tell(namespace, version)),
             _ => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
         }
     }
@@ -163,6 +169,16 @@ impl Mesh {
     /// The policies that hold for a local pod.
     pub fn guard(&self, key: &PodKey) -> Option<&Arc<Guard>> {
         self.policies.guard(&self.local(key)?.guarded())
+    }
+
+    /// What becomes of a connection from a namespace to an address of which nothing is known.
+    pub fn outbound_traffic(&self, namespace: &str) -> OutboundTraffic {
+        self.traffic.outbound(namespace)
+    }
+
+    /// What may leave the mesh: tells each namespace that has a word of its own, the empty one being the mesh.
+    pub fn traffic(&self, mut tell: impl FnMut(&str, OutboundTraffic)) {
+        self.traffic.each(|namespace, outbound, _| tell(namespace, outbound));
     }
 
     fn apply_addresses(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
@@ -287,6 +303,11 @@ impl Mesh {
         });
         self.settle_policies();
         rejected
+    }
+
+    fn apply_traffic(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
+        removed.iter().for_each(|namespace| self.traffic.remove(namespace));
+        reject_all(proto::TRAFFIC, resources, |sent| self.traffic.insert(sent))
     }
 
     fn settle_policies(&mut self) {

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::address::{from_bytes, NetworkAddress, Prefix};
 use super::identity::Identity;
@@ -140,6 +140,13 @@ pub struct Service {
     /// Hidden from other namespaces.
     pub private: bool,
 }
+
+/// Where connections are said to end that must not leave the mesh: Istio's name for it, a service without endpoints.
+pub static BLACK_HOLE: LazyLock<Arc<Service>> = LazyLock::new(|| {
+    let name = "BlackHoleCluster".to_owned();
+    let message = proto::Service { hostname: name.clone(), name, ..Default::default() };
+    Arc::new(Service::decode(&message, "".into(), &mut Names::default()).expect("it has a hostname and no address"))
+});
 
 impl Service {
     pub fn decode(message: &proto::Service, version: Version, names: &mut Names) -> Result<Service, String> {

@@ -114,6 +114,12 @@ pub fn resource(address: impl Into<proto::Address>) -> Sent {
     sent(proto::ADDRESS, &name, &address)
 }
 
+/// What may leave a namespace; of the mesh where it is empty.
+pub fn traffic(namespace: &str, outbound: proto::OutboundTrafficPolicy) -> Sent {
+    let outbound_traffic_policy = outbound as i32;
+    sent(proto::TRAFFIC, namespace, &proto::Traffic { namespace: namespace.into(), outbound_traffic_policy })
+}
+
 /// A message under a name.
 pub fn sent(type_url: &str, name: &str, message: &impl Message) -> Sent {
     let body = message.encode_to_vec().into();

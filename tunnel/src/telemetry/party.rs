@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route};
-use crate::mesh::{App, Identity, Locality, Mesh, Service, Workload};
+use crate::mesh::{App, Identity, Locality, Mesh, Service, Workload, BLACK_HOLE};
+use crate::refusal::Refusal;
 
 /// One end.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +77,7 @@ impl Parties {
                 service: service.clone(),
                 ..of_source
             },
+            Outbound::Refuse(Refusal::NotInRegistry) => Parties { service: Some(BLACK_HOLE.clone()), ..of_source },
             Outbound::Passthrough { .. } | Outbound::Refuse(_) => of_source,
         }
     }

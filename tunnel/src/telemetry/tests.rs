@@ -507,3 +507,20 @@ fn refusals_of_a_decision_are_recorded_with_the_source() {
     let labels = [("source_workload", "client"), ("destination_workload", "unknown")];
     assert_eq!(value(&telemetry, "istio_tcp_connections_opened_total", &labels), 1.0);
 }
+
+#[test]
+fn what_must_not_leave_the_mesh_ends_where_istio_says() {
+    let only = traffic("", proto::OutboundTrafficPolicy::RegistryOnly);
+    let (telemetry, mesh) = (silent(), a_mesh().apply(proto::TRAFFIC, [only], &[]).0);
+    to(&telemetry.worker(), &mesh, "192.168.0.1:80").fail(Refusal::NotInRegistry, "");
+    let labels = [
+        ("source_workload", "client"),
+        ("destination_service", "BlackHoleCluster"),
+        ("destination_service_name", "BlackHoleCluster"),
+        ("destination_service_namespace", "unknown"),
+        ("response_flags", "UH"),
+    ];
+    assert_eq!(value(&telemetry, "istio_tcp_connections_failed_total", &labels), 1.0);
+    let labels = [("reporter", "source"), ("reason", "not_in_registry")];
+    assert_eq!(value(&telemetry, "warren_connections_refused_total", &labels), 1.0);
+}
