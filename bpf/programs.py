@@ -15,7 +15,7 @@ from bpf.maps import Map
 OBJECT = Path(__file__).with_name("redirect.bpf.o")
 # An enum of this name numbers the entries of a map; its names are part of that map's layout.
 _ENUMS = {"verdicts": "verdict"}
-_SOCKHASH = 18  # BPF_MAP_TYPE_SOCKHASH: the kernel keeps no BTF of it
+_WITHOUT_BTF = (18, 27)  # BPF_MAP_TYPE_SOCKHASH and _RINGBUF: the kernel keeps no BTF of them
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Object:
         item = self._maps[name]
         sizes = {size: call(f"bpf_map__{size}", item) for size in _SIZES}
         key, value = (call(f"bpf_map__btf_{what}_type_id", item) for what in ("key", "value"))
-        return Layout("" if sizes["type"] == _SOCKHASH else _types(self.btf, name, key, value), **sizes)
+        return Layout("" if sizes["type"] in _WITHOUT_BTF else _types(self.btf, name, key, value), **sizes)
 
     def value_type(self, name: str) -> int:
         """The BTF id of the values of a map."""

@@ -96,6 +96,7 @@ static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock
 {
 	struct announcement *own = announcement_of(sk);
 
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RETRANS_CB_FLAG);
 	if (own && !own->established && !has_arrived(own))
 		miss(ctx, sk, own);
 }

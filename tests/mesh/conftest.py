@@ -71,12 +71,15 @@ class Connection:
 
 @pytest.fixture(scope="module", params=["dir", "kube"])
 def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
-    """Once with a folder as the cluster, and once with an API server."""
+    """Once with a folder as the cluster, and once with an API server and everything through the tunnels."""
     with ExitStack() as exits:
         kubeconfig = None
         if request.param == "kube":
             kubeconfig = apiserver.real() or exits.enter_context(apiserver.fake()).kubeconfig
-        lab = exits.enter_context(Lab.up([PODS], name=f"wt-mesh-{os.getpid()}", api=kubeconfig))
+        direct = request.param == "dir"
+        lab = exits.enter_context(
+            Lab.up([PODS], name=f"wt-mesh-{os.getpid()}", api=kubeconfig, direct=direct)
+        )
         mesh = Mesh(lab, {})
         exits.callback(mesh.close)
         yield mesh

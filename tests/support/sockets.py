@@ -40,6 +40,14 @@ def connect(to: Address, port: int = 0) -> int:
     return keep(socket.create_connection(to, timeout=20, source_address=("", port) if port else None))
 
 
+def begin(to: Address) -> int:
+    """Begin to connect, and wait for nothing."""
+    sock = socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET)
+    sock.setblocking(False)
+    sock.connect_ex(to)
+    return keep(sock)
+
+
 def peer(number: int) -> Address:
     """What getpeername says."""
     address = _sockets[number].getpeername()
@@ -70,6 +78,15 @@ def is_reset(to: Address) -> bool:
             return sock.recv(1) is None
     except ConnectionResetError:
         return True
+
+
+def is_refused(to: Address) -> bool:
+    """Whether no connection can be made."""
+    try:
+        socket.create_connection(to, timeout=20).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def is_turned_away(to: Address) -> bool:

@@ -75,9 +75,9 @@ struct InfoRequest {
 pub struct Info {
     kind: u32,
     pub id: u32,
-    pub key_size: u32,
-    pub value_size: u32,
-    pub max_entries: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
 }
 
 /// # Safety
@@ -122,7 +122,7 @@ pub fn info(map: BorrowedFd<'_>) -> io::Result<Info> {
 /// A hash or an array, whose sizes are those of `K` and `V`.
 pub struct Map<K, V> {
     fd: OwnedFd,
-    pub info: Info,
+    info: Info,
     types: PhantomData<(K, V)>,
 }
 

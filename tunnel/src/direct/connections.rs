@@ -28,6 +28,8 @@ pub struct Connections {
     open: HashMap<u64, Open>,
     /// What we have ended, and why.
     ended: HashMap<u64, Failure>,
+    /// Pods with connections of which the mesh does not know yet whose they are.
+    puzzling: HashSet<u64>,
 }
 
 /// The mesh as it is, who is here, and who may.
@@ -89,7 +91,7 @@ impl Open {
 
 impl Connections {
     pub fn new(telemetry: WorkerTelemetry) -> Connections {
-        Connections { telemetry, open: HashMap::new(), ended: HashMap::new() }
+        Connections { telemetry, open: HashMap::new(), ended: HashMap::new(), puzzling: HashSet::new() }
     }
 
     /// Takes what the kernel has to tell.
@@ -104,7 +106,10 @@ impl Connections {
     }
 
     fn opened(&mut self, scene: &mut Scene<'_>, event: &Event, times: &Times) -> Option<&mut Open> {
-        let known = scene.pairs.get(scene.mesh, scene.pods, &event.pair, event.connection.to.into())?;
+        let Some(known) = scene.pairs.get(scene.mesh, scene.pods, &event.pair, event.connection.to.into()) else {
+            self.puzzling.insert(event.pair.netns);
+            return None;
+        };
         if !self.open.contains_key(&event.socket) {
             known.open += 1;
             let open = Open::new(&self.telemetry, known, event, times.instant(event.since));
@@ -176,11 +181,20 @@ impl Connections {
             let here = found.contains(socket) || !looked.contains(&open.pair.netns);
             let stays = here || std::mem::replace(&mut open.there, false);
             if !stays {
-                open.end(times.now, None);
+                open.end(times.now, self.ended.remove(socket).as_ref());
                 scene.pairs.closed(&open.pair);
             }
             stays
         });
+        self.ended.retain(|socket, _| self.open.contains_key(socket));
+    }
+
+    /// Looks again for what the mesh did not know, and may know now.
+    pub fn look_again(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
+        let puzzling = std::mem::take(&mut self.puzzling);
+        if !puzzling.is_empty() {
+            self.look(scene, kernel, puzzling);
+        }
     }
 
     /// Ends connections of these pairs; others stay.
@@ -190,13 +204,16 @@ impl Connections {
             let Some(pod) = scene.pods.get(source) else { continue };
             let mut doomed = vec![];
             let result = kernel.connections(&pod.netns, |own, there| {
-                doomed.extend(pairs.get(&own.pair).map(|failure| (there.socket, failure)));
+                doomed.extend(pairs.get(&own.pair).map(|failure| (own.pair, there.socket, failure)));
             });
             let result = result.and_then(|sockets| {
-                doomed.iter().try_for_each(|(socket, failure)| {
-                    self.ended.insert(socket.cookie(), (*failure).clone());
+                doomed.iter().try_for_each(|(pair, socket, failure)| {
                     if !sockets.destroy(socket)? {
-                        self.ended.remove(&socket.cookie());
+                        return Ok(());
+                    }
+                    self.ended.insert(socket.cookie(), (*failure).clone());
+                    if let (Some(open), Some(known)) = (self.open.get(&socket.cookie()), scene.pairs.known(pair)) {
+                        open.inbound.judged(&known.judgement);
                     }
                     Ok(())
                 })

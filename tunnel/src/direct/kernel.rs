@@ -14,6 +14,8 @@ const GENERATION: u32 = 0;
 
 pub struct Kernel {
     maps: PathBuf,
+    /// The kernel's numbers of those that are open here.
+    ids: [Option<u32>; 4],
     direct: Map<Pair, Allowance>,
     generations: Map<u32, u64>,
     /// By which the kernel tells our word from that of a tunnel before us.
@@ -32,6 +34,7 @@ impl Kernel {
         // SAFETY: the ring owns its descriptor, so it stays open and the same for as long as it is registered.
         let ring = unsafe { AsyncFd::register(ring)? };
         let kernel = Kernel {
+            ids: ids(&maps),
             direct: Map::open(&maps.join("direct"))?,
             generations: Map::open(&maps.join("generation"))?,
             announcing: bpf::pinned(&maps.join("announcing"))?,
@@ -49,8 +52,7 @@ impl Kernel {
 
     /// Whether the agent has pinned other maps meanwhile.
     pub fn is_replaced(&self) -> bool {
-        let now = bpf::pinned(&self.maps.join("direct")).and_then(|fd| bpf::info(fd.as_fd()));
-        now.is_ok_and(|now| now.id != self.direct.info.id)
+        ids(&self.maps) != self.ids
     }
 
     /// Whether the events are ours to take: no other tunnel does.
@@ -95,6 +97,12 @@ impl Kernel {
         })?;
         Ok(Sockets(diag))
     }
+}
+
+/// Of the maps that are pinned now.
+fn ids(maps: &Path) -> [Option<u32>; 4] {
+    let id = |name| bpf::pinned(&maps.join(name)).and_then(|fd| bpf::info(fd.as_fd())).ok().map(|info| info.id);
+    ["direct", "generation", "announcing", "events"].map(id)
 }
 
 /// The sockets of one pod.

@@ -291,6 +291,7 @@ impl State {
             return;
         }
         self.on(&mesh, |kernel, connections, scene| {
+            connections.look_again(scene, kernel);
             let refused = scene.pairs.review(scene.mesh, kernel);
             let changed = |Failure { refusal, detail }: Failure| Failure {
                 refusal: Refusal::PolicyChanged,

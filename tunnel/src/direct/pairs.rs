@@ -146,6 +146,10 @@ impl Pairs {
         self.known.get_mut(pair)
     }
 
+    pub fn known(&self, pair: &Pair) -> Option<&Known> {
+        self.known.get(pair)
+    }
+
     /// A connection of the pair has ended.
     pub fn closed(&mut self, pair: &Pair) {
         if let Some(known) = self.known.get_mut(pair) {
