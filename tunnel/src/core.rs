@@ -1,5 +1,7 @@
 //! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
+mod authorization;
 mod configuration;
+mod question;
 
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 pub use configuration::Applied;
 use configuration::Newest;
+pub use question::Question;
 
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);

@@ -31,7 +31,7 @@ pub fn dump(core: &Core) -> String {
     json!({
         "workloads": workloads.collect::<Vec<Value>>(),
         "services": services.collect::<Vec<Value>>(),
-        "policies": mesh.policies().map(|name| &**name).collect::<Vec<_>>(),
+        "policies": mesh.policies().map(|policy| &*policy.name).collect::<Vec<_>>(),
         "certificates": certificates.collect::<Vec<Value>>(),
         "pods": core.pods(),
     })
