@@ -61,8 +61,8 @@ class Core:
     def explain(self, source: str, to: str, port: int | None = None, address: str | None = None) -> str:
         """What policies say of connections, and why, rule by rule, as a JSON object.
 
-        source: a pod (`namespace/name`, or a name in `default`), an address, a SPIFFE identity, or "plain" for
-        somebody without one; address: of those last two. to: a pod that is served, by name or address.
+        source: a pod (`namespace/name`, or a name in `default`), an address, a SPIFFE identity, or "plain"
+        for somebody without one; address: of those last two. to: a pod that is served, by name or address.
         port: None for each that a Service leads to. Raises ValueError, which says what to ask instead.
         """
     def check(self, pushes: list[bytes]) -> str:

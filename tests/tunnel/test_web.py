@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from tunnel.web import JSON, Request, Response, serve
 
-
 # One that is too large, one that is shorter than it says.
 BODIES = [
     b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (n, b"x" * sent)
