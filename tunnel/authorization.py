@@ -15,18 +15,18 @@ def routes(core: Core) -> Routes:
     async def explain(request: Request) -> Response:
         query = request.query
         try:
-            port = int(query["port"]) if "port" in query else None
+            port = _port(query["port"]) if "port" in query else None
             arguments = (query["from"], query["to"], port, query.get("address"))
             return Response(await asyncio.to_thread(core.explain, *arguments), JSON)
         except KeyError as error:
             return _bad(f"{error.args[0]} is missing")
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             return _bad(str(error))
 
     async def check(request: Request) -> Response:
         """The body: a JSON array of serialised DeltaDiscoveryResponses, each in base64."""
         try:
-            pushes = [b64decode(text) for text in json.loads(request.body)]
+            pushes = [b64decode(text, validate=True) for text in json.loads(request.body)]
             return Response(await asyncio.to_thread(core.check, pushes), JSON)
         except (ValueError, TypeError) as error:
             return _bad(str(error))
@@ -39,6 +39,13 @@ def routes(core: Core) -> Routes:
         ("POST", "/authz/check"): check,
         ("GET", "/authz/policies"): policies,
     }
+
+
+def _port(text: str) -> int:
+    """Raises ValueError."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise ValueError(f"port {text!r} is no number from 0 to 65535")
+    return int(text)
 
 
 def _bad(text: str) -> Response:

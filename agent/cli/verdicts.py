@@ -109,7 +109,7 @@ def _add_policy(tree: Tree, policy: Row) -> None:
 
 
 def _is_authentication(origin: str) -> bool:
-    """Whether a policy comes of a PeerAuthentication: then it denies whoever has no identity, and nobody else."""
+    """Whether a policy comes of a PeerAuthentication: then it denies those without an identity."""
     return origin.startswith("PeerAuthentication ")
 
 
