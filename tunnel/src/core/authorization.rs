@@ -64,3 +64,30 @@ fn outcome(mesh: &Mesh, Admitted { pod, attempt, record }: &Admitted) -> Option<
     value["connection"] = serde_json::from_str(record).unwrap_or_default();
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::testing::{pod, resource, sent};
+    use crate::policy::Attempt;
+    use crate::proto;
+
+    #[test]
+    fn what_cannot_be_decided_would_stay_open() {
+        let web = proto::Workload { authorization_policies: vec!["default/late".into()], ..pod("web", &["10.0.0.2"]) };
+        let mut mesh = Mesh::new("node-1").and([resource(web)]);
+        mesh.know_all_policies();
+        let attempt =
+            Attempt { peer: None, source: "10.0.0.1".parse().unwrap(), destination: "10.0.0.2:80".parse().unwrap() };
+        let admitted = Admitted { pod: mesh.pod("web").key(), attempt, record: r#"{"x":1}"#.to_owned() };
+        let told = outcome(&mesh, &admitted).unwrap();
+        assert_eq!((&told["closed"], &told["verdict"]), (&false.into(), &"policy_unknown".into()));
+        assert_eq!(told["connection"], json!({ "x": 1 }));
+        let late =
+            proto::Authorization { name: "late".into(), namespace: "default".into(), scope: 2, ..Default::default() };
+        let mesh = mesh.apply(proto::AUTHORIZATION, [sent(proto::AUTHORIZATION, "default/late", &late)], &[]).0;
+        assert_eq!(outcome(&mesh, &admitted).unwrap()["closed"], true, "it allows nobody");
+        let gone = mesh.without(&["Kubernetes//Pod/default/web"]);
+        assert_eq!(outcome(&gone, &admitted), None);
+    }
+}

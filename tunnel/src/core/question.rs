@@ -2,6 +2,7 @@
 use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Tunnel, Workload};
 use crate::policy::{Attempt, Explanation};
 use serde_json::{json, Value};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Question<'_> {
                 self.from, self.to, caller.addresses, asked
             )
         })?;
-        let ports = self.port.map_or_else(|| ports(mesh, &workload), |port| vec![port]);
+        let ports = self.port.map_or_else(|| ports(mesh, &workload), |port| BTreeSet::from([port]));
         if ports.is_empty() {
             return Err(format!("no Service leads to {}, so that no port of it is known: give --port", self.to));
         }
@@ -158,21 +159,12 @@ fn one_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Option<(IpAddr, Ip
     destinations.iter().find_map(fitting)
 }
 
-/// To which its Services lead, in order.
-fn ports(mesh: &Mesh, workload: &Workload) -> Vec<u16> {
-    let mut ports: Vec<u16> = vec![];
-    for (key, own) in &workload.services {
-        let services = mesh.service(key.text()).into_iter();
-        ports.extend(own.iter().map(|port| port.target).filter(|target| *target != 0));
-        ports.extend(
-            services.flat_map(|service| {
-                service.ports.iter().filter_map(|port| workload.target_port(service, port.service))
-            }),
-        );
-    }
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+/// To which its Services lead.
+fn ports(mesh: &Mesh, workload: &Workload) -> BTreeSet<u16> {
+    let services = workload.services.iter().filter_map(|(key, _)| mesh.service(key.text()));
+    let targets =
+        services.flat_map(|one| one.ports.iter().filter_map(move |port| workload.target_port(one, port.service)));
+    targets.collect()
 }
 
 #[cfg(test)]
