@@ -1,6 +1,6 @@
 //! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
 use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Tunnel, Workload};
-use crate::policy::{Attempt, Explanation};
+use crate::policy::Attempt;
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -46,9 +46,8 @@ impl Question<'_> {
         let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
         let explained = |port: u16| {
             let destination = SocketAddr::new(destination, port);
-            let explanation: Explanation =
-                guard.explain(&Attempt { peer: caller.identity.clone(), source, destination });
-            let mut value = explanation.json();
+            let attempt = Attempt { peer: caller.identity.clone(), source, destination };
+            let mut value = guard.explain(&attempt).json();
             value["port"] = port.into();
             value
         };

@@ -58,7 +58,7 @@ impl Explanation {
             Verdict::Allowed => explained.policy.action == Action::Allow && !explained.policy.dry_run,
             Verdict::NotAllowed | Verdict::Undecided(_) => false,
         };
-        let matching = |explained: &'_ Explained| explained.rules.iter().position(Vec::is_empty);
+        let matching = |explained: &Explained| explained.rules.iter().position(Vec::is_empty);
         self.policies.iter().filter(decides).find_map(|one| Some((&one.policy.name, matching(one)?)))
     }
 
