@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +33,9 @@ from agent.node.report import wanted
 from agent.node.sandboxes import Sandboxes
 from agent.node.search import Search
 from agent.node.watch import Watch
+from agent.proposals import ProposalServer
 from agent.sources.opening import open_source
+from agent.sources.proposal import File, Proposal, propose
 from agent.sources.source import Changes
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
@@ -102,6 +105,7 @@ class Agent:
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()
         self._cni = CniServer(settings.run_dir / "cni.sock", self._pods)
+        self._proposals = ProposalServer(settings.run_dir / "authz.sock", self._propose)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. What is captured stays so afterwards, with every connection."""
@@ -114,6 +118,7 @@ class Agent:
             if self._cri:
                 exits.push_async_callback(self._cri.close)
             exits.push_async_callback(self._enrolment.close)
+            exits.push_async_callback(self._proposals.stop)
             exits.push_async_callback(self._zds.stop)
             exits.push_async_callback(self._xds.stop)
             await self._serve_web(exits)
@@ -186,6 +191,7 @@ class Agent:
         await self._enrolment.tried()
         await self._zds.start()
         await self._xds.start(self._settings.run_dir / "xds.sock", *self._settings.xds_address)
+        await self._proposals.start()
         self._pods.ready = True
         self._opened.set()
         log.info("ready: %d pods captured on node %s", self._enrolment.enrolled(), self._settings.node)
@@ -239,6 +245,11 @@ class Agent:
         if self._reporter:
             await self._reporter.run()
         await asyncio.Future()
+
+    async def _propose(self, files: list[File]) -> Proposal:
+        """For `warren authz check`. Only an API server writes when an object was created."""
+        now = datetime.now(UTC).strftime("%FT%TZ") if self._settings.source == "kube" else ""
+        return await asyncio.to_thread(propose, self._model, self._settings.node, files, now)
 
     async def _serve_web(self, exits: AsyncExitStack) -> None:
         if port := self._settings.metrics_port:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+from tunnel import authorization
 from tunnel._core import Core
 from tunnel.counters import Counters
 from tunnel.settings import ADMIN_ADDRESS, Listen
-from tunnel.web import JSON, OPENMETRICS, Response, Routes, serve
+from tunnel.web import JSON, OPENMETRICS, Request, Response, Routes, serve
 
 _END = "# EOF\n"
+_LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
 _STARTED = time.time()
 
 
@@ -33,7 +35,7 @@ class Endpoints:
         """Listen: admin, metrics, readiness. Raises OSError, which names the address."""
         metrics: Routes = {("GET", path): self._metrics for path in ("/metrics", "/stats/prometheus")}
         return [
-            await serve(self._admin(), ADMIN_ADDRESS, listen.admin_port),
+            await serve(self._admin(), ADMIN_ADDRESS, listen.admin_port, _LARGEST_BODY),
             await serve(metrics, listen.address, listen.metrics_port),
             await serve({("GET", "/healthz/ready"): self._ready}, listen.address, listen.ready_port),
         ]
@@ -42,17 +44,18 @@ class Endpoints:
         return {
             ("GET", "/config_dump"): self._config_dump,
             ("GET", "/connections"): self._connections,
+            **authorization.routes(self._core),
             ("GET", "/version"): self._version,
             ("POST", "/quitquitquit"): self._quitquitquit,
         }
 
-    async def _config_dump(self) -> Response:
+    async def _config_dump(self, _: Request) -> Response:
         return Response(await asyncio.to_thread(self._core.dump), JSON)
 
-    async def _connections(self) -> Response:
+    async def _connections(self, _: Request) -> Response:
         return Response(await asyncio.to_thread(self._core.connections), JSON)
 
-    async def _version(self) -> Response:
+    async def _version(self, _: Request) -> Response:
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 3 MB, seldom needed
 
         try:
@@ -61,16 +64,16 @@ class Endpoints:
             number = "unknown"
         return Response(json.dumps({"name": "warren-tunnel", "version": number}) + "\n", JSON)
 
-    async def _quitquitquit(self) -> Response:
+    async def _quitquitquit(self, _: Request) -> Response:
         self._quit()
         return Response("draining\n")
 
-    async def _metrics(self) -> Response:
+    async def _metrics(self, _: Request) -> Response:
         core = await asyncio.to_thread(self._core.metrics)
         ours = "\n".join([*self._counters.lines(), *_process()])
         return Response(f"{core.removesuffix(_END)}{ours}\n{_END}", OPENMETRICS)
 
-    async def _ready(self) -> Response:
+    async def _ready(self, _: Request) -> Response:
         if pending := self._pending():
             text = "waiting for: " + ", ".join(pending) + "\n"
             return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,17 @@ def check(name: str, node: str, as_json: bool) -> int:
     return report(found.cgroup, found.bpffs, wanted, as_json)
 
 
+@lab.command(cls=Command, context_settings={"allow_interspersed_args": False})
+@click.argument("node")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.pass_obj
+def authz(name: str, node: str, arguments: tuple[str, ...]) -> None:
+    """Do `warren authz` on a node of the lab."""
+    found = Lab.open(name).node(node)
+    argv = found.command([sys.executable, "-P", "-m", "agent.cli.main", "authz", *arguments])
+    os.execvpe(argv[0], argv, {**os.environ, "WARREN_RUN_DIR": str(found.run_dir)})
+
+
 @lab.command(cls=Command)
 @click.pass_obj
 def demo(name: str) -> int:
@@ -168,6 +180,7 @@ _NEXT = """
 What to try next:
     warren lab status
     warren lab check
+    warren lab authz node1 explain client web
     warren lab exec deploy/client -- curl -s http://web/
     warren lab exec deploy/client -- bash
     warren lab up --again --manifests YOUR_MANIFESTS

@@ -18,6 +18,7 @@ COMMANDS = {
     "ca": "Run the certificate authority.",
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say what the kernel holds on this node: features, programs, pods, verdicts.",
+    "authz": "Say who may talk to whom on this node, and why.",
 }
 _OURS = ("agent.", "bpf.", "tunnel.")
 

@@ -48,6 +48,16 @@ def required(view: View, namespace: str, labels: Labels) -> Iterator[str]:
         yield f"{STRICT.namespace}/{STRICT.name}"
 
 
+def origin(policy: str) -> str:
+    """What has made a policy, by `namespace/name`, in words."""
+    namespace, _, name = policy.partition("/")
+    if (namespace, name) == (STRICT.namespace, STRICT.name):
+        return "PeerAuthentication (mode STRICT)"
+    if name.startswith(_CONVERTED):
+        return f"PeerAuthentication {namespace}/{name.removeprefix(_CONVERTED)}"
+    return f"AuthorizationPolicy {policy}"
+
+
 def problems(item: PeerAuthentication) -> Iterator[str]:
     """What its author should know."""
     if item.selector and item.metadata.namespace == ROOT_NAMESPACE:

@@ -32,6 +32,8 @@ _AT_L7 = {
 }
 
 PRESENT = StringMatch(presence={})
+# An entry that asks for nothing never fits. It keeps the rule's place: explanations count them as authors do.
+NEVER = RuleMessage(clauses=[Clause(matches=[Match()])])
 
 
 class _Entry(NamedTuple):
@@ -73,7 +75,9 @@ def _translate(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]]:
             told.append(f"rules[{number}]: {name} cannot be judged at L4, {_consequence(spec.action)}")
         if not lost:
             message.rules.append(_rule(clauses))
-        elif spec.action != "ALLOW":
+        elif spec.action == "ALLOW":
+            message.rules.append(NEVER)
+        else:
             message.rules.append(_rule(entries for entries in clauses if not any(map(_is_empty, entries))))
     return message, told
 

@@ -7,7 +7,6 @@ the CNI specification's error, where code 0 means that the runtime may go on. On
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import struct
 import time
@@ -18,7 +17,8 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from agent.errors import SettingsError, WarrenError
+from agent import unix
+from agent.errors import WarrenError
 from agent.model.objects import to_address
 from agent.node.sandboxes import Attachment
 
@@ -109,14 +109,7 @@ class CniServer:
 
     async def start(self) -> None:
         """Listen, with mode 0600. Raises SettingsError."""
-        former = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, backlog=_BACKLOG)
-        except OSError as error:
-            reason = error.strerror or error
-            raise SettingsError(f"--run-dir: cannot listen at {self._path}: {reason}") from error
-        finally:
-            os.umask(former)
+        self._server = await unix.listen(self._path, self._serve, _BACKLOG)
 
     async def stop(self) -> None:
         """Hang up on those who wait: the plugin asks again, whoever is the agent then."""

@@ -21,12 +21,16 @@ _NAME = "verdicts"
 
 
 class Told(NamedTuple):
-    """verdict: as `Expected` has it, or "undecided"; the others are names of policies."""
+    """verdict: as `Expected` has it, or "undecided"; then names of policies.
+
+    explained: for each policy its action, whether it is in dry run, and whether a rule of it matches.
+    """
 
     verdict: str
     denied_by: str | None
     would_refuse: str | None
     audited: str | None
+    explained: list[tuple[str, bool, bool]]
 
 
 class Core:
@@ -85,7 +89,7 @@ def disagreement(core: Core, case: Case) -> str:
     services = frozenset({"shop"} if fits else ())
     for attempt, told in zip(case.attempts, core.judge(case.manifests, case.attempts), strict=True):
         expected = judge(rest, pod, services, attempt)
-        if not agree(expected, told):
+        if not agree(expected, told) or _decided(told) != told.verdict:
             manifests = "\n".join(json.dumps(manifest) for manifest in case.manifests)
             return f"{attempt}\nexpected {expected}\ntold {told}\n{manifests}"
     return ""
@@ -101,6 +105,15 @@ def agree(expected: Expected, told: Told) -> bool:
             (told.audited, expected.audited),
         )
     )
+
+
+def _decided(told: Told) -> str:
+    """The verdict that follows from what is explained."""
+    enforced = [(action, matches) for action, dry_run, matches in told.explained if not dry_run]
+    if ("DENY", True) in enforced:
+        return "denied"
+    restricted = any(action == "ALLOW" for action, _ in enforced)
+    return "allowed" if not restricted or ("ALLOW", True) in enforced else "not allowed"
 
 
 def _named(name: str | None) -> str | None:

@@ -6,7 +6,7 @@
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
 
-use _core::policy::{Attempt, Guarded, Policies, Verdict};
+use _core::policy::{Attempt, Explained, Guarded, Policies, Verdict};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,7 +27,8 @@ fn bytes(hex: &str) -> Any<Vec<u8>> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
-/// For each attempt `[verdict, the policy of a denial, the one that would refuse, the one that audits]`.
+/// For each attempt `[verdict, the policy of a denial, the one that would refuse, the one that audits, what is explained]`;
+/// the last has for each policy its action, whether it is in dry run, and whether a rule of it matches.
 fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     let guarded = Guarded {
         namespace: question.namespace.into(),
@@ -42,14 +43,21 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     let guard = policies.guard(&guarded).ok_or("not settled")?;
     let verdict = |(identity, source, destination): (Option<String>, String, String)| -> Any<_> {
         let peer = identity.map(|identity| identity.parse().map(Arc::new)).transpose()?;
-        let judgement = guard.judge(&Attempt { peer, source: source.parse()?, destination: destination.parse()? });
+        let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()? };
+        let judgement = guard.judge(&attempt);
+        let explained = |Explained { policy, rules }: &Explained| {
+            json!([policy.action.name(), policy.dry_run, rules.iter().any(Vec::is_empty)])
+        };
+        let explained: Vec<_> = guard.explain(&attempt).policies.iter().map(explained).collect();
         let (name, policy) = match &judgement.verdict {
             Verdict::Allowed => ("allowed", None),
             Verdict::Denied(policy) => ("denied", Some(policy)),
             Verdict::NotAllowed => ("not allowed", None),
             Verdict::Undecided(policy) => ("undecided", Some(policy)),
         };
-        Ok(json!([name, policy.map(|name| &**name), judgement.would_refuse.as_deref(), judgement.audited.as_deref()]))
+        let [policy, would_refuse, audited] =
+            [policy, judgement.would_refuse.as_ref(), judgement.audited.as_ref()].map(|name| name.map(|name| &**name));
+        Ok(json!([name, policy, would_refuse, audited, explained]))
     };
     question.attempts.into_iter().map(verdict).collect()
 }

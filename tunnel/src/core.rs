@@ -1,5 +1,7 @@
 //! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
+mod authorization;
 mod configuration;
+mod question;
 
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
@@ -22,6 +24,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 pub use configuration::Applied;
 use configuration::Newest;
+pub use question::Question;
 
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -127,9 +130,7 @@ impl Core {
     pub fn remove_pod(&self, uid: &str) {
         lock(&self.pods).remove(uid);
         let uid: Arc<str> = uid.into();
-        if let Some(direct) = &self.shared.direct {
-            direct.ask(|done| direct::Command::Remove(uid.clone(), done));
-        }
+        self.ask_direct(|done| direct::Command::Remove(uid.clone(), done));
         // Workers answer this with Ok, or are gone together with the process.
         drop(self.ask_all(|done| Command::Remove(uid.clone(), done)));
     }
@@ -173,7 +174,7 @@ impl Core {
 
     /// All metrics. What nobody will ask for again is forgotten first.
     pub fn metrics(&self) -> String {
-        self.direct_connections();
+        self.ask_direct(direct::Command::Look);
         self.shared.telemetry.expire(&self.mesh());
         self.shared.telemetry.encode()
     }
@@ -191,17 +192,18 @@ impl Core {
     /// The records of all open connections, each as JSON.
     pub fn connections(&self) -> Vec<String> {
         let mut records = self.collect(Command::Inspect).concat();
-        records.extend(self.direct_connections());
+        records.extend(self.ask_direct(direct::Command::Look));
         records
-    }
-
-    fn direct_connections(&self) -> Vec<String> {
-        self.shared.direct.as_ref().map(|direct| direct.ask(direct::Command::Look)).unwrap_or_default()
     }
 
     /// Which pairs of pods need no tunnel, for a dump; null where all do.
     pub fn direct(&self) -> serde_json::Value {
-        self.shared.direct.as_ref().map(|direct| direct.ask(direct::Command::Describe)).unwrap_or_default()
+        self.ask_direct(direct::Command::Describe)
+    }
+
+    /// What the thread for direct connections answers; nothing where there is none.
+    fn ask_direct<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> direct::Command) -> T {
+        self.shared.direct.as_ref().map(|direct| direct.ask(command)).unwrap_or_default()
     }
 
     fn tell_direct(&self, command: impl FnOnce() -> direct::Command) {

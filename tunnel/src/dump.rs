@@ -37,7 +37,7 @@ pub fn dump(core: &Core) -> String {
         "direct": core.direct(),
         "workloads": workloads.collect::<Vec<Value>>(),
         "services": services.collect::<Vec<Value>>(),
-        "policies": mesh.policies().map(|name| &**name).collect::<Vec<_>>(),
+        "policies": mesh.policies().map(|policy| &*policy.name).collect::<Vec<_>>(),
         "traffic": traffic,
         "certificates": certificates.collect::<Vec<Value>>(),
         "pods": core.pods(),

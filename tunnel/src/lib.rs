@@ -171,6 +171,28 @@ impl Core {
         format!("[{}]", py.detach(|| self.0.connections()).join(","))
     }
 
+    #[pyo3(signature = (source, to, port=None, address=None))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        to: &str,
+        port: Option<u16>,
+        address: Option<&str>,
+    ) -> PyResult<String> {
+        let question = core::Question { from: source, to, port, address };
+        py.detach(|| self.0.explain(&question)).map_err(value_error)
+    }
+
+    fn check(&self, py: Python<'_>, pushes: Vec<PyBackedBytes>) -> PyResult<String> {
+        let pushes = pushes.into_iter().map(Bytes::from_owner).collect();
+        py.detach(|| self.0.check(pushes)).map_err(value_error)
+    }
+
+    fn policies(&self, py: Python<'_>) -> String {
+        py.detach(|| self.0.policies())
+    }
+
     fn dump(&self, py: Python<'_>) -> String {
         py.detach(|| dump::dump(&self.0))
     }

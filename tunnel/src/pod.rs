@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::sockets::{NetNs, Stash};
 use crate::telemetry::Connection;
 use crate::tunnel::Tunnel;
+use crate::worker::Admitted;
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -137,6 +138,17 @@ impl Pod {
 
     pub fn live(&self) -> Vec<Rc<dyn Live>> {
         self.live.borrow().values().map(|Open(connection, _)| connection.clone()).collect()
+    }
+
+    /// The connections that `review` judges.
+    pub fn admitted(&self) -> Vec<Admitted> {
+        let live = self.live.borrow();
+        let admitted = live.values().filter_map(|Open(connection, terms)| {
+            let Terms::Admitted(attempt) = terms else { return None };
+            let record = connection.record()?.to_json();
+            Some(Admitted { pod: self.key.clone(), attempt: attempt.clone(), record })
+        });
+        admitted.collect()
     }
 
     /// Ends the connections that policies no longer allow, where there are others than at the last review.

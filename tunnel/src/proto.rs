@@ -311,6 +311,17 @@ pub enum Action {
     Audit = 2,
 }
 
+impl Action {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "ALLOW",
+            Action::Deny => "DENY",
+            Action::Audit => "AUDIT",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Rule {
     #[prost(message, repeated, tag = "1")]

@@ -6,7 +6,7 @@ use crate::demand::Demand;
 use crate::direct;
 use crate::flusher::Flusher;
 use crate::handshake::Failure;
-use crate::mesh::{Identity, Mesh, Rng, Workload};
+use crate::mesh::{Identity, Mesh, PodKey, Rng, Workload};
 use crate::pod::{Pod, PodInfo};
 use crate::policy::{Admission, Attempt, Verdict};
 use crate::refusal::Refusal;
@@ -68,6 +68,8 @@ pub enum Command {
     Tunnel(Arc<str>, std::net::TcpStream),
     /// Calls back for each connection, with its record.
     Inspect(mpsc::Sender<Vec<String>>),
+    /// The connections that policies have let in.
+    Admitted(mpsc::Sender<Vec<Admitted>>),
     /// The workloads to which there are tunnels, by uid.
     Destinations(mpsc::Sender<Vec<Arc<str>>>),
     /// No new connections.
@@ -76,6 +78,15 @@ pub enum Command {
     Count(mpsc::Sender<usize>),
     /// Ends all connections.
     Cut,
+}
+
+/// A connection that is open as long as policies allow it.
+#[derive(Clone)]
+pub struct Admitted {
+    pub pod: PodKey,
+    pub attempt: Attempt,
+    /// As JSON.
+    pub record: String,
 }
 
 pub struct Worker {
@@ -152,6 +163,10 @@ impl Worker {
                 let live = self.pods.borrow().values().flat_map(|pod| pod.live()).collect::<Vec<_>>();
                 let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
                 drop(answer.send(records.collect()));
+            }
+            Command::Admitted(answer) => {
+                let admitted = self.pods.borrow().values().flat_map(|pod| pod.admitted()).collect();
+                drop(answer.send(admitted));
             }
             Command::Destinations(answer) => {
                 let pods = self.pods.borrow();

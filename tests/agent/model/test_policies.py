@@ -12,6 +12,7 @@ import pytest
 from agent.model.kinds import KINDS
 from agent.model.model import apply
 from agent.model.objects import Key, Object
+from agent.model.policies import NEVER
 from agent.sources import documents
 from agent.sources.documents import Refused
 from protocols.security_pb2 import (
@@ -19,6 +20,7 @@ from protocols.security_pb2 import (
     Address,
     Authorization,
     Match,
+    Rule,
     Scope,
     ServiceAccountMatch,
     StringMatch,
@@ -186,7 +188,7 @@ L7: list[tuple[str, Spec]] = [
 def test_what_l4_cannot_judge_fails_closed(name: str, part: Spec) -> None:
     known = {"when": [{"key": "destination.port", "values": ["80"]}, *part.get("when", [])]}
     message, problem = translated({"rules": [{**part, **known}]})
-    assert len(message.rules) == 0, "an ALLOW rule never matches"
+    assert [*message.rules] == [NEVER], "an ALLOW rule never matches, and keeps its place"
     assert problem == f"rules[0]: {name} cannot be judged at L4, so that the rule allows nothing"
     for action, word in (("DENY", "denies"), ("AUDIT", "audits")):
         message, problem = translated({"action": action, "rules": [{**part, **known}]})
@@ -194,6 +196,12 @@ def test_what_l4_cannot_judge_fails_closed(name: str, part: Spec) -> None:
         assert [[*clause.matches] for clause in rule.clauses] == [[Match(destination_ports=[80])]]
         ending = f"so that the rule {word} whatever fits the rest of it"
         assert problem == f"rules[0]: {name} cannot be judged at L4, {ending}"
+
+
+def test_a_rule_that_allows_nothing_keeps_its_place() -> None:
+    methods = {"to": [{"operation": {"methods": ["GET"]}}]}
+    message, _ = translated({"rules": [methods, {}]})
+    assert [*message.rules] == [NEVER, Rule()]
 
 
 def test_of_one_entry_the_rest_is_kept_and_without_a_rest_anything_fits() -> None:
@@ -350,7 +358,7 @@ def test_ports_of_a_services_policy_are_not_those_that_l4_sees() -> None:
         "rules": [{"to": [{"operation": {"ports": ["80"]}}]}],
     }
     message, problem = translated(spec)
-    assert len(message.rules) == 0
+    assert [*message.rules] == [NEVER]
     assert problem.startswith(
         "rules[0]: ports (the Service's, of a policy with targetRefs) cannot be judged at L4"
     )

@@ -6,6 +6,7 @@ use crate::handshake::Failure;
 use crate::mesh::Mesh;
 use crate::refusal::Refusal;
 use crate::telemetry::{Connection, Direction, Parties, Tcp, WorkerTelemetry};
+use crate::worker::Admitted;
 use rustix::time::{clock_gettime, ClockId};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -224,6 +225,16 @@ impl Connections {
                 std::process::abort();
             }
         }
+    }
+
+    /// What policies look at, of all that are open.
+    pub fn admitted(&self, pairs: &Pairs) -> Vec<Admitted> {
+        let admitted = self.open.values().filter_map(|open| {
+            let known = pairs.known(&open.pair)?;
+            let (pod, attempt) = (known.way.destination.key(), known.attempt.clone());
+            Some(Admitted { pod, attempt, record: open.inbound.to_json() })
+        });
+        admitted.collect()
     }
 
     /// The records of all that are open, each as JSON.

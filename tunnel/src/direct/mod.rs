@@ -18,13 +18,13 @@ use crate::handshake::Failure;
 use crate::mesh::{Mesh, Rng};
 use crate::pod::PodInfo;
 use crate::refusal::Refusal;
-use crate::worker::Shared;
+use crate::worker::{Admitted, Shared};
 use connections::{Connections, Scene};
 use kernel::Kernel;
 use layout::Pair;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{mpsc, Arc};
@@ -49,6 +49,8 @@ pub enum Command {
     Changed,
     /// Have the metrics say what the kernel knows; gives the records of open connections.
     Look(mpsc::Sender<Vec<String>>),
+    /// The connections that policies have let in.
+    Admitted(mpsc::Sender<Vec<Admitted>>),
     /// For the configuration dump.
     Describe(mpsc::Sender<Value>),
 }
@@ -154,17 +156,21 @@ impl Direct {
             }
             Command::Offer(pod, to) => self.with(|state, mesh| state.offer(mesh, &pod, to)),
             Command::Changed => self.review(),
-            Command::Look(answer) => {
-                self.with(|state, mesh| {
-                    let sources = state.pairs.sources();
-                    if self.hears.get() {
-                        state.look(mesh, sources);
-                    }
-                    let _ = answer.send(state.connections.records());
-                });
+            Command::Look(answer) => _ = answer.send(self.looked().connections.records()),
+            Command::Admitted(answer) => {
+                let State { connections, pairs, .. } = &*self.looked();
+                let _ = answer.send(connections.admitted(pairs));
             }
             Command::Describe(answer) => _ = answer.send(self.state.borrow().describe()),
         }
+    }
+
+    /// The state, with all that the kernel knows of open connections.
+    fn looked(&self) -> Ref<'_, State> {
+        if self.hears.get() {
+            self.with(|state, mesh| state.look(mesh, state.pairs.sources()));
+        }
+        self.state.borrow()
     }
 
     fn with(&self, action: impl FnOnce(&mut State, &Mesh)) {

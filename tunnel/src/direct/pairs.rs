@@ -58,8 +58,8 @@ pub struct Known {
     pub pods: (u64, u64),
     pub judgement: Judgement,
     pub open: usize,
+    pub attempt: Attempt,
     allowed: bool,
-    attempt: Attempt,
     guard: Arc<Guard>,
 }
 

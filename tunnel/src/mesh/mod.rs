@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::bytes::Bytes;
 use prost::Message;
 
-use crate::policy::{Guard, Policies};
+use crate::policy::{Guard, Policies, Policy};
 use crate::proto;
 pub use address::{canonical, Prefix};
 use endpoints::Endpoint;
@@ -151,9 +151,8 @@ impl Mesh {
         preferred(self.hosts.get(&hostname.into()), namespace)
     }
 
-    /// Names of the policies.
-    pub fn policies(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.policies.names()
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.all()
     }
 
     pub fn has_policy(&self, name: &str) -> bool {

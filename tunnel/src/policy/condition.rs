@@ -1,6 +1,7 @@
-//! What a match of a policy asks of a connection: sorted once, looked up by halving. Nothing here allocates.
+//! What a match of a policy asks of a connection: sorted once, looked up by halving. No comparison allocates.
 
-use std::net::IpAddr;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::mesh::Prefix;
 
@@ -103,6 +104,17 @@ impl Strings {
         (!self.any && self.prefixes.is_empty() && self.suffixes.is_empty()).then_some(&*self.exact)
     }
 
+    /// As they are written in a policy.
+    pub fn written(&self) -> impl Iterator<Item = String> + '_ {
+        let reversed = |suffix: &[u8]| suffix.iter().rev().copied().collect::<Vec<_>>();
+        let any = self.any.then(|| "*".to_owned());
+        let exact = self.exact.iter().map(|text| text.to_string());
+        let prefixes = self.prefixes.iter().map(|prefix| format!("{prefix}*"));
+        let suffixes =
+            self.suffixes.iter().map(move |suffix| format!("*{}", String::from_utf8_lossy(&reversed(suffix))));
+        any.into_iter().chain(exact).chain(prefixes).chain(suffixes)
+    }
+
     fn contain(&self, text: &str) -> bool {
         self.any
             || self.exact.binary_search_by(|exact| (**exact).cmp(text)).is_ok()
@@ -152,6 +164,15 @@ impl Addresses {
         Addresses { v4: outermost(v4), v6: outermost(v6) }
     }
 
+    /// As they are written in a policy: each range is a prefix.
+    pub fn written(&self) -> impl Iterator<Item = String> + '_ {
+        let v4 =
+            self.v4.iter().map(|(first, last)| block(Ipv4Addr::from_bits(*first), (first ^ last).leading_zeros(), 32));
+        let v6 =
+            self.v6.iter().map(|(first, last)| block(Ipv6Addr::from_bits(*first), (first ^ last).leading_zeros(), 128));
+        v4.chain(v6)
+    }
+
     fn contain(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => within(&self.v4, ip.to_bits()),
@@ -165,6 +186,14 @@ fn outermost<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Box<[(T, T)]> {
     ranges.sort_unstable_by(|(first, last), (other, end)| first.cmp(other).then(end.cmp(last)));
     ranges.dedup_by(|inner, outer| inner.1 <= outer.1);
     ranges.into()
+}
+
+fn block(first: impl Display, length: u32, width: u32) -> String {
+    if length == width {
+        first.to_string()
+    } else {
+        format!("{first}/{length}")
+    }
 }
 
 fn within<T: Copy + Ord>(ranges: &[(T, T)], ip: T) -> bool {

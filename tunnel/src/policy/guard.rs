@@ -20,9 +20,9 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Guard {
     /// Ordered by name. The first one that matches gives the reason.
-    policies: Box<[Arc<Policy>]>,
+    pub(super) policies: Box<[Arc<Policy>]>,
     /// Policies that belong here and are not known.
-    missing: Box<[Arc<str>]>,
+    pub(super) missing: Box<[Arc<str>]>,
     /// Of all policies: the index of the policy, and of the rule in it.
     rules: Box<[(u32, u32)]>,
     index: Index,
@@ -112,7 +112,8 @@ fn first(known: &mut Option<u32>, at: u32) {
     *known = Some(known.map_or(at, |known| known.min(at)));
 }
 
-fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<'a> {
+/// What of an attempt conditions are about. `scratch` takes the caller's principal.
+pub(super) fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<'a> {
     let caller = attempt.peer.as_ref().map(|peer| {
         scratch.clear();
         let _ = write!(scratch, "{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account);
@@ -125,9 +126,19 @@ fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<'a> {
 
 impl Rule {
     fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.0
-            .iter()
-            .all(|Clause(matches)| matches.iter().any(|Match(tests)| tests.iter().all(|test| test.holds(facts))))
+        self.unmet(facts).is_none()
+    }
+
+    /// The first clause that does not hold.
+    pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<&Clause> {
+        self.0.iter().find(|Clause(matches)| matches.iter().all(|one| one.unmet(facts).is_some()))
+    }
+}
+
+impl Match {
+    /// The first test that does not hold.
+    pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<&Test> {
+        self.0.iter().find(|test| !test.holds(facts))
     }
 }
 
@@ -170,7 +181,7 @@ enum Demand<'a> {
 }
 
 impl Clause {
-    /// One of each match; None where a match has none.
+    /// One of each match; None where a match has none. A clause that never holds has no matches: nothing leads to its rule.
     fn demands(&self) -> Option<Vec<Demand<'_>>> {
         self.0.iter().map(|Match(tests)| tests.iter().filter_map(Test::demand).min_by_key(Demand::rank)).collect()
     }

@@ -1,10 +1,11 @@
 //! Who may talk to whom at L4: authorization policies, compiled when they arrive, and the verdict on one connection.
 //!
 //! `wire` takes a policy from its message, `condition` is what a match of it asks, a [`Guard`] is all that holds for one
-//! workload, indexed, and [`Policies`] knows them all. What is not understood is refused by name and never lets anybody
+//! workload, indexed, and [`Policies`] knows them all; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
 //! through: its last good version stays in force, and where there is none, whom it may concern is held and then refused.
 
 mod condition;
+mod explain;
 mod guard;
 mod policies;
 mod wire;
@@ -15,8 +16,10 @@ use std::sync::Arc;
 use crate::handshake::Failure;
 use crate::mesh::Identity;
 use crate::refusal::Refusal;
+pub use explain::{Explained, Explanation};
 pub use guard::Guard;
 pub use policies::{Guarded, Policies};
+pub use wire::Policy;
 
 /// A connection that somebody attempts, as far as policies look at it.
 #[derive(Clone, Debug)]

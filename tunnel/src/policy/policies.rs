@@ -100,9 +100,9 @@ impl Policies {
         self.guards.get(guarded)
     }
 
-    /// Names of the policies of which a version is in force.
-    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.known.iter().filter(|(_, known)| known.policy.is_some()).map(|(name, _)| name)
+    /// The policies of which a version is in force.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.known.values().filter_map(|known| known.policy.as_ref())
     }
 
     /// Whether a version of this policy is in force.

@@ -1,3 +1,5 @@
+mod explanations;
+
 use super::condition::Caller;
 use super::*;
 use crate::mesh::testing::{bytes, pod, resource, sent};

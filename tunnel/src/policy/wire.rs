@@ -27,7 +27,7 @@ pub struct Policy {
     pub action: Action,
     /// Judged and told, never enforced.
     pub dry_run: bool,
-    /// Any of them. Those that can never match are left out.
+    /// Any of them, as many as its author wrote: a rule goes by its place.
     pub rules: Box<[Rule]>,
 }
 
@@ -35,7 +35,7 @@ pub struct Policy {
 #[derive(Debug, PartialEq)]
 pub struct Rule(pub Box<[Clause]>);
 
-/// Any of the matches has to hold; there is one at least.
+/// Any of the matches has to hold; none: it never does.
 #[derive(Debug, PartialEq)]
 pub struct Clause(pub Box<[Match]>);
 
@@ -78,19 +78,18 @@ fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8
         return Err("it has a field that this version does not know".to_owned());
     }
     let action = Action::try_from(message.action).map_err(|_| format!("action {} is unknown", message.action))?;
-    let rules = message.rules.iter().filter_map(|rule| decode_rule(rule).transpose());
+    let rules = message.rules.iter().map(decode_rule);
     Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, rules: rules.collect::<Result<_, _>>()? })
 }
 
-/// None for a rule that can never match: one with a clause in which no match asks for anything.
-fn decode_rule(message: &proto::Rule) -> Result<Option<Rule>, String> {
+/// A clause in which no match asks for anything never holds; one without any match is none.
+fn decode_rule(message: &proto::Rule) -> Result<Rule, String> {
     let mut clauses = vec![];
     for clause in message.clauses.iter().filter(|clause| !clause.matches.is_empty()) {
         let matches = clause.matches.iter().map(decode_match).collect::<Result<Vec<_>, _>>()?;
         clauses.push(Clause(matches.into_iter().filter(|Match(tests)| !tests.is_empty()).collect()));
     }
-    let possible = clauses.iter().all(|Clause(matches)| !matches.is_empty());
-    Ok(possible.then(|| Rule(clauses.into())))
+    Ok(Rule(clauses.into()))
 }
 
 fn decode_match(message: &proto::Match) -> Result<Match, String> {

@@ -121,6 +121,11 @@ impl Telemetry {
         metrics::encode(&series, &self.counts, self.log.dropped())
     }
 
+    /// Tells each policy's name, what it said, and how often.
+    pub fn verdicts(&self, tell: impl FnMut(&str, &str, u64)) {
+        self.counts.verdicts.each(tell);
+    }
+
     /// Waits until the access log is written, a second at most. To be called before the process ends.
     pub fn flush(&self) {
         self.log.flush();

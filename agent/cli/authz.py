@@ -1,0 +1,124 @@
+"""`warren authz`: who may talk to whom on this node, why, and what other policies would change.
+
+It asks the tunnel, which decides, and for manifests the agent, which reads them. Changes nothing.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+from rich.console import Console
+
+from agent import proposals
+from agent.cli import verdicts
+from agent.cli.asking import TUNNEL, ask
+from agent.cli.command import Command, option
+from agent.cli.types import FOLDER, ip_address
+from agent.model.authentication import origin
+from agent.sources.proposal import File
+
+_UNBROKEN = 10_000  # columns: a program that reads lines gets them whole
+_tunnel = option("--tunnel", default=TUNNEL, help="where the tunnel answers: its admin port")
+_json = option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
+
+
+@click.group()
+def authz() -> None:
+    """Say who may talk to whom on this node, and why."""
+
+
+@authz.command(cls=Command)
+@click.argument("source", metavar="FROM")
+@click.argument("to", metavar="TO")
+@option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    envvar=None,
+    help="of the pod itself [default: each to which its Services lead]",
+)
+@option("--address", type=ip_address, envvar=None, help="from which an identity, or plain text, comes")
+@_tunnel
+@_json
+def explain(source: str, to: str, *, tunnel: str, as_json: bool, **details: Any) -> int:
+    """Say which rule decides whether FROM may reach TO, and why the others do not.
+
+    FROM is a pod (NAMESPACE/NAME, or a name in default), an address, a SPIFFE identity, or the word plain
+    for somebody without one. TO is a pod of this node, by its name or address.
+
+    Exit code 0 if it is allowed (at every port), 1 if it is refused, 2 if there is no answer.
+    """
+    given = {name: value for name, value in details.items() if value is not None}
+    said = ask(tunnel, "/authz/explain", {"from": source, "to": to, **given})
+    for one in said["ports"]:
+        for policy in one["policies"]:
+            policy["object"] = origin(policy["name"])
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        verdicts.show_explanation(_console(), said)
+    return 0 if all(one["verdict"] == "allowed" for one in said["ports"]) else 1
+
+
+@authz.command(cls=Command)
+@option(
+    "-f",
+    "--filename",
+    type=click.File("rb"),
+    multiple=True,
+    required=True,
+    envvar=None,
+    help="manifests of AuthorizationPolicies and PeerAuthentications; - for standard input",
+)
+@option("--run-dir", type=FOLDER, default="/run/warren", help="the agent's folder for its sockets")
+@_tunnel
+@_json
+def check(filename: tuple[BinaryIO, ...], run_dir: Path, tunnel: str, as_json: bool) -> int:
+    """Say which of the connections that are open now would be closed by policies.
+
+    They are put beside those in force, or in the place of those of the same name. Nothing is changed.
+
+    Exit code 0 if none would be closed, 1 if any would, 2 if there is no answer, or only a part of one
+    because a policy is invalid.
+    """
+    files = [File(file.name, file.read().decode(errors="replace")) for file in filename]
+    proposal = proposals.ask(run_dir / "authz.sock", files)
+    outcomes = ask(tunnel, "/authz/check", given=msgspec.json.encode(proposal.pushes))
+    closed = [one for one in outcomes if one["closed"]]
+    if as_json:
+        remarks = {name: msgspec.to_builtins(getattr(proposal, name)) for name in verdicts.REMARKS}
+        kept = [one for one in outcomes if not one["closed"]]
+        click.echo(json.dumps({**remarks, "closed": closed, "kept": kept}, indent=2))
+    else:
+        verdicts.show_check(_console(), proposal, outcomes)
+    return 2 if proposal.invalid else 1 if closed else 0
+
+
+@authz.command(cls=Command)
+@_tunnel
+@_json
+def dry_run(tunnel: str, as_json: bool) -> None:
+    """Count what policies in dry run would have refused, and what AUDIT policies have told.
+
+    Since the tunnel was started. Exit code 2 if there is no answer.
+    """
+    policies = ask(tunnel, "/authz/policies")
+    on_trial = [_tried(one) for one in policies if one["dry_run"] or one["action"] == "AUDIT"]
+    if as_json:
+        click.echo(json.dumps(on_trial, indent=2))
+    else:
+        verdicts.show_trial(_console(), on_trial)
+
+
+def _tried(policy: dict[str, Any]) -> dict[str, Any]:
+    """With the times that it matched, or would have refused."""
+    said = policy.pop("verdicts")
+    return {**policy, "times": said.get("audit" if policy["action"] == "AUDIT" else "dry_run", 0)}
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    return console

@@ -1,0 +1,98 @@
+"""What policies that somebody has written would change, found out without changing it."""
+
+from collections.abc import Container, Iterable, Iterator
+
+from google.protobuf.any_pb2 import Any
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.model.model import Model, apply, pods_on
+from agent.model.objects import Key
+from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource
+from agent.model.security import Policy
+from agent.sources import manifests
+from protocols.discovery_pb2 import DeltaDiscoveryResponse
+
+
+class File(Struct, frozen=True):
+    """Manifests, under the name that their author knows."""
+
+    name: str
+    text: str
+
+
+class Remark(Struct, frozen=True):
+    """Something about an object. place: `FILE:LINE`."""
+
+    place: str
+    object: str
+    text: str
+
+
+class Proposal(Struct):
+    """What comes of files.
+
+    invalid: what is not used; problems: of what is used, what does not work; left_out: objects that are no
+    policies; pushes: serialised DeltaDiscoveryResponses, what a tunnel of the node would be told.
+    """
+
+    invalid: list[Remark] = []
+    problems: list[Remark] = []
+    left_out: list[Remark] = []
+    pushes: list[bytes] = []
+
+
+def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposal:
+    """Put the policies in `files` into a copy of the model.
+
+    now: when objects that are new count as created, as their source would write it; empty if it would not.
+    """
+    proposal, places, policies = Proposal(), dict[Key, str](), dict[Key, Policy]()
+    for file in files:
+        manifest = manifests.parse(file.text.encode())
+        for line, key, reason in manifest.problems:
+            proposal.invalid.append(Remark(f"{file.name}:{line}", str(key or "document"), reason))
+        for group, kind in sorted(manifest.strangers):
+            stranger = Remark(file.name, f"{kind} ({group or 'v1'})", "not read by this version")
+            proposal.left_out.append(stranger)
+        for key, item in manifest.objects.items():
+            if not isinstance(item, Policy):
+                proposal.left_out.append(Remark(file.name, str(key), "no policy"))
+            elif key in places:
+                text = f"it is in {places[key]} as well, which is used; remove one of them"
+                proposal.invalid.append(Remark(file.name, str(key), text))
+            else:
+                places[key], policies[key] = file.name, _dated(model, key, item, now)
+    after, delta = apply(model, policies.items())
+    for key, place in places.items():
+        if key in after.problems:
+            proposal.problems.append(Remark(place, str(key), after.problems[key]))
+    pods = (pod.metadata for pod in pods_on(model, node))
+    own = {f"{model.mesh.cluster}//Pod/{pod.namespace}/{pod.name}" for pod in pods}
+    proposal.pushes = [*_pushes(delta, own)]
+    return proposal
+
+
+def _dated(model: Model, key: Key, item: Policy, now: str) -> Policy:
+    """As old as the object whose place it takes: of several that contradict each other the oldest counts."""
+    if item.metadata.creation_timestamp:
+        return item
+    former = model.store.objects.get(key)
+    since = former.metadata.creation_timestamp if isinstance(former, Policy) else now
+    return replace(item, metadata=replace(item.metadata, creation_timestamp=since))
+
+
+def _pushes(delta: Delta, own: Container[str]) -> Iterator[bytes]:
+    """Policies before the workloads that name them; of those only the node's own are judged by policies."""
+    for type_url in (AUTHORIZATION, ADDRESS):
+        response = DeltaDiscoveryResponse(type_url=type_url)
+        for resource in delta.changed:
+            if resource.type_url == type_url and (type_url == AUTHORIZATION or resource.name in own):
+                _add(response, resource)
+        response.removed_resources.extend(name for url, name in delta.removed if url == type_url)
+        yield response.SerializeToString()
+
+
+def _add(response: DeltaDiscoveryResponse, resource: Resource) -> None:
+    body = Any(type_url=resource.type_url, value=resource.body)
+    response.resources.add(name=resource.name, version=resource.version, resource=body)

@@ -1,0 +1,170 @@
+//! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
+use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Tunnel, Workload};
+use crate::policy::Attempt;
+use serde_json::{json, Value};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Who asks is in plain text.
+const PLAIN: &str = "plain";
+
+/// `from`: a pod (`namespace/name`, or a name in `default`), an address, a SPIFFE identity, or `plain`. `to`: a pod of this
+/// node, by name or address. `address`: that of `from`, where it is an identity or `plain`.
+pub struct Question<'a> {
+    pub from: &'a str,
+    pub to: &'a str,
+    /// None: each that is known of the pod.
+    pub port: Option<u16>,
+    pub address: Option<&'a str>,
+}
+
+/// Who asks.
+struct Caller {
+    name: Option<String>,
+    identity: Option<Arc<Identity>>,
+    addresses: Vec<IpAddr>,
+    assumed: Option<String>,
+}
+
+impl Question<'_> {
+    /// A JSON object: who asks (`from`) and whom (`to`), what was `assumed`, and for each of `ports` what policies say and
+    /// why. `pods` are those of this node. Errors say what to ask instead.
+    pub fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
+        let (workload, asked) = self.destination(mesh, pods)?;
+        let caller = self.caller(mesh, &workload)?;
+        let (source, destination) = one_family(&caller.addresses, &asked).ok_or_else(|| {
+            format!(
+                "{} and {} have no addresses of one family: {:?}, {:?}",
+                self.from, self.to, caller.addresses, asked
+            )
+        })?;
+        let ports = self.port.map_or_else(|| ports(mesh, &workload), |port| BTreeSet::from([port]));
+        if ports.is_empty() {
+            return Err(format!("no Service leads to {}, so that no port of it is known: give --port", self.to));
+        }
+        let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
+        let explained = |port: u16| {
+            let destination = SocketAddr::new(destination, port);
+            let attempt = Attempt { peer: caller.identity.clone(), source, destination };
+            let mut value = guard.explain(&attempt).json();
+            value["port"] = port.into();
+            value
+        };
+        Ok(json!({
+            "from": {
+                "name": caller.name,
+                "identity": caller.identity.as_ref().map(ToString::to_string),
+                "address": caller.assumed.is_none().then(|| source.to_string()),
+            },
+            "to": { "name": name(&workload), "address": destination.to_string() },
+            "assumed": caller.assumed,
+            "ports": ports.into_iter().map(explained).collect::<Vec<_>>(),
+        }))
+    }
+
+    /// The pod of this node, and its addresses, or the one that was asked for.
+    fn destination(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<(Arc<Workload>, Vec<IpAddr>), String> {
+        let address = self.to.parse::<IpAddr>().map(|ip| ip.to_canonical()).ok();
+        let (namespace, wanted) = split(self.to);
+        let local = || pods.iter().filter_map(|key| mesh.local(key));
+        let is_meant = |workload: &&Arc<Workload>| match address {
+            Some(ip) => workload.owns(ip),
+            None => *workload.identity.namespace == *namespace && *workload.name == *wanted,
+        };
+        if let Some(workload) = local().find(is_meant) {
+            return Ok((workload.clone(), address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip])));
+        }
+        let elsewhere = mesh.workloads().find(is_meant).filter(|workload| !workload.node.is_empty());
+        let node = elsewhere.map(|workload| format!("; ask on {}, where it runs", workload.node)).unwrap_or_default();
+        let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
+        known.sort_unstable();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Err(format!("{} is no pod of the mesh on this node{node}: there are {known}", self.to))
+    }
+
+    fn caller(&self, mesh: &Mesh, local: &Workload) -> Result<Caller, String> {
+        if self.from == PLAIN {
+            return self.somewhere(None);
+        }
+        if self.from.starts_with("spiffe://") {
+            let identity = self.from.parse().map_err(|error: NotAnIdentity| error.to_string())?;
+            return self.somewhere(Some(Arc::new(identity)));
+        }
+        if self.address.is_some() {
+            return Err(format!("--address is for an identity or \"{PLAIN}\"; {} has its own", self.from));
+        }
+        if let Ok(ip) = self.from.parse::<IpAddr>() {
+            let ip = ip.to_canonical();
+            let found = mesh.workload_at(&local.network, ip);
+            return Ok(Caller { addresses: vec![ip], ..found.map_or_else(Caller::stranger, |one| Caller::of(one)) });
+        }
+        let (namespace, wanted) = split(self.from);
+        let is_meant = |one: &&Arc<Workload>| *one.identity.namespace == *namespace && *one.name == *wanted;
+        let found = mesh.workloads().filter(is_meant).max_by_key(|one| one.is_pod());
+        found.map(|workload| Caller::of(workload)).ok_or_else(|| {
+            format!(
+                "{namespace}/{wanted} is not known to this node's tunnel; give its address, or its identity: \
+                 spiffe://<trust domain>/ns/{namespace}/sa/<service account>"
+            )
+        })
+    }
+
+    /// Somebody of this identity, at the address that was given.
+    fn somewhere(&self, identity: Option<Arc<Identity>>) -> Result<Caller, String> {
+        let wrong =
+            |_| format!("--address {:?} is no address, such as 10.0.0.1 or fd00::1", self.address.unwrap_or(""));
+        let address = self.address.map(str::parse::<IpAddr>).transpose().map_err(wrong)?;
+        let nowhere = || vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let assumed =
+            "it comes from an address of nobody, in no range but that of all; give --address where rules have ipBlocks";
+        Ok(Caller {
+            name: None,
+            identity,
+            addresses: address.map_or_else(nowhere, |ip| vec![ip.to_canonical()]),
+            assumed: address.is_none().then(|| assumed.to_owned()),
+        })
+    }
+}
+
+impl Caller {
+    /// Through a tunnel it comes with its identity, else in plain text.
+    fn of(workload: &Workload) -> Caller {
+        Caller {
+            name: Some(name(workload)),
+            identity: (workload.tunnel == Tunnel::Hbone).then(|| workload.identity.clone()),
+            addresses: workload.addresses.to_vec(),
+            assumed: None,
+        }
+    }
+
+    fn stranger() -> Caller {
+        Caller { name: None, identity: None, addresses: vec![], assumed: None }
+    }
+}
+
+fn name(workload: &Workload) -> String {
+    format!("{}/{}", workload.identity.namespace, workload.name)
+}
+
+/// Namespace and name.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once('/').unwrap_or(("default", text))
+}
+
+/// An address of each, the first ones that fit.
+fn one_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Option<(IpAddr, IpAddr)> {
+    let fitting = |to: &IpAddr| sources.iter().find(|from| from.is_ipv4() == to.is_ipv4()).map(|from| (*from, *to));
+    destinations.iter().find_map(fitting)
+}
+
+/// To which its Services lead.
+fn ports(mesh: &Mesh, workload: &Workload) -> BTreeSet<u16> {
+    let services = workload.services.iter().filter_map(|(key, _)| mesh.service(key.text()));
+    let targets =
+        services.flat_map(|one| one.ports.iter().filter_map(move |port| workload.target_port(one, port.service)));
+    targets.collect()
+}
+
+#[cfg(test)]
+mod tests;
