@@ -26,8 +26,8 @@ NEEDED = {
 TESTS = (
     "tests/bpf tests/agent/node/test_datapath.py tests/agent/node/test_routing.py "
     "tests/agent/node/test_features.py tests/agent/node/test_redirect.py "
-    "tests/agent/node/test_probes.py tests/agent/node/test_audit.py "
-    "--color=no -k 'not nothing_is_left and not used_again'"
+    "tests/agent/node/test_probes.py tests/agent/node/test_direct.py tests/agent/node/test_audit.py "
+    "--color=no -k 'not nothing_is_left and not used_again and not many_short'"
 )
 MINUTES = 20
 
