@@ -43,13 +43,13 @@ static __always_inline void withdraw(const struct announcement *own)
 	bpf_map_delete_elem(&announced, &own->connection);
 }
 
-/* In the pod: what this is announced as; 0 for nothing. */
-static __always_inline __u32 announced_as(const struct connection *arriving)
+/* In the pod: what this is announced as. */
+static __always_inline enum announced announced_as(const struct connection *arriving)
 {
 	struct arrival *arrival = bpf_map_lookup_elem(&announced, arriving);
 
 	if (!arrival)
-		return 0;
+		return ANNOUNCED_NO_MORE;
 	arrival->arrived = 1;
 	return arrival->kind;
 }

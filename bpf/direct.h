@@ -1,53 +1,8 @@
 /* Connections between two captured pods of this node that go straight from one to the other. The tunnel says which pairs
  * may (`direct`), for the pods that it knows by their network namespaces, which nobody can forge; here a connection is held
- * against its word, announced to the other end, and told of (`events`). */
+ * against its word and announced to the other end. */
 #pragma once
 #include "announced.h"
-
-enum event_kind {
-	EVENT_OPENED = 1,
-	EVENT_CLOSED, /* or never opened */
-	EVENT_UNSEEN, /* its first segment did not come to the other pod, not as it was sent */
-};
-
-struct event {
-	__u64 socket; /* cookie of the socket that made the connection */
-	struct pair pair;
-	struct connection connection;
-	__u64 since, time; /* of the SYN and of the event, in nanoseconds since the machine started */
-	__u64 sent, received; /* bytes */
-	__u32 rtt; /* smoothed, in microseconds */
-	__u32 retransmits; /* segments */
-	__u32 kind; /* of enum event_kind */
-	__u32 established;
-	__u32 reset; /* EVENT_CLOSED: before the end of what its maker had to say */
-	__u32 seen; /* by the other pod */
-};
-
-/* Of the kernel's structs, what is read. */
-struct sock_common {
-	unsigned long skc_flags;
-} __attribute__((preserve_access_index));
-
-struct sock {
-	struct sock_common __sk_common;
-} __attribute__((preserve_access_index));
-
-struct inet_sock {
-	struct sock sk;
-} __attribute__((preserve_access_index));
-
-struct inet_connection_sock {
-	struct inet_sock icsk_inet;
-} __attribute__((preserve_access_index));
-
-struct tcp_sock {
-	struct inet_connection_sock inet_conn;
-	__u32 snd_una, write_seq;
-	__u64 bytes_acked, bytes_received;
-} __attribute__((preserve_access_index));
-
-#define SOCK_DONE 1 /* enum sock_flags: the other end's FIN has come */
 
 /* What the tunnel says now; it may have said otherwise a moment ago. */
 static __always_inline struct allowance *allowance_of(const struct pair *pair)
@@ -104,44 +59,4 @@ static __always_inline enum verdict announce_direct(struct bpf_sock_ops *ctx, st
 	withdraw(own);
 	bpf_sk_storage_delete(&announcing, sk);
 	return DIRECT_WITHDRAWN;
-}
-
-/* Bytes of the application, without the sequence numbers of SYN and FIN. */
-static __always_inline void count_bytes(struct bpf_sock *sk, struct event *event, bool closing)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-
-	if (!tcp || !event->established)
-		return;
-	event->sent = tcp->bytes_acked - 1;
-	event->received = tcp->bytes_received;
-	if (closing && tcp->snd_una == tcp->write_seq)
-		event->sent--;
-	if (tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & 1 << SOCK_DONE)
-		event->received--;
-}
-
-static __always_inline void tell(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct announcement *own,
-				 enum event_kind kind, bool fin_sent, bool seen)
-{
-	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-
-	if (!event) {
-		count(DIRECT_NOT_TOLD);
-		return;
-	}
-	event->socket = bpf_get_socket_cookie(ctx);
-	event->pair = own->pair;
-	event->connection = own->connection;
-	event->since = own->since;
-	event->time = bpf_ktime_get_boot_ns();
-	event->sent = event->received = 0;
-	event->rtt = ctx->srtt_us >> 3;
-	event->retransmits = ctx->total_retrans;
-	event->kind = kind;
-	event->established = own->established;
-	event->reset = kind == EVENT_CLOSED && !fin_sent;
-	event->seen = seen;
-	count_bytes(sk, event, fin_sent);
-	bpf_ringbuf_submit(event, 0);
 }

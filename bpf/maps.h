@@ -58,13 +58,13 @@ struct announcement {
 	struct connection connection;
 	struct pair pair; /* ANNOUNCED_DIRECT only, as is all that follows */
 	__u64 since; /* of the SYN, in nanoseconds since the machine started */
-	__u32 kind; /* of enum announced */
+	enum announced kind;
 	__u32 established;
 };
 
 /* What the pod finds under the connection. */
 struct arrival {
-	__u32 kind;
+	enum announced kind;
 	__u32 arrived; /* whether it has looked */
 };
 
@@ -179,7 +179,7 @@ struct {
 	__type(value, __u64);
 } generation SEC(".maps") __weak;
 
-/* Read by the tunnel: what became of direct connections, each a struct event of direct.h. */
+/* Read by the tunnel: what became of direct connections, each a struct event of events.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21); /* bytes */

@@ -12,7 +12,7 @@ static __always_inline struct address remote_address(struct bpf_sk_lookup *ctx)
 	return ctx->family == AF_INET ? address_from_v4(ctx->remote_ip4) : address_from_v6(ctx->remote_ip6);
 }
 
-static __always_inline __u32 announced_here(struct bpf_sk_lookup *ctx)
+static __always_inline enum announced announced_here(struct bpf_sk_lookup *ctx)
 {
 	struct connection arriving = {
 		.from = endpoint_of(remote_address(ctx), ctx->remote_port),
@@ -52,7 +52,7 @@ static __always_inline enum verdict steer(struct bpf_sk_lookup *ctx, bool direct
 
 static __always_inline enum verdict judge(struct bpf_sk_lookup *ctx)
 {
-	__u32 announced;
+	enum announced announced;
 
 	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX)
 		return INBOUND_LOOPBACK;

@@ -1,6 +1,7 @@
 /* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, direct connections
  * and the kubelet's probes are announced. */
 #include "direct.h"
+#include "events.h"
 #include "probes.h"
 
 static __always_inline struct endpoint local_end(struct bpf_sock_ops *ctx)
@@ -75,7 +76,7 @@ static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 static __always_inline void miss(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct announcement *own)
 {
 	count(DIRECT_NOT_SEEN);
-	tell(ctx, sk, own, EVENT_UNSEEN, false, false);
+	tell(ctx, sk, own, EVENT_UNSEEN, false);
 }
 
 static __always_inline void establish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -86,7 +87,7 @@ static __always_inline void establish(struct bpf_sock_ops *ctx, struct bpf_sock 
 		return;
 	own->established = 1;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RETRANS_CB_FLAG);
-	tell(ctx, sk, own, EVENT_OPENED, false, true);
+	tell(ctx, sk, own, EVENT_OPENED, true);
 	/* Somebody has answered who is not the pod: its source was translated on the way. */
 	if (!has_arrived(own))
 		miss(ctx, sk, own);
@@ -101,7 +102,7 @@ static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock
 		miss(ctx, sk, own);
 }
 
-static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk, int before)
+static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
 	bool seen;
@@ -112,7 +113,7 @@ static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk, i
 		return end_probe(own);
 	seen = own->established || has_arrived(own);
 	withdraw(own);
-	tell(ctx, sk, own, EVENT_CLOSED, before != BPF_TCP_ESTABLISHED && before != BPF_TCP_CLOSE_WAIT, seen);
+	tell(ctx, sk, own, EVENT_CLOSED, seen);
 	own->kind = ANNOUNCED_NO_MORE; /* deleting it here would cost more than all the rest: it goes with the socket */
 }
 
@@ -133,7 +134,7 @@ int tcp_event(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == BPF_TCP_CLOSE)
-			end(ctx, sk, ctx->args[0]);
+			end(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		register_listener(ctx, sk);

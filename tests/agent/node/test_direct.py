@@ -116,6 +116,7 @@ def test_allowed_connection_goes_straight(world: World, counted: Counted, kind: 
     assert world.ports() == []
     given = counted()
     assert given.pop("inbound_direct") >= 1
+    given.pop("inbound_steered", 0)  # a late segment of a connection before, on a slow machine
     assert given == {"connect_direct": 1, "direct_announced": 1}
 
 

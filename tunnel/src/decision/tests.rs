@@ -593,3 +593,107 @@ fn plain_connections_are_for_the_pods_own_addresses() {
         assert_eq!(decided, expected.map(|addr| addr.parse().unwrap()), "{dst}");
     }
 }
+
+/// How connections of `client` could do without a tunnel, in one line; the tunnel would send each to the same place.
+fn directly(mesh: &Mesh, dst: &str) -> String {
+    let wanted = OriginalDst::new(dst.parse().unwrap());
+    let Some(way) = direct(mesh, &mesh.pod("client"), wanted) else { return "tunnel".to_owned() };
+    for seed in 1..20 {
+        let Outbound::Hbone(route) = outbound(mesh, &mesh.pod("client"), wanted, &mut Rng::seeded(seed)) else {
+            panic!("{dst}: {}", decide(mesh, dst));
+        };
+        assert_eq!((route.authority.to_string(), &route.destination.uid), (way.target.to_string(), &way.destination.uid));
+        assert_eq!(route.service.map(|one| one.name.clone()), way.service.as_ref().map(|one| one.name.clone()));
+    }
+    format!("{} to {}", way.target, way.destination.name)
+}
+
+fn check_directly<const N: usize>(mesh: &Mesh, table: [(&str, &str); N]) {
+    for (dst, expected) in table {
+        assert_eq!(directly(mesh, dst), expected, "to {dst}");
+    }
+}
+
+fn elsewhere(workload: proto::Workload) -> proto::Workload {
+    proto::Workload { node: "node-2".into(), ..workload }
+}
+
+#[test]
+fn pods_of_one_node_need_no_tunnel() {
+    let tunnelled = proto::Workload {
+        application_tunnel: Some(proto::ApplicationTunnel { protocol: 0, port: 80 }),
+        ..pod("tunnelled", &["10.0.0.5"])
+    };
+    let host = proto::Workload { network_mode: 1, ..pod("host", &["10.0.0.6"]) };
+    let mesh = mesh([
+        client(),
+        resource(pod("a", &["10.0.0.2", "fd00::2"])),
+        resource(pod("plain", &["10.0.0.3"]).plain()),
+        resource(elsewhere(pod("far", &["10.0.0.4"]))),
+        resource(tunnelled),
+        resource(host),
+    ]);
+    check_directly(
+        &mesh,
+        [
+            ("10.0.0.2:1234", "10.0.0.2:1234 to a"),
+            ("[::ffff:10.0.0.2]:1234", "10.0.0.2:1234 to a"),
+            ("[fd00::2]:1234", "[fd00::2]:1234 to a"),
+            ("10.0.0.2:15001", "tunnel"),
+            ("10.0.0.2:15006", "tunnel"),
+            ("10.0.0.2:15008", "tunnel"),
+            ("10.0.0.1:80", "tunnel"),
+            ("10.0.0.3:80", "tunnel"),
+            ("10.0.0.4:80", "tunnel"),
+            ("10.0.0.5:80", "tunnel"),
+            ("10.0.0.6:80", "tunnel"),
+            ("10.0.0.7:80", "tunnel"),
+            ("127.0.0.1:80", "tunnel"),
+        ],
+    );
+}
+
+#[test]
+fn a_service_needs_no_tunnel_where_it_leaves_no_choice() {
+    let (sole, two, far) = (service("sole", &["10.1.0.1"]), service("two", &["10.1.0.2"]), service("far", &["10.1.0.3"]));
+    let prefers_near = balanced(proto::Mode::Failover, &[proto::Scope::Node]).load_balancing;
+    let near = proto::Service { load_balancing: prefers_near, ..service("near", &["10.1.0.4"]) };
+    let sick = service("sick", &["10.1.0.5"]);
+    let idle = proto::Workload { capacity: Some(0), ..pod("f", &["10.0.0.7"]).of(&sole, &[]) };
+    let six = proto::Service { ip_families: 2, ..service("six", &["10.1.0.6"]) };
+    let mesh = mesh([
+        client(),
+        resource(pod("a", &["10.0.0.2", "fd00::2"]).of(&sole, &[(80, 9000)]).of(&two, &[]).of(&near, &[]).of(&six, &[])),
+        resource(pod("b", &["10.0.0.3"]).of(&two, &[])),
+        resource(elsewhere(pod("c", &["10.0.0.4"]).of(&far, &[]).of(&near, &[]))),
+        resource(pod("d", &["10.0.0.5"]).of(&sick, &[])),
+        resource(pod("e", &["10.0.0.6"]).of(&sick, &[]).unhealthy()),
+        resource(idle),
+        resource(sole),
+        resource(two),
+        resource(far),
+        resource(near),
+        resource(sick),
+        resource(six),
+    ]);
+    check_directly(
+        &mesh,
+        [
+            ("10.1.0.1:80", "10.0.0.2:9000 to a"),
+            ("10.1.0.1:81", "tunnel"),
+            ("10.1.0.2:80", "tunnel"),
+            ("10.1.0.3:80", "tunnel"),
+            ("10.1.0.4:80", "10.0.0.2:8080 to a"),
+            ("10.1.0.5:80", "10.0.0.5:8080 to d"),
+            ("10.1.0.6:80", "tunnel"),
+        ],
+    );
+    let grown = mesh.and([resource(pod("g", &["10.0.0.8"]).of(&service("sole", &["10.1.0.1"]), &[]))]);
+    check_directly(&grown, [("10.1.0.1:80", "tunnel")]);
+}
+
+#[test]
+fn what_has_to_pass_a_waypoint_needs_the_tunnel() {
+    let at = waypoint("10.0.0.9", 15008);
+    check_directly(&behind_waypoint(&at), [("10.0.0.2:1234", "tunnel"), ("10.1.0.1:80", "tunnel")]);
+}

@@ -1,4 +1,4 @@
-//! The structs of bpf/maps.h and bpf/direct.h that are written and read here. A test holds them against the BTF of the
+//! The structs of bpf/maps.h and bpf/events.h that are written and read here. A test holds them against the BTF of the
 //! programs.
 use crate::bpf::Plain;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -99,7 +99,9 @@ fn parse(text: &str) -> Vec<(String, Labels, f64)> {
         }
     }
     for (name, _, _) in &samples {
-        let (family, kind) = name.strip_suffix("_total").map_or((name.as_str(), "gauge"), |name| (name, "counter"));
+        let suffixes = [("_total", "counter"), ("_sum", "summary"), ("_count", "summary")];
+        let of_family = |(suffix, kind): (&str, &'static str)| Some((name.strip_suffix(suffix)?, kind));
+        let (family, kind) = suffixes.into_iter().find_map(of_family).unwrap_or((name.as_str(), "gauge"));
         assert_eq!(families.get(family).map(String::as_str), Some(kind), "{name}");
     }
     let mut keys: Vec<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
@@ -523,4 +525,44 @@ fn what_must_not_leave_the_mesh_ends_where_istio_says() {
     assert_eq!(value(&telemetry, "istio_tcp_connections_failed_total", &labels), 1.0);
     let labels = [("reporter", "source"), ("reason", "not_in_registry")];
     assert_eq!(value(&telemetry, "warren_connections_refused_total", &labels), 1.0);
+}
+
+#[test]
+fn a_direct_connection_is_told_of_with_what_the_kernel_measured() {
+    let mesh = a_mesh();
+    let mut counted = None;
+    let lines = logged("all", |worker| {
+        let dst = OriginalDst::new(address("10.0.0.2:80"));
+        let way = crate::decision::direct(&mesh, &mesh.pod("client"), dst).unwrap();
+        let now = Instant::now();
+        let began = now.checked_sub(Duration::from_millis(1500)).unwrap();
+        let connection =
+            worker.accepted(Direction::Outbound, address("10.0.0.1:1234"), address("10.0.0.2:80"), began);
+        connection.describe(Parties::direct(&mesh.pod("client"), &way));
+        connection.measured(Tcp { rtt: Duration::from_micros(250), retransmits: 3 });
+        connection.ended(now.checked_sub(Duration::from_millis(500)).unwrap(), None, "");
+        let telemetry = &worker.0.shared;
+        let direct = [("connection_security_policy", "direct"), ("reporter", "source")];
+        let names = ["istio_tcp_connections_closed_total", "warren_direct_rtt_seconds_sum"];
+        let names = names.into_iter().chain(["warren_direct_rtt_seconds_count", "warren_direct_retransmits_total"]);
+        counted = Some(names.map(|name| value(telemetry, name, &direct)).collect::<Vec<_>>());
+    });
+    assert_eq!(counted, Some(vec![1.0, 0.00025, 1.0, 3.0]));
+    let fields = ["path", "duration", "rtt_us", "retransmits", "dst.hbone_addr"].map(|key| field(&lines[0], key));
+    assert_eq!(fields, [Some("direct"), Some("1000ms"), Some("250"), Some("3"), None]);
+}
+
+#[test]
+fn direct_connections_and_tunnelled_ones_are_counted_apart() {
+    let (telemetry, mesh) = (silent(), a_mesh());
+    let worker = telemetry.worker();
+    let _tunnelled = to(&worker, &mesh, "10.0.0.2:80");
+    let way = crate::decision::direct(&mesh, &mesh.pod("client"), OriginalDst::new(address("10.0.0.2:80"))).unwrap();
+    let direct = worker.accept(Direction::Outbound, address("10.0.0.1:1"), address("10.0.0.2:80"));
+    direct.describe(Parties::direct(&mesh.pod("client"), &way));
+    for security in ["direct", "mutual_tls"] {
+        let labels = [("connection_security_policy", security)];
+        assert_eq!(value(&telemetry, "istio_tcp_connections_opened_total", &labels), 1.0, "{security}");
+    }
+    assert_eq!(value(&telemetry, "warren_direct_rtt_seconds_count", &[]), 0.0, "it is still open");
 }
