@@ -58,8 +58,8 @@ _CPUS = len(os.sched_getaffinity(0))
 @option(
     "--direct",
     type=click.Path(path_type=Path),
-    help="the agent's --bpffs: then the kernel carries allowed connections between pods of this node, in plain "
-    "text, with both identities known [default: all go through the tunnel]",
+    help="the agent's --bpffs: then the kernel carries allowed connections between pods of this node, in "
+    "plain text, with both identities known [default: all go through the tunnel]",
 )
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 def tunnel(

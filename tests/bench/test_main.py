@@ -22,7 +22,14 @@ def handlers() -> Iterator[None]:
 
 
 def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
-    assert choose("all", ztunnel=False) == ("none", "warren", "envoy", "none-node", "warren-node", "envoy-node")
+    assert choose("all", ztunnel=False) == (
+        "none",
+        "warren",
+        "envoy",
+        "none-node",
+        "warren-node",
+        "envoy-node",
+    )
     assert "ztunnel" in choose("all", ztunnel=True)
     assert choose("envoy, none", ztunnel=False) == ("none", "envoy")
 

@@ -1,4 +1,4 @@
-"""Pods of one node: the tunnel lets the first connection in, and the kernel carries the others under the same policies."""
+"""Pods of one node: the tunnel lets a first connection in, the kernel carries others by the same policies."""
 
 import json
 import os
@@ -22,6 +22,7 @@ from tests.support.wait import until
 
 PORT, OTHER, BLOCKED, QUIET = 7100, 7101, 7102, 7103
 Record = dict[str, Any]
+Line = dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,26 @@ def pairs(node: Node) -> set[str]:
     return {f"{one['source'].rpartition('/')[2]} {one['to']}" for one in told}
 
 
-def logged(node: Node, *wanted: str) -> list[dict[str, str]]:
+def logged(node: Node, *wanted: str) -> list[Line]:
     """The lines of the access log that hold all these words, taken apart."""
     lines = [line for line in node.log("tunnel").read_text().splitlines() if "\taccess\t" in line]
     fields = [dict(part.split("=", 1) for part in line.split("\t") if "=" in part) for line in lines]
     return [one for one, line in zip(fields, lines, strict=True) if all(word in line for word in wanted)]
+
+
+def both_lines(node: Node, source: str) -> list[Line]:
+    """What is logged of the connection that comes from there, at its source and at its destination."""
+
+    def both() -> list[Line]:
+        lines = logged(node, f"src.addr={source}")
+        return lines if len(lines) == 2 else []
+
+    return sorted(until(both, what="both ends are logged"), key=lambda line: line["direction"], reverse=True)
+
+
+def are_direct(node: Node) -> int:
+    """How many connections are open that go directly."""
+    return len([one for one in records(node) if one.get("path") == "direct"]) // 2
 
 
 def straighten(mesh: Mesh, source: str, target: str, port: int = PORT, family: int = 4) -> sockets.Address:
@@ -178,15 +194,17 @@ def test_bytes_time_and_ends_are_told_as_of_every_connection(mesh: Mesh, node: N
         mine = [one for one in records(node) if one["src.addr"] == source]
         return {one["direction"]: (one["bytes_sent"], one["bytes_recv"]) for one in mine}
 
-    until(lambda: told() == {"outbound": (1000, 300), "inbound": (300, 1000)}, what="bytes are told while it is open")
+    until(
+        lambda: told() == {"outbound": (1000, 300), "inbound": (300, 1000)},
+        what="bytes are told while it is open",
+    )
     server.call(sockets.send, far, bytes(7))
     client.call(sockets.receive, near, 7)
     client.call(sockets.end, near)
     assert server.call(sockets.receive, far, 1) == b""
     server.call(sockets.close, far)
     client.call(sockets.close, near)
-    lines = until(lambda: len(logged(node, f"src.addr={source}")) == 2 and logged(node, f"src.addr={source}"))
-    outbound, inbound = sorted(lines, key=lambda line: line["direction"], reverse=True)
+    outbound, inbound = both_lines(node, source)
     assert (outbound["bytes_sent"], outbound["bytes_recv"]) == ("1000", "307")
     assert (inbound["bytes_sent"], inbound["bytes_recv"]) == ("307", "1000")
     assert int(outbound["rtt_us"]) > 0
@@ -209,7 +227,9 @@ def test_metrics_count_them_and_call_them_direct(mesh: Mesh, node: Node) -> None
 
     def counts() -> list[float]:
         names = ("istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total")
-        both = [sample(node, name, reporter=end, **direct) for name in names for end in ("source", "destination")]
+        both = [
+            sample(node, name, reporter=end, **direct) for name in names for end in ("source", "destination")
+        ]
         return [*both, sample(node, "warren_direct_rtt_seconds_count", **direct)]
 
     until(lambda: len(set(counts())) == 1, what="all that are open are closed")
@@ -236,7 +256,7 @@ def test_a_reset_is_told_as_one(mesh: Mesh, node: Node, end: str) -> None:
         client.call(sockets.reset, near)
     else:
         server.call(sockets.reset, far)
-    [line, _] = until(lambda: len(logged(node, f"src.addr={source}")) == 2 and logged(node, f"src.addr={source}"))
+    line, _ = both_lines(node, source)
     assert (line["path"], line["reason"]) == ("direct", "app_reset")
     for resident, number in ((client, warm), (client, near), (server, far), (server, listener)):
         resident.call(sockets.forget, number)
@@ -263,7 +283,7 @@ def test_a_change_of_policy_closes_what_it_denies_and_nothing_else(mesh: Mesh, n
     client = mesh.inside("near")
     denied = client.call(sockets.connect_many, straighten(mesh, "near", "a"), 700)
     allowed = client.call(sockets.connect_many, straighten(mesh, "near", "a", OTHER), 300)
-    assert sum(one.get("path") == "direct" for one in records(node)) == 2000
+    assert are_direct(node) == 1000
     before = sample(node, "warren_policy_verdicts_total", policy="default/cut", verdict="denied")
     rule = {"to": [{"operation": {"ports": [str(PORT)]}}]}
     item = authorization("cut", selector={"matchLabels": {"app": "a"}}, action="DENY", rules=[rule])
@@ -275,7 +295,10 @@ def test_a_change_of_policy_closes_what_it_denies_and_nothing_else(mesh: Mesh, n
         assert f"near {address((mesh.address('a', 4), PORT))}" not in pairs(node)
         lines = until(lambda: logged(node, "reason=policy_changed", "path=direct", "direction=inbound"))
         assert "default/cut" in lines[0]["error"]
-        assert sample(node, "warren_policy_verdicts_total", policy="default/cut", verdict="denied") >= before + 700
+        assert (
+            sample(node, "warren_policy_verdicts_total", policy="default/cut", verdict="denied")
+            >= before + 700
+        )
     straighten(mesh, "near", "a")  # again, when it is allowed
     client.call(sockets.forget_all, [*denied, *allowed])
 
@@ -284,7 +307,9 @@ def test_what_is_strict_takes_them_for_authenticated(mesh: Mesh, node: Node) -> 
     """And by who they are it is decided whether they may."""
     to = straighten(mesh, "a", "near")
     rule = {"from": [{"source": {"principals": ["cluster.local/ns/default/sa/a"]}}]}
-    with applied(mesh, authentication("strict", mtls={"mode": "STRICT"}), authorization("only-a", rules=[rule])):
+    with applied(
+        mesh, authentication("strict", mtls={"mode": "STRICT"}), authorization("only-a", rules=[rule])
+    ):
         until(lambda: mesh.inside("far").call(sockets.is_turned_away, to), what="the policy is in force")
         straighten(mesh, "a", "near")
         assert mesh.inside("near").call(sockets.is_turned_away, (mesh.address("a", 4), PORT))
@@ -323,7 +348,10 @@ def test_what_policies_in_dry_run_would_refuse_is_told(mesh: Mesh, node: Node) -
         straighten(mesh, "near", "a")
         before = sample(node, "warren_policy_verdicts_total", **told)
         numbers = mesh.inside("near").call(sockets.connect_many, to, 10)
-        until(lambda: sample(node, "warren_policy_verdicts_total", **told) == before + 10, what="each is counted")
+        until(
+            lambda: sample(node, "warren_policy_verdicts_total", **told) == before + 10,
+            what="each is counted",
+        )
         mesh.inside("near").call(sockets.forget_all, numbers)
 
 
@@ -336,10 +364,12 @@ def test_a_tunnel_that_dies_leaves_them_and_its_successor_ends_them(mesh: Mesh, 
     assert client.call(sockets.echoing, numbers) == 10
     until(lambda: client.call(sockets.is_refused, to), what="new ones are refused")
     node.start("tunnel")
-    until(lambda: sum(one.get("path") == "direct" for one in records(node)) == 20, what="they are known again")
+    until(lambda: are_direct(node) == 10, what="they are known again")
     assert client.call(sockets.echoing, numbers) == 10
     rule = {"from": [{"source": {"namespaces": ["default"]}}]}
-    with applied(mesh, authorization("none", selector={"matchLabels": {"app": "a"}}, action="DENY", rules=[rule])):
+    with applied(
+        mesh, authorization("none", selector={"matchLabels": {"app": "a"}}, action="DENY", rules=[rule])
+    ):
         until(lambda: over(mesh, "near", numbers) == 10, timeout=5, what="they are closed")
     client.call(sockets.forget_all, numbers)
 
@@ -378,7 +408,7 @@ def test_ten_thousand_short_connections_leave_nothing(mesh: Mesh, node: Node) ->
     good, errors = called(mesh, to, 10_000)
     assert errors == []
     assert node.verdicts()["inbound_direct"] >= before + good
-    until(lambda: not [one for one in records(node) if one.get("path") == "direct"], what="none is open")
+    until(lambda: not are_direct(node), what="none is open")
     announced = Pins(node.bpffs).map("announced")
     assert announced is not None
     assert list(announced) == []
@@ -389,7 +419,11 @@ def called(mesh: Mesh, to: sockets.Address, count: int) -> tuple[int, list[str]]
     number = mesh.inside("a").call(sockets.keep_calling, to)
     node = mesh.lab.node("node1")
     before = node.verdicts()["inbound_direct"]
-    until(lambda: node.verdicts()["inbound_direct"] >= before + count, timeout=60, what=f"{count} calls are made")
+    until(
+        lambda: node.verdicts()["inbound_direct"] >= before + count,
+        timeout=60,
+        what=f"{count} calls are made",
+    )
     made: tuple[int, list[str]] = mesh.inside("a").call(sockets.calls_made, number)
     return made
 

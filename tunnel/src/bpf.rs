@@ -112,8 +112,7 @@ pub fn info(map: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = Info::default();
     let mut attributes = blank();
     let length = size_of::<Info>() as u32;
-    attributes.info =
-        InfoRequest { fd: map.as_raw_fd() as u32, length, info: std::ptr::from_mut(&mut info) as u64 };
+    attributes.info = InfoRequest { fd: map.as_raw_fd() as u32, length, info: std::ptr::from_mut(&mut info) as u64 };
     // SAFETY: the kernel writes no more than `length` bytes of what is known of a map.
     unsafe { bpf(INFO, &mut attributes)? };
     Ok(info)

@@ -1,6 +1,6 @@
 """Direct connections as the kernel treats them: straight where the tunnel has said so, and in no other case.
 
-The tunnel's word is written by the tests themselves; that our tunnel says the right thing is tests/mesh' matter.
+The tunnel's word is written by the tests themselves; that ours says the right thing is shown in tests/mesh.
 """
 
 import errno
@@ -27,7 +27,7 @@ from tests.support.application import IPPROTO_MPTCP, Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
 from tests.support.stage import Stage
-from tests.support.standin import INBOUND, OUTBOUND
+from tests.support.standin import OUTBOUND
 from tests.support.wait import until
 
 PORT, OTHER, DEAF = 8080, 8081, 8082
@@ -75,7 +75,9 @@ def world(stage: Stage) -> World:
     tunnel = stage.tunnel(*(pods[name] for name in cookies))
     for port in (PORT, OTHER):
         on["server"].call(application.serve, "server", port)
-    return World(**pods, on=on, cookies=cookies, tunnel=tunnel, allowing=Allowing(Pins(stage.bpffs / "warren")))
+    return World(
+        **pods, on=on, cookies=cookies, tunnel=tunnel, allowing=Allowing(Pins(stage.bpffs / "warren"))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +123,9 @@ def test_allowed_connection_goes_straight(world: World, counted: Counted, kind: 
 
 
 @FAMILIES
-def test_service_leads_straight_to_its_only_pod(world: World, counted: Counted, version: int) -> None:
+def test_service_leads_straight_to_its_only_pod(
+    world: World, stage: Stage, counted: Counted, version: int
+) -> None:
     service = (IPv4Address("10.96.0.7") if version == 4 else IPv6Address("fd00:10:96::7"), 80)
     world.allow(version, asked=service)
     outcome = world.call("client", Call((str(service[0]), service[1])))
@@ -129,6 +133,9 @@ def test_service_leads_straight_to_its_only_pod(world: World, counted: Counted, 
     assert outcome.peer == (str(service[0]), service[1])
     assert (outcome.client[0], outcome.client) == (str(world.address("client", version)), outcome.local)
     assert counted()["inbound_direct"] == 1
+    original = Pins(stage.bpffs / "warren").map("original")
+    assert original is not None
+    assert list(original) == []  # no tunnel will ever ask where it was to go
 
 
 def goes_through(world: World, source: str, how: Call) -> bool:
@@ -251,7 +258,9 @@ def test_forged_segment_in_the_name_of_an_allowed_pod(
         assert set(given) == {"inbound_steered"}  # as is the answer, which the true client knows nothing of
 
 
-def test_without_a_tunnel_at_the_other_end_it_is_refused(stage: Stage, world: World, counted: Counted) -> None:
+def test_without_a_tunnel_at_the_other_end_it_is_refused(
+    stage: Stage, world: World, counted: Counted
+) -> None:
     """Nobody would be there to end it when policies change."""
     lonely = stage.pod()
     cookie = stage.enrol(lonely)

@@ -602,7 +602,10 @@ fn directly(mesh: &Mesh, dst: &str) -> String {
         let Outbound::Hbone(route) = outbound(mesh, &mesh.pod("client"), wanted, &mut Rng::seeded(seed)) else {
             panic!("{dst}: {}", decide(mesh, dst));
         };
-        assert_eq!((route.authority.to_string(), &route.destination.uid), (way.target.to_string(), &way.destination.uid));
+        assert_eq!(
+            (route.authority.to_string(), &route.destination.uid),
+            (way.target.to_string(), &way.destination.uid)
+        );
         assert_eq!(route.service.map(|one| one.name.clone()), way.service.as_ref().map(|one| one.name.clone()));
     }
     format!("{} to {}", way.target, way.destination.name)
@@ -655,7 +658,8 @@ fn pods_of_one_node_need_no_tunnel() {
 
 #[test]
 fn a_service_needs_no_tunnel_where_it_leaves_no_choice() {
-    let (sole, two, far) = (service("sole", &["10.1.0.1"]), service("two", &["10.1.0.2"]), service("far", &["10.1.0.3"]));
+    let (sole, two, far) =
+        (service("sole", &["10.1.0.1"]), service("two", &["10.1.0.2"]), service("far", &["10.1.0.3"]));
     let prefers_near = balanced(proto::Mode::Failover, &[proto::Scope::Node]).load_balancing;
     let near = proto::Service { load_balancing: prefers_near, ..service("near", &["10.1.0.4"]) };
     let sick = service("sick", &["10.1.0.5"]);
@@ -663,7 +667,9 @@ fn a_service_needs_no_tunnel_where_it_leaves_no_choice() {
     let six = proto::Service { ip_families: 2, ..service("six", &["10.1.0.6"]) };
     let mesh = mesh([
         client(),
-        resource(pod("a", &["10.0.0.2", "fd00::2"]).of(&sole, &[(80, 9000)]).of(&two, &[]).of(&near, &[]).of(&six, &[])),
+        resource(
+            pod("a", &["10.0.0.2", "fd00::2"]).of(&sole, &[(80, 9000)]).of(&two, &[]).of(&near, &[]).of(&six, &[]),
+        ),
         resource(pod("b", &["10.0.0.3"]).of(&two, &[])),
         resource(elsewhere(pod("c", &["10.0.0.4"]).of(&far, &[]).of(&near, &[]))),
         resource(pod("d", &["10.0.0.5"]).of(&sick, &[])),

@@ -84,11 +84,7 @@ impl Kernel {
     }
 
     /// Tells of each direct connection that a pod has made and that is open or being opened, and of how to destroy it.
-    pub fn connections(
-        &self,
-        netns: &NetNs,
-        mut tell: impl FnMut(&Announcement, &Found<'_>),
-    ) -> io::Result<Sockets> {
+    pub fn connections(&self, netns: &NetNs, mut tell: impl FnMut(&Announcement, &Found<'_>)) -> io::Result<Sockets> {
         let diag = Diag::open(netns)?;
         diag.each(self.announcing.as_raw_fd(), |found| {
             if let Some(own) = bpf::read::<Announcement>(found.storage).filter(|own| own.kind == ANNOUNCED_DIRECT) {

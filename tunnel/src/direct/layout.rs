@@ -149,9 +149,8 @@ mod tests {
 
     fn check(types: &[Value], name: &str, size: usize, offsets: &[(&str, usize)]) {
         let found = named(types, "STRUCT", name);
-        let member = |one: &Value| {
-            (one["name"].as_str().unwrap().to_owned(), one["bits_offset"].as_u64().unwrap() as usize / 8)
-        };
+        let member =
+            |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["bits_offset"].as_u64().unwrap() as usize / 8);
         let theirs: HashMap<_, _> = found["members"].as_array().unwrap().iter().map(member).collect();
         let ours: HashMap<_, _> = offsets.iter().map(|(name, offset)| ((*name).to_owned(), *offset)).collect();
         assert_eq!((&theirs, found["size"].as_u64().unwrap() as usize), (&ours, size), "struct {name}");
@@ -172,9 +171,25 @@ mod tests {
         check!(types, "pair", Pair { netns, to, zero });
         check!(types, "allowance", Allowance { generation, netns, to, from, zero });
         check!(types, "announcement", Announcement { connection, pair, since, kind, established });
-        check!(types, "event", Event {
-            socket, pair, connection, since, time, sent, received, rtt, retransmits, kind, established, reset, seen
-        });
+        check!(
+            types,
+            "event",
+            Event {
+                socket,
+                pair,
+                connection,
+                since,
+                time,
+                sent,
+                received,
+                rtt,
+                retransmits,
+                kind,
+                established,
+                reset,
+                seen
+            }
+        );
     }
 
     #[test]

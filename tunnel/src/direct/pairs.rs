@@ -174,7 +174,8 @@ impl Pairs {
     pub fn review(&mut self, mesh: &Mesh, kernel: &Kernel) -> HashMap<Pair, Failure> {
         let mut refused = HashMap::new();
         self.known.retain(|pair, known| {
-            if let Some(guard) = mesh.guard(&known.way.destination.key()).filter(|now| !Arc::ptr_eq(now, &known.guard)) {
+            if let Some(guard) = mesh.guard(&known.way.destination.key()).filter(|now| !Arc::ptr_eq(now, &known.guard))
+            {
                 known.guard = guard.clone();
                 known.judgement = guard.judge(&known.attempt);
             }

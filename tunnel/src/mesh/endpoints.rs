@@ -118,12 +118,7 @@ impl Endpoints {
     }
 
     /// One of the fitting endpoints of the highest rank, at random, by capacity. Without any, what the first misses.
-    fn look_at_all(
-        &self,
-        usable: usize,
-        wanted: Wanted<'_>,
-        rng: &mut Rng,
-    ) -> Result<Chosen<'_>, Refusal> {
+    fn look_at_all(&self, usable: usize, wanted: Wanted<'_>, rng: &mut Rng) -> Result<Chosen<'_>, Refusal> {
         let (mut best, mut weight, mut chosen) = (0, 0, Err(Refusal::NoEndpoint));
         let mut missing = None;
         for endpoint in &self.all[..usable] {

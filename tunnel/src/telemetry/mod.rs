@@ -158,7 +158,13 @@ impl WorkerTelemetry {
     }
 
     /// As `accept`, for one that began before.
-    pub fn accepted(&self, direction: Direction, source: SocketAddr, destination: SocketAddr, at: Instant) -> Connection {
+    pub fn accepted(
+        &self,
+        direction: Direction,
+        source: SocketAddr,
+        destination: SocketAddr,
+        at: Instant,
+    ) -> Connection {
         self.0.shared.counts.connections[direction as usize].fetch_add(1, Ordering::Relaxed);
         Connection {
             worker: self.clone(),

@@ -536,8 +536,7 @@ fn a_direct_connection_is_told_of_with_what_the_kernel_measured() {
         let way = crate::decision::direct(&mesh, &mesh.pod("client"), dst).unwrap();
         let now = Instant::now();
         let began = now.checked_sub(Duration::from_millis(1500)).unwrap();
-        let connection =
-            worker.accepted(Direction::Outbound, address("10.0.0.1:1234"), address("10.0.0.2:80"), began);
+        let connection = worker.accepted(Direction::Outbound, address("10.0.0.1:1234"), address("10.0.0.2:80"), began);
         connection.describe(Parties::direct(&mesh.pod("client"), &way));
         connection.measured(Tcp { rtt: Duration::from_micros(250), retransmits: 3 });
         connection.ended(now.checked_sub(Duration::from_millis(500)).unwrap(), None, "");
