@@ -182,7 +182,7 @@ struct {
 /* Read by the tunnel: what became of direct connections, each a struct event of events.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 21); /* bytes */
+	__uint(max_entries, 1 << 19); /* bytes; the tunnel has them in its memory */
 } events SEC(".maps") __weak;
 
 struct {

@@ -1,5 +1,6 @@
 //! Maps of the redirection, which the agent has pinned in a bpffs: read and written by the bpf(2) system call.
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -201,10 +202,12 @@ pub struct Ring {
     fd: OwnedFd,
     /// One page, which we write: how far we have read.
     consumer: NonNull<AtomicU64>,
-    /// Two pages and more, which we read: how far was written, and twice the records, so that none is broken in two.
+    /// A page, which we read: how far was written; and then the records.
     producer: NonNull<AtomicU64>,
     size: usize,
     page: usize,
+    /// A record that was broken in two. (The kernel offers them twice in a row, at twice the memory.)
+    whole: RefCell<Vec<u8>>,
 }
 
 const BUSY: u32 = 1 << 31;
@@ -222,8 +225,8 @@ impl Ring {
             NonNull::new(at.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
         };
         let consumer = map(page, ProtFlags::READ | ProtFlags::WRITE, 0)?;
-        match map(page + 2 * size, ProtFlags::READ, page as u64) {
-            Ok(producer) => Ok(Ring { fd, consumer, producer, size, page }),
+        match map(page + size, ProtFlags::READ, page as u64) {
+            Ok(producer) => Ok(Ring { fd, consumer, producer, size, page, whole: RefCell::default() }),
             Err(e) => {
                 // SAFETY: mapped above, and nobody has it.
                 let _ = unsafe { munmap(consumer.as_ptr().cast(), page) };
@@ -241,24 +244,44 @@ impl Ring {
             if at >= producer.load(Ordering::Acquire) {
                 return;
             }
-            let offset = self.page + at as usize % self.size;
-            // SAFETY: a record begins here, aligned to 8 bytes, and its head is the first thing in it.
-            let record = unsafe { self.producer.as_ptr().cast::<u8>().add(offset) };
-            // SAFETY: as above.
-            let head = unsafe { &*record.cast::<AtomicU32>() }.load(Ordering::Acquire);
+            let start = at as usize % self.size;
+            // SAFETY: a record begins here, aligned to 8 bytes, and its head of 8 bytes is whole.
+            let head = unsafe { &*self.records().add(start).cast::<AtomicU32>() }.load(Ordering::Acquire);
             if head & BUSY != 0 {
                 return; // whoever completes it wakes us
             }
             let length = (head & !(BUSY | DISCARDED)) as usize;
             if head & DISCARDED == 0 {
-                // SAFETY: the kernel has written the whole of it, and leaves it alone until we have moved on.
-                take(unsafe { slice::from_raw_parts(record.add(HEAD), length) });
+                self.with_record((start + HEAD) % self.size, length, &mut take);
             }
             at += (HEAD + length).next_multiple_of(8) as u64;
             consumer.store(at, Ordering::Release);
             // The kernel wakes us only for a record before which it sees that we had read all: so what it wrote before it
             // could see that has to be seen here.
             fence(Ordering::SeqCst);
+        }
+    }
+}
+
+impl Ring {
+    fn records(&self) -> *const u8 {
+        // SAFETY: the mapping goes on behind its first page.
+        unsafe { self.producer.as_ptr().cast::<u8>().add(self.page) }
+    }
+
+    /// A complete record: the kernel leaves it alone until we have moved on.
+    fn with_record(&self, start: usize, length: usize, take: impl FnOnce(&[u8])) {
+        // SAFETY: both parts lie within the mapping, and are written.
+        let part = |start: usize, length: usize| unsafe { slice::from_raw_parts(self.records().add(start), length) };
+        match length.checked_sub(self.size - start) {
+            None | Some(0) => take(part(start, length)),
+            Some(rest) => {
+                let mut whole = self.whole.borrow_mut();
+                whole.clear();
+                whole.extend_from_slice(part(start, length - rest));
+                whole.extend_from_slice(part(0, rest));
+                take(&whole);
+            }
         }
     }
 }
@@ -280,7 +303,7 @@ impl Drop for Ring {
         // SAFETY: mapped by `open` with these lengths; no reference into them outlives `self`.
         unsafe {
             let _ = munmap(self.consumer.as_ptr().cast(), self.page);
-            let _ = munmap(self.producer.as_ptr().cast(), self.page + 2 * self.size);
+            let _ = munmap(self.producer.as_ptr().cast(), self.page + self.size);
         }
     }
 }

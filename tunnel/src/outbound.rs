@@ -85,7 +85,7 @@ async fn through_tunnel(
     let early = sockets::peek(&app);
     match open(worker, pod, route, &request, &early).await {
         Ok((stream, sent)) => {
-            worker.offer_direct(pod, source, wanted);
+            worker.offer_direct(pod, source, wanted, &route.destination);
             sockets::discard(&app, sent);
             record.sent(sent as u64);
             let _listed = pod.list(stream.clone());

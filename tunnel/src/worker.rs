@@ -314,9 +314,10 @@ impl Worker {
     }
 
     /// A connection of a pod was let in at the other end: further ones to there may not need the tunnel.
-    pub fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst) {
+    pub fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst, destination: &Workload) {
         let Some(direct) = &self.shared.direct else { return };
-        if decision::direct(&self.shared.mesh.load(), source, to).is_some() {
+        let is_near = destination.node == source.node;
+        if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_some() {
             direct.tell(direct::Command::Offer(pod.info().clone(), to));
         }
     }

@@ -151,6 +151,9 @@ impl Connections {
     /// Looks at what there is in the kernel: bytes of connections that are open, and what was not told because there was no
     /// room for it, or nobody to listen.
     pub fn look(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, sources: impl IntoIterator<Item = u64>) {
+        if !kernel.is_ours() {
+            return; // it is told by another tunnel
+        }
         self.hear(scene, kernel);
         let times = Times::new();
         let (mut looked, mut found) = (HashSet::new(), HashSet::new());
@@ -190,11 +193,23 @@ impl Connections {
         self.ended.retain(|socket, _| self.open.contains_key(socket));
     }
 
-    /// Looks again for what the mesh did not know, and may know now.
-    pub fn look_again(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
-        let puzzling = std::mem::take(&mut self.puzzling);
-        if !puzzling.is_empty() {
-            self.look(scene, kernel, puzzling);
+    /// Before pairs are reviewed: learns of those with connections that nobody has told us of, because the mesh did not know
+    /// them, or because another tunnel, which ends, is told.
+    pub fn learn(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
+        if kernel.is_ours() {
+            let puzzling = std::mem::take(&mut self.puzzling);
+            if !puzzling.is_empty() {
+                self.look(scene, kernel, puzzling);
+            }
+            return;
+        }
+        for pod in scene.pods.all() {
+            let learnt = kernel.connections(&pod.netns, |own, _| {
+                scene.pairs.get(scene.mesh, scene.pods, &own.pair, own.connection.to.into());
+            });
+            if let Err(error) = learnt {
+                eprintln!("warren: connections of pod {} cannot be looked at: {error}", pod.uid);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::bpf::{self, Map, Ring};
 use crate::diag::{Diag, Found, Socket};
 use crate::sockets::NetNs;
 use rustix::fs::{flock, FlockOperation};
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,6 +25,7 @@ pub struct Kernel {
     pub ring: AsyncFd<Ring>,
     /// Held by the one that takes the events; the others wait for it to end.
     lock: File,
+    ours: Cell<bool>,
 }
 
 impl Kernel {
@@ -39,6 +41,7 @@ impl Kernel {
             generations: Map::open(&maps.join("generation"))?,
             announcing: bpf::pinned(&maps.join("announcing"))?,
             lock: File::open(&maps)?,
+            ours: Cell::new(false),
             generation,
             ring,
             maps,
@@ -55,9 +58,15 @@ impl Kernel {
         ids(&self.maps) != self.ids
     }
 
-    /// Whether the events are ours to take: no other tunnel does.
+    /// Takes the events from now on, if no other tunnel does.
+    pub fn claim(&self) -> bool {
+        self.ours.set(flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+        self.ours.get()
+    }
+
+    /// Whether we are the one that takes the events, and tells of connections.
     pub fn is_ours(&self) -> bool {
-        flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        self.ours.get()
     }
 
     /// False where a newer tunnel has taken over, or there is no room.
@@ -75,7 +84,11 @@ impl Kernel {
         }
     }
 
+    /// Those that are to be taken, if they are ours.
     pub fn events(&self, mut take: impl FnMut(&Event)) {
+        if !self.is_ours() {
+            return;
+        }
         self.ring.get_ref().consume(|record| {
             if let Some(event) = bpf::read(record) {
                 take(&event);

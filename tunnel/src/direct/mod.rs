@@ -24,7 +24,7 @@ use kernel::Kernel;
 use layout::Pair;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Ref, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{mpsc, Arc};
@@ -83,8 +83,6 @@ struct Direct {
     generation: u64,
     state: RefCell<State>,
     hearing: RefCell<Option<AbortHandle>>,
-    /// Whether the events are ours to take.
-    hears: Cell<bool>,
 }
 
 struct State {
@@ -126,7 +124,6 @@ fn run(directory: PathBuf, shared: Arc<Shared>, mut commands: UnboundedReceiver<
             generation: Rng::from_entropy().draw() | 1,
             state: RefCell::new(state),
             hearing: RefCell::default(),
-            hears: Cell::new(false),
         });
         let clock = Rc::new(Clock::new()?);
         let ticking = clock.clone();
@@ -167,9 +164,7 @@ impl Direct {
 
     /// The state, with all that the kernel knows of open connections.
     fn looked(&self) -> Ref<'_, State> {
-        if self.hears.get() {
-            self.with(|state, mesh| state.look(mesh, state.pairs.sources()));
-        }
+        self.with(|state, mesh| state.look(mesh, state.pairs.sources()));
         self.state.borrow()
     }
 
@@ -186,9 +181,7 @@ impl Direct {
         if self.state.borrow().kernel.is_none() {
             return self.open();
         }
-        if self.hears.get() {
-            self.with(|state, mesh| state.look(mesh, [cookie]));
-        }
+        self.with(|state, mesh| state.look(mesh, [cookie]));
     }
 
     /// Opens what the agent has pinned, if it is there, and learns what is connected already.
@@ -206,21 +199,20 @@ impl Direct {
                 return;
             }
         };
-        self.hears.set(false);
         {
             let mut state = self.state.borrow_mut();
             state.pairs.start_anew();
             state.kernel = Some(kernel);
+            state.reviewed = None;
         }
         self.hear();
+        self.review();
     }
 
     /// Whether connections could be ended, should they have to be.
     fn usable(&self) -> io::Result<()> {
         let state = self.state.borrow();
-        let Some(pod) = state.pods.cookies().find_map(|cookie| state.pods.get(cookie)) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        let pod = state.pods.all().next().ok_or(io::ErrorKind::NotFound)?;
         Diag::open(&pod.netns)?.can_destroy().map_err(|error| {
             let lacks = match error.kind() {
                 io::ErrorKind::PermissionDenied => "CAP_NET_ADMIN is needed to end one".to_owned(),
@@ -233,10 +225,9 @@ impl Direct {
     /// Takes the events from now on, if no other tunnel does.
     fn hear(self: &Rc<Self>) {
         let Some(kernel) = self.state.borrow().kernel.clone() else { return };
-        if self.hears.get() || !kernel.is_ours() {
+        if kernel.is_ours() || !kernel.claim() {
             return;
         }
-        self.hears.set(true);
         self.with(|state, mesh| {
             let sources: Vec<u64> = state.pods.cookies().collect();
             state.look(mesh, sources);
@@ -259,7 +250,12 @@ impl Direct {
     fn look_around(self: &Rc<Self>) {
         let kernel = self.state.borrow().kernel.clone();
         match kernel {
-            Some(kernel) if !kernel.is_replaced() => self.hear(),
+            Some(kernel) if !kernel.is_replaced() => {
+                self.hear();
+                // A pod may have come whose connections nobody could make sense of without it.
+                self.state.borrow_mut().reviewed = None;
+                self.review();
+            }
             _ => self.open(),
         }
     }
@@ -301,7 +297,7 @@ impl State {
             return;
         }
         self.on(&mesh, |kernel, connections, scene| {
-            connections.look_again(scene, kernel);
+            connections.learn(scene, kernel);
             let refused = scene.pairs.review(scene.mesh, kernel);
             let changed = |Failure { refusal, detail }: Failure| Failure {
                 refusal: Refusal::PolicyChanged,

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// For how long a pair whose connections did not arrive has to use the tunnel.
 const SHUNNED: Duration = Duration::from_secs(300);
 
+/// Of one pod, that no pod takes the kernel's room from the others.
+const MOST: usize = 1024;
+
 /// A pod of this node, by its netns cookie.
 #[derive(Default)]
 pub struct Pods {
@@ -44,6 +47,10 @@ impl Pods {
 
     fn cookie(&self, key: &PodKey) -> Option<u64> {
         self.cookies.get(key).copied()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.by_cookie.values()
     }
 
     pub fn cookies(&self) -> impl Iterator<Item = u64> + '_ {
@@ -120,7 +127,8 @@ impl Pairs {
     /// The tunnel has carried a connection of this pair: further ones may not need it.
     pub fn offer(&mut self, mesh: &Mesh, pods: &Pods, pair: Pair, kernel: &Kernel) {
         self.shunned.retain(|_, since| since.elapsed() < SHUNNED);
-        if self.shunned.contains_key(&pair) {
+        let of_pod = self.known.keys().filter(|known| known.netns == pair.netns);
+        if self.shunned.contains_key(&pair) || of_pod.count() >= MOST {
             return;
         }
         let Some(mut known) = Known::new(mesh, pods, &pair, None) else { return };
