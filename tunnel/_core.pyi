@@ -15,15 +15,15 @@ class Core:
         spin_us: int,
         access_log: str,
         on_demand: str | None = None,
-        direct: PathLike[str] | None = None,
+        direct: tuple[PathLike[str], PathLike[str]] | None = None,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
         workers: threads, at least 1; spin_us: microseconds for which a thread looks for more work before it
         sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines;
         on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`);
-        direct: where the agent pins its maps, if connections between two pods of this node need no tunnel
-        once it has let one in.
+        direct: where the agent pins its maps, and a file to be locked, if connections between two pods of
+        this node need no tunnel once it has let one in.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str

@@ -161,8 +161,12 @@ def test_a_service_that_leaves_no_choice_is_direct(mesh: Mesh, node: Node, famil
     server.call(sockets.forget, listener)
 
 
-def test_a_service_with_a_choice_goes_through_the_tunnel(mesh: Mesh, node: Node) -> None:
+def test_a_service_with_a_choice_goes_through_the_tunnel(mesh: Mesh, node: Node, tmp_path: Path) -> None:
     """Of its two pods only one is near: chance has to stay fair."""
+    spec = {"selector": {"role": "b"}, "ports": [{"port": 80, "targetPort": 7000}]}
+    both = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "both"}, "spec": spec}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(both))
+    mesh.lab.apply([tmp_path / "both.yaml"])
     virtual = (mesh.service("both", 4), 80)
     listeners = {pod: mesh.inside(pod).call(sockets.listen, 7000) for pod in ("near", "far")}
     for _ in range(12):

@@ -16,7 +16,6 @@ use arc_swap::ArcSwap;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -38,8 +37,8 @@ pub struct Settings {
     pub telemetry: Options,
     /// The mesh holds only what was asked for; this is the cluster's id, by which our own pods are known.
     pub on_demand: Option<String>,
-    /// Where the agent pins its maps, if connections between pods of this node may go without the tunnel.
-    pub direct: Option<PathBuf>,
+    /// Where connections between pods of this node may go without the tunnel.
+    pub direct: Option<direct::Places>,
 }
 
 pub struct Core {
@@ -93,8 +92,8 @@ impl Core {
                 }
             })?;
         }
-        if let Some(directory) = settings.direct {
-            direct::start(directory, shared.clone(), offered)?;
+        if let Some(places) = settings.direct {
+            direct::start(places, shared.clone(), offered)?;
         }
         Ok(Core {
             shared,

@@ -78,7 +78,7 @@ impl Core {
         spin_us: u64,
         access_log: &str,
         on_demand: Option<String>,
-        direct: Option<PathBuf>,
+        direct: Option<(PathBuf, PathBuf)>,
     ) -> PyResult<Self> {
         let settings = core::Settings {
             node,
@@ -86,7 +86,7 @@ impl Core {
             spin: Duration::from_micros(spin_us),
             telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
             on_demand,
-            direct,
+            direct: direct.map(|(pins, lock)| direct::Places { pins, lock }),
         };
         core::Core::new(settings).map(Core).map_err(PyErr::from)
     }

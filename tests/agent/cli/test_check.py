@@ -17,7 +17,9 @@ NO_AGENT = ("--agent", "http://127.0.0.1:1")
 
 
 @pytest.fixture
-def run(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Any:
+def run(stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("COLUMNS", "200")  # whatever the terminal's are
+
     def run(*arguments: str) -> tuple[int, str]:
         places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"), *NO_AGENT)
         code = main.run(["check", *places, *arguments])

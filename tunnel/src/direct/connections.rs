@@ -213,9 +213,10 @@ impl Connections {
         }
     }
 
-    /// Ends connections of these pairs; others stay.
-    pub fn destroy(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, pairs: &HashMap<Pair, Failure>) {
+    /// Ends connections of these pairs; others stay. False where that has to be tried again.
+    pub fn destroy(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, pairs: &HashMap<Pair, Failure>) -> bool {
         let sources: HashSet<u64> = pairs.keys().map(|pair| pair.netns).collect();
+        let mut done = true;
         for source in sources {
             let Some(pod) = scene.pods.get(source) else { continue };
             let mut doomed = vec![];
@@ -235,11 +236,12 @@ impl Connections {
                 })
             });
             if let Err(error) = result {
-                // They are not allowed, and cannot be ended: nothing is to be let through by a tunnel that cannot do this.
                 eprintln!("warren: direct connections of pod {} cannot be ended: {error}", pod.uid);
-                std::process::abort();
+                self.puzzling.insert(source); // to be looked at again before the next try
+                done = false;
             }
         }
+        done
     }
 
     /// What policies look at, of all that are open.

@@ -13,6 +13,14 @@ use tokio::io::unix::AsyncFd;
 
 const GENERATION: u32 = 0;
 
+/// Where things are.
+pub struct Places {
+    /// What the agent has pinned, its `--bpffs`.
+    pub pins: PathBuf,
+    /// A file that only one tunnel can lock: it takes the events. (Not a pin: AppArmor's default profiles allow no lock there.)
+    pub lock: PathBuf,
+}
+
 pub struct Kernel {
     maps: PathBuf,
     /// The kernel's numbers of those that are open here.
@@ -29,9 +37,9 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// `directory` is the agent's; `generation` is not 0, and no other tunnel's. From now on only what we say counts.
-    pub fn open(directory: &Path, generation: u64) -> io::Result<Kernel> {
-        let maps = directory.join("maps");
+    /// `generation` is not 0, and no other tunnel's. From now on only what we say counts.
+    pub fn open(places: &Places, generation: u64) -> io::Result<Kernel> {
+        let maps = places.pins.join("maps");
         let ring = Ring::open(&maps.join("events"))?;
         // SAFETY: the ring owns its descriptor, so it stays open and the same for as long as it is registered.
         let ring = unsafe { AsyncFd::register(ring)? };
@@ -40,7 +48,7 @@ impl Kernel {
             direct: Map::open(&maps.join("direct"))?,
             generations: Map::open(&maps.join("generation"))?,
             announcing: bpf::pinned(&maps.join("announcing"))?,
-            lock: File::open(&maps)?,
+            lock: File::create(&places.lock)?,
             ours: Cell::new(false),
             generation,
             ring,

@@ -21,11 +21,11 @@ use crate::refusal::Refusal;
 use crate::worker::{Admitted, Shared};
 use connections::{Connections, Scene};
 use kernel::Kernel;
+pub use kernel::Places;
 use layout::Pair;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
 use std::cell::{Ref, RefCell};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{mpsc, Arc};
 use std::thread;
@@ -77,8 +77,7 @@ impl Handle {
 
 /// The thread's own.
 struct Direct {
-    /// Where the agent pins its maps.
-    directory: PathBuf,
+    places: Places,
     shared: Arc<Shared>,
     generation: u64,
     state: RefCell<State>,
@@ -96,10 +95,10 @@ struct State {
     reviewed: Option<Arc<Mesh>>,
 }
 
-/// Starts the thread. `directory` is the agent's `--bpffs`.
-pub fn start(directory: PathBuf, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
+/// Starts the thread.
+pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
     thread::Builder::new().name("warren-direct".into()).spawn(move || {
-        if let Err(error) = run(directory, shared, commands) {
+        if let Err(error) = run(places, shared, commands) {
             eprintln!("warren: direct connections cannot be looked after: {error}");
             std::process::abort();
         }
@@ -107,7 +106,7 @@ pub fn start(directory: PathBuf, shared: Arc<Shared>, commands: UnboundedReceive
     Ok(())
 }
 
-fn run(directory: PathBuf, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let state = State {
@@ -119,7 +118,7 @@ fn run(directory: PathBuf, shared: Arc<Shared>, mut commands: UnboundedReceiver<
             reviewed: None,
         };
         let direct = Rc::new(Direct {
-            directory,
+            places,
             shared,
             generation: Rng::from_entropy().draw() | 1,
             state: RefCell::new(state),
@@ -186,7 +185,7 @@ impl Direct {
 
     /// Opens what the agent has pinned, if it is there, and learns what is connected already.
     fn open(self: &Rc<Self>) {
-        let opened = self.usable().and_then(|()| Kernel::open(&self.directory, self.generation));
+        let opened = self.usable().and_then(|()| Kernel::open(&self.places, self.generation));
         let kernel = match opened {
             Ok(kernel) => Rc::new(kernel),
             Err(error) => {
@@ -296,7 +295,7 @@ impl State {
         if self.reviewed.as_ref().is_some_and(|reviewed| Arc::ptr_eq(reviewed, &mesh)) {
             return;
         }
-        self.on(&mesh, |kernel, connections, scene| {
+        let done = self.on(&mesh, |kernel, connections, scene| {
             connections.learn(scene, kernel);
             let refused = scene.pairs.review(scene.mesh, kernel);
             let changed = |Failure { refusal, detail }: Failure| Failure {
@@ -304,9 +303,9 @@ impl State {
                 detail: refusal.explain(&detail),
             };
             let refused = refused.into_iter().map(|(pair, why)| (pair, changed(why))).collect();
-            connections.destroy(scene, kernel, &refused);
+            connections.destroy(scene, kernel, &refused)
         });
-        self.reviewed = Some(mesh);
+        self.reviewed = (done != Some(false)).then_some(mesh);
     }
 
     fn remove(&mut self, mesh: &Mesh, uid: &str) {
