@@ -32,7 +32,7 @@ class Tunnel:
             spin_us=settings.spin_us,
             access_log=settings.access_log,
             on_demand=settings.cluster if settings.xds.on_demand else None,
-            direct=settings.direct and (settings.direct, settings.zds.with_name("direct.lock")),
+            direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
         )
         authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)

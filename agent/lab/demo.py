@@ -24,6 +24,7 @@ _PORT = 8080
 _HBONE = 15008
 _FIELD = re.compile(r'([\w.]+)="?([^"\t\n ]*)"?')
 _SOON = 5.0  # seconds
+_CALLS = 5
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Cast:
-    """The pods that play: `server` (in the mesh) and `outside` are on another node than `client`."""
+    """The pods that play: `server` (in the mesh) and `outside` are on another node than `client`.
+
+    `neighbour` is as `server`, on the client's node.
+    """
 
     lab: Lab
     client: Pod
     server: Pod
     outside: Pod
+    neighbour: Pod
 
     @property
     def near(self) -> Node:
@@ -64,8 +69,10 @@ def demonstrate(lab: Lab) -> Iterator[Evidence]:
     cast = make_cast(lab)
     checks: list[Callable[[Cast], Evidence]] = [
         names_resolve, addresses_are_kept, identities_meet, link_carries_tls_only, outside_is_reached_plainly,
-        no_tunnel_no_connection,
+        one_node_needs_no_tunnel, no_tunnel_no_connection,
     ]  # fmt: skip
+    if not lab.state.direct or cast.near.name in lab.state.ztunnels:
+        checks.remove(one_node_needs_no_tunnel)
     for check in checks:
         yield check(cast)
 
@@ -78,10 +85,11 @@ def make_cast(lab: Lab) -> Cast:
         lab.apply([DEFAULT_MANIFEST])
     client = lab.pod("default/deploy/client")
 
-    def elsewhere(name: str) -> Pod:
-        return next(pod for pod in lab.pods_of(f"default/deploy/{name}") if pod.node != client.node)
+    def find(name: str, near: bool) -> Pod:
+        pods = lab.pods_of(f"default/deploy/{name}")
+        return next(pod for pod in pods if (pod.node == client.node) == near)
 
-    return Cast(lab, client, elsewhere("web"), elsewhere("outside"))
+    return Cast(lab, client, find("web", False), find("outside", False), find("web", True))
 
 
 def names_resolve(cast: Cast) -> Evidence:
@@ -176,6 +184,38 @@ def outside_is_reached_plainly(cast: Cast) -> Evidence:
     )
     errors = [f"request refused: {reply['error']}" for reply in replies if "error" in reply]
     return Evidence("a pod outside the mesh is reached plainly", holds, [*errors, *_of(traffic, marker)])
+
+
+def one_node_needs_no_tunnel(cast: Cast) -> Evidence:
+    """What the tunnel has let in once the kernel carries from then on, and tells with both identities."""
+    log, before = cast.near.log("tunnel"), _direct(cast)
+    start = log.stat().st_size if log.exists() else 0
+    identities = {"src.identity": cast.client.identity, "dst.identity": cast.neighbour.identity}
+    url = f"http://{cast.neighbour.ipv4}:{_PORT}/"
+    right = all(cast.ask(url).get("status") == 200 for _ in range(_CALLS))
+    direct = _direct(cast) - before
+
+    def told() -> list[dict[str, str]]:
+        with log.open(errors="replace") as lines:
+            lines.seek(start)
+            fields = [dict(_FIELD.findall(line)) for line in lines]
+        return [
+            line for line in fields if line.get("path") == "direct" and identities.items() <= line.items()
+        ]
+
+    holds = right and direct > 0 and wait(lambda: len(told()) == 2 * direct, _SOON)
+    seen = [f"{_CALLS} requests to {cast.neighbour.name}: {direct} connections went straight to it"]
+    seen += [
+        f"{line['src.identity']} -> {line['dst.identity']}, round trip {line['rtt_us']} us"
+        for line in (told() if direct else [])
+        if "rtt_us" in line
+    ][:1]
+    return Evidence(f"two pods of {cast.near.name} need the tunnel once", holds, seen)
+
+
+def _direct(cast: Cast) -> int:
+    """Connections that have gone straight from pod to pod of the client's node."""
+    return cast.near.verdicts().get("inbound_direct", 0)
 
 
 def no_tunnel_no_connection(cast: Cast) -> Evidence:

@@ -12,7 +12,8 @@ def cast(plain: Lab) -> demo.Cast:
         next(pod for pod in plain.pods_of(f"deploy/{name}") if pod.node != client.node)
         for name in ("web", "outside")
     )
-    return demo.Cast(plain, client, web, outside)
+    neighbour = next(pod for pod in plain.pods_of("deploy/web") if pod.node == client.node)
+    return demo.Cast(plain, client, web, outside, neighbour)
 
 
 def test_what_needs_no_mesh_holds(cast: demo.Cast) -> None:
@@ -28,6 +29,12 @@ def test_service_addresses_need_the_mesh(cast: demo.Cast) -> None:
     assert not evidence.holds
     assert len(evidence.seen) == 4
     assert f"saw {cast.client.ipv4}" in evidence.seen[2]
+
+
+def test_only_the_mesh_tells_of_direct_connections(cast: demo.Cast) -> None:
+    evidence = demo.one_node_needs_no_tunnel(cast)
+    assert not evidence.holds
+    assert "0 connections went straight to it" in evidence.seen[0]
 
 
 def test_plain_text_on_the_link_is_seen(cast: demo.Cast) -> None:

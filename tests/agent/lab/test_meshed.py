@@ -22,7 +22,7 @@ ZTUNNEL = os.environ.get("WARREN_ZTUNNEL")
 def test_demonstration_holds(meshed: Lab) -> None:
     evidence = list(demo.demonstrate(meshed))
     assert [(each.claim, each.seen) for each in evidence if not each.holds] == []
-    assert len(evidence) == 6
+    assert len(evidence) == 7
 
 
 def test_pods_are_captured_as_their_labels_say(meshed: Lab) -> None:
