@@ -44,8 +44,8 @@ def authz() -> None:
 def explain(source: str, to: str, *, tunnel: str, as_json: bool, **details: Any) -> int:
     """Say which rule decides whether FROM may reach TO, and why the others do not.
 
-    FROM is a pod (NAMESPACE/NAME, or a name in default), an address, a SPIFFE identity, or the word plain
-    for somebody without one. TO is a pod of this node, by its name or address.
+    FROM is a pod (NAMESPACE/NAME, or a name in default; its Deployment's will do), an address, a SPIFFE
+    identity, or the word plain for somebody without one. TO is a pod of this node, by its name or address.
 
     Exit code 0 if it is allowed (at every port), 1 if it is refused, 2 if there is no answer.
     """

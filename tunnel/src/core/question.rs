@@ -2,6 +2,7 @@
 use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Tunnel, Workload};
 use crate::policy::Attempt;
 use serde_json::{json, Value};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 /// Who asks is in plain text.
 const PLAIN: &str = "plain";
 
-/// `from`: a pod (`namespace/name`, or a name in `default`), an address, a SPIFFE identity, or `plain`. `to`: a pod of this
-/// node, by name or address. `address`: that of `from`, where it is an identity or `plain`.
+/// `from`: a pod (`namespace/name`, or a name in `default`; that of its Deployment will do), an address, a SPIFFE identity, or
+/// `plain`. `to`: a pod of this node, by name or address. `address`: that of `from`, where it is an identity or `plain`.
 pub struct Question<'a> {
     pub from: &'a str,
     pub to: &'a str,
@@ -66,16 +67,15 @@ impl Question<'_> {
     /// The pod of this node, and its addresses, or the one that was asked for.
     fn destination(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<(Arc<Workload>, Vec<IpAddr>), String> {
         let address = self.to.parse::<IpAddr>().map(|ip| ip.to_canonical()).ok();
-        let (namespace, wanted) = split(self.to);
         let local = || pods.iter().filter_map(|key| mesh.local(key));
-        let is_meant = |workload: &&Arc<Workload>| match address {
-            Some(ip) => workload.owns(ip),
-            None => *workload.identity.namespace == *namespace && *workload.name == *wanted,
+        let meant = |workload: &Workload| match address {
+            Some(ip) => workload.owns(ip).then_some(Named::Pod),
+            None => named(workload, self.to),
         };
-        if let Some(workload) = local().find(is_meant) {
+        if let Some(workload) = best(local(), meant) {
             return Ok((workload.clone(), address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip])));
         }
-        let elsewhere = mesh.workloads().find(is_meant).filter(|workload| !workload.node.is_empty());
+        let elsewhere = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
         let node = elsewhere.map(|workload| format!("; ask on {}, where it runs", workload.node)).unwrap_or_default();
         let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
         known.sort_unstable();
@@ -100,8 +100,7 @@ impl Question<'_> {
             return Ok(Caller { addresses: vec![ip], ..found.map_or_else(Caller::stranger, |one| Caller::of(one)) });
         }
         let (namespace, wanted) = split(self.from);
-        let is_meant = |one: &&Arc<Workload>| *one.identity.namespace == *namespace && *one.name == *wanted;
-        let found = mesh.workloads().filter(is_meant).max_by_key(|one| one.is_pod());
+        let found = best(mesh.workloads(), |one| named(one, self.from).map(|how| (how, one.is_pod())));
         found.map(|workload| Caller::of(workload)).ok_or_else(|| {
             format!(
                 "{namespace}/{wanted} is not known to this node's tunnel; give its address, or its identity: \
@@ -145,6 +144,32 @@ impl Caller {
 
 fn name(workload: &Workload) -> String {
     format!("{}/{}", workload.identity.namespace, workload.name)
+}
+
+/// How a workload goes by a name; the better one is the greater one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    /// It is of the Deployment of that name.
+    Of,
+    Pod,
+}
+
+fn named(workload: &Workload, text: &str) -> Option<Named> {
+    let (namespace, wanted) = split(text);
+    match *workload.identity.namespace == *namespace {
+        true if *workload.name == *wanted => Some(Named::Pod),
+        true if *workload.app.workload == *wanted => Some(Named::Of),
+        _ => None,
+    }
+}
+
+/// The one that fits best, the first by its name.
+fn best<'a, T: Ord>(
+    workloads: impl Iterator<Item = &'a Arc<Workload>>,
+    fits: impl Fn(&Workload) -> Option<T>,
+) -> Option<&'a Arc<Workload>> {
+    let fitting = workloads.filter_map(|one| Some((fits(one)?, Reverse(&one.name), one)));
+    fitting.max_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, workload)| workload)
 }
 
 /// Namespace and name.

@@ -68,6 +68,29 @@ fn who_asks_is_found_in_the_mesh() {
 }
 
 #[test]
+fn a_pod_may_be_meant_by_its_deployment() {
+    let of = |name: &str, ip: &str| proto::Workload { workload_name: "shop".into(), ..pod(name, &[ip]) };
+    let mut mesh = Mesh::new("node-1").and([
+        resource(of("shop-2", "10.0.0.2")),
+        resource(of("shop-1", "10.0.0.1")),
+        resource(pod("shop", &["10.0.0.3"])),
+    ]);
+    mesh.know_all_policies();
+    for (pods, expected) in [
+        (&["shop-1", "shop-2"][..], "default/shop-1"),
+        (&["shop-2", "shop"], "default/shop"),
+        (&["shop-2"], "default/shop-2"),
+    ] {
+        let keys: Vec<_> = pods.iter().map(|name| mesh.pod(name).key()).collect();
+        let question = Question { from: "shop-1", to: "shop", port: Some(80), address: None };
+        assert_eq!(question.answer(&mesh, &keys).unwrap()["to"]["name"], expected);
+    }
+    let question = Question { from: "shop", to: "shop-1", port: Some(80), address: None };
+    let told = question.answer(&mesh, &[mesh.pod("shop-1").key()]).unwrap();
+    assert_eq!(told["from"]["name"], "default/shop", "the pod of that name comes first");
+}
+
+#[test]
 fn what_is_assumed_is_told() {
     assert!(told("plain", "web", None)["assumed"].as_str().unwrap().contains("--address"));
     assert_eq!(told("plain", "web", Some("10.0.0.1"))["assumed"], Value::Null);
