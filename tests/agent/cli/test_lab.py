@@ -64,14 +64,14 @@ def test_demonstration_and_again() -> None:
     assert warren_lab("up", "--again").returncode == 0
     shown = warren_lab("demo")
     assert shown.returncode == 0
-    assert shown.stdout.count("holds ") == 6
+    assert shown.stdout.count("holds ") == 7
     assert "FAILS" not in shown.stdout
     assert "What to try next:" in shown.stdout
     for pod in Lab.open(NAME).pods_of("deploy/outside"):
         cgroups.kill(pod.cgroup)
     shown = warren_lab("demo")
     assert shown.returncode == 1
-    assert shown.stdout.count("holds ") == 4
+    assert shown.stdout.count("holds ") == 5
     assert "FAILS a pod outside the mesh is reached plainly\n        request refused: " in shown.stdout
     assert "What to try next:" not in shown.stdout
 
