@@ -6,6 +6,7 @@ from types import TracebackType
 
 from agent.errors import SettingsError
 from agent.lab import kernel, kubelet, manifests, mesh, requirements, teardown, topology
+from agent.lab.api import Api
 from agent.lab.cluster import Cluster, enrolled
 from agent.lab.controllers import Expansion, expand, node_object
 from agent.lab.errors import LabError
@@ -72,9 +73,9 @@ class Lab:
             if load(name):
                 raise LabError("a lab is there already, whole or in part: `warren lab down` takes it away")
             kernel.check_free(node.netns for node in state.nodes)
+            if api:
+                Api(api).check_free(state.nodes)
             cluster = Cluster.of(state)
-            if cluster.api:
-                cluster.api.check_free(state.nodes)
             state.save()
             try:
                 lab = cls(state, cluster)

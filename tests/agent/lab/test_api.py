@@ -18,6 +18,7 @@ from agent.lab.errors import LabError
 from agent.lab.mesh import roles
 from agent.model.objects import Key
 from tests.support import apiserver
+from tests.support.leftovers import leftovers
 
 SERVICE = {
     "apiVersion": "v1",
@@ -89,8 +90,10 @@ def test_down_leaves_nothing_on_the_server() -> None:
 
 
 def test_nodes_of_somebody_elses_are_left_alone(lab: Lab, server: apiserver.Fake) -> None:
+    name = f"wt-apitwice-{os.getpid()}"
     with pytest.raises(LabError, match="node1 is there already"):
-        Lab.up(name=f"wt-apitwice-{os.getpid()}", api=server.kubeconfig)
+        Lab.up(name=name, api=server.kubeconfig)
+    assert leftovers(name) == []
     assert names(server, "nodes") == {"node1", "node2"}
 
 
