@@ -1,10 +1,11 @@
 """A mesh of four pods: `a` and `near` on one node, `far` and (not enrolled) `outside` on the other."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,11 @@ from agent.lab.members import Pod
 from agent.model.objects import Key
 from tests.support import apiserver, sockets
 from tests.support.resident import Resident
+from tests.support.wait import until
 
 PODS = Path(__file__).with_name("pods.yaml")
 PORT = 7000
+Manifest = dict[str, Any]
 
 
 @dataclass
@@ -52,6 +55,20 @@ class Mesh:
         if not addresses and apiserver.real():
             pytest.skip(f"{apiserver.real()}: this server gives Services no addresses of IPv{family}")
         return str(addresses[0])
+
+
+@contextmanager
+def in_force(
+    mesh: Mesh, manifests: Sequence[Manifest], over: Callable[[], object], what: str
+) -> Iterator[None]:
+    """These objects as long as it lasts; waits afterwards until it is `over`, as `what` says."""
+    mesh.lab.cluster.put(manifests)
+    try:
+        yield
+    finally:
+        for one in manifests:
+            mesh.lab.cluster.delete(Key(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]))
+        until(over, what=what)
 
 
 @dataclass

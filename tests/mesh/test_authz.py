@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.mesh.conftest import Mesh
+from tests.mesh.conftest import Manifest, Mesh
 from tests.mesh.test_policy import (
     OTHER,
     PORT,
-    Manifest,
     applied,
     authentication,
     authorization,

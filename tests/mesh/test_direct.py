@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from agent.lab import Lab
 from agent.lab.members import Node
 from agent.model.objects import Key
 from bpf.pins import Pins
-from tests.mesh.conftest import PODS, Mesh
-from tests.mesh.test_policy import Manifest, authentication, authorization
+from tests.mesh.conftest import PODS, Connection, Manifest, Mesh, in_force
+from tests.mesh.test_policy import authentication, authorization
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
 from tests.support.wait import until
@@ -97,17 +97,13 @@ def straighten(mesh: Mesh, source: str, target: str, port: int = PORT, family: i
     return to
 
 
-@contextmanager
-def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
+def applied(mesh: Mesh, *manifests: Manifest) -> AbstractContextManager[None]:
     """In force as long as this lasts; afterwards `near` reaches `a` again."""
-    mesh.lab.cluster.put(manifests)
-    try:
-        yield
-    finally:
-        for manifest in manifests:
-            mesh.lab.cluster.delete(Key(manifest["kind"], "default", manifest["metadata"]["name"]))
-        to = (mesh.address("a", 4), PORT)
-        until(lambda: not mesh.inside("near").call(sockets.is_turned_away, to), what="near reaches a again")
+
+    def over() -> bool:
+        return not mesh.inside("near").call(sockets.is_turned_away, (mesh.address("a", 4), PORT))
+
+    return in_force(mesh, manifests, over, "near reaches a again")
 
 
 @FAMILIES
@@ -168,6 +164,7 @@ def test_a_service_with_a_choice_goes_through_the_tunnel(mesh: Mesh, node: Node,
     (tmp_path / "both.yaml").write_text(yaml.safe_dump(both))
     mesh.lab.apply([tmp_path / "both.yaml"])
     virtual = (mesh.service("both", 4), 80)
+    until(lambda: f'"{virtual[0]}"' in ask(node, "15000/config_dump"), what="the Service is known")
     listeners = {pod: mesh.inside(pod).call(sockets.listen, 7000) for pod in ("near", "far")}
     for _ in range(12):
         number = mesh.inside("a").call(sockets.connect, virtual)
@@ -178,17 +175,25 @@ def test_a_service_with_a_choice_goes_through_the_tunnel(mesh: Mesh, node: Node,
         mesh.inside(pod).call(sockets.forget, listener)
 
 
-def test_bytes_time_and_ends_are_told_as_of_every_connection(mesh: Mesh, node: Node) -> None:
-    straighten(mesh, "a", "near")
+@pytest.fixture
+def straight(mesh: Mesh, node: Node) -> Iterator[Connection]:
+    """A direct connection of `a` to `near`, on which only the test speaks."""
     to = (mesh.address("near", 4), QUIET)
     client, server = mesh.inside("a"), mesh.inside("near")
     listener = server.call(sockets.listen, QUIET)
-    warm = client.call(sockets.connect, to)
+    first = client.call(sockets.connect, to)
     until(lambda: f"a {address(to)}" in pairs(node), what="the pair is allowed")
     near = client.call(sockets.connect, to)
-    for _ in range(2):
-        far, _ = server.call(sockets.accept, listener)
-    source = address((mesh.address("a", 4), client.call(sockets.port, near)))
+    server.call(sockets.accept, listener)
+    far, seen = server.call(sockets.accept, listener)
+    yield Connection(client, server, near, far, seen)
+    for resident, number in ((client, first), (client, near), (server, far), (server, listener)):
+        resident.call(sockets.forget, number)
+
+
+def test_bytes_time_and_ends_are_told_as_of_every_connection(node: Node, straight: Connection) -> None:
+    client, server, near, far = straight.client, straight.server, straight.near, straight.far
+    source = address((straight.seen, client.call(sockets.port, near)))
     client.call(sockets.send, near, bytes(1000))
     server.call(sockets.receive, far, 1000)
     server.call(sockets.send, far, bytes(300))
@@ -214,8 +219,6 @@ def test_bytes_time_and_ends_are_told_as_of_every_connection(mesh: Mesh, node: N
     assert int(outbound["rtt_us"]) > 0
     assert outbound["retransmits"] == "0"
     assert "error" not in outbound
-    client.call(sockets.forget, warm)
-    server.call(sockets.forget, listener)
 
 
 def sample(node: Node, name: str, **labels: str) -> float:
@@ -245,25 +248,15 @@ def test_metrics_count_them_and_call_them_direct(mesh: Mesh, node: Node) -> None
 
 
 @pytest.mark.parametrize("end", ["client", "server"])
-def test_a_reset_is_told_as_one(mesh: Mesh, node: Node, end: str) -> None:
-    straighten(mesh, "a", "near")
-    to = (mesh.address("near", 4), QUIET)
-    client, server = mesh.inside("a"), mesh.inside("near")
-    listener = server.call(sockets.listen, QUIET)
-    warm = client.call(sockets.connect, to)
-    until(lambda: f"a {address(to)}" in pairs(node), what="the pair is allowed")
-    near = client.call(sockets.connect, to)
-    for _ in range(2):
-        far, _ = server.call(sockets.accept, listener)
-    source = address((mesh.address("a", 4), client.call(sockets.port, near)))
+def test_a_reset_is_told_as_one(node: Node, straight: Connection, end: str) -> None:
+    client, server, near, far = straight.client, straight.server, straight.near, straight.far
+    source = address((straight.seen, client.call(sockets.port, near)))
     if end == "client":
         client.call(sockets.reset, near)
     else:
         server.call(sockets.reset, far)
     line, _ = both_lines(node, source)
     assert (line["path"], line["reason"]) == ("direct", "app_reset")
-    for resident, number in ((client, warm), (client, near), (server, far), (server, listener)):
-        resident.call(sockets.forget, number)
 
 
 def test_an_application_that_does_not_listen_refuses(mesh: Mesh, node: Node) -> None:

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pytest
 
 from agent.lab import addresses
 from agent.model.mesh import ROOT_NAMESPACE
-from agent.model.objects import Key
-from tests.mesh.conftest import Mesh
+from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.mesh.test_policy import define
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
@@ -19,7 +17,6 @@ from tests.support.wait import until
 
 PORT = 7200
 ENTRY = {4: "192.0.2.1", 6: "2001:db8::1"}  # of a ServiceEntry
-Manifest = dict[str, Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,15 +62,11 @@ def manifest(kind: str, namespace: str, name: str, spec: Manifest) -> Manifest:
     return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-@contextmanager
-def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
-    mesh.lab.cluster.put(manifests)
-    try:
-        yield
-    finally:
-        for one in manifests:
-            mesh.lab.cluster.delete(Key(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]))
-        until(lambda: '"traffic":[]' in tunnel_of_a(mesh, "15000/config_dump"), what="nothing holds any more")
+def applied(mesh: Mesh, *manifests: Manifest) -> AbstractContextManager[None]:
+    def over() -> bool:
+        return '"traffic":[]' in tunnel_of_a(mesh, "15000/config_dump")
+
+    return in_force(mesh, manifests, over, "nothing holds any more")
 
 
 def unknown(family: int) -> sockets.Address:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from agent.kube.client import Client, path_of
 from agent.kube.errors import ApiError
 from agent.model.kinds import KINDS, Kind
 from agent.model.objects import Key
-from tests.mesh.conftest import Mesh
+from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
 from tests.support.custom import DEFINITIONS, definition
@@ -22,7 +22,6 @@ from tests.support.wait import until
 
 PORT, OTHER = 7100, 7101
 PODS = ("a", "near", "far", "outside")
-Manifest = dict[str, Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,15 +81,8 @@ def _manifest(kind: str, name: str, spec: Manifest) -> Manifest:
     return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-@contextmanager
-def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
-    mesh.lab.cluster.put(manifests)
-    try:
-        yield
-    finally:
-        for manifest in manifests:
-            mesh.lab.cluster.delete(Key(manifest["kind"], "default", manifest["metadata"]["name"]))
-        until(lambda: reaching(mesh, "a") == set(PODS), what="everybody reaches a again")
+def applied(mesh: Mesh, *manifests: Manifest) -> AbstractContextManager[None]:
+    return in_force(mesh, manifests, lambda: reaching(mesh, "a") == set(PODS), "everybody reaches a again")
 
 
 def reaches(mesh: Mesh, source: str, target: str, port: int = PORT, family: int = 4) -> bool:

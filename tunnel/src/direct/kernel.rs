@@ -1,7 +1,7 @@
 //! The kernel's part, as the agent has pinned it: what is allowed goes in, what became of connections comes out.
 use super::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
 use crate::bpf::{self, Map, Ring};
-use crate::diag::{Diag, Found, Socket};
+use crate::diag::{Diag, Found};
 use crate::sockets::NetNs;
 use rustix::fs::{flock, FlockOperation};
 use std::cell::Cell;
@@ -104,15 +104,15 @@ impl Kernel {
         });
     }
 
-    /// Tells of each direct connection that a pod has made and that is open or being opened, and of how to destroy it.
-    pub fn connections(&self, netns: &NetNs, mut tell: impl FnMut(&Announcement, &Found<'_>)) -> io::Result<Sockets> {
+    /// Tells of each direct connection that a pod has made and that is open or being opened, and gives a way to destroy it.
+    pub fn connections(&self, netns: &NetNs, mut tell: impl FnMut(&Announcement, &Found<'_>)) -> io::Result<Diag> {
         let diag = Diag::open(netns)?;
         diag.each(self.announcing.as_raw_fd(), |found| {
             if let Some(own) = bpf::read::<Announcement>(found.storage).filter(|own| own.kind == ANNOUNCED_DIRECT) {
                 tell(&own, &found);
             }
         })?;
-        Ok(Sockets(diag))
+        Ok(diag)
     }
 }
 
@@ -120,14 +120,4 @@ impl Kernel {
 fn ids(maps: &Path) -> [Option<u32>; 4] {
     let id = |name| bpf::pinned(&maps.join(name)).and_then(|fd| bpf::info(fd.as_fd())).ok().map(|info| info.id);
     ["direct", "generation", "announcing", "events"].map(id)
-}
-
-/// The sockets of one pod.
-pub struct Sockets(Diag);
-
-impl Sockets {
-    /// False where it has ended meanwhile.
-    pub fn destroy(&self, socket: &Socket) -> io::Result<bool> {
-        self.0.destroy(socket)
-    }
 }

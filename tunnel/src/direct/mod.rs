@@ -202,10 +202,9 @@ impl Direct {
             let mut state = self.state.borrow_mut();
             state.pairs.start_anew();
             state.kernel = Some(kernel);
-            state.reviewed = None;
         }
         self.hear();
-        self.review();
+        self.review_anew();
     }
 
     /// Whether connections could be ended, should they have to be.
@@ -231,8 +230,7 @@ impl Direct {
             let sources: Vec<u64> = state.pods.cookies().collect();
             state.look(mesh, sources);
         });
-        self.state.borrow_mut().reviewed = None;
-        self.review();
+        self.review_anew();
         let direct = self.clone();
         let task = spawn_local(async move {
             while let Ok(mut ready) = kernel.ring.readable().await {
@@ -252,11 +250,16 @@ impl Direct {
             Some(kernel) if !kernel.is_replaced() => {
                 self.hear();
                 // A pod may have come whose connections nobody could make sense of without it.
-                self.state.borrow_mut().reviewed = None;
-                self.review();
+                self.review_anew();
             }
             _ => self.open(),
         }
+    }
+
+    /// Although the mesh may be the same.
+    fn review_anew(&self) {
+        self.state.borrow_mut().reviewed = None;
+        self.review();
     }
 
     fn review(&self) {
@@ -286,7 +289,7 @@ impl State {
     }
 
     fn offer(&mut self, mesh: &Mesh, pod: &PodInfo, to: OriginalDst) {
-        let Ok(cookie) = pod.netns.cookie() else { return };
+        let Some(cookie) = self.pods.cookie_of(&pod.uid) else { return };
         let pair = Pair::new(cookie, to.address());
         self.on(mesh, |kernel, _, scene| scene.pairs.offer(scene.mesh, scene.pods, pair, kernel));
     }
