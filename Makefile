@@ -61,7 +61,7 @@ test-policies: setup ## compare 200,000 random sets of policies with a plain rea
 	$(PYTHON) -m tests.policy $(ARGS)
 
 .PHONY: bench
-bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--ztunnel PATH --rounds 5 ..."); results in build/bench
+bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)
 
 .PHONY: bench-enrolment

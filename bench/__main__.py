@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,13 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agent.errors import WarrenError
 from bench import tools
+from bench.baseline import built
 from bench.environment import describe
 from bench.errors import BenchError
 from bench.output import write
 from bench.processes import Processes
 from bench.quiet import Patience
 from bench.run import Run
-from bench.settings import NAMES, Settings
+from bench.settings import NAMES, NEEDS, Settings
 from bench.stage import stage
 from bench.workloads import workloads
 
@@ -38,6 +39,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "--ztunnel", type=click.Path(path_type=Path), help="The binary of a ztunnel to measure as well."
 )
 @click.option(
+    "--baseline", type=click.Path(path_type=Path), help="Another built checkout of Warren, to compare with."
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), default="build/bench", show_default=True, help="For results."
 )
 @click.option("--paths", default="all", show_default=True, help=f"Some of {','.join(NAMES)}.")
@@ -46,9 +50,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "--patience", default=300.0, show_default=True, help="Seconds in all to wait for a quiet machine."
 )
 def main(
-    *, rounds: int | None, ztunnel: Path | None, out: Path, paths: str, quick: bool, patience: float
+    *,
+    rounds: int | None,
+    ztunnel: Path | None,
+    baseline: Path | None,
+    out: Path,
+    paths: str,
+    quick: bool,
+    patience: float,
 ) -> None:
-    """Measure Warren beside no mesh, Envoy and ztunnel in pods of a lab.
+    """Measure Warren beside no mesh, Envoy, ztunnel and another build of itself in pods of a lab.
 
     Writes OUT/results.json, OUT/results.md and OUT/results.png.
     """
@@ -57,9 +68,11 @@ def main(
     console = Console(stderr=True, highlight=False)
     try:
         ztunnel = tools.executable(ztunnel) if ztunnel else None
-        names = choose(paths, ztunnel is not None)
+        baseline = built(baseline) if baseline else None
+        names = choose(paths, {"ztunnel": ztunnel, "baseline": baseline})
+        rounds = rounds or (1 if quick else 5)
         wait = 0.0 if quick else patience
-        bench(Settings(names, rounds or (1 if quick else 5), ztunnel, out.resolve(), quick, wait), console)
+        bench(Settings(names, rounds, ztunnel, baseline, out.resolve(), quick, wait), console)
     except WarrenError as error:
         console.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -72,16 +85,17 @@ def _interrupted(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def choose(paths: str, ztunnel: bool) -> tuple[str, ...]:
-    """The paths that `paths` names, in order; of "all", ztunnel only where there is one."""
+def choose(paths: str, options: Mapping[str, Path | None]) -> tuple[str, ...]:
+    """The paths that `paths` names, in order; of "all", those whose option (by its name) is given."""
+    lacking = {name: option for name, option in NEEDS.items() if not options.get(option)}
     if paths == "all":
-        return tuple(name for name in NAMES if name != "ztunnel" or ztunnel)
+        return tuple(name for name in NAMES if name not in lacking)
     asked = [name.strip() for name in paths.split(",")]
     for name in asked:
         if name not in NAMES:
             raise BenchError(f"--paths: {name!r} is none of {', '.join(NAMES)}")
-    if "ztunnel" in asked and not ztunnel:
-        raise BenchError("--paths names ztunnel: --ztunnel PATH must name its binary")
+        if name in lacking:
+            raise BenchError(f"--paths names {name}: --{lacking[name]} PATH must say where it is")
     return tuple(name for name in NAMES if name in asked)
 
 

@@ -25,6 +25,8 @@ def describe(settings: Settings) -> dict[str, Any]:
         text = version(str(settings.ztunnel), "version")
         revision = re.search(r'GitRevision:"([^"]+)"', text)
         versions["ztunnel"] = revision[1] if revision else text
+    if settings.baseline:
+        versions["baseline"] = version("git", "-C", str(settings.baseline), "describe", "--always", "--dirty")
     return {
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "kernel": platform.release(),

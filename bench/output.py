@@ -8,7 +8,7 @@ from bench import report
 from bench.plot import plot
 from bench.results import Failure, Record, summarise
 from bench.settings import Settings
-from bench.targets import COMPARISONS, check
+from bench.targets import check, comparisons
 
 
 def write(
@@ -24,7 +24,7 @@ def write(
         "targets": [
             {**asdict(o.target), "subject": c.subject, "reference": c.reference}
             | {"found": o.found, "reached": o.reached}
-            for c in COMPARISONS
+            for c in comparisons(settings.paths)
             for o in check(summary, c)
         ],
     }

@@ -9,10 +9,12 @@ from bench.results import Spread, Summary, key
 COLOURS = {
     "none": "#b8bcc2",
     "warren": "#d1495b",
+    "baseline": "#8f5a67",
     "envoy": "#00798c",
     "ztunnel": "#5b6c9e",
     "none-node": "#dcdee2",
     "warren-node": "#edae9a",
+    "baseline-node": "#c9a9a1",
     "envoy-node": "#8fc3cb",
 }
 PANELS = [

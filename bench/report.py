@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.results import Failure, Record, Summary, key, ratio, summarise
-from bench.targets import COMPARISONS, Comparison, check
+from bench.targets import COMPARISONS, Comparison, check, comparisons
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ def markdown(page: Page) -> str:
     """The whole page."""
     summary = summarise(page.records)
     parts = ["# Benchmark", _introduction(page)]
-    for comparison in COMPARISONS:
-        subject, reference = comparison.subject, comparison.reference
-        if subject in page.paths and reference in page.paths:
-            parts += [f"## Targets: {subject} beside {reference}", targets_table(summary, comparison)]
+    for comparison in comparisons(page.paths):
+        title = f"## Targets: {comparison.subject} beside {comparison.reference}"
+        parts += [title, targets_table(summary, comparison)]
     parts += ["## Medians (minimum..maximum)", medians_table(page.paths, summary)]
     for comparison in COMPARISONS:
         if comparison.reference in page.paths:

@@ -9,16 +9,17 @@ from typing import Any
 import yaml
 
 from agent.lab import Lab, topology
-from bench import envoy, tools
+from bench import baseline, envoy, tools
 from bench.path import DataPath
 from bench.pods import Pod
 from bench.processes import Processes
-from bench.settings import Settings
+from bench.settings import NEEDS, Settings
 
-LAB, ZTUNNEL_LAB = "wt-bench", "wt-bench-ztunnel"
-"""Names of our labs, beside the user's own. ztunnel has one to itself: a node has one tunnel."""
+LAB = "wt-bench"
+"""Name of our lab, beside the user's own. Another tunnel has a lab to itself: a node has one tunnel."""
+OTHER_LABS = {option: f"{LAB}-{option}" for option in NEEDS.values()}
 NAMESPACE = "bench"
-ENROLLED = ("warren", "warren-node", "ztunnel")
+ENROLLED = ("warren", "warren-node", *NEEDS)
 
 
 @contextmanager
@@ -27,28 +28,35 @@ def stage(settings: Settings, processes: Processes) -> Iterator[list[DataPath]]:
 
     What a run left behind that was killed is taken away first.
     """
-    for name in (LAB, ZTUNNEL_LAB):
+    for name in (LAB, *OTHER_LABS.values()):
         Lab.remove(name)
     conf = settings.out / "conf"
     conf.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         labs: dict[str, Lab] = {}
-        if own := [name for name in settings.paths if name != "ztunnel"]:
-            labs = dict.fromkeys(own, _lab(stack, LAB, own, conf))
-        if settings.ztunnel and "ztunnel" in settings.paths:
-            labs["ztunnel"] = _lab(stack, ZTUNNEL_LAB, ["ztunnel"], conf, settings.ztunnel)
+        for name in (LAB, *OTHER_LABS.values()):
+            if paths := [path for path in settings.paths if _lab_of(path) == name]:
+                labs |= dict.fromkeys(paths, stack.enter_context(_lab(name, paths, conf, settings)))
         stack.callback(processes.close)
         yield [_path(name, labs[name], processes, conf) for name in settings.paths]
 
 
-def _lab(stack: ExitStack, name: str, paths: list[str], conf: Path, ztunnel: Path | None = None) -> Lab:
+def _lab_of(path: str) -> str:
+    """The name of the lab in which a path lies."""
+    return OTHER_LABS[NEEDS[path]] if path in NEEDS else LAB
+
+
+def _lab(name: str, paths: list[str], conf: Path, settings: Settings) -> Lab:
     """A lab of two nodes with the pods of some paths."""
     manifest = conf / f"{name}.yaml"
     manifest.write_text(yaml.safe_dump_all(manifests(paths)))
+    if settings.baseline and name == OTHER_LABS["baseline"]:
+        return baseline.lab_up(settings.baseline, name, manifest)
+    ztunnels = {}
+    if settings.ztunnel and name == OTHER_LABS["ztunnel"]:
+        ztunnels = dict.fromkeys(("node1", "node2"), settings.ztunnel)
     meshed = any(path in ENROLLED for path in paths)
-    ztunnels = dict.fromkeys(("node1", "node2"), ztunnel) if ztunnel else {}
-    lab = Lab.up([manifest], name=name, meshed=meshed, access_log="off", ztunnels=ztunnels)
-    return stack.enter_context(lab)
+    return Lab.up([manifest], name=name, meshed=meshed, access_log="off", ztunnels=ztunnels)
 
 
 def manifests(paths: list[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,9 @@
-"""What Warren is to reach, between nodes beside Envoy and on one node beside no mesh, and whether it does."""
+"""What Warren is to reach, between nodes beside Envoy and on one node beside no mesh, and whether it does.
 
+Beside another build of itself it is to be no slower.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,10 +90,39 @@ ON_ONE_NODE = (
     Target("connections per second", key("connect", "per_second"), "at least", 0.85),
     Target("connections per second, one CPU", key("connect", "per_second", True), "at least", 0.85),
 )
+
+
+def _no_worse(label: str, workload: str, figure: str, more: bool) -> list[Target]:
+    """At most 3 % worse than the reference, at default scheduling and with everything on one CPU."""
+    return [
+        Target(label + where, key(workload, figure, one_cpu), "at least", 0.97)
+        if more
+        else Target(label + where, key(workload, figure, one_cpu), "at most", 1.03)
+        for where, one_cpu in (("", False), (", one CPU", True))
+    ]
+
+
+NOT_SLOWER = (
+    *_no_worse("one stream, throughput", "stream1", "gbps", True),
+    *_no_worse("eight streams, throughput", "stream8", "gbps", True),
+    *_no_worse("round trip p50", "round_trip", "p50", False),
+    *_no_worse("round trip p99", "round_trip", "p99", False),
+    *_no_worse("connections per second", "connect", "per_second", True),
+    *_no_worse("HTTP requests per second", "http", "per_second", True),
+    *_no_worse("all CPU per GB", "stream1", "all_cpu", False),
+    *_no_worse("all CPU per connection", "connect", "all_cpu", False),
+)
 COMPARISONS = (
     Comparison("warren", "envoy", ("none", "ztunnel"), BETWEEN_NODES),
     Comparison("warren-node", "none-node", ("envoy-node",), ON_ONE_NODE),
+    Comparison("warren", "baseline", (), NOT_SLOWER),
+    Comparison("warren-node", "baseline-node", (), NOT_SLOWER),
 )
+
+
+def comparisons(paths: Iterable[str]) -> list[Comparison]:
+    """Those of which subject and reference are among the paths."""
+    return [each for each in COMPARISONS if {each.subject, each.reference} <= set(paths)]
 
 
 def check(summary: Summary, comparison: Comparison) -> list[Outcome]:

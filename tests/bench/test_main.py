@@ -22,7 +22,7 @@ def handlers() -> Iterator[None]:
 
 
 def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
-    assert choose("all", ztunnel=False) == (
+    assert choose("all", {}) == (
         "none",
         "warren",
         "envoy",
@@ -30,18 +30,37 @@ def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
         "warren-node",
         "envoy-node",
     )
-    assert "ztunnel" in choose("all", ztunnel=True)
-    assert choose("envoy, none", ztunnel=False) == ("none", "envoy")
+    assert "ztunnel" in choose("all", {"ztunnel": Path("/z")})
+    assert choose("envoy, none", {}) == ("none", "envoy")
 
 
-@pytest.mark.parametrize(("paths", "line"), [("envoi", "'envoi' is none of"), ("ztunnel", "--ztunnel PATH")])
-def test_a_path_that_cannot_be_is_named(paths: str, line: str) -> None:
-    with pytest.raises(BenchError, match=line):
-        choose(paths, ztunnel=False)
+def test_another_build_is_measured_on_both_ways_where_it_is_named() -> None:
+    found = choose("all", {"baseline": Path("/b"), "ztunnel": None})
+    assert found[1:3] == ("warren", "baseline")
+    assert found[5:7] == ("warren-node", "baseline-node")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--paths", "envoi"], ["--ztunnel", "/nowhere/ztunnel"], ["--rounds", "0"]]
+    ("paths", "line"),
+    [
+        ("envoi", "'envoi' is none of"),
+        ("ztunnel", "--ztunnel PATH"),
+        ("warren,baseline", "--baseline PATH"),
+    ],
+)
+def test_a_path_that_cannot_be_is_named(paths: str, line: str) -> None:
+    with pytest.raises(BenchError, match=line):
+        choose(paths, {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--paths", "envoi"],
+        ["--ztunnel", "/nowhere/ztunnel"],
+        ["--baseline", "/nowhere"],
+        ["--rounds", "0"],
+    ],
 )
 def test_bad_options_end_with_status_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(main, arguments)

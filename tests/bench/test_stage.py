@@ -34,5 +34,7 @@ def test_only_pods_of_the_mesh_are_enrolled() -> None:
         name: pod["metadata"]["labels"]["istio.io/dataplane-mode"] for name, pod in pods(list(NAMES)).items()
     }
     assert {name for name, mode in modes.items() if mode == "ambient"} == {
-        f"{path}-{side}" for path in ("warren", "warren-node", "ztunnel") for side in ("client", "server")
+        f"{path}-{side}"
+        for path in ("warren", "warren-node", "baseline", "baseline-node", "ztunnel")
+        for side in ("client", "server")
     }

@@ -1,7 +1,7 @@
 """What counts as reached."""
 
 from bench.results import Cell, Record, key, summarise
-from bench.targets import COMPARISONS, Outcome, Target, check
+from bench.targets import COMPARISONS, Outcome, Target, check, comparisons
 
 
 def test_a_bound_holds_up_to_its_value() -> None:
@@ -36,3 +36,25 @@ def test_ratios_are_to_the_reference_and_absolute_figures_are_not() -> None:
 
     found = {outcome.target.figure: outcome for outcome in check(summary, COMPARISONS[1])}
     assert (found[key("stream1", "gbps")].text, found[key("stream1", "gbps")].reached) == ("0.97x", False)
+
+
+def test_beside_another_build_a_figure_may_be_worse_by_three_percent() -> None:
+    (between_nodes, one_node) = comparisons(("warren", "baseline", "warren-node", "baseline-node"))
+    assert (between_nodes.reference, one_node.reference) == ("baseline", "baseline-node")
+
+    def outcomes(rate: float, p50: float) -> list[bool]:
+        records = [
+            Record(Cell("warren", "stream1"), {"gbps": rate}),
+            Record(Cell("baseline", "stream1"), {"gbps": 100.0}),
+            Record(Cell("warren", "round_trip"), {"p50": p50}),
+            Record(Cell("baseline", "round_trip"), {"p50": 100.0}),
+        ]
+        return [each.reached for each in check(summarise(records), between_nodes) if each.found is not None]
+
+    assert outcomes(rate=97.0, p50=103.0) == [True, True]
+    assert outcomes(rate=96.9, p50=103.1) == [False, False]
+
+
+def test_only_what_was_measured_is_compared() -> None:
+    assert comparisons(("none", "warren")) == []
+    assert [each.reference for each in comparisons(("warren", "envoy", "baseline-node"))] == ["envoy"]
