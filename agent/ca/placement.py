@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from agent.model.mesh import MODE, REDIRECTION, enrolled
+from agent.model.mesh import MODE, enrolled
 from agent.model.objects import Key, Metadata, Namespace, Object, Pod
 
 Change: TypeAlias = tuple[Key, Object | None]  # None: the object is gone
@@ -31,7 +31,12 @@ class _Place(NamedTuple):
 
 
 class Placement:
-    """Pods by node, as far as the authority needs them: from their being scheduled until they have ended."""
+    """Pods by node, as far as the authority needs them: from their being scheduled until they have ended.
+
+    A pod that is being deleted counts until its object is gone: its connections go on meanwhile. What a node
+    can write by itself counts for nothing: the objects of its static pods, and annotations, which a kubelet
+    may change along with a pod's status, such as the one by which istio-cni marks the pods it has captured.
+    """
 
     def __init__(self) -> None:
         self._pods: dict[Key, Located] = {}
@@ -44,7 +49,7 @@ class Placement:
         for key, item in changes:
             if key.kind == "Pod":
                 self._forget(key)
-                if isinstance(item, Pod) and item.spec.node_name and not item.ended:
+                if isinstance(item, Pod) and item.spec.node_name and item.has_account and not item.ended:
                     self._learn(key, item)
             elif key.kind == "Namespace":
                 stays = item is not None and item.metadata.deletion_timestamp is None
@@ -63,14 +68,12 @@ class Placement:
         return any(self._pods[key].inside if inside else self._pods[key].alone for key in pods)
 
     def _learn(self, key: Key, pod: Pod) -> None:
-        # A pod that another CNI agent, with rules of its own, says to have captured is in the mesh, too.
-        captured = pod.metadata.annotations.get(REDIRECTION) == "enabled"
         located = Located(
             pod.metadata.uid,
             pod.spec.node_name,
-            pod.spec.service_account_name or "default",
-            captured or enrolled(pod, None),
-            captured or enrolled(pod, _AMBIENT),
+            pod.spec.service_account_name,
+            enrolled(pod, None),
+            enrolled(pod, _AMBIENT),
         )
         self._pods[key] = located
         self._places[_place(key, located)].add(key)

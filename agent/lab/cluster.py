@@ -6,14 +6,15 @@ lab's own memory of what it has made.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import yaml
 
 from agent.lab.api import Api
 from agent.lab.controllers import Body, key_of
 from agent.lab.state import State, write_atomically
-from agent.model.objects import Key
+from agent.model import mesh
+from agent.model.objects import Key, Namespace, Pod
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -60,8 +61,6 @@ class Cluster:
 
 
 def enrolled(cluster: Cluster, pod: Body) -> bool:
-    """Whether labels put this pod into the mesh; the pod's own count before its namespace's."""
-    mode = "istio.io/dataplane-mode"
-    namespace: dict[str, Any] = cluster.objects[Key("Namespace", "", pod["metadata"]["namespace"])]
-    labels = {**namespace["metadata"].get("labels", {}), **pod["metadata"]["labels"]}
-    return labels.get(mode) == "ambient" and not pod["spec"].get("hostNetwork", False)
+    """Whether this pod is in the mesh."""
+    namespace = cluster.objects[Key("Namespace", "", pod["metadata"]["namespace"])]
+    return mesh.enrolled(msgspec.convert(pod, Pod), msgspec.convert(namespace, Namespace))

@@ -17,6 +17,7 @@ from agent.errors import SettingsError
 from agent.lab import addresses
 from agent.lab.manifests import TEMPLATED, Manifest
 from agent.model.objects import Key
+from agent.sources.admission import admit_pod
 
 Body = dict[str, Any]
 
@@ -140,8 +141,8 @@ def _taken(result: Expansion, own: Key) -> set[int]:
 
 
 def _place_pods(result: Expansion, manifest: Manifest) -> None:
-    account = _pod_spec(manifest.body).get("serviceAccountName", "default")
-    if not result.known(Key("ServiceAccount", manifest.key.namespace, account)):
+    account = admit_pod(_template(manifest.body))["spec"].get("serviceAccountName")
+    if account and not result.known(Key("ServiceAccount", manifest.key.namespace, account)):
         result.problems.append(
             f"{manifest.where}: {manifest.key}: there is no ServiceAccount {account} in "
             f"namespace {manifest.key.namespace}: add one"
@@ -158,9 +159,9 @@ def _place_pods(result: Expansion, manifest: Manifest) -> None:
             result.problems.append(f"{manifest.where}: {manifest.key}: no node fits nodeName or nodeSelector")
 
 
-def _pod_spec(body: Body) -> Body:
-    spec: Body = body["spec"] if body["kind"] == "Pod" else body["spec"]["template"]["spec"]
-    return spec
+def _template(body: Body) -> Body:
+    template: Body = body if body["kind"] == "Pod" else body["spec"]["template"]
+    return template
 
 
 def _instances(result: Expansion, manifest: Manifest) -> Iterator[Body]:
@@ -224,12 +225,7 @@ def _pod(namespace: str, name: str, meta: Body, spec: Body, owners: Iterable[Bod
         "annotations": dict(meta.get("annotations", {})),
         "ownerReferences": list(owners),
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": {"serviceAccountName": "default", **spec},
-    }
+    return admit_pod({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(spec)})
 
 
 def _schedule(result: Expansion, pod: Body) -> str | None:

@@ -31,9 +31,10 @@ class Mesh(Struct, frozen=True):
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:
     """Whether a pod's traffic is to be captured: its own label first, then its namespace's.
 
-    Never: pods on the host's network, pods with a sidecar, pods of kube-system, pods that have ended.
+    Never: pods on the host's network, pods without a service account (static pods), pods with a sidecar, pods
+    of kube-system, pods that have ended.
     """
-    if pod.spec.host_network or pod.ended or SIDECAR in pod.metadata.annotations:
+    if pod.spec.host_network or not pod.has_account or pod.ended or SIDECAR in pod.metadata.annotations:
         return False
     if pod.metadata.namespace in NEVER_ENROLLED:
         return False

@@ -28,8 +28,10 @@ Protocol = Literal["TCP", "UDP", "SCTP"]
 Labels = Mapping[str, str]
 
 
-STATIC_POD = "kubernetes.io/config.hash"  # the uid that the kubelet has for it; the API's copy has another
-_OF_THE_MESH = re.compile(rf"istio\.io/|^warren\.dev/|^{re.escape(STATIC_POD)}$")
+# The kubelet annotates the mirror pod of a static pod: that it is one (the API server lets nobody add or
+# remove this later), and the uid that the kubelet has for the pod.
+MIRROR, STATIC_POD = "kubernetes.io/config.mirror", "kubernetes.io/config.hash"
+_OF_THE_MESH = re.compile(r"istio\.io/|^warren\.dev/|^kubernetes\.io/config\.(mirror|hash)$")
 
 
 class Key(NamedTuple):
@@ -171,6 +173,15 @@ class Pod(Object, frozen=True):
         """On which the kubelet calls its containers; those that run beside an init container count too."""
         containers = (*self.spec.containers, *self.spec.init_containers)
         return frozenset().union(*(container.probe_ports for container in containers))
+
+    @property
+    def has_account(self) -> bool:
+        """Whether it has a service account, and with it an identity.
+
+        An API server gives one to each pod that it admits except to mirror pods. A node creates those by
+        itself: they must never be a reason to trust the node with more.
+        """
+        return bool(self.spec.service_account_name) and MIRROR not in self.metadata.annotations
 
     @property
     def ended(self) -> bool:

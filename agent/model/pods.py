@@ -46,7 +46,9 @@ def pod_workload(view: View, pod: Pod) -> Resource | None:
     if node := view.store.get(Node, "", spec.node_name):
         locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
     message.authorization_policies.extend(named_policies(view, pod))
-    say_how_it_is_reached(message, labels, metadata.annotations, enrolled(pod, view.namespace(namespace)))
+    if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end
+        captured = enrolled(pod, view.namespace(namespace))
+        say_how_it_is_reached(message, labels, metadata.annotations, captured)
     return workload_resource(message, addresses)
 
 

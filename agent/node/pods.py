@@ -161,7 +161,7 @@ class Pods:
             uid_of(pod),
             pod.metadata.name,
             pod.metadata.namespace,
-            pod.spec.service_account_name or "default",
+            pod.spec.service_account_name,
             netns,
             # The runtime and the kubelet may have them in different orders.
             tuple(sorted(addresses, key=lambda address: address.version)),

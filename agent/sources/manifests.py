@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from agent.model import kinds
 from agent.model.objects import Key, Object
 from agent.sources import documents
+from agent.sources.admission import admit_pod
 from agent.sources.documents import Problem, Refused
 
 _MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")
@@ -48,5 +49,6 @@ def _take(raw: Any, manifest: Manifest) -> None:
         raise Refused(f"apiVersion {version} is not read; write {kind.api_versions[0]}", key, ("apiVersion",))
     if key in manifest.objects:
         raise Refused("it is in this file twice; the first one is used", key)
-    metadata = {**raw["metadata"], "namespace": key.namespace}
-    manifest.objects[key] = documents.convert({**raw, "metadata": metadata}, kind.type, key)
+    body = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}
+    admitted = admit_pod(body) if name == "Pod" else body
+    manifest.objects[key] = documents.convert(admitted, kind.type, key)

@@ -46,16 +46,22 @@ class Cluster:
         self.post(body, "api", "v1", "namespaces", namespace or self.namespace, "serviceaccounts")
 
     def pod(
-        self, name: str, node: str, account: str, namespace: str = "", labels: Mapping[str, str] = NOTHING
+        self,
+        name: str,
+        node: str,
+        account: str,
+        namespace: str = "",
+        *,
+        labels: Mapping[str, str] = NOTHING,
+        annotations: Mapping[str, str] = NOTHING,
+        **spec: Any,
     ) -> str:
-        """A pod that runs; gives its uid."""
+        """A pod that is scheduled; gives its uid. account: empty for none; spec: what else it says."""
+        own = {"serviceAccountName": account} if account else {}
+        containers = [{"name": "app", "image": "none"}]
         body = {
-            "metadata": {"name": name, "labels": dict(labels)},
-            "spec": {
-                "nodeName": node,
-                "serviceAccountName": account,
-                "containers": [{"name": "app", "image": "none"}],
-            },
+            "metadata": {"name": name, "labels": dict(labels), "annotations": dict(annotations)},
+            "spec": {"nodeName": node, "containers": containers, **own, **spec},
         }
         made = self.post(body, "api", "v1", "namespaces", namespace or self.namespace, "pods")
         return str(made["metadata"]["uid"])

@@ -1,3 +1,6 @@
+import pytest
+from msgspec.structs import replace
+
 from agent.ca.placement import Placement
 from agent.model.objects import Key, Metadata, Namespace, Pod, PodSpec, key_of
 from tests.support.authority import pod
@@ -32,10 +35,47 @@ def test_an_identity_runs_as_long_as_one_of_its_pods_does() -> None:
     assert placement.runs("node2", "default", "web")
 
 
-def test_no_account_is_the_default_one() -> None:
+def test_no_account_is_no_identity() -> None:
     placement = Placement()
     placement.apply([(Key("Pod", "default", "a"), pod("a", "node1", ""))])
-    assert placement.runs("node1", "default", "default")
+    assert not placement.runs("node1", "default", "default")
+    assert placement.pod("default", "a") is None
+
+
+def test_a_static_pod_is_no_reason_for_an_identity() -> None:
+    static = pod("a", "node1", "web")
+    metadata = replace(static.metadata, annotations={"kubernetes.io/config.mirror": "hash"})
+    placement = Placement()
+    placement.apply([(key_of(static), replace(static, metadata=metadata))])
+    assert not placement.runs(*WEB)
+    assert placement.pod("default", "a") is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "host_network", "runs"),
+    [
+        ({"istio.io/dataplane-mode": "ambient"}, False, True),
+        ({"istio.io/dataplane-mode": "ambient"}, True, False),
+        ({"istio.io/dataplane-mode": "none"}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_only_a_pod_of_the_mesh_is_a_reason(labels: dict[str, str], host_network: bool, runs: bool) -> None:
+    """And what a kubelet may write, an annotation, makes none of it."""
+    annotations = {"ambient.istio.io/redirection": "enabled"}
+    metadata = Metadata(name="a", namespace="default", labels=labels, annotations=annotations)
+    spec = PodSpec(node_name="node1", service_account_name="web", host_network=host_network)
+    placement = Placement()
+    placement.apply([(Key("Pod", "default", "a"), Pod(metadata, spec))])
+    assert placement.runs(*WEB) is runs
+
+
+def test_a_pod_that_is_being_deleted_is_served_until_it_is_gone() -> None:
+    ending = pod("a", "node1", "web")
+    metadata = replace(ending.metadata, deletion_timestamp="2026-01-01T00:00:00Z")
+    placement = Placement()
+    placement.apply([(key_of(ending), replace(ending, metadata=metadata))])
+    assert placement.runs(*WEB)
 
 
 def test_other_objects_and_unknown_pods_are_no_error() -> None:
@@ -49,8 +89,8 @@ def namespace(name: str, mode: str, ends: str | None = None) -> tuple[Key, Names
     return Key("Namespace", "", name), Namespace(metadata)
 
 
-def unlabelled(**annotations: str) -> tuple[Key, Pod]:
-    metadata = Metadata(name="a", namespace="shop", uid="1", annotations=annotations)
+def unlabelled() -> tuple[Key, Pod]:
+    metadata = Metadata(name="a", namespace="shop", uid="1")
     return Key("Pod", "shop", "a"), Pod(metadata, PodSpec(node_name="node1", service_account_name="web"))
 
 
@@ -65,14 +105,6 @@ def test_a_pod_is_in_the_mesh_with_its_namespace_whatever_is_told_first() -> Non
         placement.apply([namespace("shop", "ambient")])
         placement.apply([(Key("Namespace", "", "shop"), None)])
         assert not placement.runs(*shop)
-
-
-def test_a_pod_that_another_agent_captured_is_in_the_mesh() -> None:
-    placement = Placement()
-    placement.apply([unlabelled(**{"ambient.istio.io/redirection": "enabled"})])
-    assert placement.runs("node1", "shop", "web")
-    placement.apply([unlabelled(**{"ambient.istio.io/redirection": "pending"})])
-    assert not placement.runs("node1", "shop", "web")
 
 
 def test_what_is_known_of_a_pod_is_there_while_it_runs() -> None:

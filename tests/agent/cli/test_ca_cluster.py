@@ -27,13 +27,14 @@ from agent.kube.errors import ApiError
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support import apiserver
 from tests.support.authority import csr
-from tests.support.cluster import Cluster
+from tests.support.cluster import AMBIENT, Cluster
 from tests.support.plugged import NAMES, authority, material
 from tests.support.ports import free_port
 from tests.support.wait import until
 
 RBAC = Path(__file__).parents[3] / "deploy" / "daemonset" / "rbac.yaml"
 ACCOUNT = "warren-ca"
+OUTSIDE = {"istio.io/dataplane-mode": "none"}
 _SOON = 60.0
 Body = dict[str, Any]
 Use = tuple[str, str, str]  # verb, API group, resource
@@ -201,6 +202,7 @@ def test_its_life_in_a_cluster(cluster: Cluster, tmp_path: Path, audit: Path) ->
             lambda: roots_in(cluster, cluster.namespace) and roots_in(cluster, demo), _SOON, "roots are told"
         )
         signs(ca, token, demo)
+        no_node_gives_itself_an_identity(ca, token, demo)
         tells_the_roots(cluster, demo)
         rotates(cluster, demo, where)
         if audit.exists():
@@ -228,6 +230,20 @@ def signs(ca: Authority, token: str, demo: str) -> None:
     metrics = ca.page("/metrics").splitlines()
     assert set(METRICS.splitlines()) <= set(metrics)
     assert any(line.startswith("citadel_server_root_cert_expiry_timestamp 2") for line in metrics)
+
+
+def no_node_gives_itself_an_identity(ca: Authority, token: str, demo: str) -> None:
+    """By the object of a static pod, which it may make, nor by an annotation, which it may write."""
+    static = {"kubernetes.io/config.mirror": "hash", "kubernetes.io/config.hash": "hash"}
+    claims = {"ambient.istio.io/redirection": "enabled"}
+    ca.cluster.pod("static", "node1", "", demo, labels=AMBIENT, annotations=static | claims)
+    ca.cluster.pod("named", "node1", "named", demo, labels=AMBIENT, annotations=static | claims)
+    ca.cluster.pod("host", "node1", "host", demo, labels=AMBIENT, annotations=claims, hostNetwork=True)
+    ca.cluster.pod("out", "node1", "out", demo, labels=OUTSIDE, annotations=claims)
+    ca.cluster.pod("last", "node1", "last", demo)
+    until(lambda: ca.ask(token, demo, "last") is grpc.StatusCode.OK, _SOON, "all of them are known")
+    refused = {account: ca.ask(token, demo, account) for account in ("default", "named", "host", "out")}
+    assert refused == dict.fromkeys(refused, grpc.StatusCode.PERMISSION_DENIED)
 
 
 def tells_the_roots(cluster: Cluster, demo: str) -> None:

@@ -128,6 +128,15 @@ def test_what_a_cluster_would_leave_pending_is_refused(tmp_path: Path, spec: str
         )
 
 
+def test_pods_have_an_account_but_for_static_ones(tmp_path: Path) -> None:
+    one = "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\nspec: {{{}containers: [{{name: c}}]}}\n---\n"
+    web = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web}\n---\n"
+    static = one.format("c, annotations: {kubernetes.io/config.mirror: x}", "")
+    text = web + one.format("a", "") + one.format("b", "serviceAccount: web, ") + static
+    accounts = [pod["spec"].get("serviceAccountName") for pod in made(tmp_path, text).pods]
+    assert accounts == ["default", "web", None]
+
+
 def test_node_selector_is_obeyed(tmp_path: Path) -> None:
     spec = "nodeSelector: {topology.kubernetes.io/zone: lab-2}, containers: [{name: c}]"
     assert where(

@@ -26,14 +26,15 @@ def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
 
 
 def pod(name: str, ip: str = "10.0.0.1", spec: dict[str, Any] | None = None, **fields: Any) -> Object:
-    """A pod that runs and is ready."""
+    """A pod that runs and is ready, as an API server has it: with a service account."""
     status = {
         "phase": "Running",
         "podIPs": [{"ip": ip}] if ip else [],
         "conditions": [{"type": "Ready", "status": "True"}],
         **fields.pop("status", {}),
     }
-    return make("Pod", name, spec={"nodeName": "n1", **(spec or {})}, status=status, **fields)
+    spec = {"nodeName": "n1", "serviceAccountName": "default", **(spec or {})}
+    return make("Pod", name, spec=spec, status=status, **fields)
 
 
 def service(name: str, ports: list[dict[str, Any]] | None = None, **spec: Any) -> Object:

@@ -174,6 +174,8 @@ def test_enrolled_pods_of_a_node() -> None:
         pod("b", spec={"nodeName": "n2"}),
         pod("c", labels={"istio.io/dataplane-mode": "none"}),
         pod("d", status={"phase": "Succeeded"}),
+        pod("e", spec={"serviceAccountName": ""}),
+        pod("f", annotations={"kubernetes.io/config.mirror": "hash"}),
     )
     assert [item.metadata.name for item in enrolled_on(model, "n1")] == ["a"]
     assert list(enrolled_on(model, "n3")) == []

@@ -83,6 +83,8 @@ def test_health(fields: dict[str, Any], healthy: bool) -> None:
         (AMBIENT, {}, {"hostNetwork": True}, {}, False),
         (AMBIENT, {}, {}, {"sidecar.istio.io/status": "{}"}, False),
         ({}, {}, {}, {"ambient.istio.io/redirection": "enabled"}, True),
+        (AMBIENT, AMBIENT, {"serviceAccountName": ""}, {"ambient.istio.io/redirection": "enabled"}, False),
+        (AMBIENT, AMBIENT, {}, {"kubernetes.io/config.mirror": "hash"}, False),
     ],
 )
 def test_tunnel_protocol(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.objects import Key
+from agent.model.objects import Key, Pod
 from agent.sources.manifests import is_of_the_mesh, parse
 from tests.support.samples import BOOKINFO, SAMPLES
 
@@ -19,6 +19,23 @@ def test_bookinfo() -> None:
     expected = {Key("Service", "default", n) for n in names}
     expected |= {Key("ServiceAccount", "default", f"bookinfo-{n}") for n in names}
     assert set(manifest.objects) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "account"),
+    [
+        ("", "{}", "default"),
+        ("", "{serviceAccountName: ''}", "default"),
+        ("", "{serviceAccountName: web}", "web"),
+        ("", "{serviceAccount: web}", "web"),  # the field's old name
+        (", annotations: {kubernetes.io/config.mirror: x}", "{}", ""),
+    ],
+)
+def test_a_pod_is_admitted_with_a_service_account(metadata: str, spec: str, account: str) -> None:
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a{metadata}}}\nspec: {spec}\n"
+    [pod] = parse(text.encode()).objects.values()
+    assert isinstance(pod, Pod)
+    assert pod.spec.service_account_name == account
 
 
 @pytest.mark.parametrize(
