@@ -9,6 +9,7 @@ import yaml
 
 from agent.model.kinds import KINDS
 from agent.model.objects import Key
+from agent.sources.kubeyaml import Loader
 
 T = TypeVar("T")
 
@@ -49,28 +50,10 @@ class Item(NamedTuple):
         return Problem(self.line(refused.steps), refused.key, str(refused))
 
 
-class _Loader(yaml.CSafeLoader):
-    """Kubernetes' reading of YAML: a null is a field that is not there, a date is a string."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise yaml.constructor.ConstructorError(None, None, f"{twice} is there twice", node.start_mark)
-        items = super().construct_mapping(node, deep)
-        return {name: value for name, value in items.items() if value is not None}
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def items(text: bytes, problems: list[Problem]) -> Iterator[Item]:
-    """All documents, and the entries of each `kind: List`. What is no YAML goes to `problems`."""
+    """All documents, and the entries of each List. What is no YAML goes to `problems`."""
     for node, document in _documents(text, problems):
-        for steps, value in _entries(document):
+        for steps, value in _entries(document) if document is not None else ():
             yield Item(value, node, steps)
 
 
@@ -92,10 +75,10 @@ def key_of(kind: str, raw: dict[str, Any]) -> Key:
         raise Refused(f"{kind}: metadata.name is needed, and a string", None, ("metadata", "name"))
     if kind in KINDS and not KINDS[kind].namespaced:
         return Key(kind, "", name)
-    namespace = metadata.get("namespace", "default")
+    namespace = metadata.get("namespace", "")
     if not isinstance(namespace, str):
         raise Refused(f"{kind} {name}: metadata.namespace must be a string", None, ("metadata", "namespace"))
-    return Key(kind, namespace, name)
+    return Key(kind, namespace or "default", name)
 
 
 def convert(raw: Any, type_: type[T], key: Key) -> T:
@@ -129,12 +112,12 @@ def _without_nulls(value: Any) -> Any:
 
 def _documents(text: bytes, problems: list[Problem]) -> Iterator[tuple[yaml.Node, Any]]:
     try:
-        loader = _Loader(text)
+        loader = Loader(text)
         while loader.check_node():
             node = loader.get_node()
             assert node is not None  # check_node said so
             try:
-                yield node, loader.construct_document(node)
+                yield node, loader.value(node)
             except yaml.constructor.ConstructorError as error:
                 problems.append(_syntax(error))
     except yaml.MarkedYAMLError as error:
@@ -149,16 +132,31 @@ def _syntax(error: yaml.MarkedYAMLError) -> Problem:
 
 
 def _entries(document: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
-    """The document, or the entries of a `kind: List`, each with the way to it."""
-    if isinstance(document, dict) and document.get("kind") == "List":
-        items = document.get("items", [])
-        if not isinstance(items, list):
-            yield ("items",), items
-            return
-        for index, item in enumerate(items):
-            yield ("items", index), item
-    elif document is not None:
+    """The document, or the entries of a List, those of Lists in it too, each with the way to it.
+
+    An entry of a `PodList` that does not say what it is is a Pod.
+    """
+    if not _is_list(document):
         yield (), document
+        return
+    items = document.get("items")
+    if not isinstance(items, list):
+        yield ("items",), items
+        return
+    for index, item in enumerate(items):
+        for steps, value in _entries(_typed(item, document)):
+            yield ("items", index, *steps), value
+
+
+def _is_list(document: Any) -> bool:
+    return isinstance(document, dict) and str(document.get("kind", "")).endswith("List")
+
+
+def _typed(item: Any, of: dict[str, Any]) -> Any:
+    kind = of["kind"].removesuffix("List")
+    if kind and isinstance(item, dict) and "kind" not in item:
+        return {**item, "apiVersion": of.get("apiVersion"), "kind": kind}
+    return item
 
 
 def _explain(message: str, raw: Any, key: Key) -> Refused:

@@ -51,7 +51,10 @@ def test_lists_folders_nulls_and_other_kinds(tmp_path: Path) -> None:
         ("kind: Pod\nspec: {containers: [{name: c}]}\n", ":1: document: Pod: metadata.name is needed"),
         ("---\n- 1\n", ":1: document: "),
         ("kind: [\n", ":3: document: not YAML"),
-        ("kind: List\n---\n" + POD + "---\n" + POD, ":9: Pod default/one: it is there already, at "),
+        (
+            "kind: List\nitems: []\n---\n" + POD + "---\n" + POD,
+            ":10: Pod default/one: it is there already, at ",
+        ),
     ],
 )
 def test_mistakes_have_a_place(tmp_path: Path, text: str, problem: str) -> None:

@@ -63,7 +63,7 @@ def test_a_pod_is_admitted_with_a_service_account(metadata: str, spec: str, acco
             "metadata.name: a name has lower case letters, digits, - and . only (found 'A')",
         ),
         (
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels:\n    x: y\n    version: 1",
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels:\n    x: z\n    version: 1",
             7,
             "Pod default/a",
             "metadata.labels.version: this is a string: put it in quotes (found 1)",
@@ -113,14 +113,16 @@ def test_a_pod_is_admitted_with_a_service_account(metadata: str, spec: str, acco
             "spec: address is needed, or the network whose gateway leads there",
         ),
         ("a: 1\nb: 2\na: 3", 1, None, "not YAML: a is there twice"),
+        ("kind: List", 1, None, "an object with apiVersion and kind belongs here, not None"),
         ("kind: List\nitems: 3", 2, None, "an object with apiVersion and kind belongs here, not 3"),
+        ("kind: List\nitems: [null]", 2, None, "an object with apiVersion and kind belongs here, not None"),
         ("kind: List\nitems:\n- 4", 3, None, "an object with apiVersion and kind belongs here, not 4"),
         (
             "x: !!python/name:os.system ''",
             1,
             None,
-            "not YAML: could not determine a constructor for the tag "
-            "'tag:yaml.org,2002:python/name:os.system'",
+            "not YAML: the tag tag:yaml.org,2002:python/name:os.system is none of Kubernetes' own; "
+            "leave it out",
         ),
     ],
 )
@@ -162,6 +164,27 @@ def test_json_and_lists_and_the_default_namespace() -> None:
         b'\t\t{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}]}'
     )
     assert list(manifest.objects) == [Key("ServiceAccount", "default", "a"), Key("Node", "", "n")]
+
+
+def test_lists_of_lists() -> None:
+    text = (
+        "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: List, items: [\n"
+        "  {apiVersion: v1, kind: NamespaceList, items: [{metadata: {name: a}}, {metadata: {name: b}}]},\n"
+        "  {apiVersion: v1, kind: ServiceAccountList, items: [\n"
+        "    {metadata: {name: c}}, {apiVersion: v1, kind: Node, metadata: {name: d}}, {metadata: {}}]}]}]}"
+    )
+    manifest = parse(text.encode())
+    names = [Key("Namespace", "", "a"), Key("Namespace", "", "b"), Key("ServiceAccount", "default", "c")]
+    assert list(manifest.objects) == [*names, Key("Node", "", "d")]
+    assert [(problem.line, problem.reason) for problem in manifest.problems] == [
+        (4, "ServiceAccount: metadata.name is needed, and a string")
+    ]
+
+
+@pytest.mark.parametrize("namespace", ["''", "null", "~"])
+def test_no_namespace_is_the_default_one(namespace: str) -> None:
+    text = f"apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: a, namespace: {namespace}}}"
+    assert list(parse(text.encode()).objects) == [Key("ServiceAccount", "default", "a")]
 
 
 def test_twice_in_one_file() -> None:
