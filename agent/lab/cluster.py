@@ -8,16 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from agent.lab.api import Api
 from agent.lab.controllers import Body, key_of
 from agent.lab.state import State, write_atomically
 from agent.model import mesh
 from agent.model.objects import Key, Namespace, Pod
-
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from agent.sources import kubeyaml
 
 
 class Cluster:
@@ -26,7 +23,7 @@ class Cluster:
     def __init__(self, folder: Path, api: Api | None = None) -> None:
         self.folder, self.api = folder, api
         folder.mkdir(parents=True, exist_ok=True)
-        bodies = (yaml.load(file.read_text(), _Loader) for file in sorted(folder.glob("[!.]*.yaml")))
+        bodies = (kubeyaml.load(file.read_bytes()) for file in sorted(folder.glob("[!.]*.yaml")))
         self.objects: dict[Key, Body] = {key_of(body): body for body in bodies}
 
     @classmethod
@@ -39,7 +36,7 @@ class Cluster:
         for body in self.api.put(bodies) if self.api else bodies:
             key = key_of(body)
             self.objects[key] = body
-            write_atomically(self._file(key), yaml.dump(body, Dumper=_Dumper, sort_keys=False))
+            write_atomically(self._file(key), kubeyaml.dump(body))
 
     def delete(self, key: Key) -> None:
         """Take an object away. Raises KeyError when it is not there."""

@@ -69,6 +69,18 @@ def _float(number: float, text: str) -> int | float | str:
     return int(number) if number.is_integer() and int(number) in _SIGNED else number
 
 
+def load(text: bytes) -> Any:
+    """The one document of a text. Raises yaml.MarkedYAMLError."""
+    loader = Loader(text)
+    document = loader.get_single_node()
+    return document and loader.value(document)
+
+
+def dump(value: Any) -> str:
+    """A document that Kubernetes' tools and `load` read as this value: in quotes what has to be."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+
+
 class Loader(yaml.CSafeLoader):
     """Finds the documents of a text, and makes of each what its JSON would be."""
 
@@ -82,15 +94,7 @@ class Loader(yaml.CSafeLoader):
         return self._value(document, _DEEPEST)
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        """The tag of a node without one."""
-        if kind is not yaml.ScalarNode or not implicit[0]:
-            return _DEFAULT[kind]
-        if value == "<<":
-            return _MERGE
-        try:
-            return _TAGS[type(scalar(value))]
-        except ValueError:
-            return _TAGS[float]
+        return _resolve(kind, value, implicit)
 
     def _value(self, node: yaml.Node, depth: int) -> Any:
         self._left -= 1
@@ -127,6 +131,25 @@ class Loader(yaml.CSafeLoader):
                 raise _error("<< takes a mapping, or a list of them", one)
             result |= self._value(one, depth)
         return result
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Puts a string in quotes where it would be taken for something else without."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        return _resolve(kind, value, implicit)
+
+
+def _resolve(kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+    """The tag of a node that says none; whether it has no quotes is the first of `implicit`."""
+    if kind is not yaml.ScalarNode or not implicit[0]:
+        return _DEFAULT[kind]
+    if value == "<<":
+        return _MERGE
+    try:
+        return _TAGS[type(scalar(value))]
+    except ValueError:
+        return _TAGS[float]
 
 
 def _key(node: yaml.Node) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.sources.kubeyaml import Loader
+from agent.sources.kubeyaml import dump, load
 
 # By the JSON: how it may be written without quotes.
 SCALARS = {
@@ -41,10 +41,7 @@ SCALARS = {
 
 
 def read(text: str) -> Any:
-    loader = Loader(text.encode())
-    node = loader.get_single_node()
-    assert node is not None
-    return loader.value(node)
+    return load(text.encode())
 
 
 @pytest.mark.parametrize("written", SCALARS)
@@ -82,6 +79,13 @@ def test_documents(text: str, value: Any) -> None:
             read(text)
     else:
         assert read(text) == value
+
+
+def test_what_is_written_is_read_as_it_was() -> None:
+    words = [word for texts in SCALARS.values() for word in texts.split()]
+    value = {word: [word, {word: word}] for word in [*words, ".inf", "<<", "a: b", "- c", "#", "", "d\n"]}
+    value["numbers"] = [0, -8, 2**63, 0.5, 1e300, True, False]  # type: ignore[list-item]
+    assert read(dump(value)) == value
 
 
 @pytest.mark.parametrize(
