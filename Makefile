@@ -60,6 +60,10 @@ test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (AR
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
 	$(PYTHON) -m tests.policy $(ARGS)
 
+.PHONY: test-hostile
+test-hostile: setup ## attack a tunnel as a peer with a right certificate (ARGS="--seconds 60 --only ping,table"); 5 minutes
+	$(PYTHON) -m bench.hostile $(ARGS)
+
 .PHONY: bench
 bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)

@@ -39,12 +39,12 @@ def wait_ready(process: Client, timeout: float = TIMEOUT) -> None:
         raise BenchError(f"{_name(process)}: ended before it was ready")
 
 
-def finish(process: Client, text: str = "") -> str:
+def finish(process: Client, text: str = "", within: float = TIMEOUT) -> str:
     """Send `text` and wait for the end; returns the output. Raises BenchError when the client failed."""
     try:
-        output, errors = process.communicate(text, timeout=TIMEOUT)
+        output, errors = process.communicate(text, timeout=within)
     except subprocess.TimeoutExpired:
-        raise BenchError(f"{_name(process)}: not finished within {TIMEOUT:.0f} s") from None
+        raise BenchError(f"{_name(process)}: not finished within {within:.0f} s") from None
     if process.returncode:
         raise BenchError(f"{_name(process)}: {(errors or output).strip()[-300:]}")
     return output
@@ -90,4 +90,5 @@ def _address(path: DataPath, port: int) -> str:
 def _name(process: Client) -> str:
     """The program and what it does, without the words that put it into its pod."""
     assert isinstance(process.args, list)
-    return " ".join([Path(process.args[5]).name, *process.args[6:8]])
+    program = process.args[process.args.index("enter") + 4 :]
+    return " ".join([Path(program[0]).name, *program[1:3]])

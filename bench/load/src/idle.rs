@@ -1,5 +1,6 @@
 //! Many connections at once that do nothing.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
@@ -25,4 +26,25 @@ fn open(addr: SocketAddr, index: usize) -> Result<TcpStream, Failure> {
         Ok(stream)
     };
     ask().map_err(|e: Failure| format!("connection {index}: {e}").into())
+}
+
+/// How much is read of a connection that was left unread.
+const READ_AGAIN: usize = 8 << 20;
+
+/// Opens `count` connections to a server that sends without end, and reads nothing until told to go on; then reads 8 MB of the
+/// first. Prints how long that took.
+pub fn unread(addr: SocketAddr, count: usize) -> Result<(), Failure> {
+    let streams = (0..count).map(|_| connect(addr)).collect::<Result<Vec<_>, _>>()?;
+    gate()?;
+    let start = Instant::now();
+    let mut first = streams.first().ok_or("no connection")?;
+    let (mut got, mut buf) = (0, vec![0; 65_536]);
+    while got < READ_AGAIN {
+        got += match first.read(&mut buf)? {
+            0 => return Err("closed by the server".into()),
+            n => n,
+        };
+    }
+    println!(r#"{{"count":{count},"seconds":{:.3}}}"#, start.elapsed().as_secs_f64());
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod enter;
+mod hostile;
 mod idle;
 mod serve;
 mod stats;
@@ -13,11 +14,20 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hostile::Identity;
+use serve::Kind;
+
 const USAGE: &str = "usage:
   warren-load serve ECHO_ADDR HTTP_ADDR         an echo server and an HTTP server that answers every request the same
+  warren-load victim IP                         an echo server, one that sends without end, and one that never reads
   warren-load rr ADDR SECONDS SIZE              round trips of SIZE bytes on one connection
   warren-load crr ADDR SECONDS MAX fin|rst      connect, one byte each way, close; at most MAX times
   warren-load idle ADDR COUNT                   holds COUNT connections open, then says how many still answer
+  warren-load unread ADDR COUNT                 the same, and reads none of what comes
+  warren-load echoes ADDR SECONDS MS            a round trip each MS milliseconds on one connection
+  warren-load pings ADDR SECONDS MS N CRT KEY   a PING each MS milliseconds in each of N tunnels of an honest peer
+  warren-load attack ADDR SECONDS MB CRT KEY A  as a peer with that certificate, attacks A (`attacks` lists them) on a
+                                                tunnel, at most MB megabytes a second
   warren-load enter NETNS CGROUP CPUS CMD...    runs CMD there (`-`: where we are); it dies with its parent
 ADDR is IP:PORT, CPUS a list as in 0,2";
 
@@ -37,17 +47,27 @@ fn main() -> ExitCode {
 
 fn run(args: &[&str]) -> Result<(), Failure> {
     match args {
-        ["serve", echo, http] => serve::serve(address(echo)?, address(http)?),
-        ["rr", addr, seconds, size] => {
-            client::round_trips(address(addr)?, Duration::from_secs_f64(number(seconds)?), number(size)?)
+        ["serve", echo, http] => serve::serve(&[(address(echo)?, Kind::Echo), (address(http)?, Kind::Http(0))]),
+        ["victim", ip] => serve::serve(&hostile::applications(ip.parse()?)),
+        ["rr", addr, seconds, size] => client::round_trips(address(addr)?, time(seconds)?, number(size)?),
+        ["crr", addr, seconds, max, close @ ("fin" | "rst")] => {
+            client::connections(address(addr)?, time(seconds)?, number(max)?, *close == "rst")
         }
-        ["crr", addr, seconds, max, close @ ("fin" | "rst")] => client::connections(
-            address(addr)?,
-            Duration::from_secs_f64(number(seconds)?),
-            number(max)?,
-            *close == "rst",
-        ),
         ["idle", addr, count] => idle::hold(address(addr)?, number(count)?),
+        ["unread", addr, count] => idle::unread(address(addr)?, number(count)?),
+        ["echoes", addr, seconds, interval] => hostile::echoes(address(addr)?, time(seconds)?, millis(interval)?),
+        ["pings", addr, seconds, interval, tunnels, chain, key] => {
+            let who = Identity { chain, key };
+            hostile::pings(address(addr)?, time(seconds)?, millis(interval)?, number(tunnels)?, &who)
+        }
+        ["attack", addr, seconds, megabytes, chain, key, names] => {
+            let rate = number::<f64>(megabytes)? * 1e6;
+            hostile::attack(address(addr)?, time(seconds)?, rate, &Identity { chain, key }, names)
+        }
+        ["attacks"] => {
+            hostile::list();
+            Ok(())
+        }
         ["enter", netns, cgroup, cpus, command @ ..] if !command.is_empty() => {
             enter::enter(netns, cgroup, cpus, command)
         }
@@ -57,6 +77,14 @@ fn run(args: &[&str]) -> Result<(), Failure> {
 
 fn address(text: &str) -> Result<SocketAddr, Failure> {
     text.parse().map_err(|_| format!("{text}: not IP:PORT").into())
+}
+
+fn time(seconds: &str) -> Result<Duration, Failure> {
+    Ok(Duration::try_from_secs_f64(number(seconds)?)?)
+}
+
+fn millis(interval: &str) -> Result<Duration, Failure> {
+    Ok(Duration::try_from_secs_f64(number::<f64>(interval)? / 1e3)?)
 }
 
 fn number<T: FromStr>(text: &str) -> Result<T, Failure> {

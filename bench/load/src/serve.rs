@@ -1,4 +1,4 @@
-//! One thread and one epoll instance that echo on one port and answer HTTP requests on another.
+//! One thread and one epoll instance for servers that each do one simple thing.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -12,12 +12,19 @@ use crate::Failure;
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n";
 const BACKLOG: i32 = 4096;
+static ZEROS: &[u8] = &[0; 65_536];
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-enum Kind {
+/// What a server does with its connections.
+#[derive(Clone, Copy)]
+pub enum Kind {
     Echo,
-    /// How many bytes of the empty line that ends a request's head were seen.
+    /// Answers every request the same: how many bytes of the empty line that ends a request's head were seen.
     Http(usize),
+    /// Sends zeros without end.
+    Source,
+    /// Reads nothing.
+    Held,
 }
 
 struct Connection {
@@ -26,11 +33,14 @@ struct Connection {
 }
 
 /// Serves for ever. A client that does not read what it asked for is disconnected.
-pub fn serve(echo: SocketAddr, http: SocketAddr) -> Result<(), Failure> {
-    let (echo, http) = (bind(echo)?, bind(http)?);
+pub fn serve(servers: &[(SocketAddr, Kind)]) -> Result<(), Failure> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    watch(&poll, &echo)?;
-    watch(&poll, &http)?;
+    let mut listeners = HashMap::new();
+    for (addr, kind) in servers {
+        let listener = bind(*addr)?;
+        watch(&poll, &listener, EventFlags::IN)?;
+        listeners.insert(key_of(&listener), (listener, *kind));
+    }
     println!("ready");
     let mut connections: HashMap<u64, Connection> = HashMap::new();
     let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
@@ -39,10 +49,8 @@ pub fn serve(echo: SocketAddr, http: SocketAddr) -> Result<(), Failure> {
         let count = epoll::wait(&poll, &mut events, None)?;
         for event in &events[..count] {
             let key = event.data.u64();
-            if key == key_of(&echo) {
-                accept(&poll, &echo, || Kind::Echo, &mut connections)?;
-            } else if key == key_of(&http) {
-                accept(&poll, &http, || Kind::Http(0), &mut connections)?;
+            if let Some((listener, kind)) = listeners.get(&key) {
+                accept(&poll, listener, *kind, &mut connections)?;
             } else if connections.get_mut(&key).is_some_and(|c| !c.answer(&mut buf)) {
                 connections.remove(&key);
             }
@@ -61,22 +69,27 @@ fn key_of(socket: &impl AsRawFd) -> u64 {
     socket.as_raw_fd() as u64
 }
 
-fn watch(poll: &impl AsFd, socket: &(impl AsFd + AsRawFd)) -> Result<(), Failure> {
-    Ok(epoll::add(poll, socket, EventData::new_u64(key_of(socket)), EventFlags::IN)?)
+fn watch(poll: &impl AsFd, socket: &(impl AsFd + AsRawFd), events: EventFlags) -> Result<(), Failure> {
+    Ok(epoll::add(poll, socket, EventData::new_u64(key_of(socket)), events)?)
 }
 
 fn accept(
     poll: &impl AsFd,
     listener: &TcpListener,
-    kind: impl Fn() -> Kind,
+    kind: Kind,
     connections: &mut HashMap<u64, Connection>,
 ) -> Result<(), Failure> {
     // A client that is gone before it is accepted is no failure of the server.
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        watch(poll, &stream)?;
-        connections.insert(key_of(&stream), Connection { stream, kind: kind() });
+        let events = match kind {
+            Kind::Source => EventFlags::OUT,
+            Kind::Held => EventFlags::empty(), // it is still told of the end
+            Kind::Echo | Kind::Http(_) => EventFlags::IN,
+        };
+        watch(poll, &stream, events)?;
+        connections.insert(key_of(&stream), Connection { stream, kind });
     }
     Ok(())
 }
@@ -84,14 +97,19 @@ fn accept(
 impl Connection {
     /// Reads what there is and answers it; false when the connection is over.
     fn answer(&mut self, buf: &mut [u8]) -> bool {
+        match self.kind {
+            Kind::Source => return self.stream.write(ZEROS).is_ok(),
+            Kind::Held => return false,
+            Kind::Echo | Kind::Http(_) => {}
+        }
         match self.stream.read(buf) {
             Ok(0) => false,
             Ok(n) => match &mut self.kind {
-                Kind::Echo => self.stream.write_all(&buf[..n]).is_ok(),
                 Kind::Http(seen) => {
                     let requests = count_requests(&buf[..n], seen);
                     self.stream.write_all(&RESPONSE.repeat(requests)).is_ok()
                 }
+                _ => self.stream.write_all(&buf[..n]).is_ok(),
             },
             Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
