@@ -60,7 +60,7 @@ def _fetch(version: str, kernel: Path) -> None:
     work = BUILD / f"{version}.apt"
     (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (work / "list").write_text(f"deb [signed-by={key}] http://deb.debian.org/debian {SUITES[version]} main\n")
+    (work / "list").write_text(f"deb [signed-by={key}] {_archive()} {SUITES[version]} main\n")
     places = {
         "Dir::Etc::sourcelist": work / "list",
         "Dir::Etc::sourceparts": "-",
@@ -81,6 +81,15 @@ def _fetch(version: str, kernel: Path) -> None:
     subprocess.run(["dpkg", "-x", next(work.glob(f"{newest}_*.deb")), kernel], check=True)
     if not (kernel / "lib").exists():  # newer packages have it below /usr only
         (kernel / "lib").symlink_to("usr/lib")
+
+
+def _archive() -> str:
+    """Where this machine gets Debian's packages: other suites are in the same place."""
+    targets = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)").splitlines()
+    places = [target.removeprefix("Debian ") for target in targets if target.startswith("Debian ")]
+    if not places:
+        raise SystemExit("apt knows no Debian archive: add one to /etc/apt/sources.list.d, then `apt-get update`")
+    return places[0]
 
 
 def _initramfs(kernel: Path, command: str) -> Path:

@@ -13,11 +13,16 @@ mount -t sysfs sys /new/sys
 mount -t devtmpfs dev /new/dev
 mkdir -p /new/dev/shm
 for directory in tmp run dev/shm sys/fs/cgroup; do mount -t tmpfs tmpfs "/new/$directory"; done
+repository=$(cat /repository)
+if [ ! -d "/new$repository" ]; then  # it is below one of the folders that are new here
+    mkdir -p "/new$repository" /over/clone /over/clone-work
+    mount -t overlay -o "lowerdir=/host$repository,upperdir=/over/clone,workdir=/over/clone-work" overlay "/new$repository"
+fi
 mkdir /new/sys/fs/cgroup/unified
 mount -t cgroup2 cgroup2 /new/sys/fs/cgroup/unified
 mount -t bpf bpf /new/sys/fs/bpf
 ip link set lo up
 export HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin
-chroot /new /bin/sh -c "cd '$(cat /repository)' && $(cat /command)" </new/dev/null
+chroot /new /bin/sh -c "cd '$repository' && $(cat /command)" </new/dev/null
 echo "exit code $?"
 poweroff -f
