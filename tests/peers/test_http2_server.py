@@ -65,10 +65,11 @@ def test_who_we_are(stage: Stage, servers: Servers, apps: ExitStack) -> None:
 
 
 def test_nothing_is_sent_before_the_answer(stage: Stage, servers: Servers, apps: ExitStack) -> None:
+    """What the application says before the request goes along with it, what it says afterwards waits."""
     app = dialled(stage, apps)
-    app.sendall(b"ping")
     tunnel = servers.accept()
     stream, _ = tunnel.read_headers()
+    app.sendall(b"ping")
     assert tunnel.alive()
     assert not tunnel.kept(DataFrame)
     tunnel.send(tunnel.headers(stream, OK))
