@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* One form for every address: 16 bytes, an IPv4 address as v4-mapped IPv6 (::ffff:a.b.c.d). */
 #pragma once
 #include <linux/bpf.h>

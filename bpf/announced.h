@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Connections that are announced by who makes them, before their first segment leaves, and let in by the pod at the other
  * end for as long as they last. Nothing in a packet changes, so there is nothing in a packet that another could set. As
  * long as the entry is there, its maker's socket has the port. A SYN that is forged at this very time gets an answer, but

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* bind(): the tunnel's ports inside a pod are the tunnel's alone. Its listeners are known by what is kept on them. */
 #include "caller.h"
 

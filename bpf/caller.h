@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Who acts: the tunnel, or an application. */
 #pragma once
 #include "maps.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* connect(): an application's is redirected to the tunnel's listener on the pod's own loopback.
  *
  * An MPTCP socket arrives here as its first subflow, a TCP socket; a TCP Fast Open sendto() arrives like a connect().

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Numbers that the tunnel, the agent and other people's programs know too. */
 #pragma once
 

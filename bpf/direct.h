@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Connections between two captured pods of this node that go straight from one to the other. The tunnel says which pairs
  * may (`direct`), for the pods that it knows by their network namespaces, which nobody can forge; here a connection is held
  * against its word and announced to the other end. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* What becomes of direct connections, told to the tunnel as it happens. */
 #pragma once
 #include "maps.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* getsockopt(SO_ORIGINAL_DST): answers the tunnel as netfilter would. What was not redirected keeps the kernel's own
  * answer, an error. */
 #include "maps.h"

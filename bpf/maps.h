@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* All maps. bpf/layout.py names the same structs for user space; a test compares both by BTF. */
 #pragma once
 #include "address.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* getpeername(), getsockname(): the application of a redirected socket sees the peer that it asked for, and its own
  * pod's address in place of the loopback's. */
 #include "maps.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* The kubelet's probes. One is known by the process that connects, on the host, and is announced by both its ends. */
 #pragma once
 #include "announced.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* A connection arrives for a captured pod: the tunnel gets it, whatever the application listens on. Attached to each
  * captured pod's network namespace. */
 #include "announced.h"

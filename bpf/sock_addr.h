@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* The address that a socket call names: out of the hook's context in the one form, and back. */
 #pragma once
 #include "address.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, direct connections
  * and the kubelet's probes are announced. */
 #include "direct.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* What was decided about a connection, and why. Every decision is counted; user space reads the names from BTF. */
 #pragma once
 #include <stdbool.h>
