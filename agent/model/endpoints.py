@@ -82,6 +82,7 @@ def slice_workloads(view: View, endpoints: EndpointSlice) -> Iterator[Resource]:
             message.network_mode = HOST_NETWORK
             if not endpoint.conditions.ready:
                 message.status = UNHEALTHY
+                message.draining = endpoint.conditions.draining
             yield workload_resource(message, addresses)
 
 

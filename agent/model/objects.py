@@ -253,7 +253,15 @@ class Reference(Part, frozen=True):
 
 
 class EndpointConditions(Part, frozen=True):
+    """serving: as ready, but also while it terminates."""
+
     ready: bool = True
+    serving: bool = False
+    terminating: bool = False
+
+    @property
+    def draining(self) -> bool:
+        return self.serving and self.terminating
 
 
 class Endpoint(Part, frozen=True):

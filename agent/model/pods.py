@@ -41,6 +41,7 @@ def pod_workload(view: View, pod: Pod) -> Resource | None:
     message.node = spec.node_name
     if not pod.ready or metadata.deletion_timestamp is not None:
         message.status = UNHEALTHY
+        message.draining = pod.ready
     if spec.host_network:
         message.network_mode = HOST_NETWORK
     if node := view.store.get(Node, "", spec.node_name):

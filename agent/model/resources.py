@@ -22,6 +22,7 @@ class Resource(Struct, frozen=True, gc=False):
     and what may leave the mesh by its namespace, which is empty for the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
     aliases: `network/ip` for each address under which it can be asked for.
+    shares: the same for addresses that it has, but that are others' as well.
     endpoint_of: names of the services that have this workload as an endpoint; empty for a service.
     """
 
@@ -31,6 +32,7 @@ class Resource(Struct, frozen=True, gc=False):
     body: bytes
     aliases: tuple[str, ...] = ()
     endpoint_of: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
 
     @property
     def id(self) -> tuple[str, str]:
@@ -53,10 +55,12 @@ def policy_resource(policy: Authorization) -> Resource:
     return _resource(AUTHORIZATION, f"{policy.namespace}/{policy.name}", policy)
 
 
-def address_resource(name: str, address: Address, aliases: tuple[str, ...]) -> Resource:
+def address_resource(
+    name: str, address: Address, aliases: tuple[str, ...], shares: tuple[str, ...] = ()
+) -> Resource:
     """A workload or service, serialised."""
     endpoint_of = tuple(sorted(address.workload.services))
-    return _resource(ADDRESS, name, address, aliases, endpoint_of)
+    return _resource(ADDRESS, name, address, aliases, endpoint_of, shares)
 
 
 def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
@@ -70,7 +74,8 @@ def _resource(
     message: Message,
     aliases: tuple[str, ...] = (),
     endpoint_of: tuple[str, ...] = (),
+    shares: tuple[str, ...] = (),
 ) -> Resource:
     """The same content gives the same bytes."""
     body = message.SerializeToString(deterministic=True)
-    return Resource(type_url, name, blake2b(body, digest_size=8).hexdigest(), body, aliases, endpoint_of)
+    return Resource(type_url, name, blake2b(body, digest_size=8).hexdigest(), body, aliases, endpoint_of, shares)

@@ -60,9 +60,10 @@ def locate(message: Workload, region: str = "", zone: str = "", subzone: str = "
 def workload_resource(message: Workload, addresses: Sequence[IPAddress]) -> Resource:
     """Serialise a workload that is found by its addresses, unless it shares them."""
     message.addresses.extend(address.packed for address in addresses)
+    names = tuple(f"{message.network}/{address}" for address in addresses)
     shared = message.network_mode == HOST_NETWORK
-    aliases = () if shared else tuple(f"{message.network}/{address}" for address in addresses)
-    return address_resource(message.uid, Address(workload=message), aliases)
+    aliases, shares = ((), names) if shared else (names, ())
+    return address_resource(message.uid, Address(workload=message), aliases, shares)
 
 
 def _first(labels: Labels, keys: tuple[str, ...]) -> str | None:

@@ -1,7 +1,7 @@
 """The resources as they are now, by every name under which a client may ask for them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from agent.model.resources import Delta, Resource
 
@@ -17,6 +17,7 @@ class Cache:
         self.complete = True
         self._by_name: dict[str, dict[str, Resource]] = defaultdict(dict)  # by type URL
         self._by_alias: dict[str, dict[str, None]] = defaultdict(dict)  # names, the newest last
+        self._sharing: dict[str, set[str]] = defaultdict(set)  # names, by an alias that is others' as well
         self._endpoints: dict[str, set[str]] = defaultdict(set)  # of a service: workloads
 
     def apply(self, delta: Delta, version: str) -> Mapping[str, Set[str]]:
@@ -46,6 +47,17 @@ class Cache:
         aliased = self._by_alias.get(name)
         return resources.get(next(reversed(aliased))) if aliased else None
 
+    def owners(self, resource: Resource) -> Iterator[str]:
+        """Names of all that have one of its addresses: who is preferred, the client decides."""
+        for alias in (*resource.aliases, *resource.shares):
+            yield from self._by_alias.get(alias, ())
+
+    def neighbours(self, resource: Resource) -> Iterator[str]:
+        """Names of all of which it is an owner, as `owners` has it."""
+        for alias in resource.aliases:
+            yield from self._by_alias.get(alias, ())
+            yield from self._sharing.get(alias, ())
+
     def endpoints(self, resource: Resource) -> Set[str]:
         """Names of the workloads that a service leads to; none for a workload."""
         return self._endpoints.get(resource.name, frozenset())
@@ -57,6 +69,8 @@ class Cache:
     def _link(self, resource: Resource) -> None:
         for alias in resource.aliases:
             self._by_alias[alias][resource.name] = None
+        for alias in resource.shares:
+            self._sharing[alias].add(resource.name)
         for service in resource.endpoint_of:
             self._endpoints[service].add(resource.name)
 
@@ -65,7 +79,8 @@ class Cache:
             del self._by_alias[alias][resource.name]
             if not self._by_alias[alias]:
                 del self._by_alias[alias]
-        for service in resource.endpoint_of:
-            self._endpoints[service].discard(resource.name)
-            if not self._endpoints[service]:
-                del self._endpoints[service]
+        for index, keys in ((self._sharing, resource.shares), (self._endpoints, resource.endpoint_of)):
+            for key in keys:
+                index[key].discard(resource.name)
+                if not index[key]:
+                    del index[key]

@@ -187,13 +187,16 @@ class Subscription:
         self._changed = {*self._cache.names(self.type_url), *self._sent}
 
     def _wanted_by_name(self) -> set[str]:
-        """What was asked for one by one, and the endpoints of the services among it: useless without them."""
+        """What was asked for one by one, the endpoints of the services among it, and whoever has one of their
+        addresses, too: who is there decides how an endpoint is reached.
+        """
         wanted: set[str] = set()
         for name in self._names:
             wanted.add(self._told_as(name))
             if resource := self._cache.get(self.type_url, name):
                 wanted |= self._cache.endpoints(resource)
-        return wanted
+        resources = [self._cache.get(self.type_url, name) for name in wanted] if self._by_own_name else []
+        return wanted.union(*(self._cache.owners(resource) for resource in resources if resource))
 
     def _concerns(self, name: str) -> bool:
         """Whether what became of a resource may matter to what was asked for by name."""
@@ -201,7 +204,9 @@ class Subscription:
             return True
         resource = self._cache.get(self.type_url, name)
         return resource is not None and not (
-            self._names.isdisjoint(resource.aliases) and self._sent.keys().isdisjoint(resource.endpoint_of)
+            self._names.isdisjoint(resource.aliases)
+            and self._sent.keys().isdisjoint(resource.endpoint_of)
+            and self._sent.keys().isdisjoint(self._cache.neighbours(resource))
         )
 
     def _told_as(self, name: str) -> str:

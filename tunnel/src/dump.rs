@@ -1,5 +1,6 @@
 //! The configuration in force, for the admin endpoint.
 use crate::core::Core;
+use crate::mesh::Health;
 use serde_json::{json, Value};
 
 /// A JSON object: workloads, services, policies by name, what may leave the mesh (namespace empty) or a namespace,
@@ -14,7 +15,7 @@ pub fn dump(core: &Core) -> String {
             "addresses": workload.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "node": &*workload.node,
             "tunnel": format!("{:?}", workload.tunnel).to_uppercase(),
-            "healthy": workload.healthy,
+            "healthy": workload.health == Health::Healthy,
             "services": workload.services.iter().map(|(key, _)| &**key.text()).collect::<Vec<_>>(),
         })
     });

@@ -169,6 +169,9 @@ pub struct Workload {
     /// A `google.protobuf.UInt32Value`.
     #[prost(message, optional, tag = "27")]
     pub capacity: Option<u32>,
+    /// Being deleted, and still serving.
+    #[prost(bool, tag = "1000")]
+    pub draining: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

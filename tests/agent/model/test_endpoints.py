@@ -216,18 +216,21 @@ def database(**spec: Any) -> Any:
 
 def test_what_is_told_of_a_slices_endpoint() -> None:
     unready: dict[str, Any] = {"addresses": ["fd00::1"], "conditions": {"ready": False}}
-    endpoints = [{"addresses": ["10.9.0.1"]}, unready]
+    leaving = {"addresses": ["10.9.0.2"], "conditions": {"ready": False, "serving": True, "terminating": True}}
+    endpoints = [{"addresses": ["10.9.0.1"]}, unready, leaving]
     model = model_of(database(), endpoint_slice("db-1", "db", endpoints, [{"name": "sql", "port": 15432}]))
     found = of_slice(model)
-    assert list(found) == ["10.9.0.1", "fd00::1"]
+    assert list(found) == ["10.9.0.1", "fd00::1", "10.9.0.2"]
     message = found["10.9.0.1"]
     assert (message.name, message.namespace, message.cluster_id) == ("db-1", "default", "Kubernetes")
     assert ports(message, DB) == [(5432, 15432)]
     assert message.network_mode == NetworkMode.HOST_NETWORK, "its address may be others' as well"
     healthy = [one.status == WorkloadStatus.HEALTHY for one in found.values()]
-    assert healthy == [True, False]
-    aliases = [one.aliases for those in model.resources.values() for one in those]
-    assert sorted(aliases) == [(), (), ()]
+    assert healthy == [True, False, False]
+    assert [one.draining for one in found.values()] == [False, False, True]
+    resources = [one for those in model.resources.values() for one in those]
+    assert {one.aliases for one in resources} == {()}
+    assert {one.shares for one in resources} == {(), ("/10.9.0.1",), ("/10.9.0.2",), ("/fd00::1",)}
 
 
 @pytest.mark.parametrize(

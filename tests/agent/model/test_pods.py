@@ -59,18 +59,20 @@ def test_not_listed(status: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "healthy"),
+    ("fields", "healthy", "draining"),
     [
-        ({}, True),
-        ({"status": {"conditions": []}}, False),
-        ({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, False),
-        ({"status": {"phase": "Pending"}}, True),
-        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False),
+        ({}, True, False),
+        ({"status": {"conditions": []}}, False, False),
+        ({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, False, False),
+        ({"status": {"phase": "Pending"}}, True, False),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False, True),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z", "status": {"conditions": []}}, False, False),
     ],
 )
-def test_health(fields: dict[str, Any], healthy: bool) -> None:
+def test_health(fields: dict[str, Any], healthy: bool, draining: bool) -> None:
     expected = WorkloadStatus.HEALTHY if healthy else WorkloadStatus.UNHEALTHY
-    assert workload(model_of(pod("a", **fields)), "a").status == expected
+    message = workload(model_of(pod("a", **fields)), "a")
+    assert (message.status, message.draining) == (expected, draining)
 
 
 @pytest.mark.parametrize(

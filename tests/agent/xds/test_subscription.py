@@ -222,7 +222,9 @@ def test_on_demand_by_own_name_for_whom_knows_aliases() -> None:
     play.ask("/10.0.0.1")
     assert play.settled() == (["uid/a"], [])
     play.change(newer(B, aliases=("/10.0.0.1",)))
-    assert play.settled() == (["uid/b"], ["uid/a"]), "an alias follows its owner"
+    assert play.settled() == (["uid/b"], []), "of two at an address the client prefers one"
+    play.change(newer(A, aliases=()))
+    assert play.settled() == ([], ["uid/a"]), "an alias follows its owner"
 
 
 def test_on_demand_what_appears_is_told_to_whom_knows_aliases() -> None:
@@ -286,3 +288,15 @@ def test_everything_and_a_name_beside_it() -> None:
     play.ask(drop=("*",))
     play.change(newer(A), newer(B))
     assert play.settled() == (["/10.0.0.1"], [])
+
+
+def test_who_owns_the_address_of_an_endpoint_is_told_with_it() -> None:
+    """An EndpointSlice may name an address that is a pod's: then the pod is what is reached."""
+    bare = Resource(ADDRESS, "uid/slice", "s1", b"s", (), ("ns/web",), ("/10.0.0.2",))
+    play = Play(WEB, bare, B, features=frozenset({ALIASES}))
+    play.ask("ns/web")
+    assert play.settled() == (["ns/web", "uid/b", "uid/slice"], [])
+    play.change(gone=(B,))
+    assert play.settled() == ([], ["uid/b"])
+    play.change(newer(B))
+    assert play.settled() == (["uid/b"], [])

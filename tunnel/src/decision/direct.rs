@@ -28,7 +28,7 @@ pub fn direct(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Option<Direct
                 return None;
             }
             let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
-            let chosen = mesh.endpoints(&service.key)?.only(wanted)?;
+            let chosen = mesh.owner(mesh.endpoints(&service.key)?.only(wanted)?);
             (chosen.workload, SocketAddr::new(chosen.ip, chosen.port))
         }
         (None, workload) => (workload.filter(|workload| workload.waypoint().is_none())?, dst.address()),

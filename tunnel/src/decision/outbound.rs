@@ -101,11 +101,13 @@ fn to_service(
         return through(mesh, source, waypoint, Some(service), dst, rng);
     }
     if service.balancing == Balancing::Passthrough {
-        let service = Some(service.clone());
-        return Ok(Outbound::Plain(Plain { addr: dst.address(), destination: None, service }));
+        return Ok(match mesh.workload_at(&source.network, dst.ip()) {
+            Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)),
+            None => Outbound::Plain(Plain { addr: dst.address(), destination: None, service: Some(service.clone()) }),
+        });
     }
     let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
-    Ok(direct(choose(mesh, wanted, rng)?, Some(service)))
+    Ok(to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)))
 }
 
 fn to_workload(
@@ -117,12 +119,12 @@ fn to_workload(
 ) -> Result<Outbound, Refusal> {
     match workload.waypoint().filter(|waypoint| !waypoint.is_served_by(mesh, source)) {
         Some(waypoint) => through(mesh, source, waypoint, None, dst, rng),
-        None => Ok(direct(Chosen { workload, ip: dst.ip(), port: dst.port() }, None)),
+        None => Ok(to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, None)),
     }
 }
 
-/// Straight to a workload.
-fn direct(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Outbound {
+/// Without a waypoint.
+fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Outbound {
     let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
     let (destination, service) = (chosen.workload.clone(), service.cloned());
     match destination.tunnel {

@@ -292,6 +292,43 @@ fn a_passthrough_service_keeps_the_address() {
 }
 
 #[test]
+fn draining_endpoints_are_used_when_none_is_healthy() {
+    let sent = service("s", &["10.1.0.1"]);
+    let draining = |name, ip| resource(pod(name, &[ip]).of(&sent, &[]).draining());
+    let sick = resource(pod("sick", &["10.0.0.9"]).of(&sent, &[]).unhealthy());
+    let leaving =
+        mesh([client(), resource(sent.clone()), draining("a", "10.0.0.2"), draining("b", "10.0.0.3"), sick.clone()]);
+    assert_eq!(names(&chosen(&leaving, "10.1.0.1:80")), ["a", "b"]);
+    let healthy = leaving.and([resource(pod("c", &["10.0.0.4"]).of(&sent, &[]))]);
+    assert_eq!(names(&chosen(&healthy, "10.1.0.1:80")), ["c"]);
+    check(&mesh([client(), resource(sent.clone()), sick]), [("10.1.0.1:80", "refuse no_endpoint")]);
+}
+
+#[test]
+fn who_owns_an_address_decides_how_it_is_reached() {
+    let named = service("named", &["10.1.0.1"]);
+    let wide = proto::Service {
+        addresses: vec![vip_address("", "10.0.0.0/16")],
+        ..balanced(proto::Mode::Passthrough, &[])
+    };
+    let by_slice = proto::Workload {
+        uid: "Kubernetes/discovery.k8s.io/EndpointSlice/default/named/10.0.0.2".into(),
+        network_mode: proto::NetworkMode::HostNetwork as i32,
+        ..pod("named", &["10.0.0.2"]).of(&named, &[]).plain()
+    };
+    let before = mesh([client(), resource(named.clone()), resource(wide), resource(by_slice)]);
+    check(&before, [("10.1.0.1:80", "plain 10.0.0.2:8080 to named for named"), ("10.0.0.2:99", "plain 10.0.0.2:99 for s")]);
+    let owned = before.and([resource(pod("a", &["10.0.0.2"]))]);
+    check(
+        &owned,
+        [
+            ("10.1.0.1:80", "hbone 10.0.0.2:15008 10.0.0.2:8080 to a for named"),
+            ("10.0.0.2:99", "hbone 10.0.0.2:15008 10.0.0.2:99 to a for s"),
+        ],
+    );
+}
+
+#[test]
 fn the_family_of_the_address_is_kept_where_it_can_be() {
     use proto::IpFamilies::{Automatic, Dual, Ipv4Only, Ipv6Only};
     for (families, ips, dst, expected) in [

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::rng::Rng;
 use super::service::{target, Balancing, PortMapping, Scope, Service};
-use super::workload::{Workload, WorkloadUid};
+use super::workload::{Health, Workload, WorkloadUid};
 use crate::refusal::Refusal;
 
 /// A workload as an endpoint of one service.
@@ -17,11 +17,12 @@ pub struct Endpoint {
     pub ports: Arc<[PortMapping]>,
 }
 
-/// The endpoints of one service: healthy ones first, each part in the order of their uids.
+/// The endpoints of one service: healthy ones first, then draining ones, each part in the order of their uids.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     pub(super) all: Box<[Endpoint]>,
-    healthy: usize,
+    /// Those that are used: the healthy ones, or the draining ones where none is healthy.
+    usable: usize,
     /// Sums of the capacities up to and including each endpoint; none where all capacities are 1.
     sums: Option<Box<[u64]>>,
 }
@@ -58,7 +59,7 @@ impl Endpoints {
         all.extend(changes.into_values().flatten());
         all.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         Endpoints {
-            healthy: all.partition_point(|endpoint| endpoint.workload.healthy),
+            usable: usable(&all),
             sums: sums(&all),
             all: all.into(),
         }
@@ -101,7 +102,7 @@ impl Endpoints {
         if service.allow_unhealthy {
             self.all.len()
         } else {
-            self.healthy
+            self.usable
         }
     }
 
@@ -144,6 +145,14 @@ impl Endpoints {
     }
 }
 
+fn usable(all: &[Endpoint]) -> usize {
+    let up_to = |worst| all.partition_point(|endpoint| endpoint.workload.health <= worst);
+    match up_to(Health::Healthy) {
+        0 => up_to(Health::Draining),
+        healthy => healthy,
+    }
+}
+
 /// Whether all endpoints weigh the same is the common case, and needs no table.
 fn sums(all: &[Endpoint]) -> Option<Box<[u64]>> {
     let add = |sum: &mut u64, endpoint: &Endpoint| {
@@ -155,8 +164,8 @@ fn sums(all: &[Endpoint]) -> Option<Box<[u64]>> {
 }
 
 impl Endpoint {
-    fn order(&self) -> (bool, &WorkloadUid) {
-        (!self.workload.healthy, &self.workload.uid)
+    fn order(&self) -> (Health, &WorkloadUid) {
+        (self.workload.health, &self.workload.uid)
     }
 
     /// How near it is, where the service prefers near ones; None where it may not be chosen.

@@ -22,10 +22,11 @@ impl Claimant for Workload {
         self.uid == other.uid
     }
 
-    /// Pods in the mesh, then pods, then others in the mesh, then the rest.
+    /// Pods in the mesh, then pods, then others in the mesh, then the rest; among equals the healthier one: where a pod
+    /// of a lost node, or one that is being deleted, still claims the address of a running one, the running one counts.
     fn precedes(&self, other: &Self) -> bool {
-        let rank = |workload: &Workload| (workload.is_pod(), workload.tunnel == Tunnel::Hbone);
-        (rank(other), &self.uid) < (rank(self), &other.uid)
+        let rank = |workload: &Workload| (!workload.is_pod(), workload.tunnel != Tunnel::Hbone, workload.health);
+        (rank(self), &self.uid) < (rank(other), &other.uid)
     }
 }
 

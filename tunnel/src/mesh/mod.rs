@@ -34,7 +34,7 @@ pub use traffic::OutboundTraffic;
 use traffic::Traffic;
 pub use version::Version;
 use workload::ByUid;
-pub use workload::{App, Locality, PodKey, Tunnel, Workload, WorkloadUid};
+pub use workload::{App, Health, Locality, PodKey, Tunnel, Workload, WorkloadUid};
 
 /// A resource as it is sent: its serialised message of a type.
 #[derive(Clone, Debug, Default)]
@@ -139,6 +139,15 @@ impl Mesh {
     /// The workload at an address; a host's own address is nobody's.
     pub fn workload_at(&self, network: &str, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.networks.get(network)?.workload(ip)
+    }
+
+    /// The endpoint as whoever owns its address, which decides how it is reached: an EndpointSlice, a ServiceEntry and a
+    /// WorkloadEntry may name the address of an enrolled pod.
+    pub fn owner<'a>(&'a self, chosen: Chosen<'a>) -> Chosen<'a> {
+        match self.workload_at(&chosen.workload.network, chosen.ip) {
+            Some(workload) if !chosen.workload.is_pod() => Chosen { workload, ..chosen },
+            _ => chosen,
+        }
     }
 
     /// The service that a client in `namespace` means by an address.

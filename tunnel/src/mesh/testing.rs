@@ -74,6 +74,12 @@ impl proto::Workload {
         self
     }
 
+    /// Being deleted, but still serving.
+    pub fn draining(mut self) -> Self {
+        self.draining = true;
+        self.unhealthy()
+    }
+
     pub fn plain(mut self) -> Self {
         self.tunnel_protocol = proto::TunnelProtocol::None as i32;
         self

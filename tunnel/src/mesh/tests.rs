@@ -14,7 +14,7 @@ fn defaults_are_filled_in() {
     let workload = mesh.workload(A).unwrap();
     assert_eq!(workload.identity.to_string(), "spiffe://cluster.local/ns/default/sa/default");
     assert_eq!(&*workload.app.cluster, "Kubernetes");
-    assert_eq!((workload.capacity, workload.healthy, workload.tunnel), (1, true, Tunnel::Hbone));
+    assert_eq!((workload.capacity, workload.health, workload.tunnel), (1, Health::Healthy, Tunnel::Hbone));
     assert_eq!(workload.app.kind, "deployment");
     assert!(workload.waypoint().is_none() && workload.application_tunnel().is_none());
 }
@@ -231,6 +231,14 @@ fn endpoints_follow_their_workloads() {
     let sick = before.and([resource(pod("a", &["10.0.0.1"]).of(&one, &[]).unhealthy())]);
     assert_eq!(sick.endpoint_names(&one), ["b", "a"], "unhealthy ones come last");
     assert_eq!(before.without(&[A]).endpoint_names(&one), ["b"]);
+}
+
+#[test]
+fn of_two_at_one_address_the_running_one_counts() {
+    let (dying, lost, running) = (pod("a", &["10.0.0.1"]), pod("b", &["10.0.0.1"]), pod("c", &["10.0.0.1"]));
+    let before = mesh([resource(dying.draining()), resource(lost.unhealthy())]);
+    assert_eq!(before.at("10.0.0.1"), Some("a"), "one that still serves, rather than one that does not");
+    assert_eq!(before.and([resource(running)]).at("10.0.0.1"), Some("c"), "healthy, though last by name");
 }
 
 #[test]

@@ -87,12 +87,21 @@ pub struct Workload {
     pub services: Memberships,
     pub tunnel: Tunnel,
     pub host_network: bool,
-    pub healthy: bool,
+    pub health: Health,
     /// Weight among the endpoints of a service.
     pub capacity: u32,
     /// The policies that select it, by `namespace/name`, in order.
     selected_by: Arc<[Arc<str>]>,
     rare: Option<Box<Rare>>,
+}
+
+/// Whether it takes connections, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    Healthy,
+    /// It is being deleted and still serves: used where no endpoint is healthy, as kube-proxy does.
+    Draining,
+    Unhealthy,
 }
 
 /// What few workloads have.
@@ -146,7 +155,7 @@ impl Workload {
             services: services(message, names)?,
             tunnel: tunnel(message)?,
             host_network: proto::NetworkMode::try_from(message.network_mode) == Ok(proto::NetworkMode::HostNetwork),
-            healthy: proto::WorkloadStatus::try_from(message.status) == Ok(proto::WorkloadStatus::Healthy),
+            health: health(message),
             capacity: message.capacity.unwrap_or(1),
             selected_by: selected_by(message, names),
             rare: rare(message, names)?,
@@ -197,6 +206,14 @@ impl Workload {
 
     pub fn application_tunnel(&self) -> Option<ApplicationTunnel> {
         self.rare.as_ref()?.application_tunnel
+    }
+}
+
+fn health(message: &proto::Workload) -> Health {
+    match proto::WorkloadStatus::try_from(message.status) {
+        Ok(proto::WorkloadStatus::Healthy) => Health::Healthy,
+        _ if message.draining => Health::Draining,
+        _ => Health::Unhealthy,
     }
 }
 
