@@ -60,7 +60,7 @@ def address_resource(
 ) -> Resource:
     """A workload or service, serialised."""
     endpoint_of = tuple(sorted(address.workload.services))
-    return _resource(ADDRESS, name, address, aliases, endpoint_of, shares)
+    return _resource(ADDRESS, name, address, aliases=aliases, endpoint_of=endpoint_of, shares=shares)
 
 
 def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
@@ -72,10 +72,12 @@ def _resource(
     type_url: str,
     name: str,
     message: Message,
+    *,
     aliases: tuple[str, ...] = (),
     endpoint_of: tuple[str, ...] = (),
     shares: tuple[str, ...] = (),
 ) -> Resource:
     """The same content gives the same bytes."""
     body = message.SerializeToString(deterministic=True)
-    return Resource(type_url, name, blake2b(body, digest_size=8).hexdigest(), body, aliases, endpoint_of, shares)
+    version = blake2b(body, digest_size=8).hexdigest()
+    return Resource(type_url, name, version, body, aliases, endpoint_of, shares)

@@ -88,7 +88,7 @@ def _archive() -> str:
     targets = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)").splitlines()
     places = [target.removeprefix("Debian ") for target in targets if target.startswith("Debian ")]
     if not places:
-        raise SystemExit("apt knows no Debian archive: add one to /etc/apt/sources.list.d, then `apt-get update`")
+        raise SystemExit("apt knows no Debian archive: add one below /etc/apt, then `apt-get update`")
     return places[0]
 
 

@@ -216,7 +216,8 @@ def database(**spec: Any) -> Any:
 
 def test_what_is_told_of_a_slices_endpoint() -> None:
     unready: dict[str, Any] = {"addresses": ["fd00::1"], "conditions": {"ready": False}}
-    leaving = {"addresses": ["10.9.0.2"], "conditions": {"ready": False, "serving": True, "terminating": True}}
+    draining = {"ready": False, "serving": True, "terminating": True}
+    leaving: dict[str, Any] = {"addresses": ["10.9.0.2"], "conditions": draining}
     endpoints = [{"addresses": ["10.9.0.1"]}, unready, leaving]
     model = model_of(database(), endpoint_slice("db-1", "db", endpoints, [{"name": "sql", "port": 15432}]))
     found = of_slice(model)

@@ -307,17 +307,18 @@ fn draining_endpoints_are_used_when_none_is_healthy() {
 #[test]
 fn who_owns_an_address_decides_how_it_is_reached() {
     let named = service("named", &["10.1.0.1"]);
-    let wide = proto::Service {
-        addresses: vec![vip_address("", "10.0.0.0/16")],
-        ..balanced(proto::Mode::Passthrough, &[])
-    };
+    let wide =
+        proto::Service { addresses: vec![vip_address("", "10.0.0.0/16")], ..balanced(proto::Mode::Passthrough, &[]) };
     let by_slice = proto::Workload {
         uid: "Kubernetes/discovery.k8s.io/EndpointSlice/default/named/10.0.0.2".into(),
         network_mode: proto::NetworkMode::HostNetwork as i32,
         ..pod("named", &["10.0.0.2"]).of(&named, &[]).plain()
     };
     let before = mesh([client(), resource(named.clone()), resource(wide), resource(by_slice)]);
-    check(&before, [("10.1.0.1:80", "plain 10.0.0.2:8080 to named for named"), ("10.0.0.2:99", "plain 10.0.0.2:99 for s")]);
+    check(
+        &before,
+        [("10.1.0.1:80", "plain 10.0.0.2:8080 to named for named"), ("10.0.0.2:99", "plain 10.0.0.2:99 for s")],
+    );
     let owned = before.and([resource(pod("a", &["10.0.0.2"]))]);
     check(
         &owned,

@@ -58,11 +58,7 @@ impl Endpoints {
         let mut all: Vec<Endpoint> = kept.collect();
         all.extend(changes.into_values().flatten());
         all.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
-        Endpoints {
-            usable: usable(&all),
-            sums: sums(&all),
-            all: all.into(),
-        }
+        Endpoints { usable: usable(&all), sums: sums(&all), all: all.into() }
     }
 
     pub fn is_empty(&self) -> bool {
