@@ -34,7 +34,7 @@ def serving(mesh: Mesh) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def defined(mesh: Mesh) -> None:
-    define(mesh, "AuthorizationPolicy", "PeerAuthentication")
+    define(mesh, "AuthorizationPolicy", "PeerAuthentication", "ServiceEntry")
 
 
 def define(mesh: Mesh, *kinds: str) -> None:
@@ -154,6 +154,31 @@ def test_a_strict_pod_is_reached_in_no_other_way(
                 to = (mesh.address(target, family), port)
                 assert attacker.call(sockets.is_turned_away, to), f"{name} reaches {to}"
                 until(lambda: refused(mesh, target) > before, what=f"{name} to {to} is counted")  # noqa: B023
+
+
+@FAMILIES
+@pytest.mark.parametrize("target", ["near", "far"])
+def test_a_strict_pod_is_reached_whatever_names_its_address(mesh: Mesh, target: str, family: int) -> None:
+    """Who owns an address decides how it is reached: a ServiceEntry names that of an enrolled pod."""
+    virtual = "192.0.2.9" if family == 4 else "2001:db8::9"
+    spec = {
+        "hosts": ["alias.example"],
+        "addresses": [virtual],
+        "ports": [{"number": 80, "name": "tcp", "protocol": "TCP", "targetPort": PORT}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": mesh.address(target, family)}],
+    }
+    metadata = {"name": "alias", "namespace": "default"}
+    alias = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": metadata,
+        "spec": spec,
+    }
+    with applied(mesh, alias, authentication("strict", mtls={"mode": "STRICT"})):
+        becomes(lambda: reaching(mesh, target, family=family), {"a", "near", "far"})
+        reached = partial(mesh.inside("a").call, sockets.is_turned_away, (virtual, 80))
+        until(lambda: not reached(), what=f"{target} is reached as alias.example")
 
 
 def test_a_strict_pod_may_make_an_exception_of_a_port(mesh: Mesh) -> None:
