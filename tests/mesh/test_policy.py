@@ -177,8 +177,8 @@ def test_a_strict_pod_is_reached_whatever_names_its_address(mesh: Mesh, target: 
     }
     with applied(mesh, alias, authentication("strict", mtls={"mode": "STRICT"})):
         becomes(lambda: reaching(mesh, target, family=family), {"a", "near", "far"})
-        reached = partial(mesh.inside("a").call, sockets.is_turned_away, (virtual, 80))
-        until(lambda: not reached(), what=f"{target} is reached as alias.example")
+        a = mesh.inside("a")
+        until(lambda: not a.call(sockets.is_turned_away, (virtual, 80)), what=f"alias.example is {target}")
 
 
 def test_a_strict_pod_may_make_an_exception_of_a_port(mesh: Mesh) -> None:
