@@ -8,7 +8,14 @@ from agent.model.objects import EndpointSlice, Service, to_address
 from agent.model.ports import Target, of_entry, of_slice, ports_of
 from agent.model.resources import Resource
 from agent.model.view import View
-from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
+from agent.model.workloads import (
+    WORKLOAD_NAME,
+    identify,
+    locate,
+    new_workload,
+    say_how_it_is_reached,
+    workload_resource,
+)
 from protocols.workload_pb2 import (
     HOST_NETWORK,
     POD,
@@ -18,7 +25,6 @@ from protocols.workload_pb2 import (
 )
 
 _GROUP = "istio.io/autoRegistrationGroup"
-_WORKLOAD = "service.istio.io/workload-name"
 
 
 def entry_workload(view: View, entry: WorkloadEntry) -> Resource:
@@ -31,7 +37,7 @@ def entry_workload(view: View, entry: WorkloadEntry) -> Resource:
     message = new_workload(view, uid, entry, services)
     if not entry.healthy:
         message.status = UNHEALTHY
-    name = metadata.annotations.get(_GROUP) or labels.get(_WORKLOAD) or metadata.name
+    name = metadata.annotations.get(_GROUP) or labels.get(WORKLOAD_NAME) or metadata.name
     identify(message, entry.spec.service_account, name, labels)
     message.authorization_policies.extend(named_policies(view, entry))
     say_how_it_is_reached(message, labels, metadata.annotations, enrolled=False)

@@ -5,11 +5,18 @@ import re
 from agent.model.endpoints import slice_services
 from agent.model.guards import named_policies
 from agent.model.mesh import enrolled
-from agent.model.objects import Node, Pod
+from agent.model.objects import Labels, Node, Pod
 from agent.model.ports import of_pod, ports_of
 from agent.model.resources import Resource
 from agent.model.view import NETWORK, View
-from agent.model.workloads import identify, locate, new_workload, say_how_it_is_reached, workload_resource
+from agent.model.workloads import (
+    WORKLOAD_NAME,
+    identify,
+    locate,
+    new_workload,
+    say_how_it_is_reached,
+    workload_resource,
+)
 from protocols.workload_pb2 import (
     CRONJOB,
     DEPLOYMENT,
@@ -23,6 +30,8 @@ from protocols.workload_pb2 import (
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 _TEMPLATE_HASH = "pod-template-hash"
+_ROLLOUT_HASH = "rollouts-pod-template-hash"
+_DEPLOYMENT_CONFIG = "deploymentconfig"
 _MINUTE = re.compile(r"^\d{8,10}$")
 
 
@@ -64,16 +73,30 @@ def _services(view: View, pod: Pod) -> dict[str, PortList]:
 
 
 def _owner(pod: Pod) -> tuple[WorkloadType, str]:
-    """What made the pod: the Deployment or CronJob is guessed from the name of what stands between.
+    """What made the pod, as telemetry names it: its label's word, else its controller or what made that.
 
-    A ReplicaSet has its Deployment's name and the hash of the pod template, a Job that of its CronJob and the
-    minute for which it was scheduled.
+    The Deployment, Rollout or CronJob is guessed from the name of what stands between: a ReplicaSet has its
+    maker's name and the hash of the pod template, a Job that of its CronJob and the minute for which it was
+    scheduled, a ReplicationController names its DeploymentConfig in a label. A static pod has no maker.
     """
+    labels = pod.metadata.labels
+    kind, name = _maker(pod, labels)
+    return kind, labels.get(WORKLOAD_NAME) or name
+
+
+def _maker(pod: Pod, labels: Labels) -> tuple[WorkloadType, str]:
     owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
-    stem, _, suffix = owner.name.rpartition("-") if owner else ("", "", "")
-    if owner and owner.kind == "ReplicaSet" and stem and suffix == pod.metadata.labels.get(_TEMPLATE_HASH):
-        return DEPLOYMENT, stem
-    if owner and owner.kind == "Job":
-        scheduled = stem and _MINUTE.match(suffix)
-        return (CRONJOB, stem) if scheduled else (JOB, owner.name)
-    return POD, pod.metadata.name
+    if owner is None or owner.kind == "Node":
+        return POD, pod.metadata.name
+    stem, _, suffix = owner.name.rpartition("-")
+    match owner.kind:
+        case "ReplicaSet" if stem and suffix == labels.get(_TEMPLATE_HASH):
+            return DEPLOYMENT, stem
+        case "ReplicaSet" if stem and suffix == labels.get(_ROLLOUT_HASH):
+            return POD, stem
+        case "Job":
+            scheduled = stem and _MINUTE.match(suffix)
+            return (CRONJOB, stem) if scheduled else (JOB, owner.name)
+        case "ReplicationController":
+            return POD, labels.get(_DEPLOYMENT_CONFIG) or owner.name
+    return POD, owner.name

@@ -15,6 +15,7 @@ from protocols.workload_pb2 import (
     Workload,
 )
 
+WORKLOAD_NAME = "service.istio.io/workload-name"
 TUNNEL = "networking.istio.io/tunnel"
 _NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _REVISION = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
