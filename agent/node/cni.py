@@ -29,7 +29,8 @@ _REQUEST = 5.0  # seconds for the plugin to say what it wants
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _BACKLOG = 512  # a node that boots starts all of its pods at once
 
-Container = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.\-]*)?$", max_length=200)]
+# \Z: "$" would let a line end follow.
+Container = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.\-]*)?\Z", max_length=200)]
 
 
 class Pods(Protocol):
@@ -49,7 +50,7 @@ class _Interface(Struct):
 
 class _Address(Struct):
     address: str  # with the length of its prefix
-    interface: int | None = None
+    interface: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class _Result(Struct):
@@ -80,6 +81,10 @@ class _Call(Struct):
     uid: str = ""
     result: _Result | None = None
     attachments: list[_Known] | None = None
+
+    def __post_init__(self) -> None:
+        if self.command in ("ADD", "CHECK", "DEL") and not self.container:
+            raise ValueError(f"{self.command} names no container")
 
     def attachment(self) -> Attachment:
         """Raises ValueError for what is no address, IndexError for an interface that is not listed."""
@@ -142,7 +147,7 @@ class CniServer:
         try:
             call = msgspec.json.decode(request, type=_Call)
             attachment = call.attachment()
-        except (msgspec.MsgspecError, ValueError, IndexError) as error:
+        except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as error:
             details = "plugin and agent may be of different versions: restart the agent, it installs its own"
             return Answer(_UNDECODABLE, f"the agent does not understand the call: {error}", details)
         begun = time.monotonic()

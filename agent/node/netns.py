@@ -48,6 +48,8 @@ class NetnsFd:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise NodeError(f"network namespace {path}: {error.strerror}") from error
+        except ValueError as error:  # a path that no file can have
+            raise NodeError(f"network namespace {str(path)!r}: {error}") from error
         with contextlib.suppress(NodeError):
             return cls(fd)
         raise NodeError(f"{path} is not a network namespace")
