@@ -37,7 +37,7 @@ REQUESTS = damaged(
         st.just(zds.WorkloadRequest(snapshot_sent=zds.SnapshotSent()).SerializeToString()),
     )
 ).filter(bool)  # an empty packet is the end
-DESCRIPTORS = st.one_of(
+DESCRIPTORS: st.SearchStrategy[list[str]] = st.one_of(
     st.just(["netns"]), st.just([]), st.lists(st.sampled_from(["netns", "null"]), max_size=9)
 )
 SNAPSHOT = zds.WorkloadRequest(snapshot_sent=zds.SnapshotSent()).SerializeToString()
