@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry, WorkloadEntrySpec
+from agent.model.entries import RESOLVED, EndpointSpec, ServiceEntry, WorkloadEntry
 from agent.model.guards import named_policies
 from agent.model.objects import EndpointSlice, Service, to_address
 from agent.model.ports import Target, of_entry, of_slice, ports_of
@@ -60,14 +60,14 @@ def inline_workloads(view: View, entry: ServiceEntry) -> Iterator[Resource]:
             yield _outside(message, endpoint)
 
 
-def _inline(view: View, entry: ServiceEntry) -> list[tuple[WorkloadEntrySpec, list[str]]]:
+def _inline(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpec, list[str]]]:
     """The endpoints with the hostnames that they serve; none once all hostnames are other objects'.
 
     Where it is the hostnames themselves that are to be resolved, each is the endpoint of its own service.
     """
     hosts = list(view.hosts(entry))
     if entry.spec.resolution in RESOLVED and not entry.spec.endpoints and not entry.spec.workload_selector:
-        return [(WorkloadEntrySpec(address=host), [host]) for host in hosts]
+        return [(EndpointSpec(address=host), [host]) for host in hosts]
     return [(endpoint, hosts) for endpoint in entry.spec.endpoints] if hosts else []
 
 
@@ -101,7 +101,7 @@ def slice_services(view: View, endpoints: EndpointSlice, own: Target | None = No
     return {f"{service.metadata.namespace}/{host}": ports for host in view.hosts(service)}
 
 
-def _outside(message: Workload, endpoint: WorkloadEntrySpec) -> Resource:
+def _outside(message: Workload, endpoint: EndpointSpec) -> Resource:
     """What a WorkloadEntry and an endpoint that is written into a ServiceEntry have in common."""
     ip = endpoint.ip
     message.workload_type = POD

@@ -1,54 +1,60 @@
-"""Istio's ServiceEntry and WorkloadEntry, as far as we read them.
+"""Istio's ServiceEntry and WorkloadEntry.
 
-What contradicts itself is refused here, by field, with the rules of Istio's own validation; what only makes
-sense together with other objects is judged in the translation.
+What contradicts itself is refused here, by field, with the rules of Istio's webhook and of the API server's
+schema; what only makes sense together with other objects is judged in the translation.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from agent.model.istio import IstioObject, Strict, WorkloadSelector
 from agent.model.objects import (
     Condition,
     IPAddress,
     IPNetwork,
     Labels,
-    Metadata,
     NoneOrName,
-    Object,
     Part,
     Port,
     to_address,
     to_range,
 )
+from agent.model.syntax import (
+    FieldError,
+    check_labels,
+    check_range,
+    is_dns_label,
+    is_dns_name,
+    is_dns_pattern,
+)
 
-Host = Annotated[
-    str, msgspec.Meta(pattern=r"^(\*\.)?[a-zA-Z0-9_]([-a-zA-Z0-9_.]*[a-zA-Z0-9_])?$", max_length=253)
-]
 Resolution = Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"]
 RESOLVED = frozenset({"DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"})  # the endpoints are known by names
 
+_HTTP_OR_TLS = ("http", "http2", "http_proxy", "grpc", "grpc-web", "https", "tls")
+_PROTOCOLS = frozenset({*_HTTP_OR_TLS, "tcp", "udp", "mongo", "mysql", "redis"})
+_OF_DYNAMIC_DNS = ("http", "http2", "grpc", "tls")
+_WAYPOINT = "istio.io/use-waypoint"
+_Unsigned = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
-class WorkloadEntrySpec(Part, frozen=True):
-    """An endpoint outside of Kubernetes: a WorkloadEntry's `spec`, or one of a ServiceEntry's `endpoints`.
+
+class EndpointSpec(Strict, frozen=True):
+    """An endpoint outside of Kubernetes.
 
     address: an address or a DNS name, empty where only a network's gateway leads there; ports: by the name of
     a service's port; locality: region/zone/subzone; weight: 0 is not set.
     """
 
-    address: Annotated[str, msgspec.Meta(max_length=256)] = ""
-    ports: dict[str, Port] = msgspec.field(default_factory=dict)
+    address: str = ""
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
     labels: Labels = msgspec.field(default_factory=dict)
     network: str = ""
     locality: str = ""
-    weight: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
+    weight: _Unsigned = 0
     service_account: NoneOrName = ""
-
-    def __post_init__(self) -> None:
-        if self.address.startswith("unix:"):
-            raise ValueError("address: a Unix socket cannot be an endpoint; give an address or a DNS name")
-        if not self.address and not self.network:
-            raise ValueError("address is needed, or the network whose gateway leads there")
 
     @property
     def ip(self) -> IPAddress | None:
@@ -59,11 +65,29 @@ class WorkloadEntrySpec(Part, frozen=True):
             return None
 
 
+class WorkloadEntrySpec(EndpointSpec, frozen=True):
+    """One that somebody wrote: a WorkloadEntry's `spec`, or one of a ServiceEntry's `endpoints`."""
+
+    def __post_init__(self) -> None:
+        if self.address.startswith("unix:"):
+            raise FieldError("a Unix socket cannot be an endpoint; give an address or a DNS name", "address")
+        if not self.address and not self.network:
+            raise FieldError("address is needed, or the network whose gateway leads there")
+        if self.address and not self.ip and not is_dns_name(self.address):
+            raise FieldError(f"{self.address!r} is no address and no DNS name", "address")
+        for name, port in self.ports.items():
+            if not is_dns_label(name, 62):
+                raise FieldError(f"{name!r} is no port's name: letters, digits and - only", "ports", name)
+            if not 1 <= port <= 65535:
+                raise FieldError(f"{port} is no port number (1 to 65535)", "ports", name)
+        check_labels(self.labels.items(), "labels")
+
+
 class WorkloadEntryStatus(Part, frozen=True):
     conditions: tuple[Condition, ...] = ()
 
 
-class WorkloadEntry(Object, frozen=True):
+class WorkloadEntry(IstioObject, frozen=True, kw_only=True):
     spec: WorkloadEntrySpec
     status: WorkloadEntryStatus = WorkloadEntryStatus()
 
@@ -78,80 +102,139 @@ class WorkloadEntry(Object, frozen=True):
         return not any(c.type == "Healthy" and c.status == "False" for c in self.status.conditions)
 
 
-class EntryPort(Part, frozen=True):
+class EntryPort(Strict, frozen=True):
     number: Port
     name: str
     protocol: str = ""
     target_port: Port | None = None
 
+    def __post_init__(self) -> None:
+        if not is_dns_label(self.name):
+            raise FieldError(f"{self.name!r} cannot be a port's name: letters, digits and - only", "name")
+        if self.protocol and self.protocol.lower() not in _PROTOCOLS:
+            known = ", ".join(sorted(_PROTOCOLS)).upper()
+            raise FieldError(f"{self.protocol!r} is no protocol; write one of {known}", "protocol")
 
-class WorkloadSelector(Part, frozen=True):
-    labels: Labels = msgspec.field(default_factory=dict)
 
-
-class ServiceEntrySpec(Part, frozen=True):
-    hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1, max_length=256)]
-    addresses: tuple[str, ...] = ()
-    ports: tuple[EntryPort, ...] = ()
+class ServiceEntrySpec(Strict, frozen=True):
+    hosts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=256)]
+    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=256)] = ()
+    ports: Annotated[tuple[EntryPort, ...], msgspec.Meta(max_length=256)] = ()
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     resolution: Resolution = "NONE"
-    endpoints: tuple[WorkloadEntrySpec, ...] = ()
+    endpoints: Annotated[tuple[WorkloadEntrySpec, ...], msgspec.Meta(max_length=4096)] = ()
     workload_selector: WorkloadSelector | None = None
     subject_alt_names: tuple[str, ...] = ()
     export_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_hosts()
         self._check_addresses()
+        self._check_ports()
         self._check_endpoints()
+        if self.resolution == "DYNAMIC_DNS":
+            self._check_dynamic_dns()
+        _check_export_to(self.export_to)
+
+    def _check_hosts(self) -> None:
+        for index, host in enumerate(self.hosts):
+            if host == "*" or not is_dns_pattern(host):
+                raise FieldError(f"{host!r} is no DNS name, nor one that begins with *", "hosts", index)
+        unnamed = self.resolution.startswith("DNS") and not self.endpoints
+        wild = next((host for host in self.hosts if "*" in host), None)
+        if wild and unnamed:
+            raise FieldError(f"{wild} cannot be resolved; give endpoints, or use DYNAMIC_DNS", "hosts")
+
+    def _check_addresses(self) -> None:
+        for index, text in enumerate(self.addresses):
+            check_range(text, "addresses", index)
+            if "/" in text and self.resolution not in ("NONE", "STATIC"):
+                reason = f"resolution {self.resolution} cannot have a range; give single addresses"
+                raise FieldError(f"{text}: {reason}", "addresses", index)
+
+    def _check_ports(self) -> None:
         for what in ("number", "name"):
             values = [getattr(port, what) for port in self.ports]
             if twice := next((value for value in values if values.count(value) > 1), None):
-                raise ValueError(f"ports: {what} {twice} is there twice")
-
-    def _check_addresses(self) -> None:
-        if self.addresses and self.resolution == "DYNAMIC_DNS":
-            raise ValueError("addresses: resolution DYNAMIC_DNS has none")
-        for text in self.addresses:
-            if isinstance(to_range(text), IPNetwork) and self.resolution not in ("NONE", "STATIC"):
-                raise ValueError(f"addresses: resolution {self.resolution} cannot have a range, {text}")
+                raise FieldError(f"{what} {twice} is there twice; each port has its own", "ports")
+        if len(self.hosts) > 1 and self.resolution != "NONE":
+            for index, port in enumerate(self.ports):
+                if port.protocol.lower() not in _HTTP_OR_TLS:
+                    raise FieldError(
+                        "with several hosts each port needs a protocol that names the host (HTTP, TLS, ...): "
+                        "write one ServiceEntry for each host",
+                        *("ports", index, "protocol"),
+                    )
 
     def _check_endpoints(self) -> None:
         if self.endpoints and self.workload_selector:
-            raise ValueError("endpoints and workloadSelector exclude each other")
+            raise FieldError("endpoints and workloadSelector exclude each other; keep one", "endpoints")
         if self.endpoints and self.resolution in ("NONE", "DYNAMIC_DNS"):
-            raise ValueError(f"endpoints: resolution {self.resolution} has none")
-        named = next((one.address for one in self.endpoints if one.address and not one.ip), None)
-        if named and self.resolution == "STATIC":
-            raise ValueError(f"endpoints: {named} is no address; for a name use resolution DNS")
-        wild = next((host for host in self.hosts if host.startswith("*")), None)
-        if wild and self.resolution.startswith("DNS") and not (self.endpoints or self.workload_selector):
-            raise ValueError(f"hosts: {wild} cannot be resolved; give endpoints, or use DYNAMIC_DNS")
+            raise FieldError(
+                f"resolution {self.resolution} has none; remove them, or use STATIC", "endpoints"
+            )
+        if self.resolution == "DNS_ROUND_ROBIN" and len(self.endpoints) > 1:
+            raise FieldError("resolution DNS_ROUND_ROBIN has one; use DNS for several", "endpoints")
+        names = {port.name for port in self.ports}
+        for index, one in enumerate(self.endpoints):
+            if one.address and not one.ip and self.resolution == "STATIC":
+                reason = f"{one.address} is no address; for a name use resolution DNS"
+                raise FieldError(reason, "endpoints", index, "address")
+            if not one.address and self.resolution != "STATIC":
+                reason = f"resolution {self.resolution} needs an address or a DNS name"
+                raise FieldError(reason, "endpoints", index)
+            if unknown := next((name for name in one.ports if name not in names), None):
+                raise FieldError(
+                    "no port of the ServiceEntry has this name; use one that has",
+                    "endpoints",
+                    index,
+                    "ports",
+                    unknown,
+                )
+
+    def _check_dynamic_dns(self) -> None:
+        if self.addresses:
+            raise FieldError("resolution DYNAMIC_DNS has none; remove them", "addresses")
+        for index, host in enumerate(self.hosts):
+            if not host.startswith("*"):
+                reason = f"resolution DYNAMIC_DNS is for wildcards; use DNS for {host}"
+                raise FieldError(reason, "hosts", index)
+        for index, port in enumerate(self.ports):
+            if port.protocol.lower() not in _OF_DYNAMIC_DNS:
+                reason = "resolution DYNAMIC_DNS knows HTTP, HTTP2, GRPC and TLS only"
+                raise FieldError(reason, "ports", index, "protocol")
 
 
 class HostAddress(Part, frozen=True):
     """An address that Istio's control plane allotted to one of the hosts."""
 
-    value: str
+    value: str = ""
     host: str = ""
-
-    def __post_init__(self) -> None:
-        to_address(self.value)
 
 
 class ServiceEntryStatus(Part, frozen=True):
+    """What is malformed in it is left out: its author is no user."""
+
     addresses: tuple[HostAddress, ...] = ()
 
-
-class Dated(Metadata, frozen=True):
-    """creation_timestamp: RFC 3339 in UTC, as the API server writes it, so that text order is time order."""
-
-    creation_timestamp: str = ""
+    def __post_init__(self) -> None:
+        force_setattr(self, "addresses", tuple(one for one in self.addresses if _is_address(one.value)))
 
 
-class ServiceEntry(Object, frozen=True):
-    metadata: Dated
+class ServiceEntry(IstioObject, frozen=True, kw_only=True):
     spec: ServiceEntrySpec
     status: ServiceEntryStatus = ServiceEntryStatus()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        internal = self.spec.resolution == "DYNAMIC_DNS" and self.spec.location == "MESH_INTERNAL"
+        if internal and self.metadata.labels.get(_WAYPOINT, "none").lower() not in ("", "none"):
+            raise FieldError(
+                "MESH_INTERNAL with resolution DYNAMIC_DNS takes no waypoint", "spec", "location"
+            )
+        if self.metadata.namespace in self.spec.export_to and "." in self.spec.export_to:
+            reason = f". is {self.metadata.namespace}; write it once"
+            raise FieldError(reason, "spec", "exportTo")
 
     @property
     def selector(self) -> Labels:
@@ -174,3 +257,23 @@ class ServiceEntry(Object, frozen=True):
     @property
     def _refuses_allotted(self) -> bool:
         return self.metadata.labels.get("networking.istio.io/enable-autoallocate-ip", "").lower() == "false"
+
+
+def _check_export_to(namespaces: Iterable[str]) -> None:
+    wanted = list(namespaces)
+    for index, one in enumerate(wanted):
+        if one not in (".", "*", "~") and not is_dns_label(one):
+            raise FieldError(f"{one!r} is no namespace, nor one of . * ~", "exportTo", index)
+        if one in wanted[:index]:
+            raise FieldError(f"{one} is there twice; write it once", "exportTo", index)
+        if one in ("*", "~") and len(wanted) > 1:
+            meaning = "all namespaces" if one == "*" else "none"
+            raise FieldError(f"{one} means {meaning}; it stands alone", "exportTo", index)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        to_address(text)
+    except ValueError:
+        return False
+    return True

@@ -140,8 +140,8 @@ class PodIP(Part, frozen=True):
 
 
 class Condition(Part, frozen=True):
-    type: str
-    status: str
+    type: str = ""
+    status: str = ""
 
 
 class PodStatus(Part, frozen=True):

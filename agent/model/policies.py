@@ -26,11 +26,13 @@ from protocols.security_pb2 import Rule as RuleMessage
 _ACTIONS = {"ALLOW": Action.ALLOW, "DENY": Action.DENY, "AUDIT": Action.AUDIT, "CUSTOM": Action.DENY}
 _AT_L7 = {
     **{"request_principals": "requestPrincipals", "not_request_principals": "notRequestPrincipals"},
-    **{"trust_domains": "trustDomains", "not_trust_domains": "notTrustDomains"},
+    # Only a proxy in front could say for whom a connection is, and nobody vouches for one.
+    **{"remote_ip_blocks": "remoteIpBlocks", "not_remote_ip_blocks": "notRemoteIpBlocks"},
     **{"hosts": "hosts", "not_hosts": "notHosts", "methods": "methods", "not_methods": "notMethods"},
     **{"paths": "paths", "not_paths": "notPaths"},
 }
 
+_TRUST_DOMAINS = ("trustDomains", "notTrustDomains")
 PRESENT = StringMatch(presence={})
 # An entry that asks for nothing never fits. It keeps the rule's place: explanations count them as authors do.
 NEVER = RuleMessage(clauses=[Clause(matches=[Match()])])
@@ -121,10 +123,10 @@ def _source(source: Source, namespace: str) -> _Entry:
         not_principals=map(_string, source.not_principals),
         service_accounts=_accounts(source.service_accounts, namespace),
         not_service_accounts=_accounts(source.not_service_accounts, namespace),
-        not_source_ips=_addresses([*source.not_ip_blocks, *source.not_remote_ip_blocks]),
+        source_ips=_addresses(source.ip_blocks),
+        not_source_ips=_addresses(source.not_ip_blocks),
     )
-    # Nobody says at L4 that a connection was made for another client: both mean the address that is seen.
-    _from(match, source.ip_blocks, source.remote_ip_blocks)
+    lost += _trust_domains(match, source.trust_domains, source.not_trust_domains, _TRUST_DOMAINS)
     lost += _namespaces(match, source.namespaces, source.not_namespaces, ("namespaces", "notNamespaces"))
     return _Entry(match, lost)
 
@@ -146,7 +148,7 @@ def _condition(when: When, namespace: str, of_workload: bool) -> _Entry:
     key, values, others = when.key, when.values, when.not_values
     match = Match()
     match key:
-        case "source.ip" | "remote.ip":
+        case "source.ip":
             match.source_ips.extend(_addresses(values))
             match.not_source_ips.extend(_addresses(others))
         case "source.namespace":
@@ -154,6 +156,8 @@ def _condition(when: When, namespace: str, of_workload: bool) -> _Entry:
         case "source.principal":
             match.principals.extend(map(_string, values))
             match.not_principals.extend(map(_string, others))
+        case "source.trustDomain":
+            return _Entry(match, _trust_domains(match, values, others, (key, key)))
         case "source.serviceAccount":
             match.service_accounts.extend(_accounts(values, namespace))
             match.not_service_accounts.extend(_accounts(others, namespace))
@@ -181,9 +185,9 @@ def _of_service(name: str) -> str:
 def _string(value: str) -> StringMatch:
     if value == "*":
         return PRESENT
-    if value.endswith("*"):
-        return StringMatch(prefix=value[:-1])
-    return StringMatch(suffix=value[1:]) if value.startswith("*") else StringMatch(exact=value)
+    if value.startswith("*"):
+        return StringMatch(suffix=value[1:])
+    return StringMatch(prefix=value[:-1]) if value.endswith("*") else StringMatch(exact=value)
 
 
 def _namespaces(match: Match, values: Values, others: Values, names: tuple[str, str]) -> list[str]:
@@ -198,6 +202,29 @@ def _namespaces(match: Match, values: Values, others: Values, names: tuple[str, 
         else:
             field.extend(map(_string, wanted))
     return lost
+
+
+def _trust_domains(match: Match, values: Values, others: Values, names: tuple[str, str]) -> list[str]:
+    """Fills them in as what principals begin with; gives the names of those that cannot be said so.
+
+    A principal must be one of a list, which a trust domain beside it would only make longer.
+    """
+    lost = []
+    for wanted, name, field in zip(
+        (values, others), names, (match.principals, match.not_principals), strict=True
+    ):
+        ending = next((value for value in wanted if value.startswith("*") and value != "*"), None)
+        if ending:
+            lost.append(f"{name} {ending}")
+        elif wanted and field is match.principals and match.principals:
+            lost.append(f"{name} beside principals")
+        else:
+            field.extend(map(_trust_domain, wanted))
+    return lost
+
+
+def _trust_domain(value: str) -> StringMatch:
+    return _string(value if value.endswith("*") else f"{value}/*")
 
 
 def _string_body(value: str) -> str:
@@ -217,22 +244,3 @@ def _addresses(blocks: Iterable[str]) -> list[Address]:
 
 def _address(network: IPv4Network | IPv6Network) -> Address:
     return Address(address=network.network_address.packed, length=network.prefixlen)
-
-
-def _from(match: Match, blocks: Values, others: Values) -> None:
-    """From an address in one of `blocks` and in one of `others`; what is empty asks for nothing."""
-    match.source_ips.extend(_addresses(blocks or others))
-    if blocks and others:
-        either, both = [*match.source_ips], [*_overlap(blocks, others)]
-        del match.source_ips[:]
-        match.source_ips.extend(both or either)
-        if not both:
-            match.not_source_ips.extend(either)  # no address will do
-
-
-def _overlap(blocks: Values, others: Values) -> Iterator[Address]:
-    """Of two ranges that overlap, one lies in the other."""
-    for one in (ip_network(block, strict=False) for block in blocks):
-        for other in (ip_network(block, strict=False) for block in others):
-            if one.version == other.version and one.overlaps(other):
-                yield _address(max(one, other, key=lambda network: network.prefixlen))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from agent.model.entries import EntryPort, ServiceEntry, WorkloadEntrySpec
+from agent.model.entries import EndpointSpec, EntryPort, ServiceEntry
 from agent.model.objects import EndpointSlice, Pod, Service, ServicePort
 from protocols.workload_pb2 import GRPC, HTTP2, HTTP11, TCP, TLS, UNKNOWN, AppProtocol, PortList
 
@@ -68,7 +68,7 @@ def of_pod(pod: Pod) -> Target:
     return target
 
 
-def of_entry(entry: WorkloadEntrySpec) -> Target:
+def of_entry(entry: EndpointSpec) -> Target:
     """Its `ports` come first: by the name of the target, else by that of the service's port."""
 
     def target(port: AnyPort) -> int | None:

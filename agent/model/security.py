@@ -1,22 +1,20 @@
 """Istio's AuthorizationPolicy and PeerAuthentication, read strictly: what is unknown in a policy is refused.
 
-A field that is passed over could make a policy allow more than its author wrote. The rules of Istio's own
-validation hold; what a policy means is in `policies.py` and `authentication.py`.
+A field that is passed over could make a policy allow more than its author wrote. The rules of Istio's webhook
+and of the API server's schema hold; what a policy means is in `policies.py` and `authentication.py`.
 """
 
 import re
-from collections.abc import Iterable
-from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from agent.model.entries import Dated
-from agent.model.objects import Labels, Object
+from agent.model.istio import DRY_RUN, IstioObject, Strict
+from agent.model.objects import Labels
+from agent.model.syntax import FieldError, Step, check_port, check_range, check_selector
 
-DRY_RUN = "istio.io/dry-run"
 Mode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 Value = Annotated[str, msgspec.Meta(min_length=1)]
 Values = tuple[Value, ...]
@@ -29,35 +27,72 @@ _KEYS = frozenset(
         *("request.auth.principal", "request.auth.audiences", "request.auth.presenter"),
     }
 )
-_NAMED_KEY = re.compile(
-    r"^(request\.headers|request\.auth\.claims|experimental\.envoy\.filters\.[^\[]+)(\[[^\]]+\])+$"
-)
+_NAMED_KEYS = ("request.headers", "request.auth.claims", "experimental.envoy.filters.")
+_INSTEAD = {
+    "destination.namespace": "the policy's own namespace is meant",
+    "destination.labels": "use the selector",
+    "destination.name": "use the selector",
+    "destination.user": "use the selector",
+}
 _ADDRESSES = ("source.ip", "remote.ip", "destination.ip")
+_BLOCKS = ("ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks")
+_IDENTITIES = (
+    *("principals", "not_principals", "namespaces", "not_namespaces", "request_principals"),
+    *("not_request_principals", "service_accounts", "not_service_accounts", "trust_domains"),
+    "not_trust_domains",
+)
+_KEYS_OF_IDENTITY = ("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal")
+_DRY_RUNS = {  # as Go's strconv.ParseBool
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+_TARGETS = {  # the API group of each kind that a policy may be attached to; Kubernetes' own has two names
+    "Service": ("", "core"),
+    "ServiceEntry": ("networking.istio.io",),
+    "Gateway": ("gateway.networking.k8s.io",),
+    "GatewayClass": ("gateway.networking.k8s.io",),
+}
+_PATH = re.compile(r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]+")  # RFC 3986: pchar without *, which is a wildcard
+_ONE, _REST = "{*}", "{**}"
 _MAX_ACCOUNTS = 16
+_LONGEST_ACCOUNT = 320
 _MAX_REFERENCES = 16
-
-
-class Strict(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
-    """A piece of a policy."""
+_MAX_RULES = 512
 
 
 def _not_empty(block: Strict) -> None:
     if not any(getattr(block, name) for name in block.__struct_fields__):
-        raise ValueError("it asks for nothing; leave it out if all is meant")
+        raise FieldError("it asks for nothing; leave it out if all is meant")
 
 
-def _check_blocks(name: str, blocks: Values) -> None:
-    for block in blocks:
-        try:
-            ip_network(block, strict=False)
-        except ValueError:
-            raise ValueError(f"{_written(name)}: {block!r} is no address and no range of addresses") from None
+def _check_accounts(accounts: Values, *steps: str) -> None:
+    if len(accounts) > _MAX_ACCOUNTS:
+        raise FieldError(f"more than {_MAX_ACCOUNTS} are not allowed; use several rules", *steps)
+    for index, account in enumerate(accounts):
+        if "*" in account or account.count("/") > 1 or not all(account.split("/")):
+            raise FieldError(f"{account!r} is no name and no namespace/name", *steps, index)
+        if len(account) > _LONGEST_ACCOUNT:
+            raise FieldError(f"more than {_LONGEST_ACCOUNT} characters", *steps, index)
 
 
-def _check_ports(name: str, ports: Iterable[str]) -> None:
-    for port in ports:
-        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-            raise ValueError(f"{name}: {port!r} is no port (0 to 65535)")
+def _check_trust_domains(domains: Values, *steps: str) -> None:
+    for index, domain in enumerate(domains):
+        if "/" in domain or domain.count("*") > 1 or "*" in domain[1:-1]:
+            raise FieldError(
+                f"{domain!r} is no trust domain, nor one with * at its begin or end", *steps, index
+            )
+
+
+def _check_path(path: str, *steps: Step) -> None:
+    """A template: its segments are {*}, {**} as the last of them, or plain."""
+    segments = path.strip("/").split("/")
+    templated = _ONE in path or _REST in path
+    for index, segment in enumerate(segments):
+        if segment in (_ONE, _REST):
+            if _REST in segments[:index]:
+                raise FieldError(f"{path!r}: nothing with a {{*}} may follow {{**}}", *steps)
+        elif "{" in segment or "}" in segment or (templated and not _PATH.fullmatch(segment)):
+            raise FieldError(f"{path!r}: {segment!r} is neither {{*}}, {{**}} nor a plain segment", *steps)
 
 
 def _written(name: str) -> str:
@@ -68,13 +103,22 @@ def _written(name: str) -> str:
 class Selector(Strict, frozen=True):
     match_labels: Labels = msgspec.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_selector(self.match_labels.items(), "matchLabels")
+
 
 class TargetRef(Strict, frozen=True):
     """`namespace`: only the object's own may be meant, and it is not to be written."""
 
     kind: Literal["Gateway", "GatewayClass", "Service", "ServiceEntry"]
-    name: Value
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
     group: str = ""
+    namespace: Literal[""] = ""
+
+    def __post_init__(self) -> None:
+        groups = _TARGETS[self.kind]
+        if self.group not in groups:
+            raise FieldError(f"a {self.kind} is not of group {self.group!r}; write {groups[0]!r}", "group")
 
     @property
     def is_service(self) -> bool:
@@ -88,8 +132,8 @@ class Source(Strict, frozen=True):
     not_request_principals: Values = ()
     namespaces: Values = ()
     not_namespaces: Values = ()
-    service_accounts: Annotated[Values, msgspec.Meta(max_length=_MAX_ACCOUNTS)] = ()
-    not_service_accounts: Annotated[Values, msgspec.Meta(max_length=_MAX_ACCOUNTS)] = ()
+    service_accounts: Values = ()
+    not_service_accounts: Values = ()
     ip_blocks: Values = ()
     not_ip_blocks: Values = ()
     remote_ip_blocks: Values = ()
@@ -99,15 +143,18 @@ class Source(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         _not_empty(self)
-        for name in ("ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks"):
-            _check_blocks(name, getattr(self, name))
-        accounts = (*self.service_accounts, *self.not_service_accounts)
-        for account in accounts:
-            if "*" in account or account.count("/") > 1 or not all(account.split("/")):
-                raise ValueError(f"serviceAccounts: {account!r} is no name and no namespace/name")
+        for name in _BLOCKS:
+            for index, block in enumerate(getattr(self, name)):
+                check_range(block, _written(name), index)
+        _check_accounts(self.service_accounts, "serviceAccounts")
+        _check_accounts(self.not_service_accounts, "notServiceAccounts")
+        _check_trust_domains(self.trust_domains, "trustDomains")
+        _check_trust_domains(self.not_trust_domains, "notTrustDomains")
         others = self.principals or self.not_principals or self.namespaces or self.not_namespaces
-        if accounts and others:
-            raise ValueError("serviceAccounts cannot be combined with principals or namespaces")
+        if others and (self.service_accounts or self.not_service_accounts):
+            raise FieldError(
+                "serviceAccounts cannot be combined with principals or namespaces; use two rules"
+            )
 
 
 class From(Strict, frozen=True):
@@ -126,8 +173,12 @@ class Operation(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         _not_empty(self)
-        _check_ports("ports", self.ports)
-        _check_ports("notPorts", self.not_ports)
+        for name in ("ports", "not_ports"):
+            for index, port in enumerate(getattr(self, name)):
+                check_port(port, _written(name), index)
+        for name in ("paths", "not_paths"):
+            for index, path in enumerate(getattr(self, name)):
+                _check_path(path, _written(name), index)
 
 
 class To(Strict, frozen=True):
@@ -140,24 +191,33 @@ class When(Strict, frozen=True):
     not_values: Values = ()
 
     def __post_init__(self) -> None:
-        if self.key not in _KEYS and not _NAMED_KEY.match(self.key):
-            raise ValueError(f"key {self.key!r} is unknown")
+        if self.key not in _KEYS and not _is_named(self.key):
+            instead = _INSTEAD.get(self.key.partition("[")[0], "see Istio's list of conditions")
+            raise FieldError(f"{self.key!r} is no attribute; {instead}", "key")
         if not self.values and not self.not_values:
-            raise ValueError(f"key {self.key}: values or notValues are needed")
-        for name in ("values", "not_values"):
+            raise FieldError(f"key {self.key}: values or notValues are needed")
+        self._check(self.values, "values")
+        self._check(self.not_values, "notValues")
+
+    def _check(self, values: Values, field: str) -> None:
+        if self.key == "source.serviceAccount":
+            _check_accounts(values, field)
+        elif self.key == "source.trustDomain":
+            _check_trust_domains(values, field)
+        for index, value in enumerate(values):
             if self.key in _ADDRESSES:
-                _check_blocks(name, getattr(self, name))
+                check_range(value, field, index)
             elif self.key == "destination.port":
-                _check_ports(name, getattr(self, name))
+                check_port(value, field, index)
 
 
 class Rule(Strict, frozen=True):
-    """None: not written, anything will do."""
+    """Nothing, or none: anything will do."""
 
-    from_: Annotated[tuple[From, ...], msgspec.Meta(min_length=1)] | None = msgspec.field(
+    from_: Annotated[tuple[From, ...], msgspec.Meta(max_length=_MAX_RULES)] | None = msgspec.field(
         name="from", default=None
     )
-    to: Annotated[tuple[To, ...], msgspec.Meta(min_length=1)] | None = None
+    to: tuple[To, ...] | None = None
     when: tuple[When, ...] = ()
 
 
@@ -166,31 +226,49 @@ class Provider(Strict, frozen=True):
 
 
 class AuthorizationPolicySpec(Strict, frozen=True):
-    selector: Selector = Selector()
-    target_refs: Annotated[tuple[TargetRef, ...], msgspec.Meta(max_length=_MAX_REFERENCES)] = ()
+    """selector, target_refs, target_ref: None where it is not written."""
+
+    selector: Selector | None = None
+    target_refs: Annotated[tuple[TargetRef, ...], msgspec.Meta(max_length=_MAX_REFERENCES)] | None = None
     target_ref: TargetRef | None = None
     action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
     provider: Provider | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
 
     def __post_init__(self) -> None:
-        if self.target_refs and self.target_ref:
-            raise ValueError("targetRef and targetRefs exclude each other")
-        if self.selector.match_labels and (self.target_refs or self.target_ref):
-            raise ValueError("selector and targetRefs exclude each other")
+        targets = (
+            ("selector", self.selector),
+            ("targetRef", self.target_ref),
+            ("targetRefs", self.target_refs),
+        )
+        written = [name for name, value in targets if value is not None]
+        if len(written) > 1:
+            raise FieldError(f"{written[0]} and {written[1]} exclude each other; keep one", written[1])
         if self.action in ("DENY", "CUSTOM") and not self.rules:
-            raise ValueError(f"action {self.action} needs rules")
+            raise FieldError(f"action {self.action} needs rules; {{}} is one that fits everything", "rules")
+        if self.action == "CUSTOM":
+            self._check_custom()
+        elif self.provider:
+            raise FieldError(f"action {self.action} has none; remove it, or use CUSTOM", "provider")
+
+    def _check_custom(self) -> None:
+        if not self.provider or not self.provider.name:
+            raise FieldError("action CUSTOM needs provider.name, of one in extensionProviders", "provider")
+        for index, rule in enumerate(self.rules):
+            if found := next(_of_identity(rule), None):
+                reason = (
+                    f"action CUSTOM cannot judge {found}; name the callers in a policy with ALLOW or DENY"
+                )
+                raise FieldError(reason, "rules", index)
 
 
-class Policy(Object, frozen=True, forbid_unknown_fields=True):
-    """What kinds of them have in common. Where they stand in a manifest, what others wrote is dropped."""
+class Policy(IstioObject, frozen=True):
+    """What kinds of them have in common. What others wrote into an object's status is dropped."""
 
-    metadata: Dated
-    api_version: str = ""
-    kind: str = ""
     status: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         force_setattr(self, "status", None)
 
     @property
@@ -200,24 +278,30 @@ class Policy(Object, frozen=True, forbid_unknown_fields=True):
 
 
 class AuthorizationPolicy(Policy, frozen=True):
+    knows_dry_run: ClassVar[bool] = True
+
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.metadata.annotations.get(DRY_RUN, "false") not in ("true", "false"):
-            raise ValueError(f"metadata.annotations: {DRY_RUN} is true or false")
+        text = self.metadata.annotations.get(DRY_RUN)
+        place = ("metadata", "annotations", DRY_RUN)
+        if text is not None and text not in _DRY_RUNS:
+            raise FieldError(f"{text!r} is neither true nor false", *place)
+        if text is not None and self.spec.action not in ("ALLOW", "DENY"):
+            raise FieldError(f"action {self.spec.action} has no dry run; remove the annotation", *place)
 
     @property
     def dry_run(self) -> bool:
-        return self.metadata.annotations.get(DRY_RUN) == "true"
+        return _DRY_RUNS.get(self.metadata.annotations.get(DRY_RUN, "false"), False)
 
     @property
     def selector(self) -> Labels:
-        return self.spec.selector.match_labels
+        return self.spec.selector.match_labels if self.spec.selector else {}
 
     @property
     def targets(self) -> tuple[TargetRef, ...]:
-        return (self.spec.target_ref,) if self.spec.target_ref else self.spec.target_refs
+        return (self.spec.target_ref,) if self.spec.target_ref else self.spec.target_refs or ()
 
 
 class Mtls(Strict, frozen=True):
@@ -225,16 +309,19 @@ class Mtls(Strict, frozen=True):
 
 
 class PeerAuthenticationSpec(Strict, frozen=True):
-    """port_level_mtls: by the workload's port."""
+    """port_level_mtls: by the workload's port; None: not written."""
 
     selector: Selector = Selector()
     mtls: Mtls = Mtls()
     port_level_mtls: dict[str, Mtls] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_ports("portLevelMtls", self.port_level_mtls)
+        for port in self.port_level_mtls:
+            check_port(port, "portLevelMtls", port, least=1)
+            if port.startswith("0"):
+                raise FieldError(f"write {int(port)}", "portLevelMtls", port)
         if self.port_level_mtls and not self.selector.match_labels:
-            raise ValueError("portLevelMtls needs a selector")
+            raise FieldError("it needs a selector; ports are a workload's", "portLevelMtls")
 
 
 class PeerAuthentication(Policy, frozen=True):
@@ -243,3 +330,18 @@ class PeerAuthentication(Policy, frozen=True):
     @property
     def selector(self) -> Labels:
         return self.spec.selector.match_labels
+
+
+def _is_named(key: str) -> bool:
+    """A key with a name in brackets."""
+    opened = key.find("[")
+    return key.startswith(_NAMED_KEYS) and key.endswith("]") and 0 < opened < len(key) - 2
+
+
+def _of_identity(rule: Rule) -> Iterator[str]:
+    """The fields and keys of a rule that only the caller's certificate or token answers."""
+    for one in rule.from_ or ():
+        yield from (_written(name) for name in _IDENTITIES if getattr(one.source, name))
+    for when in rule.when:
+        if when.key in _KEYS_OF_IDENTITY or when.key.startswith("request.auth."):
+            yield when.key

@@ -2,25 +2,44 @@
 
 from typing import Any
 
-import msgspec
 from msgspec.structs import force_setattr
 
+from agent.model.istio import Strict, WorkloadSelector
 from agent.model.mesh import OutboundTrafficPolicy
-from agent.model.objects import Labels
-from agent.model.security import Policy, Strict
+from agent.model.objects import Labels, Port
+from agent.model.security import Policy
+from agent.model.syntax import FieldError, is_dns_label, is_dns_name
 
 _NOT_ACTED_ON = {"ingress": "ingress", "egress": "egress", "inbound_connection_pool": "inboundConnectionPool"}
 
 
-class WorkloadSelector(Strict, frozen=True):
-    labels: Labels = msgspec.field(default_factory=dict)
+class ProxyPort(Strict, frozen=True):
+    number: Port
+
+
+class EgressProxy(Strict, frozen=True):
+    """A destination in the place of all others; not acted on."""
+
+    host: str
+    port: ProxyPort
+    subset: str = ""
+
+    def __post_init__(self) -> None:
+        if not is_dns_name(self.host):
+            raise FieldError(f"{self.host!r} is no DNS name", "host")
+        if self.subset and not is_dns_label(self.subset):
+            raise FieldError(f"{self.subset!r} cannot be a subset's name", "subset")
 
 
 class Outbound(Strict, frozen=True):
     """`outboundTrafficPolicy`. mode: what is not written is, as in Istio's protocol, REGISTRY_ONLY."""
 
     mode: OutboundTrafficPolicy = "REGISTRY_ONLY"
-    egress_proxy: Any = None
+    egress_proxy: EgressProxy | None = None
+
+    def __post_init__(self) -> None:
+        if self.egress_proxy and self.mode != "ALLOW_ANY":
+            raise FieldError(f"mode {self.mode} has none; remove it, or use ALLOW_ANY", "egressProxy")
 
 
 class SidecarSpec(Strict, frozen=True):
@@ -39,6 +58,13 @@ class SidecarSpec(Strict, frozen=True):
 
 class Sidecar(Policy, frozen=True):
     spec: SidecarSpec = SidecarSpec()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.spec.outbound_traffic_policy and not self.not_acted_on:
+            raise FieldError(
+                "nothing is asked for; write outboundTrafficPolicy, or remove the object", "spec"
+            )
 
     @property
     def selector(self) -> Labels:

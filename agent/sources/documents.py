@@ -9,6 +9,7 @@ import yaml
 
 from agent.model.kinds import KINDS
 from agent.model.objects import Key
+from agent.model.syntax import FieldError, check_labels, is_subdomain
 from agent.sources.kubeyaml import Loader
 
 T = TypeVar("T")
@@ -81,12 +82,47 @@ def key_of(kind: str, raw: dict[str, Any]) -> Key:
     return Key(kind, namespace or "default", name)
 
 
+def check_metadata(raw: dict[str, Any], key: Key) -> None:
+    """What an API server demands of it, where none has seen the object. Raises Refused."""
+    convert({"metadata": raw["metadata"]}, _Written, key)
+
+
+class _Metadata(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Kubernetes' ObjectMeta."""
+
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    generate_name: Any = None
+    self_link: Any = None
+    uid: Any = None
+    resource_version: Any = None
+    generation: Any = None
+    creation_timestamp: Any = None
+    deletion_timestamp: Any = None
+    deletion_grace_period_seconds: Any = None
+    owner_references: Any = None
+    finalizers: Any = None
+    managed_fields: Any = None
+
+    def __post_init__(self) -> None:
+        if not is_subdomain(self.name):
+            reason = "is no name: lower case letters, digits and -, in parts with dots between"
+            raise FieldError(f"{self.name!r} {reason}", "name")
+        check_labels(self.labels.items(), "labels")
+
+
+class _Written(msgspec.Struct):
+    metadata: _Metadata
+
+
 def convert(raw: Any, type_: type[T], key: Key) -> T:
     """Check an object and give it its type. Raises Refused."""
     try:
         return msgspec.convert(raw, type_)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), raw, key) from None
+        raise _explain(error, raw, type_, key) from None
 
 
 def decode(text: bytes, decoder: msgspec.json.Decoder[T], key: Key) -> T:
@@ -159,26 +195,50 @@ def _typed(item: Any, of: dict[str, Any]) -> Any:
     return item
 
 
-def _explain(message: str, raw: Any, key: Key) -> Refused:
+def _explain(error: msgspec.ValidationError, raw: Any, type_: Any, key: Key) -> Refused:
     """A decoder's message -> field, reason, what stands there, and what to write."""
-    match = _PATH.match(message)
+    match = _PATH.match(str(error))
     assert match
-    reason, steps, value = match["reason"].replace("`", ""), [], raw
+    reason, steps, value = match["reason"].replace("`", ""), list[Step](), raw
     for name, index in _STEP.findall(match["path"] or ""):
-        step: Step = name
-        if index == "...":  # some entry of a mapping of strings
-            step = next((k for k, v in value.items() if not isinstance(v, str)), "")
-        elif index:
-            step = int(index)
-        steps.append(step)
-        value = _child(value, step)
-    if "matching regex" in reason:
+        entry = _culprit(error, raw, steps, type_) if index == "..." else None
+        steps.append(entry if entry is not None else int(index) if index.isdecimal() else name)
+        value = _child(value, steps[-1])
+    if isinstance(error.__cause__, FieldError):
+        steps += error.__cause__.steps
+        value = None  # the reason names what it has to
+    elif "matching regex" in reason:
         reason = "a name has lower case letters, digits, - and . only"
     elif reason.startswith("Expected str") and isinstance(value, int | float):
         reason = "this is a string: put it in quotes"
+    elif "unknown field" in reason:
+        reason = f"{reason.removeprefix('Object contains ')}; correct it, or remove it"
     found = "" if isinstance(value, dict | list) or value is None else f" (found {value!r:.60})"
     field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
     return Refused(f"{field}: {reason}{found}" if field else f"{reason}{found}", key, tuple(steps))
+
+
+def _culprit(error: msgspec.ValidationError, raw: Any, steps: list[Step], type_: Any) -> Step | None:
+    """Which entry of the mapping there is wrong: the one that makes the same error alone."""
+    mapping = raw
+    for step in steps:
+        mapping = _child(mapping, step)
+    for name, value in mapping.items() if isinstance(mapping, dict) else ():
+        try:
+            msgspec.convert(_replaced(raw, steps, {name: value}), type_)
+        except msgspec.ValidationError as found:
+            if str(found) == str(error):
+                return str(name)
+    return None
+
+
+def _replaced(value: Any, steps: list[Step], by: Any) -> Any:
+    if not steps:
+        return by
+    first, *rest = steps
+    copy = value.copy()
+    copy[first] = _replaced(value[first], rest, by)
+    return copy
 
 
 def _child(value: Any, step: Step) -> Any:

@@ -51,4 +51,6 @@ def _take(raw: Any, manifest: Manifest) -> None:
         raise Refused("it is in this file twice; the first one is used", key)
     body = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}
     admitted = admit_pod(body) if name == "Pod" else body
-    manifest.objects[key] = documents.convert(admitted, kind.type, key)
+    item = documents.convert(admitted, kind.type, key)
+    documents.check_metadata(raw, key)
+    manifest.objects[key] = item

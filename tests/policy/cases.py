@@ -73,21 +73,33 @@ def _head(random: Random, kind: str, name: str, namespace: str) -> dict[str, Any
 def authorization(random: Random, name: str) -> Manifest:
     """An AuthorizationPolicy of this name, in any of the namespaces."""
     policy = _head(random, "AuthorizationPolicy", name, random.choice(NAMESPACES))
-    if random.random() < 0.2:
-        policy["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
     spec = policy["spec"] = dict[str, Any]()
     if random.random() < 0.7:
         spec["action"] = random.choice(["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT", "CUSTOM"])
+    if random.random() < 0.2 and spec.get("action", "ALLOW") in ("ALLOW", "DENY"):
+        policy["metadata"]["annotations"] = {"istio.io/dry-run": random.choice(["true", "True", "1"])}
     least = 1 if spec.get("action") in ("DENY", "CUSTOM") else 0
     if random.random() < 0.4:
         spec["selector"] = {"matchLabels": random.choice([*LABELS, {}])}
     elif random.random() < 0.2:
-        spec["targetRefs"] = [
-            {"kind": random.choice(["Service", "Gateway"]), "name": random.choice(["shop", "other"])}
-        ]
-    if count := random.randrange(least, 3):
+        kind, group = random.choice([("Service", ""), ("Gateway", "gateway.networking.k8s.io")])
+        spec["targetRefs"] = [{"kind": kind, "group": group, "name": random.choice(["shop", "other"])}]
+    if spec.get("action") == "CUSTOM":
+        spec["provider"] = {"name": "authorizer"}
+        spec["rules"] = [_unidentified(random) for _ in range(random.randrange(1, 3))]
+    elif count := random.randrange(least, 3):
         spec["rules"] = [_rule(random) for _ in range(count)]
     return policy
+
+
+def _unidentified(random: Random) -> Manifest:
+    """What a rule of CUSTOM may ask for: nothing about who the caller is."""
+    rule = dict[str, Any]()
+    if random.random() < 0.6:
+        rule["from"] = [{"source": _block(random, ADDRESS)} for _ in range(random.randrange(1, 3))]
+    if random.random() < 0.4:
+        rule["to"] = [{"operation": _block(random, OPERATION)} for _ in range(random.randrange(1, 3))]
+    return rule
 
 
 def _rule(random: Random) -> Manifest:
@@ -120,6 +132,10 @@ def _principal(random: Random) -> str:
     )
 
 
+def _trust_domain(random: Random) -> str:
+    return random.choice(["td", "td2", "t*", "td*", "*", "other", *["*d2"][: random.randrange(2)]])
+
+
 def _block_of_addresses(random: Random) -> str:
     return random.choice(BLOCKS)
 
@@ -136,11 +152,14 @@ SOURCE: dict[str, Values] = {
     **dict.fromkeys(("principals", "notPrincipals"), _principal),
     **dict.fromkeys(("namespaces", "notNamespaces"), _namespace),
     **dict.fromkeys(("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"), _block_of_addresses),
-    **dict.fromkeys(("requestPrincipals", "notTrustDomains"), _word),
+    **dict.fromkeys(("trustDomains", "notTrustDomains"), _trust_domain),
+    "requestPrincipals": _word,
 }
+ADDRESS: dict[str, Values] = dict.fromkeys(("ipBlocks", "notIpBlocks", "remoteIpBlocks"), _block_of_addresses)
 ACCOUNT: dict[str, Values] = {
     **dict.fromkeys(("serviceAccounts", "notServiceAccounts"), _account),
     **dict.fromkeys(("ipBlocks", "notIpBlocks"), _block_of_addresses),
+    **dict.fromkeys(("trustDomains", "notTrustDomains"), _trust_domain),
 }
 OPERATION: dict[str, Values] = {
     **dict.fromkeys(("ports", "notPorts"), _port),
@@ -153,7 +172,8 @@ KEYS: dict[str, Values] = {
     "source.principal": _principal,
     "source.serviceAccount": _account,
     "destination.port": _port,
-    **dict.fromkeys(("request.headers[x]", "connection.sni", "source.trustDomain"), _word),
+    "source.trustDomain": _trust_domain,
+    **dict.fromkeys(("request.headers[x]", "connection.sni"), _word),
 }
 
 

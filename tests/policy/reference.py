@@ -123,6 +123,7 @@ def _plain(key: str) -> str:
         "source.namespace": "namespaces",
         "source.principal": "principals",
         "source.serviceAccount": "serviceAccounts",
+        "source.trustDomain": "trustDomains",
         "destination.ip": "destination.ip",
         "destination.port": "ports",
     }.get(key, key)
@@ -139,26 +140,28 @@ def _fields(policy: Manifest, block: Manifest, attempt: Attempt) -> Iterator[boo
         inverted = name.startswith("not")
         plain = name[3].lower() + name[4:] if inverted else name
         holds = _holds(policy, plain, values, attempt)
-        yield holds if holds is None else holds != inverted
+        beside = name == "trustDomains" and "principals" in block
+        yield None if holds is None or beside else holds != inverted
 
 
 def _holds(policy: Manifest, name: str, values: Sequence[str], attempt: Attempt) -> bool | None:
     identity = attempt.identity
-    _, _, namespace, _, account = identity.split("/") if identity else ("", "", "", "", "")
+    domain, _, namespace, _, account = identity.split("/") if identity else ("", "", "", "", "")
     known = identity is not None
     tests: dict[str, Callable[[str], bool]] = {
         "ipBlocks": lambda value: _within(attempt.source, value),
-        "remoteIpBlocks": lambda value: _within(attempt.source, value),
         "destination.ip": lambda value: _within(attempt.destination, value),
         "ports": lambda value: value == str(attempt.port),
         "principals": lambda value: known and _like(str(identity), value),
         "namespaces": lambda value: known and _like(namespace, value),
+        "trustDomains": lambda value: known and _like(domain, value),
         "serviceAccounts": lambda value: (
             known and f"{namespace}/{account}" == (value if "/" in value else f"{_namespace(policy)}/{value}")
         ),
     }
     # The protocol knows * at one end only; and ports that stand beside a Service are the Service's.
     odd = name == "namespaces" and any(re.fullmatch(r"\*.*\*|.+\*.+", value) for value in values)
+    odd |= name == "trustDomains" and any(re.fullmatch(r"\*.+", value) for value in values)
     of_service = name == "ports" and "targetRefs" in policy["spec"]
     if name not in tests or odd or of_service:
         return None
@@ -188,7 +191,7 @@ def _selector(policy: Manifest) -> Mapping[str, str]:
 
 
 def _dry_run(policy: Manifest) -> bool:
-    return bool(policy["metadata"].get("annotations", {}).get("istio.io/dry-run") == "true")
+    return bool(policy["metadata"].get("annotations", {}).get("istio.io/dry-run") in ("true", "True", "1"))
 
 
 def _seniority(policy: Manifest) -> tuple[str, str, str]:

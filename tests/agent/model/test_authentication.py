@@ -133,11 +133,11 @@ def test_an_object_that_changes_touches_only_its_own_workloads() -> None:
     ("spec", "reason"),
     [
         ({"mtls": {"mode": "strict"}}, "spec.mtls.mode: Invalid enum value 'strict'"),
-        ({"mtls": {"made": "STRICT"}}, "spec.mtls: Object contains unknown field made"),
-        ({"portLevelMtls": {"80": {"mode": "STRICT"}}}, "spec: portLevelMtls needs a selector"),
+        ({"mtls": {"made": "STRICT"}}, "spec.mtls: unknown field made; correct it, or remove it"),
+        ({"portLevelMtls": {"80": {"mode": "STRICT"}}}, "spec.portLevelMtls: it needs a selector"),
         (
             {"selector": {"matchLabels": {"a": "b"}}, "portLevelMtls": {"http": {"mode": "STRICT"}}},
-            "spec: portLevelMtls: 'http' is no port (0 to 65535)",
+            "spec.portLevelMtls.http: 'http' is no port number (1 to 65535)",
         ),
     ],
 )

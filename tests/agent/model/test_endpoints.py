@@ -186,12 +186,18 @@ def test_inline_endpoints_serve_all_hosts() -> None:
     assert sorted(message.services) == [API, "default/b.example"]
 
 
-@pytest.mark.parametrize("resolution", ["DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"])
-def test_each_host_that_is_resolved_is_the_endpoint_of_itself(resolution: str) -> None:
-    found = inline(model_of(service_entry(hosts=["api.example", "b.example"], resolution=resolution)))
+@pytest.mark.parametrize(
+    ("resolution", "hosts"),
+    [
+        ("DNS", ["api.example", "b.example"]),
+        ("DNS_ROUND_ROBIN", ["api.example", "b.example"]),
+        ("DYNAMIC_DNS", ["*.api.example", "*.example"]),
+    ],
+)
+def test_each_host_that_is_resolved_is_the_endpoint_of_itself(resolution: str, hosts: list[str]) -> None:
+    found = inline(model_of(service_entry(hosts=hosts, resolution=resolution)))
     assert {name: (one.hostname, list(one.services)) for name, one in found.items()} == {
-        "api.example": ("api.example", [API]),
-        "b.example": ("b.example", ["default/b.example"]),
+        host: (host, [f"default/{host}"]) for host in hosts
     }
 
 

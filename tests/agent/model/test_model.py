@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -66,9 +67,9 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
             return decode(cases.authentication(rng, f"m{rng.randrange(3)}"))
         case "Sidecar":
             spec = {"workloadSelector": {"labels": rng.choice([{}, {}, labels])}}
-            spec |= rng.choice(
-                [{}, {"outboundTrafficPolicy": {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}}]
-            )
+            outbound = {"outboundTrafficPolicy": {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}}
+            egress: dict[str, Any] = {"egress": [{"hosts": ["./*"]}]}
+            spec |= rng.choice([egress, outbound])
             age = rng.choice(["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"])
             return make("Sidecar", f"c{rng.randrange(3)}", namespace, spec=spec, creationTimestamp=age)
         case _:
@@ -85,18 +86,19 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
 
 def random_service_entry(rng: random.Random, namespace: str, labels: dict[str, str]) -> Object:
     """With hostnames that others have as well, Services among them."""
+    name = rng.choice(["http", "web"])
     hosts = rng.sample(["one.example", "two.example", "s1.a.svc.cluster.local", "s2.b.svc.cluster.local"], 2)
     spec = {
         "hosts": hosts,
         "addresses": rng.choice([[], ["10.1.0.1"], ["10.1.0.2"]]),
-        "ports": [{"number": 80, "name": rng.choice(["http", "web"])}],
+        "ports": [{"number": 80, "name": name, "protocol": "HTTP"}],
         "resolution": rng.choice(["STATIC", "DNS"]),
         "exportTo": rng.choice([[], ["."], ["~"], ["b"]]),
     }
     if rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": labels}
     elif rng.random() < 0.7:
-        spec["endpoints"] = [{"address": f"10.0.3.{rng.randrange(3)}", "ports": {"http": 8080}}]
+        spec["endpoints"] = [{"address": f"10.0.3.{rng.randrange(3)}", "ports": {name: 8080}}]
     stamp = f"2026-01-0{rng.randrange(1, 4)}T00:00:00Z"
     return make("ServiceEntry", f"e{rng.randrange(3)}", namespace, spec=spec, creationTimestamp=stamp)
 

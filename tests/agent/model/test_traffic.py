@@ -22,8 +22,8 @@ def sidecar(
 ) -> Object:
     """A Sidecar that says this mode, or none."""
     spec = fields.pop("spec", {})
-    if mode:
-        spec = {"outboundTrafficPolicy": {"mode": mode}, **spec}
+    outbound = {"outboundTrafficPolicy": {"mode": mode}} if mode else {"egress": [{"hosts": ["./*"]}]}
+    spec = {**outbound, **spec}
     return make("Sidecar", name, namespace, spec=spec, **fields)
 
 
@@ -111,7 +111,10 @@ def test_what_is_not_enforced_is_named() -> None:
         "egress": [{"hosts": ["./*"]}],
         "ingress": [{"port": {"number": 80, "protocol": "HTTP", "name": "a"}}],
         "inboundConnectionPool": {"tcp": {"maxConnections": 1}},
-        "outboundTrafficPolicy": {"egressProxy": {"host": "gateway"}},
+        "outboundTrafficPolicy": {
+            "mode": "ALLOW_ANY",
+            "egressProxy": {"host": "gateway", "port": {"number": 80}},
+        },
     }
     item = sidecar("shop", None, spec=spec)
     problems = model_of(item).problems[key_of(item)].split("; ")
@@ -143,10 +146,11 @@ def test_a_sidecar_of_some_workloads_alone_counts_for_none(namespace: str) -> No
         ),
         (
             {"outboundTrafficPolicy": {"made": "ALLOW_ANY"}},
-            "spec.outboundTrafficPolicy: Object contains unknown field made",
+            "spec.outboundTrafficPolicy: unknown field made",
         ),
-        ({"outboundTraffic": {}}, "spec: Object contains unknown field outboundTraffic"),
+        ({"outboundTraffic": {}}, "spec: unknown field outboundTraffic"),
         ({"workloadSelector": {"labels": {"a": 1}}}, "spec.workloadSelector.labels"),
+        ({}, "spec: nothing is asked for; write outboundTrafficPolicy"),
     ],
 )
 def test_what_is_refused_is_named_by_its_field(spec: dict[str, Any], reason: str) -> None:

@@ -104,7 +104,7 @@ def test_a_pod_is_admitted_with_a_service_account(metadata: str, spec: str, acco
             "  hosts: [a.example]\n  resolution: STATIC\n  endpoints:\n  - address: unix:///x",
             8,
             "ServiceEntry default/a",
-            "spec.endpoints[0]: address: a Unix socket cannot be an endpoint; give an address or a DNS name",
+            "spec.endpoints[0].address: a Unix socket cannot be an endpoint; give an address or a DNS name",
         ),
         (
             "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {weight: 3}",

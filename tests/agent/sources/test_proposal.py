@@ -84,7 +84,9 @@ def test_what_is_in_force_already_changes_nothing() -> None:
         (
             f"{ALLOW}spec: {{rulez: []}}",
             Remark(
-                "0.yaml:4", "AuthorizationPolicy default/allow", "spec: Object contains unknown field rulez"
+                "0.yaml:4",
+                "AuthorizationPolicy default/allow",
+                "spec: unknown field rulez; correct it, or remove it",
             ),
         ),
         ("a: [", Remark("0.yaml:2", "document", "not YAML: did not find expected node content")),

@@ -1,0 +1,53 @@
+"""Where we judge a manifest otherwise than Istio does, and why. Each key is a piece of a row's name."""
+
+STRICTER = {
+    "a key that is there twice would pass over what its author wrote first": (
+        "{mode: STRICT, mode: PERMISSIVE}",
+        "{name: a, name: b}",
+        "{80: {mode: STRICT}, 80: {mode: DISABLE}}",
+    ),
+    "a tag of another program's asks for something that we do not do": ("!mode STRICT",),
+    "no trust domain has a /: as a value it would fit nobody, or what follows a trust domain": (
+        "{key: source.trustDomain, values: [a/b]}",
+    ),
+    "a Unix socket is no endpoint for a node's tunnel": (
+        "address: unix:///a}",
+        'address: "unix:///a"}',
+        'address: "unix://@a"}',
+        'address: "unix:///a", network: net1}',
+    ),
+    "Kubernetes knows no such label, so that no selector could mean it": (
+        "labels: {A.B/c: d}",
+        f"address: 10.0.0.1, labels: {{a: {'a' * 64}}}",
+    ),
+    "Kubernetes knows no such service account, and with a / in it an identity could be taken for another": (
+        "serviceAccount: A}",
+        "serviceAccount: A_B}",
+        "serviceAccount: a_b}",
+        "serviceAccount: a/b}",
+        'serviceAccount: "*"}',
+        'serviceAccount: "a b"}',
+    ),
+}
+LAXER = {
+    "a null annotation is none: the policy is enforced, which is the stricter reading": (
+        "istio.io/dry-run: null",
+    ),
+    "an empty list or mapping is taken for none, and means the same": (
+        "serviceAccounts: [a], namespaces: []",
+        "serviceAccounts: [], namespaces: [a]",
+        "portLevelMtls: {}}",
+        "portLevelMtls: {8080: null}}",
+        "resolution: NONE, endpoints: []}",
+        "resolution: STATIC, endpoints: []}",
+    ),
+    "Lists in Lists are read, although kubectl does not: each object in them is judged": (
+        "items: [{apiVersion: v1, kind: List, items: [{apiVersion: security.istio.io/v1, "
+        "kind: PeerAuthentication, metadata: {name: a}}]}]",
+    ),
+    "of parts of a Sidecar that are not acted on only that they are there is read, and told": (
+        "Sidecar: spec: {egress: ",
+        "Sidecar: spec: {ingress: ",
+        "Sidecar: spec: {inboundConnectionPool: ",
+    ),
+}
