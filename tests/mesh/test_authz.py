@@ -172,7 +172,8 @@ def test_check_of_what_harms_nobody_and_of_what_is_invalid(mesh: Mesh, tmp_path:
         assert "0 of 3 open connections would be closed" in text
         code, text = authz(mesh, "check", "-f", str(good), "-f", str(bad))
         assert code == 2
-        assert f"invalid: {bad}:7: AuthorizationPolicy default/bad: spec: action DENY needs rules" in text
+        where = f"{bad}:7: AuthorizationPolicy default/bad"
+        assert f"invalid: {where}: spec.rules: action DENY needs rules" in text
 
 
 @pytest.mark.parametrize("source", ["far", "outside"])

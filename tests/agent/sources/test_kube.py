@@ -139,14 +139,14 @@ async def test_a_bad_object_is_refused_alone(fake: Fake, caplog: pytest.LogCaptu
     where = (*bookinfo.collection(good),)
     async with following(kube(fake.kubeconfig)) as seen:
         assert seen.names("ServiceEntry", "default") == {"good"}
-        reason = "spec: hosts: *.example cannot be resolved; give endpoints, or use DYNAMIC_DNS"
+        reason = "spec.hosts: *.example cannot be resolved; give endpoints, or use DYNAMIC_DNS"
         assert [str(one) for one in seen.source.rejected] == [f"ServiceEntry default/bad: {reason}"]
         assert not seen.source.complete
 
         cluster.patch({"spec": {"hosts": ["*.example"]}}, *where, "good")
         await until(lambda: len(seen.source.rejected) == 2)
         await until(
-            lambda: "default/good: spec: hosts" in caplog.text and "a good version stays" in caplog.text
+            lambda: "default/good: spec.hosts" in caplog.text and "a good version stays" in caplog.text
         )
         assert seen.names("ServiceEntry", "default") == {"good"}, "its last good version stays in force"
 

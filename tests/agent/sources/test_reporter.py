@@ -72,7 +72,7 @@ async def test_a_condition_that_stands_until_the_object_is_mended(cluster: Clust
             "Invalid",
             1,
         )
-        assert condition["message"].startswith("spec: hosts: *.example cannot be resolved")
+        assert condition["message"].startswith("spec.hosts: *.example cannot be resolved")
         cluster.patch({"spec": {"hosts": ["a.example"]}}, *collection(bad), "bad")
         await eventually(lambda: ours(cluster, bad) is None, _TIME)
         changes = sum(batches)
