@@ -7,46 +7,20 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from agent import web
 from agent.ca import server
 from agent.ca.authority import DAY, Authority
 from agent.ca.authorizer import Authorizer
-from agent.ca.errors import Refusal
+from agent.ca.backing import Backing
+from agent.ca.errors import Reason, Refusal
 from agent.ca.metrics import Figures
-from agent.ca.placement import Change, Placement
-from agent.ca.rotation import Phase
+from agent.ca.placement import Change
 from agent.ca.service import CertificateService
-from agent.ca.signer import Signer
-from agent.ca.tokens import Tokens
 
 log = logging.getLogger("warren.ca")
 
 _GRACE = 2.0  # seconds for answers that are under way
-
-
-class Backing(Protocol):
-    """Where the root is, who knows tokens, and which pods there are: a folder, or a cluster."""
-
-    @property
-    def tokens(self) -> Tokens: ...
-
-    @property
-    def placement(self) -> Placement: ...
-
-    @property
-    def phase(self) -> Phase:
-        """Of the root's rotation."""
-
-    def signer(self) -> Signer:
-        """What signs now. Raises Refusal."""
-
-    async def open(self) -> None:
-        """Get what is needed to sign. Raises AuthorityError."""
-
-    async def run(self) -> None:
-        """What goes on beside the signing, for good."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +49,7 @@ class App:
         self._backing = backing
         self._changes = changes
         self._figures = Figures()
-        self._authority = Authority(backing.signer, settings.longest)
+        self._authority = Authority(backing.signer, settings.longest, backing.now)
         authorizer = Authorizer(backing.tokens, backing.placement, settings.trust_domain)
         self._service = CertificateService(self._authority, authorizer, self._figures)
         self._serving = False
@@ -120,18 +94,15 @@ class App:
         async for batch in self._changes:
             self._backing.placement.apply(batch)
 
-    def _signer(self) -> Signer | None:
-        try:
-            return self._backing.signer()
-        except Refusal:
-            return None
-
     async def _readiness(self) -> web.Page:
-        if self._serving and self._signer():
-            return web.Page("200 OK", "ready\n")
-        waits = "the root" if self._signer() is None else "the pods of the cluster"
-        return web.Page("503 Service Unavailable", f"waiting for {waits}\n")
+        waits = "" if self._serving else "the pods of the cluster"
+        try:
+            self._backing.signer()
+        except Refusal as refusal:
+            waits = str(refusal) if refusal.reason is Reason.CLOCK else "the root"
+        if waits:
+            return web.Page("503 Service Unavailable", f"waiting for {waits}\n")
+        return web.Page("200 OK", "ready\n")
 
     async def _metrics(self) -> web.Page:
-        self._figures.signer, self._figures.phase = self._signer(), self._backing.phase
-        return web.Page("200 OK", self._figures.exposition())
+        return web.Page("200 OK", self._figures.exposition(self._backing))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.ca import keys
+from agent.ca.clock import Now, system_time
 from agent.ca.errors import Reason, Refusal
 from agent.ca.request import check
 from agent.ca.root import CLOCK_SKEW
@@ -50,10 +51,13 @@ class Authority:
     """Signs. `longest`: what a certificate gets that asks for no lifetime, and the most.
 
     signer: gives what signs now, each time that something is signed; raises Refusal when nothing does.
+    now: the time by which certificates begin and end.
     """
 
-    def __init__(self, signer: Callable[[], Signer], longest: timedelta = DAY) -> None:
-        self.signer = signer
+    def __init__(
+        self, signer: Callable[[], Signer], longest: timedelta = DAY, now: Now = system_time
+    ) -> None:
+        self.signer, self.now = signer, now
         self._longest = longest
 
     def issue(self, csr: str, identity: SpiffeId, validity: int = 0) -> Issued:
@@ -90,8 +94,7 @@ class Authority:
         uses: list[x509.ObjectIdentifier],
         lifetime: timedelta,
     ) -> Issued:
-        now = datetime.now(UTC)
-        signer = self.signer()
+        signer, now = self.signer(), self.now()
         if signer.not_after <= now:
             raise Refusal(
                 Reason.ROOT_UNKNOWN, f"what signs has ended on {signer.not_after:%Y-%m-%d %H:%M} UTC"
@@ -107,15 +110,7 @@ class Authority:
             .add_extension(_ONLY_SIGNATURES, critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(_authority_key(signer.certificate), critical=False)
+            .add_extension(signer.key_identifier, critical=False)
         )
         leaf = builder.sign(signer.key, hashes.SHA256())
         return Issued(pem(leaf), serial, leaf.not_valid_after_utc, signer)
-
-
-def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    try:
-        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

@@ -21,11 +21,14 @@ class Authorizer:
         self._placement = placement
         self._trust_domain = trust_domain
 
-    async def node(self, authorization: str | None) -> str:
-        """The node that calls, by the value of its `authorization` header (RFC 6750). Raises Refusal."""
+    async def node(self, authorization: str | None, address: str) -> str:
+        """The node that calls, by the value of its `authorization` header (RFC 6750). Raises Refusal.
+
+        address: whence it calls; it proves nothing.
+        """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Refusal(Reason.NO_TOKEN, "there is no `authorization: Bearer <token>`")
-        return await self._tokens.node(authorization[len(_SCHEME) :].strip())
+        return await self._tokens.node(authorization[len(_SCHEME) :].strip(), address)
 
     def identity(self, node: str, asked: str | None) -> SpiffeId:
         """The identity for which `node` may have a certificate, when it asks for `asked`. Raises Refusal."""

@@ -1,7 +1,7 @@
 """The path from a CA's certificate up to a root, as a leaf's verifier walks it (RFC 5280 section 6)."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
@@ -49,16 +49,20 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
+def check_time(path: Certificates, now: datetime) -> None:
+    """Raises AuthorityError when one of them is not valid at this time."""
+    for one in path:
+        begin, end = one.not_valid_before_utc, one.not_valid_after_utc
+        if not begin <= now < end:
+            span = f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+            raise AuthorityError(f"{_named(one)} is valid from {span}: renew it")
+
+
 def _check(certificate: x509.Certificate, depth: int) -> None:
-    """Whether it may sign above `depth` other CAs, now."""
-    now = datetime.now(UTC)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not begin <= now < end:
-        span = f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-        raise AuthorityError(f"{_named(certificate)} is valid from {span}: renew it")
+    """Whether it may sign above `depth` other CAs. Raises AuthorityError."""
     try:
-        constraints = _extension(certificate, x509.BasicConstraints)
-        usage = _extension(certificate, x509.KeyUsage)
+        constraints = extension(certificate, x509.BasicConstraints)
+        usage = extension(certificate, x509.KeyUsage)
     except ValueError as error:
         raise AuthorityError(f"{_named(certificate)} has extensions that cannot be read: {error}") from error
     if constraints is None or not constraints.ca:
@@ -72,7 +76,8 @@ def _check(certificate: x509.Certificate, depth: int) -> None:
         )
 
 
-def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """Its extension of this kind, if it has one. Raises ValueError."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 
-from agent.ca.configmaps import RootConfigMaps
+from agent.ca.configmaps import CRL, ROOTS, ConfigMaps
+from agent.ca.errors import Refusal
 from agent.ca.keeper import Keeper
 from agent.ca.placement import Placement
 from agent.ca.reviews import Reviews
@@ -36,18 +37,32 @@ class Cluster:
 
         accounts: service accounts of tunnels, as "namespace/name".
         """
-        self.placement = Placement()
-        self.tokens = Reviews(client, self.placement, accounts)
-        self._keeper = Keeper(Secrets(client, namespace), trust_domain, longest)
+        secrets = Secrets(client, namespace)
+        self.clock, self.placement = secrets.clock, Placement()
+        self.tokens = Reviews(client, self.placement, accounts, self.clock.now)
         self._lease = Lease(client, namespace, _LEASE, holder)
-        self._config_maps = RootConfigMaps(client, self._lease, self.placement.namespaces, self.signer)
+        self._keeper = Keeper(secrets, self._lease, trust_domain, longest)
+        self._config_maps = [
+            ConfigMaps(client, self._lease, self.placement.namespaces, kind, text)
+            for kind, text in ((ROOTS, lambda: self.signer().bundle), (CRL, self._keeper.crl))
+        ]
 
     @property
     def phase(self) -> Phase:
         return self._keeper.phase
 
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        return self._keeper.troubles
+
     def signer(self) -> Signer:
         return self._keeper.signer()
+
+    def crl(self) -> str:
+        return self._keeper.crl()
+
+    def now(self) -> datetime:
+        return self.clock.now()
 
     async def open(self) -> None:
         """Read the root, or make it."""
@@ -56,7 +71,15 @@ class Cluster:
     async def run(self) -> None:
         """Follow the root, and tell of it; one replica at a time tells."""
         try:
-            await asyncio.gather(self._keeper.run(), self._lease.keep(), self._config_maps.run())
+            config_maps = (one.run() for one in self._config_maps)
+            await asyncio.gather(self._keeper.run(), self._lease.keep(fit=self._signs), *config_maps)
         finally:
             with contextlib.suppress(ApiError):  # it runs out by itself
                 await asyncio.to_thread(self._lease.release)
+
+    def _signs(self) -> bool:
+        """Else there is nothing that we could tell namespaces."""
+        try:
+            return bool(self.signer())
+        except Refusal:
+            return False

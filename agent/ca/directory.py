@@ -1,12 +1,13 @@
 """The root of an authority without a cluster: a key and a certificate on disk, made at the first start."""
 
-from datetime import UTC, datetime
+from collections.abc import Set
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from agent.ca import keys
+from agent.ca import keys, revocation
+from agent.ca.clock import system_time
 from agent.ca.errors import AuthorityError
 from agent.ca.files import locked, write_atomically
 from agent.ca.root import self_signed
@@ -29,6 +30,27 @@ def open_root(directory: Path, trust_domain: str) -> Signer:
         raise AuthorityError(f"the root in {directory}: {error}") from error
 
 
+def read_root(directory: Path) -> Signer:
+    """The root that is there. Raises AuthorityError."""
+    try:
+        return _read(directory)
+    except OSError as error:
+        raise AuthorityError(f"the root in {directory}: {error}") from error
+
+
+def revoke(directory: Path, signer: Signer, serials: Set[int]) -> Path:
+    """Put certificates of this root on its list, `ca-crl.pem`, which tunnels read. Raises AuthorityError."""
+    path = directory / revocation.FILE
+    try:
+        with locked(directory):
+            text = path.read_text() if path.exists() else ""
+            revoked = revocation.revoke(signer, text, serials, system_time())
+            write_atomically(path, revoked.encode(), 0o644)
+    except OSError as error:
+        raise AuthorityError(f"{path}: {error}") from error
+    return path
+
+
 def _read(directory: Path) -> Signer:
     key = _read_key(directory / "root.key")
     path = directory / "root.pem"
@@ -40,9 +62,11 @@ def _read(directory: Path) -> Signer:
     ours = [found for found in certificates if found.public_key() == key.public_key()]
     if not ours:
         raise AuthorityError(f"{path} has no certificate for the key in root.key: put back the one that fits")
-    if ours[0].not_valid_after_utc <= datetime.now(UTC):
-        end = f"{ours[0].not_valid_after_utc:%Y-%m-%d}"
-        raise AuthorityError(f"{path} ended on {end}: move it and root.key away for a new root")
+    begin, end, now = ours[0].not_valid_before_utc, ours[0].not_valid_after_utc, system_time()
+    if end <= now:
+        raise AuthorityError(f"{path} ended on {end:%Y-%m-%d}: move it and root.key away for a new root")
+    if now < begin:
+        raise AuthorityError(f"{path} begins on {begin:%Y-%m-%d %H:%M} UTC: set this machine's clock right")
     return Signer(key, (ours[0],), text)
 
 
@@ -63,5 +87,5 @@ def _make(directory: Path, trust_domain: str) -> None:
     path = directory / "root.key"
     if not path.exists():
         write_atomically(path, keys.to_pem(keys.make()), 0o600)
-    certificate = self_signed(_read_key(path), trust_domain)
+    certificate = self_signed(_read_key(path), trust_domain, system_time())
     write_atomically(directory / "root.pem", pem(certificate).encode(), 0o644)

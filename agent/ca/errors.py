@@ -9,6 +9,10 @@ class AuthorityError(WarrenError):
     """The authority cannot start or work; one line for people."""
 
 
+class ClockError(WarrenError):
+    """There is no time to go by: clocks disagree."""
+
+
 class Reason(Enum):
     """Why a request was refused: the label of the metric and the word in the log."""
 
@@ -31,6 +35,7 @@ class Reason(Enum):
     OTHER_NAME = "other_name"
     BAD_VALIDITY = "bad_validity"
     ROOT_UNKNOWN = "root_unknown"
+    CLOCK = "clock"
     INTERNAL = "internal"
 
 

@@ -1,14 +1,17 @@
 """What the authority tells Prometheus: under its own names, and those of istiod that people alert on."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 
 from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agent.ca.errors import Reason
+from agent.ca.backing import Backing
+from agent.ca.errors import Reason, Refusal
+from agent.ca.revocation import serials
 from agent.ca.rotation import Phase
 from agent.ca.signer import Signer
 
@@ -17,7 +20,7 @@ _RESULTS = (OK, *(reason.value for reason in Reason))
 _CITADEL = "citadel_server_"
 _CSR = (Reason.MALFORMED_REQUEST, Reason.BAD_SIGNATURE)
 _NAME = (Reason.OTHER_NAME, Reason.NO_IDENTITY, Reason.MALFORMED_IDENTITY)
-_SIGNING = (Reason.WEAK_KEY, Reason.BAD_VALIDITY, Reason.ROOT_UNKNOWN, Reason.INTERNAL)
+_SIGNING = (Reason.WEAK_KEY, Reason.BAD_VALIDITY, Reason.ROOT_UNKNOWN, Reason.CLOCK, Reason.INTERNAL)
 _OTHER = (*_CSR, *_NAME, *_SIGNING, Reason.TOO_MANY)
 # istiod's counters, by what they count of our results.
 _COUNTERS: dict[str, tuple[str, Iterable[str]]] = {
@@ -33,44 +36,64 @@ _COUNTERS: dict[str, tuple[str, Iterable[str]]] = {
 }
 
 
-class Figures(Collector):
-    """Counts results, "ok" or a Reason's value, and tells of the signer and the rotation."""
+class Figures:
+    """Counts results, "ok" or a Reason's value."""
 
     def __init__(self) -> None:
         self.results = Counter(dict.fromkeys(_RESULTS, 0))
-        self.signer: Signer | None = None
-        self.phase = Phase.STEADY
 
-    def exposition(self) -> str:
+    def exposition(self, backing: Backing) -> str:
         """All figures, in Prometheus' text format."""
         registry = CollectorRegistry()
         registry.register(PROCESS_COLLECTOR)
-        registry.register(self)
+        registry.register(_Collector(self.results, backing))
         return generate_latest(registry).decode()
 
+
+class _Collector(Collector):
+    def __init__(self, results: Mapping[str, int], backing: Backing) -> None:
+        self._results, self._backing = results, backing
+
     def collect(self) -> Iterator[Metric]:
+        results, backing = self._results, self._backing
         requests = CounterMetricFamily(
             "warren_ca_requests", "Certificate requests by result.", labels=["result"]
         )
-        for result, count in self.results.items():
+        for result, count in results.items():
             requests.add_metric([result], count)
         yield requests
-        for name, (text, results) in _COUNTERS.items():
-            yield _single(name, text, sum(self.results[result] for result in results))
-        rotation = GaugeMetricFamily(
-            "warren_ca_rotation", "1 for where the root's rotation is.", labels=["phase"]
+        for name, (text, those) in _COUNTERS.items():
+            yield _single(name, text, sum(results[result] for result in those))
+        yield _states(
+            "rotation",
+            "1 for where the root's rotation is.",
+            "phase",
+            {phase.value: phase is backing.phase for phase in Phase},
         )
-        for phase in Phase:
-            rotation.add_metric([phase.value], phase is self.phase)
-        yield rotation
-        if self.signer:
-            yield from _expiry("root_cert", self.signer.root.not_valid_after_utc)
-            yield from _expiry("cert_chain", self.signer.not_after)
+        troubles = {matter: bool(text) for matter, text in backing.troubles.items()}
+        yield _states("trouble", "1 for what is wrong; the log says how.", "matter", troubles)
+        if backing.clock and backing.clock.ahead is not None:
+            text = "By how much this machine's clock is ahead of the API server's."
+            yield GaugeMetricFamily(
+                "warren_ca_clock_ahead_seconds", text, backing.clock.ahead.total_seconds()
+            )
+        with suppress(Refusal):
+            yield from _of(backing.signer(), backing.now())
+            text = "Certificates that are told to count no more."
+            yield GaugeMetricFamily("warren_ca_revoked", text, len(serials(backing.crl())))
 
 
-def _expiry(what: str, end: datetime) -> Iterator[Metric]:
-    yield _single(f"{what}_expiry_timestamp", "When it ends, Unix time.", end.timestamp())
-    yield _single(f"{what}_expiry_seconds", "Until it ends.", (end - datetime.now(UTC)).total_seconds())
+def _states(name: str, text: str, label: str, states: Mapping[str, bool]) -> Metric:
+    family = GaugeMetricFamily(f"warren_ca_{name}", text, labels=[label])
+    for state, there in states.items():
+        family.add_metric([state], there)
+    return family
+
+
+def _of(signer: Signer, now: datetime) -> Iterator[Metric]:
+    for what, end in {"root_cert": signer.root.not_valid_after_utc, "cert_chain": signer.not_after}.items():
+        yield _single(f"{what}_expiry_timestamp", "When it ends, Unix time.", end.timestamp())
+        yield _single(f"{what}_expiry_seconds", "Until it ends.", (end - now).total_seconds())
 
 
 def _single(name: str, text: str, value: float) -> Metric:

@@ -1,19 +1,21 @@
 """Which node a bearer token stands for: by the API server's review, and the pod of the token."""
 
 import asyncio
-import base64
 import hashlib
 import logging
-import time
-from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
+from agent.ca.claims import Claims, Subject, claims
+from agent.ca.clock import elapsed
 from agent.ca.errors import Reason, Refusal
-from agent.ca.placement import Placement
+from agent.ca.limits import Recent, Turns
+from agent.ca.placement import Located, Placement
 from agent.kube.client import Client
 from agent.kube.errors import ApiError
 
@@ -23,8 +25,8 @@ AUDIENCE = "istio-ca"
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _TIMEOUT = 5.0  # seconds
 _GOOD, _BAD = 60.0, 10.0  # seconds for which an answer is believed
-_MOST = 4096  # answers that are kept
-_AT_ONCE, _WAITING = 8, 1024  # reviews under way, and all that are asked for
+_MOST = 8192  # answers that are kept, of good tokens as of bad ones
+_AT_ONCE, _WAITING = 8, 512  # reviews under way, and tokens of one address and pod that wait for one
 _SERVICE_ACCOUNTS = "system:serviceaccounts"
 _CLAIMS = "authentication.kubernetes.io/"
 
@@ -38,6 +40,10 @@ class _User(msgspec.Struct, frozen=True):
         values = self.extra.get(_CLAIMS + name, ())
         return values[0] if len(values) == 1 else ""
 
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(self.username, self.claim("pod-name"), self.claim("pod-uid"))
+
 
 class _Status(msgspec.Struct, frozen=True):
     authenticated: bool = False
@@ -49,10 +55,6 @@ class _Review(msgspec.Struct):
     status: _Status = _Status()
 
 
-class _Claims(msgspec.Struct):
-    exp: float
-
-
 class _No(NamedTuple):
     reason: Reason
     text: str
@@ -60,7 +62,7 @@ class _No(NamedTuple):
 
 class _Answer(NamedTuple):
     user: _User | _No
-    until: float  # Unix time
+    until: float  # by `elapsed`
 
 
 class Reviews:
@@ -68,32 +70,38 @@ class Reviews:
 
     The server's word on a token is believed for a minute, and never beyond the token's end: a node that
     starts with all of its pods costs one review. What is known of the token's pod counts at each request.
+
+    Nobody loses by what others send. A token that does not even claim to be of a tunnel's pod that runs costs
+    no review. Those that do are reviewed one after the other for each address and pod that they claim. Bad
+    answers push no good ones out of memory.
     """
 
-    def __init__(self, client: Client, placement: Placement, accounts: Collection[str]) -> None:
+    def __init__(
+        self, client: Client, placement: Placement, accounts: Collection[str], now: Callable[[], datetime]
+    ) -> None:
         self._client = client
         self._placement = placement
         self._accounts = accounts
-        self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Future[_Answer]] = {}
+        self._now = now
+        self._good: Recent[bytes, _Answer] = Recent(_MOST)
+        self._bad: Recent[bytes, _Answer] = Recent(_MOST)
+        self._asking: dict[bytes, asyncio.Task[_Answer]] = {}
+        self._turns = Turns(_WAITING)
         # Threads of its own: who floods us with tokens must not keep us from reading which root is in force.
         self._threads = ThreadPoolExecutor(_AT_ONCE, "reviews")
 
-    async def node(self, token: str) -> str:
+    async def node(self, token: str, address: str) -> str:
         """The node on which the pod runs that the token was made for. Raises Refusal."""
-        user = (await self._answer(token)).user
+        said = claims(token)
+        if said is None:
+            raise Refusal(Reason.UNKNOWN_TOKEN, "the token is no service account's")
+        self._locate(said.subject)
+        user = (await self._answer(token, said, address)).user
         if isinstance(user, _No):
             raise Refusal(*user)
-        kind, _, account = user.username.partition("system:serviceaccount:")
-        namespace, _, name = account.partition(":")
-        if kind or _SERVICE_ACCOUNTS not in user.groups or f"{namespace}/{name}" not in self._accounts:
-            raise Refusal(Reason.OTHER_ACCOUNT, f"{user.username} is not the account of a tunnel")
-        pod, uid = user.claim("pod-name"), user.claim("pod-uid")
-        if not pod or not uid:
-            raise Refusal(Reason.NOT_BOUND, "the token is not bound to a pod")
-        located = self._placement.pod(namespace, pod)
-        if located is None or located.uid != uid or located.service_account != name:
-            raise Refusal(Reason.POD_GONE, f"pod {namespace}/{pod} of the token does not run any more")
+        if _SERVICE_ACCOUNTS not in user.groups:
+            raise Refusal(Reason.OTHER_ACCOUNT, f"{user.username} is no service account")
+        located = self._locate(user.subject)
         # API servers before 1.30 do not say which node.
         if (claimed := user.claim("node-name")) and claimed != located.node:
             raise Refusal(
@@ -101,16 +109,28 @@ class Reviews:
             )
         return located.node
 
-    async def _answer(self, token: str) -> _Answer:
+    def _locate(self, subject: Subject) -> Located:
+        """The tunnel's pod that the token is bound to; it may be another's text. Raises Refusal."""
+        namespace, account, pod, uid = subject
+        if f"{namespace}/{account}" not in self._accounts:
+            name = f"{namespace}/{account}"
+            raise Refusal(Reason.OTHER_ACCOUNT, f"service account {name!r:.100} is not a tunnel's")
+        if not pod or not uid:
+            raise Refusal(Reason.NOT_BOUND, "the token is not bound to a pod")
+        located = self._placement.pod(namespace, pod)
+        if located is None or located.uid != uid or located.service_account != account:
+            raise Refusal(Reason.POD_GONE, f"pod {pod!r:.100} of the token does not run any more")
+        return located
+
+    async def _answer(self, token: str, said: Claims, address: str) -> _Answer:
         """What there is, or a new one; requests with the same token wait for the same one."""
         digest = hashlib.sha256(token.encode()).digest()
-        if (known := self._answers.get(digest)) and time.time() < known.until:
+        known = self._good.get(digest) or self._bad.get(digest)
+        if known and elapsed() < known.until:
             return known
         asking = self._asking.get(digest)
         if asking is None:
-            if len(self._asking) >= _WAITING:
-                raise Refusal(Reason.TOO_MANY, "too many tokens wait for their review; try again later")
-            asking = asyncio.get_running_loop().run_in_executor(self._threads, self._review, token)
+            asking = asyncio.create_task(self._ask(token, said, address))
             asking.add_done_callback(lambda _: self._asking.pop(digest))
             self._asking[digest] = asking
         try:
@@ -119,15 +139,22 @@ class Reviews:
         except ApiError as error:
             log.error("tokens cannot be reviewed: %s", error)
             raise Refusal(Reason.TOKENS_UNUSABLE, "the authority cannot check tokens now") from error
-        self._answers[digest] = answer
-        self._answers.move_to_end(digest)
-        if len(self._answers) > _MOST:
-            self._answers.popitem(last=False)
+        (self._bad if isinstance(answer.user, _No) else self._good).put(digest, answer)
         return answer
 
-    def _review(self, token: str) -> _Answer:
+    async def _ask(self, token: str, said: Claims, address: str) -> _Answer:
+        """Raises Refusal, ApiError."""
+        async with self._turns.turn((address, said.subject.uid)) as granted:
+            if not granted:
+                raise Refusal(Reason.TOO_MANY, "too many tokens of this pod wait for their review")
+            started = elapsed()
+            review = partial(self._review, token)
+            user = await asyncio.get_running_loop().run_in_executor(self._threads, review)
+            left = said.ends - self._now().timestamp()
+            return _Answer(user, started + (_BAD if isinstance(user, _No) else min(_GOOD, left)))
+
+    def _review(self, token: str) -> _User | _No:
         """Blocks. Raises ApiError."""
-        now = time.time()
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -138,24 +165,8 @@ class Reviews:
             status = msgspec.json.decode(answer, type=_Review).status
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ApiError(0, "Malformed", f"POST {_PATH}: {error}") from error
-        except ApiError as error:
-            if error.status == 400:  # no token at all
-                return _Answer(_No(Reason.UNKNOWN_TOKEN, "the token is malformed"), now + _BAD)
-            raise
         if not status.authenticated:
-            no = _No(Reason.UNKNOWN_TOKEN, f"the API server knows no such token for audience {AUDIENCE}")
-            return _Answer(no, now + _BAD)
+            return _No(Reason.UNKNOWN_TOKEN, f"the API server knows no such token for audience {AUDIENCE}")
         if AUDIENCE not in status.audiences:  # a server that does not look at audiences
-            no = _No(Reason.OTHER_AUDIENCE, f"the token is not for audience {AUDIENCE}")
-            return _Answer(no, now + _BAD)
-        return _Answer(status.user, min(now + _GOOD, _end(token)))
-
-
-def _end(token: str) -> float:
-    """When a token that the API server has vouched for ends, Unix time; 0 when it does not say."""
-    try:
-        body = token.split(".")[1]
-        claims = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        return msgspec.json.decode(claims, type=_Claims).exp
-    except (IndexError, ValueError, msgspec.MsgspecError):
-        return 0.0
+            return _No(Reason.OTHER_AUDIENCE, f"the token is not for audience {AUDIENCE}")
+        return status.user

@@ -1,6 +1,6 @@
 """A root of our own making."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -13,17 +13,27 @@ LIFETIME = timedelta(days=3650)
 CLOCK_SKEW = timedelta(minutes=2)  # by how much a peer's clock may be behind ours
 
 
-def make(trust_domain: str) -> Material:
+def make(trust_domain: str, now: datetime) -> Material:
     """A new P-256 key and its root."""
     key = keys.make()
-    root = pem(self_signed(key, trust_domain))
+    root = pem(self_signed(key, trust_domain, now))
     return Material(root, keys.to_pem(key).decode(), "", root)
 
 
-def self_signed(key: keys.PrivateKey, trust_domain: str) -> x509.Certificate:
-    """A root for the key, for 10 years."""
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)])
-    now = datetime.now(UTC)
+def self_signed(key: keys.PrivateKey, trust_domain: str, now: datetime) -> x509.Certificate:
+    """A root for the key, for 10 years from now.
+
+    Its name is its own: a revocation list is found by its issuer's name, and peers refuse every certificate
+    for which they find one whose signature does not fit.
+    """
+    public = key.public_key()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(public)
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"root {identifier.digest.hex()[:16]}"),
+        ]
+    )
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
@@ -36,11 +46,11 @@ def self_signed(key: keys.PrivateKey, trust_domain: str) -> x509.Certificate:
         decipher_only=False,
     )
     builder = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(identifier, critical=False)
     )
     return builder.sign(key, hashes.SHA256())

@@ -7,12 +7,17 @@
 A hold lasts as long as the longest certificate. Each certificate comes with the roots to trust, so whoever
 has a valid one at the end of the first hold has heard of the new root, and nobody has one by the old root at
 the end of the second. What distributes roots faster makes this safer, and nothing depends on it.
+
+Replicas count holds by the same time (`clock`), each within `BOUND` of it.
 """
 
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
 
+from cryptography import x509
+
+from agent.ca.clock import BOUND
 from agent.ca.root import CLOCK_SKEW
 from agent.ca.signer import Material, Signer, bundle, roots_of
 
@@ -34,7 +39,9 @@ class State(NamedTuple):
 
     signing: signs, with the roots that are trusted now. successor: is to sign after it, with the roots that
     remain in the end. remaining: these roots, from the beginning of a rotation to its end. since: of the last
-    change. longest: no valid certificate by `signing` was made for longer.
+    change. longest: no valid certificate by `signing` was made for longer. former: the path that signed
+    before, while certificates by it are valid. crl: lists of what an operator has revoked. revoked: of what
+    we were asked to revoke. All in PEM.
     """
 
     signing: Material
@@ -42,6 +49,9 @@ class State(NamedTuple):
     remaining: str | None
     since: datetime
     longest: timedelta
+    former: str = ""
+    crl: str = ""
+    revoked: str = ""
 
     @property
     def phase(self) -> Phase:
@@ -55,7 +65,13 @@ class State(NamedTuple):
         """The end of the phase; None when it is steady."""
         if self.phase is Phase.STEADY:
             return None
-        return self.since + self.longest + UNSEEN + _WRITING + CLOCK_SKEW
+        return self.since + self.longest + UNSEEN + _WRITING + CLOCK_SKEW + 2 * BOUND
+
+    @property
+    def issuers(self) -> list[x509.Certificate]:
+        """All CAs whose certificates, of whatever kind, may be in use. Raises AuthorityError."""
+        path = Signer.of(self.signing).path
+        return [*path, *roots_of(self.signing.root_cert), *(roots_of(self.former) if self.former else ())]
 
     @property
     def target(self) -> Material:
@@ -71,8 +87,11 @@ def begin(state: State, successor: Material, now: datetime) -> State:
     Without an announcement when the same root vouches for both, which all trust already.
     """
     trusted = bundle([*roots_of(state.signing.root_cert), *roots_of(successor.root_cert)])
-    announced = State(
-        state.signing._replace(root_cert=trusted), successor, successor.root_cert, now, state.longest
+    announced = state._replace(
+        signing=state.signing._replace(root_cert=trusted),
+        successor=successor,
+        remaining=successor.root_cert,
+        since=now,
     )
     same_root = Signer.of(successor).root == Signer.of(state.signing).root
     return _switch(announced, now) if same_root else announced
@@ -84,7 +103,7 @@ def step(state: State, now: datetime, longest: timedelta) -> State | None:
         return None
     if state.phase is Phase.ANNOUNCED:
         return _switch(state, now)
-    return State(state.target, None, None, now, longest)
+    return state._replace(signing=state.target, remaining=None, since=now, longest=longest, former="")
 
 
 def is_due(signer: Signer, now: datetime) -> bool:
@@ -100,4 +119,6 @@ def _switch(state: State, now: datetime) -> State:
     """The remaining roots come first then: a bundle whose order changed says that there is a new signer."""
     assert state.successor and state.remaining
     trusted = bundle([*roots_of(state.remaining), *roots_of(state.signing.root_cert)])
-    return State(state.successor._replace(root_cert=trusted), None, state.remaining, now, state.longest)
+    signing = state.successor._replace(root_cert=trusted)
+    former = state.signing.ca_cert + state.signing.cert_chain + state.former
+    return state._replace(signing=signing, successor=None, since=now, former=former)

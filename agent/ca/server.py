@@ -2,23 +2,26 @@
 
 import logging
 import socket
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 import grpc
 
 from agent.ca.authority import Authority
+from agent.ca.clock import elapsed
 from agent.ca.errors import AuthorityError, Refusal
 from agent.ca.service import CertificateService
 
 log = logging.getLogger("warren.ca")
 
 _LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-_AT_ONCE = 2000  # requests; more are told to come again (RESOURCE_EXHAUSTED), which bounds our memory
 _OPTIONS = (
+    ("grpc.max_concurrent_streams", 100),  # of a connection; a client queues what is beyond
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Requests that we have not looked at yet; of more, good ones are dropped like bad ones.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
     ("grpc.max_receive_message_length", 64 * 1024),  # a request has a few kB
     ("grpc.so_reuseport", 0),  # a second authority on this port is a mistake
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -55,7 +58,7 @@ class ServingCertificate:
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC at each handshake; None: what it has will do."""
         try:
-            if time.time() < self._renew_at and self._authority.signer().certificate == self._signer:
+            if elapsed() < self._renew_at and self._authority.signer().certificate == self._signer:
                 return None
             return self._make()
         except Refusal as refusal:  # callers are to be told so, which takes a handshake
@@ -64,8 +67,8 @@ class ServingCertificate:
 
     def _make(self) -> grpc.ServerCertificateConfiguration:
         key, issued = self._authority.serving(self._hosts, self._addresses)
-        left = (issued.not_after - datetime.now(UTC)).total_seconds()
-        self._renew_at, self._signer = time.time() + left / 2, issued.signer.certificate
+        left = (issued.not_after - self._authority.now()).total_seconds()
+        self._renew_at, self._signer = elapsed() + left / 2, issued.signer.certificate
         log.info("serving certificate until %s", issued.not_after.isoformat())
         return grpc.ssl_server_certificate_configuration([(key, "".join(issued.chain).encode())])
 
@@ -74,7 +77,7 @@ async def start(
     authority: Authority, service: CertificateService, listen: Listen, names: Iterable[str] = ()
 ) -> tuple[grpc.aio.Server, int]:
     """Serve until the server is stopped; gives the port. Raises AuthorityError when it cannot listen."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_AT_ONCE)
+    server = grpc.aio.server(options=_OPTIONS)
     service.add_to(server)
     credentials = ServingCertificate(authority, listen, names).credentials()
     try:

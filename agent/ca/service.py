@@ -1,9 +1,12 @@
 """`istio.v1.auth.IstioCertificateService`: how tunnels, ours and ztunnel, ask for certificates."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from agent.ca.authority import Authority
@@ -41,21 +44,26 @@ STATUS = {
     Reason.OTHER_NAME: _INVALID,
     Reason.BAD_VALIDITY: _INVALID,
     Reason.ROOT_UNKNOWN: _UNAVAILABLE,
+    Reason.CLOCK: _UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 # A node has up to 110 pods by default: its start, and another one after a crash, are let through at once.
 _OF_A_NODE = (5.0, 300)  # per second, at once
-# Each refused token may have cost a review; who has a good one is not counted.
-_BAD_TOKENS = (1.0, 30)
+_SAID_WITHIN = 10.0  # seconds, for the message of a caller that has proven who it is
+# Refusals of an address that are logged: what anyone may send must not fill a disk. All are counted.
+_LOGGED = (1.0, 30)
 
-Context: TypeAlias = "grpc.aio.ServicerContext[IstioCertificateRequest, IstioCertificateResponse]"
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, IstioCertificateResponse]"
 
 
 class CertificateService:
     """Answers CreateCertificate, and counts how.
 
     Signing is done where it is asked for: it takes 0.1 ms (RSA of 4096 bits: 2 ms), and the library keeps the
-    interpreter's lock meanwhile, so that threads would gain nothing. The limits bound what a node can cost.
+    interpreter's lock meanwhile, so that threads would gain nothing.
+
+    Who calls is looked at before its message is waited for: whoever cannot prove it is refused at once and
+    holds nothing. A limit counts what one node asks for, and nobody can ask in the name of another.
     """
 
     def __init__(self, authority: Authority, authorizer: Authorizer, figures: Figures) -> None:
@@ -63,27 +71,28 @@ class CertificateService:
         self._authorizer = authorizer
         self._results = figures.results
         self._nodes = Buckets(*_OF_A_NODE)
-        self._strangers = Buckets(*_BAD_TOKENS)  # by address
+        self._logged = Buckets(*_LOGGED)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Make `server` answer for this service."""
-        method = grpc.unary_unary_rpc_method_handler(
-            self._create_certificate,
-            request_deserializer=IstioCertificateRequest.FromString,
-            response_serializer=IstioCertificateResponse.SerializeToString,
+        # A stream of one message is the same on the wire, and lets us begin before the message has come.
+        method: grpc.RpcMethodHandler[bytes, IstioCertificateResponse]
+        method = grpc.stream_unary_rpc_method_handler(
+            self._create_certificate, response_serializer=IstioCertificateResponse.SerializeToString
         )
         handler = grpc.method_handlers_generic_handler(NAME, {"CreateCertificate": method})
         server.add_generic_rpc_handlers((handler,))
 
     async def _create_certificate(
-        self, request: IstioCertificateRequest, context: Context
+        self, messages: AsyncIterator[bytes], context: Context
     ) -> IstioCertificateResponse:
         caller = context.peer()
         try:
-            response = await self._certify(request, context)
+            response = await self._certify(messages, context)
         except Refusal as refusal:
             result, text = refusal.reason, str(refusal)
-            log.warning("refused %s (%s): %s", caller, result.value, text)
+            if self._logged.take(_address(context)):
+                log.warning("refused %s (%s): %s", caller, result.value, text)
         except Exception as error:  # a caller gets an answer, whatever it sent
             result, text = Reason.INTERNAL, "the authority failed; its log says how"
             log.exception("failed for %s: %s", caller, error)
@@ -94,27 +103,32 @@ class CertificateService:
         await context.abort(STATUS[result], text)
         raise AssertionError("abort() raises")
 
-    async def _certify(self, request: IstioCertificateRequest, context: Context) -> IstioCertificateResponse:
-        node = await self._node(context)
+    async def _certify(self, messages: AsyncIterator[bytes], context: Context) -> IstioCertificateResponse:
+        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        node = await self._authorizer.node(headers.get("authorization"), _address(context))
         if not self._nodes.take(node):
             raise Refusal(Reason.TOO_MANY, f"{node} asks too often; try again later")
+        request = await _message(messages)
         identity = self._authorizer.identity(node, _text(request.metadata, "ImpersonatedIdentity"))
         issued = self._authority.issue(request.csr, identity, request.validity_duration)
         log.info("%s for %s until %s, serial %x", identity, node, issued.not_after.isoformat(), issued.serial)
         return IstioCertificateResponse(cert_chain=[*issued.chain, issued.signer.bundle])
 
-    async def _node(self, context: Context) -> str:
-        """Who calls. Raises Refusal."""
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        address = context.peer().rpartition(":")[0]
-        if not self._strangers.has(address):
-            raise Refusal(Reason.TOO_MANY, "too many bad tokens from this address; try again later")
-        try:
-            return await self._authorizer.node(headers.get("authorization"))
-        except Refusal as refusal:
-            if STATUS[refusal.reason] is _UNAUTHENTICATED:
-                self._strangers.take(address)
-            raise
+
+def _address(context: Context) -> str:
+    """Of the caller, without its port."""
+    return context.peer().rpartition(":")[0]
+
+
+async def _message(messages: AsyncIterator[bytes]) -> IstioCertificateRequest:
+    """The first one. Raises Refusal when none comes."""
+    try:
+        async with asyncio.timeout(_SAID_WITHIN):
+            return IstioCertificateRequest.FromString(await anext(messages))
+    except (StopAsyncIteration, TimeoutError) as error:
+        raise Refusal(Reason.MALFORMED_REQUEST, f"no message came within {_SAID_WITHIN:.0f} s") from error
+    except DecodeError as error:
+        raise Refusal(Reason.MALFORMED_REQUEST, "the message is no IstioCertificateRequest") from error
 
 
 def _text(metadata: Struct, field: str) -> str | None:

@@ -22,7 +22,7 @@ class Material(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Signer:
-    """A checked `Material`.
+    """A checked `Material`; whether it is valid at a time is another question, `chain.check_time`.
 
     path: certificates from the signing one to its root. bundle: the roots that peers are to trust, PEM.
     """
@@ -59,6 +59,14 @@ class Signer:
     def root(self) -> x509.Certificate:
         """Vouches for all that is signed."""
         return self.path[-1]
+
+    @property
+    def key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """Names the key in what it signs (RFC 5280 section 4.2.1.1)."""
+        own = chain.extension(self.certificate, x509.SubjectKeyIdentifier)
+        if own is None:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
     @property
     def intermediates(self) -> list[str]:

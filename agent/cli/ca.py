@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import click
 
-from agent.ca.app import App, Backing, Settings
+from agent.ca.app import App, Settings
+from agent.ca.backing import Backing
 from agent.ca.cluster import Cluster
 from agent.ca.server import Listen
 from agent.ca.standalone import Standalone
 from agent.cli.command import Command, option
+from agent.cli.revoke import revoke
 from agent.cli.rotation import rotate, status
 from agent.cli.types import LOG_LEVELS, PORT, READABLE_FILE, ip_address, ip_port, log_to_stderr
 from agent.cli.types import source as source_type
@@ -39,7 +41,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def ca() -> None:
-    """Run the certificate authority (serve), or exchange the root by which it signs."""
+    """Run the certificate authority (serve), exchange the root by which it signs, revoke certificates."""
 
 
 @ca.command(cls=Command)
@@ -124,4 +126,5 @@ async def _run(settings: Settings, source: Source, backing: Backing) -> None:
 
 
 ca.add_command(rotate)
+ca.add_command(revoke)
 ca.add_command(status)

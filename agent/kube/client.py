@@ -94,6 +94,20 @@ class Client:
         data = msgspec.json.encode(body)
         return self._ask(method, path, query, headers=headers, timeout=limits, body=data).data
 
+    def dated(self, path: str, timeout: float = 10) -> tuple[bytes | None, str]:
+        """The object at `path`, if there is one, and when the server answered, by its own clock.
+
+        That is the Date of RFC 9110 section 6.6.1, empty where the server does not say. Raises ApiError.
+        """
+        limits = urllib3.Timeout(connect=min(_CONNECT, timeout), read=timeout)
+        try:
+            response = self._ask("GET", path, NOTHING, headers={"accept": JSON}, timeout=limits)
+        except ApiError as error:
+            if error.status == 404:
+                return None, error.date
+            raise
+        return response.data, response.headers.get("date", "")
+
     def read(self, path: str, timeout: float = 10) -> Any:
         """The object at `path`. Raises ApiError."""
         body = self.request("GET", path, timeout=timeout)
@@ -157,7 +171,7 @@ def _send(
         url = session.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         response = session.pool.request(method, url, headers=headers, retries=False, redirect=False, **how)
         if response.status >= 300:
-            raise refused(request, response.data, response.status, response.headers.get("retry-after"))
+            raise refused(request, response.data, response.status, response.headers)
     except (HTTPError, ConfigException, OSError, ValueError) as error:
         raise unanswered(request, error) from error
     return response

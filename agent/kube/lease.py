@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from agent.kube.client import Client, path_of
 from agent.kube.errors import ApiError
@@ -17,6 +18,13 @@ DURATION = 15  # seconds without a renewal after which another may take a lease
 _RENEW = DURATION / 6  # seconds
 
 
+class Renewal(NamedTuple):
+    """By whom, and by how much that one's clock is ahead of ours, to a few seconds."""
+
+    holder: str
+    ahead: timedelta
+
+
 class Lease:
     """A lease that `holder`, a name that no other has, tries to hold.
 
@@ -25,9 +33,11 @@ class Lease:
     """
 
     def __init__(self, client: Client, namespace: str, name: str, holder: str) -> None:
+        self.holder = holder
+        self.renewal: Renewal | None = None  # the last one by another, while it is not ours
         self._client = client
         self._path = path_of("apis", "coordination.k8s.io", "v1", "namespaces", namespace, "leases")
-        self._name, self._namespace, self._holder = name, namespace, holder
+        self._name, self._namespace = name, namespace
         self._seen: tuple[str, float] = ("", 0.0)  # the version that is in force, and since when we know it
         self._until = 0.0
         self._failure = ""
@@ -59,26 +69,27 @@ class Lease:
                 raise
             self._until = 0.0  # another was faster
             return False
-        self._until = started + DURATION * 2 / 3
+        self._until, self.renewal = started + DURATION * 2 / 3, None
         return True
 
     def release(self) -> None:
         """Let another have it at once, if it is ours. Blocks. Raises ApiError."""
         lease = self._read() if self.held else None
         self._until = 0.0
-        if lease and lease["spec"].get("holderIdentity") == self._holder:
+        if lease and lease["spec"].get("holderIdentity") == self.holder:
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
             self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
 
-    async def keep(self, patience: float = _RENEW) -> None:
+    async def keep(self, patience: float = _RENEW, fit: Callable[[], bool] = lambda: True) -> None:
         """Try to hold it, until cancelled. What goes wrong is logged once, and tried again.
 
         patience: seconds between two looks at a lease that another holds; long where there are many of us.
+        fit: whether we can do what its holder has to; as long as not, it is left to others.
         """
         while True:
             held, failure = self.held, ""
             try:
-                await asyncio.to_thread(self.attempt)
+                await asyncio.to_thread(self.attempt if fit() else self.release)
             except ApiError as error:
                 failure = f"lease {self._namespace}/{self._name}: {error}"
             if failure and failure != self._failure:
@@ -98,22 +109,32 @@ class Lease:
 
     def _may_take(self, lease: Any) -> bool:
         version, now = lease["metadata"]["resourceVersion"], time.monotonic()
-        if version != self._seen[0]:
-            self._seen = version, now
         spec = lease.get("spec") or {}
-        if spec.get("holderIdentity", "") in ("", self._holder):
+        if version != self._seen[0]:
+            if self._seen[0]:  # else it may have been renewed at any time
+                self.renewal = _renewal(spec)
+            self._seen = version, now
+        if spec.get("holderIdentity", "") in ("", self.holder):
             return True
         return bool(now - self._seen[1] > spec.get("leaseDurationSeconds", DURATION))
 
     def _spec(self, former: Any) -> Any:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if former.get("holderIdentity") == self._holder:
+        if former.get("holderIdentity") == self.holder:
             return {**former, "renewTime": now}
         return {
             **former,
-            "holderIdentity": self._holder,
+            "holderIdentity": self.holder,
             "leaseDurationSeconds": DURATION,
             "acquireTime": now,
             "renewTime": now,
             "leaseTransitions": former.get("leaseTransitions", -1) + 1,
         }
+
+
+def _renewal(spec: Any) -> Renewal | None:
+    try:
+        ahead = datetime.fromisoformat(spec["renewTime"]) - datetime.now(UTC)
+        return Renewal(spec["holderIdentity"], ahead)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from agent.ca.configmaps import KEY, NAME
+from agent.ca.configmaps import ROOTS
 from agent.ca.rotation import Phase
 from agent.ca.secret import OURS
 from agent.kube.errors import ApiError
@@ -57,11 +57,11 @@ def running_authority(cluster: Cluster, log: Path) -> Iterator[tuple[int, int]]:
 def roots_in(cluster: Cluster) -> str:
     """What is mounted into a tunnel's pod."""
     try:
-        found = cluster.get("api", "v1", "namespaces", cluster.namespace, "configmaps", NAME)
+        found = cluster.get("api", "v1", "namespaces", cluster.namespace, "configmaps", ROOTS.name)
     except ApiError as error:
         assert error.status == 404, error
         return ""
-    return str(found["data"][KEY])
+    return str(found["data"][ROOTS.key])
 
 
 class Tunnels:

@@ -1,7 +1,7 @@
 """A certificate authority that runs, with one pod on each of two nodes, and requests to it."""
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,7 +21,7 @@ from agent.ca.directory import open_root
 from agent.ca.metrics import Figures
 from agent.ca.placement import Placement
 from agent.ca.service import NAME, CertificateService
-from agent.ca.tokens import TokenFile
+from agent.ca.tokens import TokenFile, Tokens
 from agent.model.objects import Metadata, Pod, PodSpec, PodStatus, key_of
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
@@ -101,16 +101,20 @@ class RunningAuthority:
 
 @asynccontextmanager
 async def authority(
-    directory: Path, longest: timedelta = DAY, port: int = 0
+    directory: Path,
+    longest: timedelta = DAY,
+    port: int = 0,
+    tokens: Callable[[Placement], Tokens] | None = None,
 ) -> AsyncIterator[RunningAuthority]:
-    """Run one on 127.0.0.1, from what is in `directory` or is made there."""
+    """Run one on 127.0.0.1, from what is in `directory` or is made there. tokens: None for the file's."""
     figures, placement = Figures(), Placement()
-    tokens = directory / "tokens.json"
-    tokens.write_text(json.dumps({"token1": "node1", "token2": "node2"}))
+    file = directory / "tokens.json"
+    file.write_text(json.dumps({"token1": "node1", "token2": "node2"}))
     placement.apply((key_of(one), one) for one in (pod("web", "node1", "web"), pod("db", "node2", "db")))
     root = open_root(directory, "cluster.local")
     signing = Authority(lambda: root, longest)
-    authorizer = Authorizer(TokenFile(tokens), placement, "cluster.local")
+    known = tokens(placement) if tokens else TokenFile(file)
+    authorizer = Authorizer(known, placement, "cluster.local")
     service = CertificateService(signing, authorizer, figures)
     listen = server.Listen(ip_address("127.0.0.1"), port)
     running, port = await server.start(signing, service, listen)

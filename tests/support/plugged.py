@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 NAMES = ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")  # of a Material's parts in Secrets
 _SIGNS = dict.fromkeys(
     ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-     "encipher_only", "decipher_only"), False) | {"crl_sign": True}  # fmt: skip
+     "encipher_only", "decipher_only"), False)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,16 @@ class Authority:
 def authority(name: str, issuer: Authority | None = None, **special: Any) -> Authority:
     """One that `issuer` vouches for; None: a root.
 
-    special: key; ends and begins (from now, timedelta); ca, signs, path_length: of its extensions.
+    special: key; ends and begins (from now, timedelta); ca, signs, lists, path_length: of its extensions.
     """
     key = special.get("key") or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     above = issuer.certificate.subject if issuer else subject
     constraints = x509.BasicConstraints(special.get("ca", True), special.get("path_length"))
-    usage = x509.KeyUsage(key_cert_sign=special.get("signs", True), **_SIGNS)
+    usage = x509.KeyUsage(
+        key_cert_sign=special.get("signs", True), crl_sign=special.get("lists", True), **_SIGNS
+    )
     builder = (
         x509.CertificateBuilder(above, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now + special.get("begins", -DAY))

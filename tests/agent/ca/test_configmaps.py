@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.ca import root
-from agent.ca.configmaps import KEY, NAME, RootConfigMaps
+from agent.ca.clock import system_time
+from agent.ca.configmaps import CRL, ROOTS, ConfigMaps, Kind
 from agent.ca.errors import Reason, Refusal
 from agent.ca.signer import Signer
 from agent.kube.client import Client
@@ -18,7 +18,7 @@ from agent.kube.lease import Lease
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 
-SIGNER = Signer.of(root.make("cluster.local"))
+BUNDLE = Signer.of(root.make("cluster.local", system_time())).bundle
 
 
 @pytest.fixture(autouse=True)
@@ -37,17 +37,18 @@ class Writing(Client):
         return super().request(method, path, **how)
 
 
-def roots(cluster: Cluster, namespace: str) -> str:
+def told(cluster: Cluster, namespace: str, kind: Kind = ROOTS) -> str | None:
+    """What there is; empty where the key is not there, None where the ConfigMap is not."""
     try:
-        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", NAME)
+        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", kind.name)
     except ApiError:
-        return ""
-    return str(found["data"].get(KEY, ""))
+        return None
+    return str(found.get("data", {}).get(kind.key, ""))
 
 
 @asynccontextmanager
 async def keeping(
-    cluster: Cluster, namespaces: set[str], signer: Callable[[], Signer], holder: str = "one"
+    cluster: Cluster, namespaces: set[str], text: Callable[[], str], holder: str = "one", kind: Kind = ROOTS
 ) -> AsyncIterator[list[str]]:
     """Gives what is written, as it comes."""
     client = Writing.load(cluster.kubeconfig)
@@ -55,7 +56,7 @@ async def keeping(
     client.written = []
     lease = Lease(cluster.client, cluster.namespace, "test", holder)
     lease.attempt()
-    task = asyncio.create_task(RootConfigMaps(client, lease, namespaces, signer).run())
+    task = asyncio.create_task(ConfigMaps(client, lease, namespaces, kind, text).run())
     yield client.written
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -64,31 +65,31 @@ async def keeping(
 
 async def test_what_is_as_it_should_be_is_not_written(cluster: Cluster) -> None:
     spaces = {cluster.new_namespace(f"n{number}") for number in range(3)}
-    now = SIGNER
+    now = BUNDLE
 
-    def signer() -> Signer:
+    def text() -> str:
         return now
 
-    async with keeping(cluster, spaces, signer) as written:
-        await eventually(lambda: all(roots(cluster, one) == SIGNER.bundle for one in spaces))
+    async with keeping(cluster, spaces, text) as written:
+        await eventually(lambda: all(told(cluster, one) == BUNDLE for one in spaces))
         assert len(written) == 3
-        now = replace(SIGNER, bundle=SIGNER.bundle + Signer.of(root.make("x")).bundle)
-        await eventually(lambda: all(roots(cluster, one) == now.bundle for one in spaces))
+        now = BUNDLE + Signer.of(root.make("x", system_time())).bundle
+        await eventually(lambda: all(told(cluster, one) == now for one in spaces))
         assert len(written) == 6
-    async with keeping(cluster, spaces, signer) as written:  # as after a restart
+    async with keeping(cluster, spaces, text) as written:  # as after a restart
         later = cluster.new_namespace("later")
         spaces.add(later)
-        await eventually(lambda: roots(cluster, later) == now.bundle)
+        await eventually(lambda: told(cluster, later) == now)
         assert len(written) == 1
 
 
 async def test_only_the_leases_holder_writes(cluster: Cluster) -> None:
     spaces = {cluster.namespace}
     async with (
-        keeping(cluster, spaces, lambda: SIGNER, "one") as first,
-        keeping(cluster, spaces, lambda: SIGNER, "two") as second,
+        keeping(cluster, spaces, lambda: BUNDLE, "one") as first,
+        keeping(cluster, spaces, lambda: BUNDLE, "two") as second,
     ):
-        await eventually(lambda: roots(cluster, cluster.namespace) == SIGNER.bundle)
+        await eventually(lambda: told(cluster, cluster.namespace) == BUNDLE)
         assert first
         assert second == []
 
@@ -96,26 +97,26 @@ async def test_only_the_leases_holder_writes(cluster: Cluster) -> None:
 async def test_while_the_root_is_not_known_nothing_is_told(cluster: Cluster) -> None:
     known = False
 
-    def signer() -> Signer:
+    def text() -> str:
         if not known:
             raise Refusal(Reason.ROOT_UNKNOWN, "not yet")
-        return SIGNER
+        return BUNDLE
 
-    async with keeping(cluster, {cluster.namespace}, signer) as written:
+    async with keeping(cluster, {cluster.namespace}, text) as written:
         assert written == []
         known = True
-        await eventually(lambda: roots(cluster, cluster.namespace) == SIGNER.bundle)
+        await eventually(lambda: told(cluster, cluster.namespace) == BUNDLE)
 
 
 async def test_who_writes_it_as_well_is_named_and_not_fought(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = ("api", "v1", "namespaces", cluster.namespace, "configmaps", NAME)
-    async with keeping(cluster, {cluster.namespace}, lambda: SIGNER) as written:
-        await eventually(lambda: roots(cluster, cluster.namespace) == SIGNER.bundle)
+    path = ("api", "v1", "namespaces", cluster.namespace, "configmaps", ROOTS.name)
+    async with keeping(cluster, {cluster.namespace}, lambda: BUNDLE) as written:
+        await eventually(lambda: told(cluster, cluster.namespace) == BUNDLE)
 
         def undone() -> bool:
-            cluster.patch({"data": {KEY: "another root"}}, *path)
+            cluster.patch({"data": {ROOTS.key: "another root"}}, *path)
             return "does another CA write it?" in caplog.text
 
         await eventually(undone)
@@ -123,5 +124,30 @@ async def test_who_writes_it_as_well_is_named_and_not_fought(
 
 
 async def test_a_namespace_that_is_gone_holds_up_no_other(cluster: Cluster) -> None:
-    async with keeping(cluster, {"a-gone", cluster.namespace}, lambda: SIGNER):
-        await eventually(lambda: roots(cluster, cluster.namespace) == SIGNER.bundle)
+    async with keeping(cluster, {"a-gone", cluster.namespace}, lambda: BUNDLE):
+        await eventually(lambda: told(cluster, cluster.namespace) == BUNDLE)
+
+
+async def test_what_is_empty_is_not_there(cluster: Cluster) -> None:
+    """None is made, and one that is there loses its key: its file goes where it is mounted."""
+    space, now = cluster.namespace, ""
+
+    def text() -> str:
+        return now
+
+    async with (
+        keeping(cluster, {space}, lambda: BUNDLE),
+        keeping(cluster, {space}, text, kind=CRL) as written,
+    ):
+        await eventually(lambda: told(cluster, space) == BUNDLE)
+        assert written == []
+        assert told(cluster, space, CRL) is None
+        now = "a list"
+        await eventually(lambda: told(cluster, space, CRL) == now)
+        now = ""
+        await eventually(lambda: told(cluster, space, CRL) == "")
+        assert len(written) == 2
+    async with keeping(cluster, {space}, text, kind=CRL) as written:
+        later = cluster.new_namespace("later")
+        await eventually(lambda: told(cluster, later, CRL) is None)
+        assert written == []

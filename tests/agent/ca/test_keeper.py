@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,18 @@ from typing import Any
 import pytest
 
 from agent.ca import root
-from agent.ca.errors import AuthorityError, Reason, Refusal
+from agent.ca.authority import Authority
+from agent.ca.clock import Clock, system_time
+from agent.ca.errors import AuthorityError, ClockError, Reason, Refusal
 from agent.ca.keeper import Keeper
+from agent.ca.revocation import revoke, serials
 from agent.ca.rotation import Phase
-from agent.ca.secret import OURS, PLUGGED_IN, REQUESTED, Secrets
+from agent.ca.secret import OURS, PLUGGED_IN, REQUESTED, REVOKE, Secrets
 from agent.ca.signer import Material, Signer, tidy
+from agent.ca.spiffe import SpiffeId
+from agent.kube.lease import Lease, Renewal
 from tests.support import apiserver
+from tests.support.authority import WEB, csr
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.plugged import NAMES, authority, material
@@ -29,17 +36,36 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.ca.keeper._EVERY", 0.02)
 
 
-def keeper(cluster: Cluster, longest: timedelta = DAY) -> Keeper:
-    return Keeper(Secrets(cluster.client, cluster.namespace), "cluster.local", longest)
+class Machine:
+    """One with a clock of its own; its authority has no lease and never will."""
+
+    def __init__(self, cluster: Cluster, name: str, longest: timedelta) -> None:
+        self.ahead = timedelta()
+        secrets = Secrets(cluster.client, cluster.namespace)
+        self.clock = secrets.clock = Clock(lambda: system_time() + self.ahead)
+        self.lease = Lease(cluster.client, cluster.namespace, "test", name)
+        self.keeper = Keeper(secrets, self.lease, "cluster.local", longest)
+
+
+def keeper(cluster: Cluster, longest: timedelta = DAY, name: str = "one") -> Keeper:
+    return Machine(cluster, name, longest).keeper
 
 
 @asynccontextmanager
 async def running(cluster: Cluster, count: int = 1, longest: timedelta = DAY) -> AsyncIterator[list[Keeper]]:
     """Replicas that are open, and follow."""
-    replicas = [keeper(cluster, longest) for _ in range(count)]
+    async with machines(cluster, count, longest) as those:
+        yield [machine.keeper for machine in those]
+
+
+@asynccontextmanager
+async def machines(cluster: Cluster, count: int, longest: timedelta) -> AsyncIterator[list[Machine]]:
+    """The same, with their clocks at hand."""
+    those = [Machine(cluster, f"replica-{number}", longest) for number in range(count)]
+    replicas = [machine.keeper for machine in those]
     await asyncio.gather(*(one.open() for one in replicas))
     tasks = [asyncio.create_task(one.run()) for one in replicas]
-    yield replicas
+    yield those
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -53,16 +79,19 @@ def encoded(parts: Material) -> dict[str, str]:
     return {name: base64.b64encode(text.encode()).decode() for name, text in zip(NAMES, parts, strict=True)}
 
 
-def plug_in(cluster: Cluster, parts: Material) -> None:
+def plug_in(cluster: Cluster, parts: Material, crl: str | None = None) -> None:
     """As an operator: make or replace `cacerts`."""
+    data = encoded(parts) | {"ca-crl.pem": base64.b64encode(crl.encode()).decode() if crl else None}
     if cluster.secret(PLUGGED_IN) is None:
-        cluster.post({"metadata": {"name": PLUGGED_IN}, "data": encoded(parts)}, *secret_path(cluster))
+        given = {name: text for name, text in data.items() if text}
+        cluster.post({"metadata": {"name": PLUGGED_IN}, "data": given}, *secret_path(cluster))
     else:
-        cluster.patch({"data": encoded(parts)}, *secret_path(cluster, PLUGGED_IN))
+        cluster.patch({"data": data}, *secret_path(cluster, PLUGGED_IN))
 
 
 def annotate(cluster: Cluster, **annotations: str) -> None:
-    names = {"since": "ca.warren.dev/since", "rotate": REQUESTED}
+    names = {"since": "ca.warren.dev/since", "rotate": REQUESTED, "clocks": "ca.warren.dev/clocks"}
+    names |= {"revoke": REVOKE}
     body = {"metadata": {"annotations": {names[name]: text for name, text in annotations.items()}}}
     cluster.patch(body, *secret_path(cluster, OURS))
 
@@ -211,7 +240,7 @@ async def test_a_secret_that_was_deleted_is_put_back(cluster: Cluster) -> None:
 async def test_a_secret_that_was_exchanged_for_another_begins_a_rotation(cluster: Cluster) -> None:
     async with running(cluster, 2) as replicas:
         old = replicas[0].signer()
-        other = tidy(root.make("cluster.local"))
+        other = tidy(root.make("cluster.local", system_time()))
         cluster.patch({"data": encoded(other)}, *secret_path(cluster, OURS))
         await eventually(lambda: {one.phase for one in replicas} == {Phase.ANNOUNCED})
         assert agree(replicas, lambda one: one.signer().certificate == old.certificate)
@@ -228,7 +257,7 @@ async def test_the_longest_certificates_are_on_record_before_one_is_signed(clust
 
 
 async def test_a_secret_of_istiods_is_gone_on_with(cluster: Cluster) -> None:
-    theirs = tidy(root.make("cluster.local"))
+    theirs = tidy(root.make("cluster.local", system_time()))
     cluster.post(
         {"metadata": {"name": OURS}, "type": "istio.io/ca-root", "data": encoded(theirs)},
         *secret_path(cluster),
@@ -257,3 +286,170 @@ async def test_who_cannot_read_the_root_signs_no_more(
             await asyncio.to_thread(server.start)
             await opening
         cluster.close()
+
+
+def disputes(cluster: Cluster) -> set[str]:
+    """Which replicas say that clocks disagree."""
+    stored = Secrets(cluster.client, cluster.namespace).read()
+    return set(stored.disputes) if stored else set()
+
+
+async def test_a_clock_two_days_ahead_skips_no_hold(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with machines(cluster, 3, timedelta(minutes=10)) as [one, two, wrong]:
+        all_of = [machine.keeper for machine in (one, two, wrong)]
+        annotate(cluster, rotate="now")
+        await eventually(lambda: {keeper.phase for keeper in all_of} == {Phase.ANNOUNCED})
+        wrong.ahead = 2 * DAY
+        await eventually(lambda: all(keeper.troubles["clock"] for keeper in all_of))
+        annotate(cluster, since=an_hour_ago())  # the hold is over in truth, and still nobody goes on
+        said = "replica-2 says: this machine's clock is 2 days ahead of the API server's"
+        assert said in one.keeper.troubles["clock"]
+        reads = len(caplog.records)
+        assert (await asyncio.to_thread(steps, one, two, wrong)) == {Phase.ANNOUNCED}
+        assert len(caplog.records) == reads, "it is logged once"
+        wrong.ahead = timedelta()
+        await eventually(lambda: {keeper.phase for keeper in all_of} == {Phase.SWITCHED})
+        assert disputes(cluster) == set()
+        await eventually(lambda: not any(keeper.troubles["clock"] for keeper in all_of))
+
+
+def steps(*those: Machine) -> set[Phase]:
+    """The phases after some further looks of each."""
+    for machine in those * 3:
+        with suppress(ClockError):
+            machine.keeper._refresh()
+    return {machine.keeper.phase for machine in those}
+
+
+async def test_what_a_replica_signs_does_not_follow_its_clock(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with machines(cluster, 1, DAY) as [machine]:
+        machine.ahead = 2 * DAY
+        await eventually(lambda: machine.clock.dispute)
+        authority = Authority(machine.keeper.signer, DAY, machine.clock.now)
+        issued = authority.issue(csr(), SpiffeId.parse(WEB))
+        assert abs(issued.not_after - system_time() - DAY) < timedelta(seconds=10)
+        monkeypatch.setattr("agent.ca.keeper.UNSEEN", timedelta(0))  # later
+        with pytest.raises(Refusal, match="2 days ahead of the API server's: nothing is signed") as caught:
+            machine.keeper.signer()
+        assert caught.value.reason is Reason.CLOCK
+        with pytest.raises(Refusal):
+            machine.keeper.crl()
+
+
+async def test_a_replica_with_a_wrong_clock_makes_no_root(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = Machine(cluster, "one", DAY)
+    machine.ahead = -DAY
+    opening = asyncio.create_task(machine.keeper.open())
+    await eventually(lambda: "waiting for the root: this machine's clock is 1 day behind" in caplog.text)
+    assert cluster.secret(OURS) is None
+    machine.ahead = timedelta()
+    await opening
+    assert machine.keeper.signer()
+
+
+async def test_a_lease_that_is_renewed_at_another_time_is_a_dispute(cluster: Cluster) -> None:
+    """Machine and API server may be wrong together, on the same host."""
+    async with machines(cluster, 2, DAY) as [one, two]:
+        one.lease.renewal = Renewal("replica-9", timedelta(minutes=10))
+        await eventually(lambda: disputes(cluster) == {"replica-0"})
+        await eventually(lambda: two.keeper.troubles["clock"])
+        assert (
+            "the clock of replica-9, which holds the lease, is 10 minutes ahead of mine"
+            in (two.keeper.troubles["clock"])
+        )
+        assert one.keeper.signer()
+        annotate(cluster, rotate="now")
+        assert await asyncio.to_thread(steps, one, two) == {Phase.STEADY}
+        one.lease.renewal = None
+        await eventually(lambda: two.keeper.phase is Phase.ANNOUNCED)
+
+
+async def test_a_dispute_of_a_replica_that_is_gone_is_forgotten(cluster: Cluster) -> None:
+    async with running(cluster) as [one]:
+        told = {"gone": {"text": "wrong", "seen": an_hour_ago()}}
+        annotate(cluster, clocks=json.dumps(told), rotate="now")
+        await eventually(lambda: one.phase is Phase.ANNOUNCED)
+
+
+def revoked(one: Keeper) -> set[int]:
+    return serials(one.crl())
+
+
+async def test_what_is_revoked_is_shared_and_survives_a_rotation(cluster: Cluster) -> None:
+    async with running(cluster, 2, timedelta(minutes=10)) as replicas:
+        annotate(cluster, revoke="ab,CD", rotate="now")
+        await eventually(lambda: [revoked(one) for one in replicas] == [{0xAB, 0xCD}] * 2)
+        await eventually(lambda: agree(replicas, lambda one: one.phase is Phase.ANNOUNCED))
+        annotate(cluster, since=an_hour_ago())
+        await eventually(lambda: agree(replicas, lambda one: one.phase is Phase.SWITCHED))
+        annotate(cluster, revoke="ef")  # by the new root, on a list of its own
+        await eventually(lambda: agree(replicas, lambda one: revoked(one) == {0xAB, 0xCD, 0xEF}))
+        assert replicas[0].crl().count("BEGIN") == 2
+    async with running(cluster, 1, timedelta(minutes=10)) as [later]:
+        assert revoked(later) == {0xAB, 0xCD, 0xEF}
+        annotate(cluster, since=an_hour_ago())
+        await eventually(lambda: later.phase is Phase.STEADY and revoked(later) == {0xEF})
+
+
+async def test_revoking_waits_for_no_clock(cluster: Cluster) -> None:
+    async with machines(cluster, 1, DAY) as [machine]:
+        machine.ahead = 2 * DAY
+        await eventually(lambda: machine.clock.dispute)
+        annotate(cluster, revoke="ab")
+        await eventually(lambda: "revoked-crl.pem" in (cluster.secret(OURS) or {}))
+        machine.ahead = timedelta()
+        await eventually(lambda: revoked(machine.keeper) == {0xAB})
+
+
+async def test_an_operators_list_is_told_and_a_bad_one_keeps_the_last(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    top = authority("root")
+    parts = material(authority("mesh", top), top)
+    signer = Signer.of(parts)
+    first, second = (revoke(signer, "", {serial}, system_time()) for serial in (1, 2))
+    plug_in(cluster, parts, first)
+    async with running(cluster, 2) as replicas:
+        assert [revoked(one) for one in replicas] == [{1}] * 2
+        plug_in(cluster, parts, second[:-40])
+        await eventually(lambda: all(one.troubles["crl"] for one in replicas))
+        assert "cacerts: ca-crl.pem holds no X.509 CRLs in PEM, or not the whole of one" in caplog.text
+        assert [revoked(one) for one in replicas] == [{1}] * 2
+    async with running(cluster) as [later]:
+        assert revoked(later) == {1}, "also after a restart"
+        annotate(cluster, revoke="ab")
+        await eventually(lambda: "nothing was revoked: the CA is plugged in" in caplog.text)
+        plug_in(cluster, parts, second)
+        await eventually(lambda: revoked(later) == {2})
+        assert not later.troubles["crl"]
+        plug_in(cluster, parts)
+        await eventually(lambda: later.crl() == "")
+
+
+async def test_a_first_start_with_a_bad_list_makes_no_state(cluster: Cluster) -> None:
+    top = authority("root")
+    plug_in(cluster, material(top), "nonsense")
+    with pytest.raises(AuthorityError, match=r"ca-crl\.pem holds no X\.509 CRLs"):
+        await keeper(cluster).open()
+    assert cluster.secret(OURS) is None
+
+
+async def test_a_list_goes_while_two_cas_of_its_name_sign(cluster: Cluster) -> None:
+    """An intermediate with a new key and the old name, as many renew it."""
+    top = authority("root")
+    old, new = (material(authority("mesh", top), top) for _ in range(2))
+    plug_in(cluster, old, revoke(Signer.of(old), "", {1}, system_time()))
+    async with running(cluster, 1, timedelta(minutes=10)) as [one]:
+        assert revoked(one) == {1}
+        plug_in(cluster, new, revoke(Signer.of(new), "", {2}, system_time()))
+        await eventually(lambda: one.phase is Phase.SWITCHED)
+        await eventually(lambda: "another CA by that name" in one.troubles["crl"])
+        assert revoked(one) == set()
+        annotate(cluster, since=an_hour_ago())
+        await eventually(lambda: one.phase is Phase.STEADY and revoked(one) == {2})

@@ -1,8 +1,10 @@
 """Buckets, with time given."""
 
+import asyncio
+
 import pytest
 
-from agent.ca.limits import Buckets
+from agent.ca.limits import Buckets, Turns
 
 
 @pytest.fixture
@@ -17,20 +19,11 @@ def test_a_burst_then_a_rate(clock: list[float]) -> None:
     assert [buckets.take("a") for _ in range(5)] == [True, True, True, False, False]
     assert buckets.take("b")
     clock[0] += 0.4
-    assert not buckets.has("a")
+    assert not buckets.take("a")
     clock[0] += 0.1
-    assert buckets.has("a")
     assert [buckets.take("a") for _ in range(2)] == [True, False]
     clock[0] += 1000
     assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
-
-
-def test_asking_whether_there_is_one_takes_none(clock: list[float]) -> None:
-    buckets = Buckets(rate=0, burst=1)
-    assert buckets.has("a")
-    assert buckets.has("a")
-    assert buckets.take("a")
-    assert not buckets.has("a")
 
 
 def test_only_so_many_names_are_remembered(clock: list[float]) -> None:
@@ -41,3 +34,26 @@ def test_only_so_many_names_are_remembered(clock: list[float]) -> None:
     assert buckets.take("c")
     assert not buckets.take("a")
     assert buckets.take("b")
+
+
+async def test_one_at_a_time_and_nobody_waits_for_another_name() -> None:
+    turns, order = Turns(most=2), []
+    held = asyncio.Event()
+
+    async def take(name: str) -> bool:
+        async with turns.turn(name) as granted:
+            if granted:
+                order.append(name)
+                await held.wait()
+            return granted
+
+    first, second = asyncio.create_task(take("a")), asyncio.create_task(take("a"))
+    await asyncio.sleep(0)
+    assert not await take("a")  # the line is long enough
+    other = asyncio.create_task(take("b"))
+    await asyncio.sleep(0)
+    assert order == ["a", "b"]
+    held.set()
+    assert all(await asyncio.gather(first, second, other))
+    assert order == ["a", "b", "a"]
+    assert await take("a")

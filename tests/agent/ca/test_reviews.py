@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.ca.clock import system_time
 from agent.ca.errors import Reason, Refusal
 from agent.ca.placement import Change
 from agent.ca.reviews import Reviews
@@ -34,14 +35,22 @@ class Reviewed:
         assert isinstance(client, Counting)
         self.client = client
         self.placement = cluster.placement()
-        self.reviews = Reviews(client, self.placement, {f"{cluster.namespace}/warren"})
-        self.node = self.reviews.node
+        self.reviews = Reviews(client, self.placement, {f"{cluster.namespace}/warren"}, system_time)
 
-    async def refused(self, token: str) -> Reason:
+    async def node(self, token: str, address: str = "ipv4:10.0.0.1") -> str:
+        return await self.reviews.node(token, address)
+
+    async def refused(self, token: str, address: str = "ipv4:10.0.0.1") -> Reason:
         with pytest.raises(Refusal) as caught:
-            await self.node(token)
+            await self.node(token, address)
         assert "\n" not in str(caught.value)
         return caught.value.reason
+
+
+def forged(token: str, number: int = 0) -> str:
+    """Another one with the same claims, which nobody has signed."""
+    head, claims, _ = token.split(".")
+    return f"{head}.{claims}.{number:086d}"
 
 
 @pytest.fixture
@@ -137,8 +146,8 @@ async def test_a_node_that_starts_costs_one_review(tunnel: Cluster, review: Make
     seen, token = review(), tunnel.token("warren", "tunnel")
     assert set(await asyncio.gather(*(seen.node(token) for _ in range(110)))) == {"node1"}
     assert seen.client.sent == 1
-    assert await seen.refused("nonsense") is Reason.UNKNOWN_TOKEN
-    assert await seen.refused("nonsense") is Reason.UNKNOWN_TOKEN
+    assert await seen.refused(forged(token)) is Reason.UNKNOWN_TOKEN
+    assert await seen.refused(forged(token)) is Reason.UNKNOWN_TOKEN
     assert seen.client.sent == 2
 
 
@@ -152,21 +161,45 @@ async def test_an_answer_is_believed_no_longer_than_the_token_lasts(tunnel: Clus
     assert caught.value.reason is Reason.UNKNOWN_TOKEN
 
 
-async def test_only_so_many_answers_are_kept(review: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bad_answers_push_out_no_good_ones(
+    tunnel: Cluster, review: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("agent.ca.reviews._MOST", 3)
-    seen = review()
-    for token, sent in (("a", 1), ("b", 2), ("c", 3), ("d", 4), ("d", 4), ("a", 5)):
-        await seen.refused(token)
+    seen, token = review(), tunnel.token("warren", "tunnel")
+    await seen.node(token)
+    for number, sent in ((1, 2), (2, 3), (3, 4), (3, 4), (4, 5), (1, 6)):
+        await seen.refused(forged(token, number))
         assert seen.client.sent == sent
+    await seen.node(token)
+    assert seen.client.sent == 6
 
 
-async def test_only_so_many_reviews_wait(review: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.ca.reviews._WAITING", 3)
-    seen = review()
-    reasons = await asyncio.gather(*(seen.refused(f"bad{number}") for number in range(10)))
-    assert reasons.count(Reason.TOO_MANY) == 7
-    assert seen.client.sent == 3
-    assert await seen.refused("another") is Reason.UNKNOWN_TOKEN
+async def test_what_cannot_be_a_tunnels_costs_no_review(tunnel: Cluster, review: Make) -> None:
+    tunnel.pod("other", "node1", "other")
+    gone = tunnel.token("warren", "tunnel")
+    tunnel.delete_pod("tunnel")
+    seen, other, unbound = review(), tunnel.token("other", "other"), tunnel.token("warren", None)
+    for token in ("nonsense", "a.b.c", "a.e30.c", f"a.{'W' * 9999}.c", other, unbound, gone):
+        await seen.refused(token)
+        await seen.refused(forged(token) if token.count(".") == 2 else token)
+    assert seen.client.sent == 0
+
+
+async def test_forged_tokens_of_a_tunnels_pod_hold_up_no_good_one(
+    tunnel: Cluster, review: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From an address of their own; at the tunnel's own, they wait in one line with it."""
+    monkeypatch.setattr("agent.ca.reviews._WAITING", 100)
+    seen, token = review(), tunnel.token("warren", "tunnel")
+    flood = [
+        asyncio.create_task(seen.refused(forged(token, number), "ipv4:10.0.0.66")) for number in range(300)
+    ]
+    await asyncio.sleep(0)
+    assert await seen.node(token) == "node1"
+    assert not all(one.done() for one in flood), "it did not wait for all of them"
+    reasons = await asyncio.gather(*flood)
+    assert (reasons.count(Reason.TOO_MANY), reasons.count(Reason.UNKNOWN_TOKEN)) == (200, 100)
+    assert seen.client.sent == 101
 
 
 async def test_while_the_server_is_away_those_it_vouched_for_are_admitted(tmp_path: Path) -> None:

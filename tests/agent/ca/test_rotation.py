@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.ca import root, rotation
+from agent.ca.clock import system_time
 from agent.ca.rotation import Phase, State, begin, is_due, step
 from agent.ca.signer import Material, Signer, roots_of, tidy
 from tests.support.plugged import authority, material
@@ -12,7 +13,7 @@ from tests.support.plugged import authority, material
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 NOW = datetime.now(UTC)
-OLD, NEW, LATER = (tidy(root.make("cluster.local")) for _ in range(3))
+OLD, NEW, LATER = (tidy(root.make("cluster.local", system_time())) for _ in range(3))
 STEADY = State(OLD, None, None, NOW, DAY)
 
 

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import pytest
 
 from agent.ca import root, rotation
+from agent.ca.clock import system_time
 from agent.ca.rotation import UNSEEN, Phase, State, begin, step
 from agent.ca.signer import Material, tidy
 
 STEP = timedelta(seconds=20)
 WRITING = timedelta(minutes=1)
 LONGEST = timedelta(minutes=30)
-ROOTS = [tidy(root.make(f"root{number}")) for number in range(4)]
+ROOTS = [tidy(root.make(f"root{number}", system_time())) for number in range(4)]
 
 
 class Held(NamedTuple):

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.ca import root
 from agent.ca.authority import Authority
+from agent.ca.chain import check_time
+from agent.ca.clock import system_time
 from agent.ca.errors import AuthorityError, Reason, Refusal
 from agent.ca.keys import PrivateKey
 from agent.ca.signer import Material, Signer, tidy
@@ -25,7 +27,7 @@ GOOD = material(MESH, MIDDLE, ROOT)
 
 
 def test_a_root_of_our_own_is_good() -> None:
-    signer = Signer.of(root.make("cluster.local"))
+    signer = Signer.of(root.make("cluster.local", system_time()))
     assert signer.certificate == signer.root
     assert signer.intermediates == []
 
@@ -84,8 +86,14 @@ def below(**special: object) -> Material:
     ("bad", "text"),
     [
         (GOOD._replace(ca_key="nonsense"), "ca-key.pem holds no private key in PEM without a password"),
-        (GOOD._replace(ca_key=root.make("x").ca_key), "ca-key.pem is not the key of ca-cert.pem"),
-        (root.make("x")._replace(ca_cert="nonsense"), "ca-cert.pem holds no certificates in PEM"),
+        (
+            GOOD._replace(ca_key=root.make("x", system_time()).ca_key),
+            "ca-key.pem is not the key of ca-cert.pem",
+        ),
+        (
+            root.make("x", system_time())._replace(ca_cert="nonsense"),
+            "ca-cert.pem holds no certificates in PEM",
+        ),
         (GOOD._replace(cert_chain="nonsense"), "cert-chain.pem holds no certificates in PEM"),
         (GOOD._replace(root_cert=""), "root-cert.pem holds no certificates in PEM"),
         (GOOD._replace(cert_chain=""), "the certificate of CN=mesh is not issued by a root of root-cert.pem"),
@@ -96,8 +104,6 @@ def below(**special: object) -> Material:
         (below(ca=False), "the certificate of CN=middle is no CA: it needs basicConstraints CA:TRUE"),
         (below(signs=False), "the certificate of CN=middle may not sign: it needs keyUsage keyCertSign"),
         (below(path_length=0), "the certificate of CN=middle allows 0 CAs below it, and there are 1"),
-        (below(ends=-DAY / 2), "the certificate of CN=middle is valid from .*: renew it"),
-        (below(begins=DAY), "the certificate of CN=middle is valid from .*: renew it"),
         (
             material(authority("mesh", key=ec.generate_private_key(ec.SECP521R1()))),
             "ca-key.pem must be P-256, P-384 or RSA of 2048 to 8192 bits",
@@ -109,3 +115,10 @@ def test_what_peers_would_refuse_is_named(bad: Material, text: str) -> None:
         Signer.of(bad)
     assert "\n" not in str(caught.value)
     assert "PRIVATE KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("special", [{"ends": -DAY / 2}, {"begins": DAY}])
+def test_each_of_the_path_has_to_be_valid_at_the_time(special: dict[str, timedelta]) -> None:
+    path = Signer.of(below(**special)).path
+    with pytest.raises(AuthorityError, match=r"the certificate of CN=middle is valid from .*: renew it"):
+        check_time(path, system_time())

@@ -18,8 +18,9 @@ import grpc
 import pytest
 import yaml
 
-from agent.ca.configmaps import KEY, NAME
+from agent.ca.configmaps import CRL, ROOTS
 from agent.ca.reviews import AUDIENCE
+from agent.ca.revocation import serials
 from agent.ca.rotation import State
 from agent.ca.secret import PLUGGED_IN, Secrets
 from agent.ca.signer import tidy
@@ -103,12 +104,21 @@ class Authority:
 
 def roots_in(cluster: Cluster, namespace: str) -> str:
     try:
-        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", NAME)
+        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", ROOTS.name)
     except ApiError as error:
         assert error.status == 404, error
         return ""
     labelled = found["metadata"].get("labels", {}).get("istio.io/config") == "true"
-    return str(found["data"].get(KEY, "")) if labelled else ""
+    return str(found["data"].get(ROOTS.key, "")) if labelled else ""
+
+
+def crl_in(cluster: Cluster, namespace: str) -> str:
+    try:
+        found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", CRL.name)
+    except ApiError as error:
+        assert error.status == 404, error
+        return ""
+    return str(found["data"].get(CRL.key, ""))
 
 
 @contextmanager
@@ -204,6 +214,7 @@ def test_its_life_in_a_cluster(cluster: Cluster, tmp_path: Path, audit: Path) ->
         signs(ca, token, demo)
         no_node_gives_itself_an_identity(ca, token, demo)
         tells_the_roots(cluster, demo)
+        revokes(ca, demo, where, tmp_path)
         rotates(cluster, demo, where)
         if audit.exists():
             user = f"system:serviceaccount:{cluster.namespace}:{ACCOUNT}"
@@ -217,7 +228,7 @@ def test_its_life_in_a_cluster(cluster: Cluster, tmp_path: Path, audit: Path) ->
     lease = ("apis", "coordination.k8s.io", "v1", "namespaces", cluster.namespace, "leases", "warren-ca")
     assert not cluster.get(*lease)["spec"].get("holderIdentity")
     log = (tmp_path / "log").read_text()
-    for secret in ("ERROR", "Traceback", "PRIVATE KEY", token):
+    for secret in ("ERROR", "Traceback", "PRIVATE ROOTS.key", token):
         assert secret not in log
 
 
@@ -249,8 +260,8 @@ def no_node_gives_itself_an_identity(ca: Authority, token: str, demo: str) -> No
 def tells_the_roots(cluster: Cluster, demo: str) -> None:
     """What is spoilt or taken away is put back, in old namespaces and new ones."""
     roots = roots_in(cluster, demo)
-    path = ("api", "v1", "namespaces", demo, "configmaps", NAME)
-    cluster.patch({"data": {KEY: "spoilt"}}, *path)
+    path = ("api", "v1", "namespaces", demo, "configmaps", ROOTS.name)
+    cluster.patch({"data": {ROOTS.key: "spoilt"}}, *path)
     until(lambda: roots_in(cluster, demo) == roots, _SOON, "a change is undone")
     cluster.patch({"metadata": {"labels": {"istio.io/config": None}}}, *path)
     until(lambda: roots_in(cluster, demo) == roots, _SOON, "the label is put back")
@@ -260,6 +271,23 @@ def tells_the_roots(cluster: Cluster, demo: str) -> None:
     until(lambda: roots_in(cluster, later) == roots, _SOON, "a new namespace has it")
     assert roots_in(cluster, "kube-system") == roots
     assert roots_in(cluster, "kube-public") == ""
+
+
+def revokes(ca: Authority, demo: str, where: tuple[str, str], folder: Path) -> None:
+    """By serial number or file; every namespace is told, and what is no certificate of ours is named."""
+    (folder / "leaf.pem").write_text(roots_in(ca.cluster, demo))  # signed by itself, which will do here
+    done = warren("revoke", *where, "AB:CD", f"{folder}/leaf.pem")
+    assert done.returncode == 0, done.stderr
+    until(lambda: crl_in(ca.cluster, demo).count("BEGIN X509 CRL") == 1, _SOON, "the list is told")
+    assert "0xabcd" in {hex(serial) for serial in serials(crl_in(ca.cluster, demo))}
+    assert "revoked:    2 by CN=root" in warren("status", *where).stdout
+    assert "warren_ca_revoked 2.0" in ca.page("/metrics")
+    path = ("api", "v1", "namespaces", demo, "configmaps", CRL.name)
+    ca.cluster.patch({"data": {CRL.key: "spoilt"}}, *path)
+    until(lambda: crl_in(ca.cluster, demo).count("BEGIN X509 CRL") == 1, _SOON, "a change is undone")
+    for wrong, why in (("none.pem", "no serial number, and no file"), (str(RBAC), "holds no certificate of")):
+        done = warren("revoke", *where, wrong)
+        assert (done.returncode, why in done.stderr) == (1, True), done.stderr
 
 
 def rotates(cluster: Cluster, demo: str, where: tuple[str, str]) -> None:
