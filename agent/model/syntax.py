@@ -49,16 +49,22 @@ def is_subdomain(text: str) -> bool:
     return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
 
 
+def check_name(name: str, *steps: Step) -> None:
+    """What a label is called, or in lower case an annotation."""
+    prefix, slash, short = name.rpartition("/")
+    if not _is_qualified(short) or (slash and not is_subdomain(prefix)):
+        raise FieldError(
+            f"{name!r} is no name of a label or annotation, such as app or a.example/app", *steps
+        )
+
+
 def check_labels(labels: Iterable[tuple[str, str]], *steps: Step) -> None:
     """Labels that something has."""
     for name, value in labels:
-        prefix, slash, short = name.rpartition("/")
-        if not _is_qualified(short) or (slash and not is_subdomain(prefix)):
-            raise FieldError(f"{name!r} cannot be a label's name: letters, digits, -, _ and . only", *steps)
+        check_name(name, *steps)
         if value and not _is_qualified(value):
-            raise FieldError(
-                f"{value!r} cannot be a label's value: up to 63 letters, digits, -, _ and .", *steps, name
-            )
+            reason = f"{value!r} cannot be a label's value: up to 63 letters, digits, -, _ and ."
+            raise FieldError(reason, *steps, name)
 
 
 def check_selector(labels: Iterable[tuple[str, str]], *steps: Step) -> None:

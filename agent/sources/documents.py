@@ -9,7 +9,7 @@ import yaml
 
 from agent.model.kinds import KINDS
 from agent.model.objects import Key
-from agent.model.syntax import FieldError, check_labels, is_subdomain
+from agent.model.syntax import FieldError, check_labels, check_name, is_subdomain
 from agent.sources.kubeyaml import Loader
 
 T = TypeVar("T")
@@ -111,6 +111,8 @@ class _Metadata(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
             reason = "is no name: lower case letters, digits and -, in parts with dots between"
             raise FieldError(f"{self.name!r} {reason}", "name")
         check_labels(self.labels.items(), "labels")
+        for name in self.annotations:
+            check_name(name.lower(), "annotations")
 
 
 class _Written(msgspec.Struct):
