@@ -16,6 +16,7 @@ class Core:
         access_log: str,
         on_demand: str | None = None,
         direct: tuple[PathLike[str], PathLike[str]] | None = None,
+        crl: bool = False,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
@@ -23,7 +24,7 @@ class Core:
         sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines;
         on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`);
         direct: where the agent pins its maps, and a file to be locked, if connections between two pods of
-        this node need no tunnel once it has let one in.
+        this node need no tunnel once it has let one in; crl: nobody is believed before `set_crl`.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str
@@ -64,6 +65,16 @@ class Core:
         """
     def forget_identity(self, identity: str) -> None:
         """Drop the key and certificate of an identity. Tunnels that are open go on."""
+    def set_crl(self, data: bytes | None) -> tuple[int, int | None]:
+        """The revocation lists in force from now on, one in DER or any number in PEM; None: there are none.
+
+        Tunnels to peers whose chain is revoked end. Gives how many lists there are, and the earliest
+        nextUpdate in Unix seconds. Raises ValueError when they cannot be used; what was in force stays.
+        """
+    def lack_crl(self, problem: str) -> None:
+        """Say why there are no revocation lists that can be used: for the dump, and for whom it refuses."""
+    def revoked(self) -> list[str]:
+        """The identities of this node whose own certificate is revoked."""
     def metrics(self) -> str:
         """All metrics, in the OpenMetrics text format."""
     def connections(self) -> str:

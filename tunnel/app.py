@@ -11,6 +11,7 @@ from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
 from tunnel.pods import Pods
+from tunnel.revocation import RevocationLists
 from tunnel.settings import Settings
 from tunnel.xds import XdsClient
 from tunnel.zds import ZdsClient
@@ -32,14 +33,16 @@ class Tunnel:
             spin_us=settings.spin_us,
             access_log=settings.access_log,
             on_demand=settings.cluster if settings.xds.on_demand else None,
+            crl=settings.crl is not None,
             direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
         )
         authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)
+        self._revocation = RevocationLists(core, settings.crl, counters, self._certificates.renew)
         self._pods = Pods(core, settings.trust_domain, counters, self._certificates.use)
         self._zds = ZdsClient(settings.zds, self._pods, counters)
         self._xds = XdsClient(core, settings.xds, settings.node, settings.cluster, counters)
-        self._endpoints = Endpoints(core, counters, self.pending, self.stop)
+        self._endpoints = Endpoints(core, counters, self.pending, self.warnings, self.stop)
 
     def pending(self) -> list[str]:
         """What is missing before the tunnel does its whole job."""
@@ -49,7 +52,12 @@ class Tunnel:
         waits += [] if self._zds.synced else ["pods (agent)"]
         waits += [f"pod {uid}" for uid in self._pods.pending]
         waits += [f"certificate of {identity}" for identity in self._certificates.pending]
+        waits += self._revocation.pending
         return waits
+
+    def warnings(self) -> list[str]:
+        """What is not as it should be, although the tunnel does its job."""
+        return self._revocation.warnings
 
     def stop(self) -> None:
         """Begin to drain; a second call ends the process at once."""
@@ -75,6 +83,8 @@ class Tunnel:
                     tasks.create_task(self._pods.retry_forever()),
                     # Which roots are to be trusted, when they change.
                     tasks.create_task(self._certificates.follow_root()),
+                    # Which certificates are no longer to be trusted.
+                    tasks.create_task(self._revocation.follow()),
                     # Who is where and who may: without it nothing is known to connect to.
                     tasks.create_task(self._xds.run()),
                 ]

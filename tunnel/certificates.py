@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Iterable
 
 import grpc
 
@@ -96,7 +97,17 @@ class Certificates:
         for identity in self._tasks.keys() - identities:
             self._forget(identity)
         for identity in identities - self._tasks.keys():
-            self._tasks[identity] = asyncio.create_task(self._keep(identity), name=identity)
+            self._start(identity)
+
+    def renew(self, identities: Iterable[str]) -> None:
+        """Have new certificates for these at once: theirs are revoked."""
+        for identity in self._tasks.keys() & set(identities):
+            log.warning("the certificate of %s is revoked: asking for another one", identity)
+            self._tasks[identity].cancel()
+            self._start(identity)
+
+    def _start(self, identity: str) -> None:
+        self._tasks[identity] = asyncio.create_task(self._keep(identity), name=identity)
 
     async def follow_root(self) -> None:
         """Have all certificates renewed soon, each time that the authority's root file changes."""
@@ -121,7 +132,7 @@ class Certificates:
         while True:
             changed = self._root_changed
             end = await self._certify(identity)
-            if end is None:
+            if end is None or identity in self._core.revoked():
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()

@@ -81,6 +81,18 @@ class Counters:
             ("identity",),
         )
 
+        self.crl_reads = Metric(
+            "warren_crl_reads", "counter", "Looks at a changed revocation list, by result.", ("result",)
+        )
+        self.crl_current = Metric(
+            "warren_crl_current", "gauge", "Whether what the revocation list's file holds is in force."
+        )
+        self.crl_next_update = Metric(
+            "warren_crl_next_update_seconds",
+            "gauge",
+            "Unix time by which a revocation list is to be renewed.",
+        )
+
     def lines(self) -> Iterator[str]:
         """All families in the text format, without the closing mark."""
         for metric in vars(self).values():

@@ -21,14 +21,23 @@ _STARTED = time.time()
 
 
 class Endpoints:
-    """The three ports. `pending` says what readiness waits for; `quit` is called for POST /quitquitquit."""
+    """The three ports. `quit` is called for POST /quitquitquit.
+
+    `pending` says what readiness waits for, `warnings` what it mentions beside.
+    """
 
     def __init__(
-        self, core: Core, counters: Counters, pending: Callable[[], list[str]], quit: Callable[[], None]
+        self,
+        core: Core,
+        counters: Counters,
+        pending: Callable[[], list[str]],
+        warnings: Callable[[], list[str]],
+        quit: Callable[[], None],
     ) -> None:
         self._core = core
         self._counters = counters
         self._pending = pending
+        self._warnings = warnings
         self._quit = quit
 
     async def serve(self, listen: Listen) -> list[asyncio.Server]:
@@ -77,7 +86,7 @@ class Endpoints:
         if pending := self._pending():
             text = "waiting for: " + ", ".join(pending) + "\n"
             return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return Response("ready\n")
+        return Response("; ".join(["ready", *self._warnings()]) + "\n")
 
 
 def _process() -> Iterator[str]:

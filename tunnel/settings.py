@@ -52,6 +52,7 @@ class CertificateAuthority:
 class Settings:
     """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds.
 
+    crl: file of certificate revocation lists; None: nobody is revoked.
     direct: where the agent pins its maps; None where connections between pods of one node have to go through
     the tunnel like all others.
     """
@@ -68,3 +69,4 @@ class Settings:
     trust_domain: str = "cluster.local"
     cluster: str = "Kubernetes"
     direct: Path | None = None
+    crl: Path | None = None

@@ -39,6 +39,12 @@ _CPUS = len(os.sched_getaffinity(0))
 @option("--ca", type=https_url, required=True, help="certificates: https://HOST:PORT")
 @option("--ca-root", type=READABLE_FILE, required=True, help="PEM, vouches for the authority")
 @option("--ca-token", type=READABLE_FILE, required=True, help="file with our bearer token, read each time")
+@option(
+    "--crl",
+    type=click.Path(path_type=Path),
+    help="certificate revocation lists, PEM or DER, read again when the file changes; no file is no list, "
+    "and one that cannot be used at the start lets no peer in [default: nobody is revoked]",
+)
 @option("--workers", type=click.IntRange(1, 1024), default=_CPUS, help="threads that carry bytes")
 @option(
     "--spin", type=click.IntRange(0, 10_000), default=50, help="microseconds to look for work before sleep"
@@ -72,6 +78,7 @@ def tunnel(
     ca: str,
     ca_root: Path,
     ca_token: Path,
+    crl: Path | None,
     workers: int,
     spin: int,
     access_log: AccessLog,
@@ -100,6 +107,7 @@ def tunnel(
         trust_domain=trust_domain,
         cluster=cluster,
         direct=direct,
+        crl=crl,
     )
     # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]

@@ -13,11 +13,15 @@ _GRACE = 2.0  # seconds that agents, tunnels and the CA get to end by themselves
 
 
 def take_down(state: State) -> None:
-    """Remove all that a lab's state names. Raises LabError for what stays, after the rest is gone."""
+    """Remove all that a lab's state names.
+
+    Raises LabError after that: for what stays, and for a tunnel that has panicked.
+    """
     for node in state.nodes:
         cgroups.kill(state.cgroup / node.name / "pods")  # first, so that tunnels have no connection to drain
     cgroups.terminate(state.cgroup, _GRACE)
     cgroups.kill(state.cgroup)
+    panics = _panics(state)
     stays = _withdraw(state)  # when nobody is left who would put back what is taken away
     while kernel.unmount(state.run / "bpf"):  # the last reference to pinned programs and maps
         pass
@@ -33,6 +37,19 @@ def take_down(state: State) -> None:
         (state.run / "state.json").unlink()
     if stays:
         raise LabError(f"objects of the lab may be left on the API server: {stays}")
+    if panics:
+        raise LabError("a tunnel of the lab has panicked: " + "; ".join(panics))
+
+
+def _panics(state: State) -> list[str]:
+    """What the tunnels' logs say of them."""
+    logs = (state.run / "log").glob("*-tunnel.log")
+    return [
+        f"{log.stem}: {line}"
+        for log in logs
+        for line in log.read_text().splitlines()
+        if " panicked at " in line
+    ]
 
 
 def _withdraw(state: State) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.pair import Pair
 from tests.peers.stage import PORT, Servers, Stage
 from tests.support.http2 import Http2
 
@@ -24,6 +25,19 @@ def bpffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def whole_stage(tmp_path_factory: pytest.TempPathFactory, bpffs: Path) -> Iterator[Stage]:
     with Stage(tmp_path_factory.mktemp("peers"), bpffs) as stage:
         yield stage
+
+
+@pytest.fixture(scope="package")
+def whole_pair(tmp_path_factory: pytest.TempPathFactory, bpffs: Path) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("pair"), bpffs.with_name("pair")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def pair(whole_pair: Pair) -> Pair:
+    """Two tunnels of ours, of which the client's has not met the server yet."""
+    whole_pair.meet()
+    return whole_pair
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 import ctypes
 import itertools
-import json
 import os
-import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,12 @@ from tests.support.certificates import Authority, Certificate
 from tests.support.http2 import TIMEOUT, Http2, client_context, server_context
 from tests.support.netns import Node, Pod
 from tests.support.resident import Resident
-from tests.support.wait import until
+from tests.support.tunnels import Counts, TunnelProcess
 
 HBONE = 15008
 PORT = 7000  # of applications
 OURS, PEER = (f"spiffe://cluster.local/ns/demo/sa/{name}" for name in ("ours", "peer"))
 Address = tuple[str, int]
-Counts = dict[str, int]
 Refusals = list[tuple[str, str]]
 _SYS_PIDFD_GETFD = 438
 
@@ -56,9 +53,9 @@ class Stage:
         self.exits.callback(datapath.close)
         self.authority = Authority(self.folder / "authority")
         self.certificate = self.authority.issue(PEER)
-        self.tunnel = self._resident(self.node.make_cgroup("tunnel"))
+        self.tunnel = TunnelProcess(self.node.make_cgroup("tunnel"), self.log)
+        self.exits.callback(self.tunnel.close)
         datapath.trust_tunnel(self.tunnel.pid)
-        self.tunnel.call(core.start, str(self.log))
         self.authorize([])
         self.apply([_workload("ours", "ours", self.ours)])
         self.meet()
@@ -166,41 +163,15 @@ class Stage:
     # ---- what the tunnel tells of it
 
     def counted(self, family: str) -> Counts:
-        """The samples of a metric, by the text of their labels."""
-        text = self.tunnel.call(core.metrics)
-        samples = re.findall(rf"^{family}_total{{(.*)}} (\d+)$", text, re.MULTILINE)
-        return {labels: int(value) for labels, value in samples}
+        return self.tunnel.counted(family)
 
     def logged(self, start: int) -> list[dict[str, Any]]:
-        """The access log from a place in it on."""
-        with self.log.open() as log:
-            log.seek(start)
-            return [json.loads(line) for line in log if line.startswith("{") and line.endswith("}\n")]
+        return self.tunnel.logged(start)
 
-    @contextmanager
     def refusal(
         self, reporter: str, reason: str, handshake: bool = False, within: float = TIMEOUT
-    ) -> Iterator[dict[str, Any]]:
-        """What is done inside is refused once for that reason: counted and logged. Gives the log's line.
-
-        With `handshake` it is counted as a failed handshake, too. `within`: seconds, from the end of that.
-        """
-        families = ["warren_connections_refused", *(["warren_handshakes"] if handshake else [])]
-        key = f'reporter="{reporter}",reason="{reason}"'
-        before = {family: self.counted(family).get(key, 0) for family in families}
-        start = self.log.stat().st_size
-        about = {"reason": reason, "direction": "outbound" if reporter == "source" else "inbound"}
-        line: dict[str, Any] = {}
-        yield line
-        for family, count in before.items():
-            until(lambda: self.counted(family).get(key, 0) > count, within, f"{family}{{{key}}}")  # noqa: B023
-            assert self.counted(family)[key] == count + 1
-        found = until(
-            lambda: [line for line in self.logged(start) if about.items() <= line.items()],
-            what=f"a line of the access log with {about}",
-        )
-        assert len(found) == 1
-        line.update(found[0])
+    ) -> AbstractContextManager[dict[str, Any]]:
+        return self.tunnel.refusal(reporter, reason, handshake, within)
 
     def _resident(self, cgroup: Path, netns: Path | None = None) -> Resident:
         resident = Resident(cgroup, netns)

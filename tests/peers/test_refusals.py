@@ -6,16 +6,14 @@ Statuses and alerts are HBONE's, as ztunnel gives them.
 import ssl
 import subprocess
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
 from tests.peers.stage import HBONE, OURS, PEER, PORT, Stage, is_reset
-from tests.support.certificates import Authority, Certificate
+from tests.support.certificates import EXPIRED, Authority, Certificate
 
 STRANGER = "spiffe://example.com/ns/demo/sa/peer"
 OTHER = "spiffe://cluster.local/ns/demo/sa/other"
-EXPIRED = timedelta(hours=-1)
 Issue = Callable[[Authority, Authority], Certificate | None]
 
 

@@ -27,6 +27,7 @@ from tests.support.cluster import Cluster
 from tests.support.netns import Node, Pod
 from tests.support.ports import free_port
 from tests.support.resident import Resident
+from tests.support.tunnels import TunnelProcess
 from tests.support.wait import until
 
 PORT = 7000
@@ -78,7 +79,7 @@ class Tunnels:
         exits.callback(self._datapath.close)
         self.pods = [node.pod(), node.pod()]
         self.identities = [f"spiffe://cluster.local/ns/{self.namespace}/sa/{name}" for name in ("one", "two")]
-        self.cores: list[Resident] = []
+        self.cores: list[TunnelProcess] = []
         cluster.account("warren")
         self.mount()
         for number, pod in enumerate(self.pods):
@@ -115,10 +116,10 @@ class Tunnels:
         self._cluster.pod(f"tunnel{number}", node, "warren")
         token = folder / f"token{number}"
         token.write_text(self._cluster.token("warren", f"tunnel{number}"))
-        resident = self._resident(cgroup)
+        resident = TunnelProcess(cgroup, folder / f"tunnel{number}.log")
+        self._exits.callback(resident.close)
         self.cores.append(resident)
         self._datapath.trust_tunnel(resident.pid)
-        resident.call(core.start, str(folder / f"tunnel{number}.log"))
         resources = []
         for each, name_there in zip(self.pods, ("one", "two"), strict=True):
             here = each is pod

@@ -10,7 +10,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 _PEM = serialization.Encoding.PEM
-_USAGE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_HOUR = timedelta(hours=1)
+SERVERS, CLIENTS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a certificate is good for: from when on and until when, from now, and for whom."""
+
+    begins: timedelta = timedelta(hours=-2)
+    ends: timedelta = _HOUR
+    usage: tuple[x509.ObjectIdentifier, ...] = (SERVERS, CLIENTS)
+
+
+USUAL = Terms()
+EXPIRED = Terms(ends=-_HOUR)
 
 
 @dataclass(frozen=True)
@@ -48,28 +62,39 @@ class Authority:
         self.root_file.write_text(self.root)
         self._issued = 0
 
-    def sign(self, request: str) -> str:
+    def sign(self, request: str, terms: Terms = USUAL) -> str:
         """The certificate (PEM) that a PKCS#10 request (PEM) asks for."""
         csr = x509.load_pem_x509_csr(request.encode())
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         key = csr.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        return self._leaf(key, names, timedelta(hours=1))
+        return self._leaf(key, names, terms)
 
-    def issue(self, identity: str, lasts: timedelta = timedelta(hours=1)) -> Certificate:
-        """A key and a certificate for it. `lasts`: how long from now; less than nothing when it is over."""
+    def issue(self, identity: str, terms: Terms = USUAL) -> Certificate:
+        """A key and a certificate for it."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
         self._issued += 1
         chain, secret = (self._folder / f"{self._issued}.{end}" for end in ("crt", "key"))
-        chain.write_text(self._leaf(key.public_key(), names, lasts))
+        chain.write_text(self._leaf(key.public_key(), names, terms))
         form, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         secret.write_bytes(key.private_bytes(_PEM, form, no_password))
         return Certificate(chain, secret, self.root_file)
 
-    def _leaf(
-        self, key: ec.EllipticCurvePublicKey, names: x509.SubjectAlternativeName, lasts: timedelta
-    ) -> str:
+    def crl(self, *certificates: str) -> bytes:
+        """A revocation list (PEM) of these certificates (PEM)."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = (
+            builder.last_update(now).next_update(now + _HOUR).add_extension(x509.CRLNumber(1), critical=False)
+        )
+        for pem in certificates:
+            number = x509.load_pem_x509_certificate(pem.encode()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(revoked)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
+
+    def _leaf(self, key: ec.EllipticCurvePublicKey, names: x509.SubjectAlternativeName, terms: Terms) -> str:
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -77,10 +102,10 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=2))
-            .not_valid_after(now + lasts)
+            .not_valid_before(now + terms.begins)
+            .not_valid_after(now + terms.ends)
             .add_extension(names, critical=True)
-            .add_extension(_USAGE, critical=False)
+            .add_extension(x509.ExtendedKeyUsage(terms.usage), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(_PEM).decode()

@@ -40,11 +40,23 @@ def certify(identity: str, chain: list[str], root: str) -> None:
     _cores[0].set_certificate(identity, chain, root)
 
 
-def adopt(netns: Path, name: str, namespace: str = "demo") -> None:
-    """Serve a pod whose service account has its name."""
+def adopt(
+    netns: Path, name: str, namespace: str = "demo", account: str = "", domain: str = "cluster.local"
+) -> None:
+    """Serve a pod, whose service account has its name if no other one is said."""
     fd = os.open(netns, os.O_RDONLY)
-    _cores[0].add_pod(f"uid-{name}", fd, name, namespace, name, "cluster.local")
+    _cores[0].add_pod(f"uid-{name}", fd, name, namespace, account or name, domain)
     os.close(fd)
+
+
+def leave(name: str) -> None:
+    """Serve a pod no longer."""
+    _cores[0].remove_pod(f"uid-{name}")
+
+
+def set_crl(data: bytes | None) -> None:
+    """The revocation lists in force from now on."""
+    _cores[0].set_crl(data)
 
 
 def metrics() -> str:

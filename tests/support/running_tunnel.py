@@ -81,3 +81,5 @@ async def tunnel(
         if process.returncode is None:
             process.kill()
         await process.wait()
+        written = await asyncio.to_thread(log.read_text)
+        assert " panicked at " not in written, written

@@ -68,6 +68,16 @@ async def test_what_is_in_use_has_a_certificate(core: Core, counters: Counters, 
         assert ca.counted("ok") == 1
 
 
+async def test_a_revoked_one_is_exchanged_at_once(core: Core, counters: Counters, tmp_path: Path) -> None:
+    async with both(core, counters, tmp_path) as (ca, asking):
+        asking.use({WEB})
+        await eventually(lambda: ca.counted("ok") == 1)
+        asking.renew([DB])  # nobody's here
+        asking.renew([WEB])
+        await eventually(lambda: ca.counted("ok") == 2)
+        await eventually(lambda: not asking.pending)
+
+
 async def test_it_is_renewed_at_half_of_its_life(core: Core, counters: Counters, tmp_path: Path) -> None:
     async with both(core, counters, tmp_path, timedelta(seconds=4)) as (ca, asking):
         begun = time.monotonic()

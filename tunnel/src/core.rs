@@ -8,13 +8,15 @@ use crate::demand::Demand;
 use crate::direct;
 use crate::heap;
 use crate::mesh::{Identity, Mesh, PodKey};
+use crate::panics;
 use crate::pod::PodInfo;
+use crate::revocation::{Lists, Revocation};
 use crate::sockets::NetNs;
 use crate::telemetry::{Options, Telemetry};
 use crate::worker::{self, Command, Shared, WorkerHandle};
 use arc_swap::ArcSwap;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub on_demand: Option<String>,
     /// Where connections between pods of this node may go without the tunnel.
     pub direct: Option<direct::Places>,
+    /// Nobody is believed before there are revocation lists, or it is known that there are none.
+    pub crl: bool,
 }
 
 pub struct Core {
@@ -65,6 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Core {
     /// Starts the workers.
     pub fn new(settings: Settings) -> io::Result<Self> {
+        panics::watch();
         raise_descriptor_limit();
         heap::grow_in_large_steps();
         let (handles, receivers): (Vec<_>, Vec<_>) = (0..settings.workers.max(1))
@@ -76,6 +81,7 @@ impl Core {
         let shared = Arc::new(Shared {
             mesh: ArcSwap::from_pointee(mesh.clone()),
             credentials: ArcSwap::default(),
+            revocation: Revocation::new(settings.crl),
             telemetry: Telemetry::new(settings.telemetry)?,
             workers: handles,
             spin: settings.spin,
@@ -150,7 +156,7 @@ impl Core {
     pub fn set_certificate(&self, identity: &Identity, chain: &[String], roots: &str) -> Result<i64, String> {
         let mut keys = lock(&self.keys);
         let key = keys.get(identity).ok_or_else(|| format!("no key was made for {identity}"))?;
-        let credentials = Arc::new(Credentials::new(identity, key, chain, roots)?);
+        let credentials = Arc::new(Credentials::new(identity, key, chain, roots, &self.shared.revocation)?);
         let not_after = credentials.not_after;
         keys.remove(identity);
         self.change_credentials(|all| drop(all.insert(identity.clone(), credentials.clone())));
@@ -169,6 +175,41 @@ impl Core {
             all
         });
         self.tell_all(|| Command::Changed);
+        self.tell_direct(|| direct::Command::Revoked);
+    }
+
+    /// The revocation lists that are in force from now on, PEM or DER; None: there are none. Tunnels whose peers are
+    /// revoked end. Gives how many lists there are, and the earliest time at which one should be renewed, in Unix seconds.
+    ///
+    /// Where they cannot be used, what was in force stays.
+    pub fn set_crl(&self, data: Option<&[u8]>) -> Result<(usize, Option<i64>), String> {
+        let parsed = data.map(Lists::parse).transpose().inspect_err(|problem| self.lack_crl(problem))?;
+        let lists = parsed.unwrap_or_default();
+        let known = (lists.len(), lists.next_update);
+        self.shared.revocation.replace(lists);
+        self.tell_all(|| Command::Revoked);
+        self.tell_direct(|| direct::Command::Revoked);
+        Ok(known)
+    }
+
+    /// Why revocation lists cannot be had that should be in force.
+    pub fn lack_crl(&self, problem: &str) {
+        self.shared.revocation.lack(problem);
+    }
+
+    /// The lists that are in force, and what is wrong with those that should be, for a dump.
+    pub fn crl(&self) -> serde_json::Value {
+        let lists = self.shared.revocation.lists();
+        serde_json::json!({
+            "lists": lists.as_ref().map(|lists| lists.len()),
+            "next_update": lists.and_then(|lists| lists.next_update),
+            "problem": self.shared.revocation.problem().map(|problem| problem.to_string()),
+        })
+    }
+
+    /// Identities of this node whose own certificate is revoked.
+    pub fn revoked(&self) -> HashSet<Identity> {
+        self.shared.revoked()
     }
 
     /// All metrics. What nobody will ask for again is forgotten first.

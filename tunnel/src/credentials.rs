@@ -1,6 +1,8 @@
 //! Who a pod is and whom it believes: certificates, keys and the TLS configurations made of them, once per renewal.
+use crate::handshake::Failure;
 use crate::mesh::Identity;
 use crate::refusal::Refusal;
+use crate::revocation::{Distrust, Revocation};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, Resumption};
@@ -13,6 +15,7 @@ use rustls::{
     RootCertStore, ServerConfig, SignatureScheme,
 };
 use std::collections::HashMap;
+use std::iter::once;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -48,7 +51,8 @@ pub struct Credentials {
     pub not_after: i64,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
+    pub trust: Arc<Trust>,
+    trust_domain: Arc<str>,
     /// One configuration for each set of identities that a peer may have: building one costs more than a handshake's
     /// message, and there are few.
     clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
@@ -58,10 +62,13 @@ impl Credentials {
     /// `chain`: PEM, leaf first; `roots`: PEM, one or several.
     ///
     /// Errors, as text: no PEM, a leaf of another identity or another key, a root that is no certificate.
-    pub fn new(identity: &Identity, key: &Key, chain: &[String], roots: &str) -> Result<Self, String> {
-        let certificates = |pem: &str| {
-            CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
-        };
+    pub fn new(
+        identity: &Identity,
+        key: &Key,
+        chain: &[String],
+        roots: &str,
+        revocation: &Arc<Revocation>,
+    ) -> Result<Self, String> {
         let chain = chain.iter().map(|pem| certificates(pem)).collect::<Result<Vec<_>, _>>()?.concat();
         let leaf = chain.first().ok_or("the certificate chain is empty")?;
         if !spiffe_names(leaf).contains(identity) {
@@ -69,17 +76,29 @@ impl Credentials {
         }
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
         let not_after = parsed.validity().not_after.timestamp();
-        let mut store = RootCertStore::empty();
-        for root in certificates(roots)? {
-            store.add(root).map_err(|e| format!("root certificate: {e}"))?;
-        }
-        if store.is_empty() {
-            return Err("no root certificate".into());
-        }
-        let roots = Arc::new(store);
+        let trust = Arc::new(Trust::new(roots, revocation)?);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.0.serialize_der()));
-        let server = server_config(identity, chain.clone(), key.clone_key(), &roots).map_err(|e| e.to_string())?;
-        Ok(Credentials { server: Arc::new(server), not_after, chain, key, roots, clients: Mutex::default() })
+        let server = server_config(identity, chain.clone(), key.clone_key(), &trust).map_err(|e| e.to_string())?;
+        let trust_domain = identity.trust_domain.clone();
+        Ok(Credentials {
+            server: Arc::new(server),
+            not_after,
+            chain,
+            key,
+            trust,
+            trust_domain,
+            clients: Mutex::default(),
+        })
+    }
+
+    /// Whether our own certificate is.
+    pub fn is_revoked(&self) -> bool {
+        self.trust.check(self.chain.iter()).is_err()
+    }
+
+    /// Whom the server takes for a client.
+    pub fn clients(&self) -> Expected {
+        Expected::TrustDomain(self.trust_domain.clone())
     }
 
     /// For tunnels to a peer that must be one of `expected`.
@@ -94,7 +113,7 @@ impl Credentials {
     }
 
     fn client_config(&self, expected: &Arc<[Identity]>) -> Result<ClientConfig, Error> {
-        let verifier = ExpectedPeer { roots: self.roots.clone(), expected: expected.clone() };
+        let verifier = Server { trust: self.trust.clone(), expected: Expected::OneOf(expected.clone()) };
         let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
@@ -108,16 +127,68 @@ impl Credentials {
     }
 }
 
+/// PEM.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+/// What a certificate is measured by: roots, and what is revoked.
+#[derive(Debug)]
+pub struct Trust {
+    store: Arc<RootCertStore>,
+    roots: Vec<CertificateDer<'static>>,
+    revocation: Arc<Revocation>,
+}
+
+impl Trust {
+    fn new(roots: &str, revocation: &Arc<Revocation>) -> Result<Trust, String> {
+        let roots = certificates(roots)?;
+        let mut store = RootCertStore::empty();
+        for root in &roots {
+            store.add(root.clone()).map_err(|error| format!("root certificate: {error}"))?;
+        }
+        if store.is_empty() {
+            return Err("no root certificate".into());
+        }
+        Ok(Trust { store: Arc::new(store), roots, revocation: revocation.clone() })
+    }
+
+    /// Whether no certificate of a chain is revoked.
+    fn check<'a>(&'a self, chain: impl Iterator<Item = &'a CertificateDer<'a>> + Clone) -> Result<(), Error> {
+        self.revocation.check(chain, &self.roots).map_err(|distrust| match distrust {
+            Distrust::Revoked => Error::InvalidCertificate(CertificateError::Revoked),
+            Distrust::NoLists(problem) => wrong_peer(Refusal::CrlUnusable, problem),
+        })
+    }
+}
+
+/// By what a peer has proven who it is; for as long as its tunnel is open it may be revoked.
+pub struct Proof {
+    chain: Box<[CertificateDer<'static>]>,
+    trust: Arc<Trust>,
+}
+
+impl Proof {
+    pub fn new(chain: &[CertificateDer<'static>], trust: &Arc<Trust>) -> Proof {
+        Proof { chain: chain.into(), trust: trust.clone() }
+    }
+
+    pub fn check(&self) -> Result<(), Failure> {
+        Ok(self.trust.check(self.chain.iter())?)
+    }
+}
+
 fn server_config(
     identity: &Identity,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    roots: &Arc<RootCertStore>,
+    trust: &Arc<Trust>,
 ) -> Result<ServerConfig, Error> {
-    let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), PROVIDER.clone())
+    let inner = WebPkiClientVerifier::builder_with_provider(trust.store.clone(), PROVIDER.clone())
         .build()
         .map_err(|e| Error::General(e.to_string()))?;
-    let verifier = TrustDomain { inner, trust_domain: identity.trust_domain.to_string() };
+    let verifier =
+        Client { inner, trust: trust.clone(), expected: Expected::TrustDomain(identity.trust_domain.clone()) };
     let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -167,14 +238,44 @@ fn named(names: &[Identity]) -> String {
     }
 }
 
-/// The server must be one of the expected identities, by a chain to our roots; its address plays no part.
-#[derive(Debug)]
-struct ExpectedPeer {
-    roots: Arc<RootCertStore>,
-    expected: Arc<[Identity]>,
+/// Who a peer has to be, beyond that our roots vouch for it (ztunnel's rules).
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// A server: one of these, whatever their trust domain.
+    OneOf(Arc<[Identity]>),
+    /// A client: anybody of our trust domain.
+    TrustDomain(Arc<str>),
 }
 
-impl ServerCertVerifier for ExpectedPeer {
+impl Expected {
+    /// The first name of a certificate by which it is somebody expected. Fails with what it is instead.
+    pub fn prove(&self, certificate: &CertificateDer) -> Result<Identity, Error> {
+        let names = spiffe_names(certificate);
+        let found = match self {
+            Expected::OneOf(expected) => names.iter().find(|name| expected.contains(name)),
+            Expected::TrustDomain(domain) => names.iter().find(|name| name.trust_domain == *domain),
+        };
+        found.cloned().ok_or_else(|| match self {
+            Expected::OneOf(expected) => {
+                let detail = format!("the peer is {}, expected {}", named(&names), named(expected));
+                wrong_peer(Refusal::PeerIdentity, detail)
+            }
+            Expected::TrustDomain(domain) => {
+                let detail = format!("the peer is {}, our trust domain is {domain}", named(&names));
+                wrong_peer(Refusal::PeerTrustDomain, detail)
+            }
+        })
+    }
+}
+
+/// Of a server: a chain to our roots and an expected identity; its address plays no part.
+#[derive(Debug)]
+struct Server {
+    trust: Arc<Trust>,
+    expected: Expected,
+}
+
+impl ServerCertVerifier for Server {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -185,13 +286,9 @@ impl ServerCertVerifier for ExpectedPeer {
     ) -> Result<ServerCertVerified, Error> {
         let algorithms = PROVIDER.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        let names = spiffe_names(certificate);
-        if names.iter().any(|name| self.expected.contains(name)) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let detail = format!("the peer is {}, expected {}", named(&names), named(&self.expected));
-        Err(wrong_peer(Refusal::PeerIdentity, detail))
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust.store, intermediates, now, algorithms)?;
+        self.trust.check(once(certificate).chain(intermediates))?;
+        self.expected.prove(certificate).map(|_| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -219,14 +316,15 @@ impl ServerCertVerifier for ExpectedPeer {
     }
 }
 
-/// A client must have a certificate of our roots, with a SPIFFE name in our trust domain.
+/// Of a client: the same, and it must have a certificate.
 #[derive(Debug)]
-struct TrustDomain {
+struct Client {
     inner: Arc<dyn ClientCertVerifier>,
-    trust_domain: String,
+    trust: Arc<Trust>,
+    expected: Expected,
 }
 
-impl ClientCertVerifier for TrustDomain {
+impl ClientCertVerifier for Client {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -234,12 +332,8 @@ impl ClientCertVerifier for TrustDomain {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.inner.verify_client_cert(certificate, intermediates, now)?;
-        let names = spiffe_names(certificate);
-        if names.iter().any(|name| *name.trust_domain == *self.trust_domain) {
-            return Ok(ClientCertVerified::assertion());
-        }
-        let detail = format!("the peer is {}, our trust domain is {}", named(&names), self.trust_domain);
-        Err(wrong_peer(Refusal::PeerTrustDomain, detail))
+        self.trust.check(once(certificate).chain(intermediates))?;
+        self.expected.prove(certificate).map(|_| ClientCertVerified::assertion())
     }
 
     fn root_hint_subjects(&self) -> &[Subject] {
@@ -268,3 +362,6 @@ impl ClientCertVerifier for TrustDomain {
         self.inner.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+pub mod testing;

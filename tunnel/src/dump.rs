@@ -4,7 +4,8 @@ use crate::mesh::Health;
 use serde_json::{json, Value};
 
 /// A JSON object: workloads, services, policies by name, what may leave the mesh (namespace empty) or a namespace,
-/// certificates with their end in Unix seconds, pods.
+/// certificates with their end in Unix seconds, revocation
+/// lists, pods.
 pub fn dump(core: &Core) -> String {
     let mesh = core.mesh();
     let workloads = mesh.workloads().map(|workload| {
@@ -40,6 +41,7 @@ pub fn dump(core: &Core) -> String {
         "services": services.collect::<Vec<Value>>(),
         "policies": mesh.policies().map(|policy| &*policy.name).collect::<Vec<_>>(),
         "traffic": traffic,
+        "crl": core.crl(),
         "certificates": certificates.collect::<Vec<Value>>(),
         "pods": core.pods(),
     })

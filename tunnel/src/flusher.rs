@@ -6,6 +6,7 @@
 use crate::tunnel::Tunnel;
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -43,7 +44,10 @@ impl Flusher {
             }
             std::mem::swap(&mut tunnels, &mut self.due.borrow_mut());
             for tunnel in tunnels.drain(..) {
-                tunnel.flush_due();
+                // Of a panic only that tunnel ends: the others would wait for this task forever.
+                if catch_unwind(AssertUnwindSafe(|| tunnel.flush_due())).is_err() {
+                    tunnel.break_down();
+                }
             }
         }
     }

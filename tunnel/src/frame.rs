@@ -49,6 +49,7 @@ pub struct Code(pub u32);
 impl Code {
     pub const NO_ERROR: Code = Code(0);
     pub const PROTOCOL_ERROR: Code = Code(1);
+    pub const INTERNAL_ERROR: Code = Code(2);
     pub const FLOW_CONTROL_ERROR: Code = Code(3);
     pub const FRAME_SIZE_ERROR: Code = Code(6);
     pub const REFUSED_STREAM: Code = Code(7);

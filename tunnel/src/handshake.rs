@@ -1,27 +1,37 @@
 //! TLS 1.3's handshake with rustls' unbuffered API: the caller owns every buffer. After it `records.rs` takes over.
+use crate::alert;
 use crate::buffer::Out;
-use crate::credentials::{self, Credentials};
+use crate::credentials::{self, Credentials, Expected, Proof, Trust};
 use crate::frame::Violation;
 use crate::mesh::Identity;
-use crate::records::{Records, PLAIN_MAX};
+use crate::records::{self, Records, PLAIN_MAX};
 use crate::refusal::Refusal;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{IpAddr, Ipv4Addr, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CertificateError, Error};
 use std::{fmt, io, sync::Arc};
 
-pub enum Handshake {
+pub struct Handshake {
+    connection: Connection,
+    expected: Expected,
+    trust: Arc<Trust>,
+    /// Where the first record that was not complete begins, in what the caller keeps of the input.
+    complete: usize,
+}
+
+enum Connection {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
 
 /// How far the handshake came with the bytes that were there.
+#[derive(Debug)]
 pub struct Progress {
     /// Bytes of ciphertext that are done with.
     pub used: usize,
-    /// The peer is who it should be, and may be written to.
+    /// The peer is who it should be, and may be written to. What lies behind `used` is for the record layer.
     pub complete: bool,
 }
 
@@ -30,6 +40,13 @@ pub struct Progress {
 pub struct Failure {
     pub refusal: Refusal,
     pub detail: String,
+}
+
+impl Failure {
+    /// Of what a panic has ended.
+    pub fn internal() -> Failure {
+        Failure { refusal: Refusal::InternalError, detail: String::new() }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -53,19 +70,28 @@ impl From<Violation> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let refusal = match &error {
+            Error::AlertReceived(alert) => return alert::received((*alert).into(), Refusal::TlsFailure),
             Error::NoCertificatesPresented => Refusal::NoCertificate,
-            Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-                Refusal::CertificateExpired
-            }
-            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                Refusal::UntrustedCertificate
-            }
-            Error::InvalidCertificate(CertificateError::Other(other)) => {
-                credentials::refusal_of(other).unwrap_or(Refusal::TlsFailure)
-            }
+            Error::InvalidCertificate(error) => of_certificate(error),
             _ => Refusal::TlsFailure,
         };
         Failure { refusal, detail: error.to_string() }
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> Refusal {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidYet, NotValidYetContext,
+        Other, Revoked, UnknownIssuer,
+    };
+    match error {
+        Expired | ExpiredContext { .. } => Refusal::CertificateExpired,
+        NotValidYet | NotValidYetContext { .. } => Refusal::CertificateNotYetValid,
+        InvalidPurpose | InvalidPurposeContext { .. } => Refusal::CertificatePurpose,
+        Revoked => Refusal::CertificateRevoked,
+        UnknownIssuer | BadSignature => Refusal::UntrustedCertificate,
+        Other(other) => credentials::refusal_of(other).unwrap_or(Refusal::TlsFailure),
+        _ => Refusal::TlsFailure,
     }
 }
 
@@ -74,44 +100,57 @@ impl Handshake {
     pub fn client(credentials: &Credentials, expected: &Arc<[Identity]>) -> Result<Self, Failure> {
         // No SNI is sent and the verifier compares the SPIFFE name: this one is a placeholder.
         let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
-        Ok(Handshake::Client(UnbufferedClientConnection::new(credentials.client(expected)?, name)?))
+        let connection = UnbufferedClientConnection::new(credentials.client(expected)?, name)?;
+        Ok(Self::new(Connection::Client(connection), Expected::OneOf(expected.clone()), credentials))
     }
 
     pub fn server(credentials: &Credentials) -> Result<Self, Failure> {
-        Ok(Handshake::Server(UnbufferedServerConnection::new(credentials.server.clone())?))
+        let connection = UnbufferedServerConnection::new(credentials.server.clone())?;
+        Ok(Self::new(Connection::Server(connection), credentials.clients(), credentials))
     }
 
-    /// Reads all complete messages of `input`; what the peer sent behind them goes to `plain`, answers go to `out`, also
-    /// the alert that tells the peer of a failure.
-    pub fn advance(&mut self, input: &mut [u8], plain: &mut Vec<u8>, out: &mut Out) -> Result<Progress, Failure> {
-        let result = match self {
-            Handshake::Client(c) => advance(c, input, plain, out),
-            Handshake::Server(c) => advance(c, input, plain, out),
+    fn new(connection: Connection, expected: Expected, credentials: &Credentials) -> Self {
+        Handshake { connection, expected, trust: credentials.trust.clone(), complete: 0 }
+    }
+
+    pub fn is_server(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
+    }
+
+    /// Reads the complete records of `input`, up to the one that completes the handshake. Answers go to `out`, also the
+    /// alert that tells the peer of a failure. What lies behind `used` has to come first in the next call's input.
+    pub fn advance(&mut self, input: &mut [u8], out: &mut Out) -> Result<Progress, Failure> {
+        let complete = &mut self.complete;
+        let advanced = match &mut self.connection {
+            Connection::Client(connection) => advance(connection, complete, input, out),
+            Connection::Server(connection) => advance(connection, complete, input, out),
         };
-        result.map_err(|error| {
-            let alert = match self {
-                Handshake::Client(c) => advance(c, &mut [], plain, out),
-                Handshake::Server(c) => advance(c, &mut [], plain, out),
+        advanced.map_err(|error| {
+            let said = match &mut self.connection {
+                Connection::Client(connection) => say_why(connection, out),
+                Connection::Server(connection) => say_why(connection, out),
             };
-            drop(alert); // says the same error once more
+            drop(said); // the failure that counts is the first one
             error.into()
         })
     }
 
-    /// The peer's identity: the first SPIFFE name of its certificate in this trust domain, one that the verifier has seen.
-    pub fn peer(&self, trust_domain: &str) -> Option<Identity> {
-        let certificates = match self {
-            Handshake::Client(c) => c.peer_certificates(),
-            Handshake::Server(c) => c.peer_certificates(),
+    /// Who the peer has proven to be, and by what. Only when the handshake is complete.
+    pub fn peer(&self) -> Result<(Identity, Proof), Failure> {
+        let certificates = match &self.connection {
+            Connection::Client(connection) => connection.peer_certificates(),
+            Connection::Server(connection) => connection.peer_certificates(),
         };
-        credentials::spiffe_names(certificates?.first()?).into_iter().find(|name| *name.trust_domain == *trust_domain)
+        let chain = certificates.unwrap_or_default();
+        let leaf = chain.first().ok_or(Error::NoCertificatesPresented)?;
+        Ok((self.expected.prove(leaf)?, Proof::new(chain, &self.trust)))
     }
 
     /// Only when the handshake is complete.
     pub fn into_records(self) -> Result<Records, Failure> {
-        Ok(match self {
-            Handshake::Client(c) => Records::client(c),
-            Handshake::Server(c) => Records::server(c),
+        Ok(match self.connection {
+            Connection::Client(connection) => Records::client(connection),
+            Connection::Server(connection) => Records::server(connection),
         }?)
     }
 }
@@ -120,12 +159,17 @@ impl Handshake {
 trait Unbuffered {
     type Data;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn has_more_to_say(&self) -> bool;
 }
 
 impl Unbuffered for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
+    }
+
+    fn has_more_to_say(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -134,43 +178,67 @@ impl Unbuffered for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
     }
+
+    fn has_more_to_say(&self) -> bool {
+        self.wants_write()
+    }
 }
 
+/// Shows rustls one record more at a time: it would go on reading behind the handshake's end, where it could keep half of
+/// a message for itself. `complete` is where the first record begins that is not there as a whole.
 fn advance(
     connection: &mut impl Unbuffered,
+    complete: &mut usize,
     input: &mut [u8],
-    plain: &mut Vec<u8>,
     out: &mut Out,
 ) -> Result<Progress, Error> {
-    let mut progress = Progress { used: 0, complete: false };
+    let (mut used, mut shown) = (0, *complete);
     loop {
-        let UnbufferedStatus { mut discard, state } = connection.process(&mut input[progress.used..]);
-        let mut more = true;
+        let UnbufferedStatus { discard, state } = connection.process(&mut input[used..shown]);
+        used += discard;
         match state? {
-            ConnectionState::ReadTraffic(mut records) => {
-                while let Some(record) = records.next_record() {
-                    let record = record?;
-                    discard += record.discard;
-                    plain.extend_from_slice(record.payload);
-                }
-            }
-            ConnectionState::EncodeTlsData(mut message) => {
-                let n = match message.encode(out.room(PLAIN_MAX)) {
-                    Err(EncodeError::InsufficientSize(e)) => message.encode(out.room(e.required_size)),
-                    result => result,
-                };
-                out.advance(n.map_err(|e| Error::General(e.to_string()))?);
-            }
+            ConnectionState::EncodeTlsData(message) => encode(message, out)?,
             ConnectionState::TransmitTlsData(sent) => sent.done(),
-            ConnectionState::WriteTraffic(_) => {
-                progress.complete = true;
-                more = false;
-            }
-            _ => more = false,
-        }
-        progress.used += discard;
-        if !more {
-            return Ok(progress);
+            ConnectionState::WriteTraffic(_) => return Ok(Progress { used, complete: true }),
+            ConnectionState::BlockedHandshake => match records::size(&input[*complete..]) {
+                Some(size) => {
+                    *complete += size;
+                    shown = *complete;
+                }
+                // A part of a record says already whether it may be one.
+                None if shown < input.len() => shown = input.len(),
+                None => {
+                    *complete -= used;
+                    return Ok(Progress { used, complete: false });
+                }
+            },
+            _ => return Err(Error::General("the peer left within the handshake".into())),
         }
     }
 }
+
+/// The last words after a failure. Only these: rustls remembers where in the input messages are that it has not looked at,
+/// and panics when it is asked to go on without them, or asserts that there is one failure only.
+fn say_why(connection: &mut impl Unbuffered, out: &mut Out) -> Result<(), Error> {
+    while connection.has_more_to_say() {
+        match connection.process(&mut []).state? {
+            ConnectionState::EncodeTlsData(message) => encode(message, out)?,
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+fn encode<D>(mut message: EncodeTlsData<'_, D>, out: &mut Out) -> Result<(), Error> {
+    let encoded = match message.encode(out.room(PLAIN_MAX)) {
+        Err(EncodeError::InsufficientSize(error)) => message.encode(out.room(error.required_size)),
+        result => result,
+    };
+    out.advance(encoded.map_err(|error| Error::General(error.to_string()))?);
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;

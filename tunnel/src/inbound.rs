@@ -3,6 +3,7 @@ use crate::decision::{self, ConnectRequest, Inbound, OriginalDst};
 use crate::handshake::{Failure, Handshake};
 use crate::headers::Fields;
 use crate::mesh::{canonical, Workload};
+use crate::panics::OnPanic;
 use crate::pipe::Pipe;
 use crate::pod::Pod;
 use crate::policy::{Admission, Attempt};
@@ -22,6 +23,7 @@ use tokio::net::TcpStream;
 pub async fn serve(stream: Rc<Stream>, fields: Fields) {
     let tunnel = stream.tunnel().clone();
     let _task = tunnel.task();
+    let _guard = OnPanic(|| stream.break_down());
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = tunnel.worker.telemetry.accept(Direction::Inbound, tunnel.remote, tunnel.local());
     match stream.unless_broken(admit(&tunnel, &fields, authority, &record)).await {

@@ -5,6 +5,7 @@
 //! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
 //! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of
 //! it all, `core` all threads.
+mod alert;
 mod bpf;
 mod buffer;
 mod clock;
@@ -24,6 +25,7 @@ mod heap;
 mod inbound;
 mod mesh;
 mod outbound;
+mod panics;
 mod pipe;
 mod pod;
 pub mod policy; // and `proto`: for the programs in benches/ and examples/
@@ -32,6 +34,7 @@ pub mod proto;
 mod push;
 mod records;
 mod refusal;
+mod revocation;
 mod session;
 mod sockets;
 mod spin;
@@ -71,7 +74,8 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None))]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, crl=false))]
+    #[allow(clippy::too_many_arguments)] // named ones, in Python
     fn new(
         node: String,
         workers: usize,
@@ -79,6 +83,7 @@ impl Core {
         access_log: &str,
         on_demand: Option<String>,
         direct: Option<(PathBuf, PathBuf)>,
+        crl: bool,
     ) -> PyResult<Self> {
         let settings = core::Settings {
             node,
@@ -87,6 +92,7 @@ impl Core {
             telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
             on_demand,
             direct: direct.map(|(pins, lock)| direct::Places { pins, lock }),
+            crl,
         };
         core::Core::new(settings).map(Core).map_err(PyErr::from)
     }
@@ -161,6 +167,18 @@ impl Core {
     fn forget_identity(&self, identity: &str) -> PyResult<()> {
         self.0.forget_identity(&self::identity(identity)?);
         Ok(())
+    }
+
+    fn set_crl(&self, py: Python<'_>, data: Option<PyBackedBytes>) -> PyResult<(usize, Option<i64>)> {
+        py.detach(|| self.0.set_crl(data.as_deref())).map_err(value_error)
+    }
+
+    fn lack_crl(&self, problem: &str) {
+        self.0.lack_crl(problem);
+    }
+
+    fn revoked(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.0.revoked().iter().map(Identity::to_string).collect())
     }
 
     fn metrics(&self, py: Python<'_>) -> String {

@@ -4,6 +4,7 @@ use crate::frame::Code;
 use crate::handshake::Failure;
 use crate::headers::Block;
 use crate::mesh::{canonical, Workload};
+use crate::panics::OnPanic;
 use crate::pipe::Pipe;
 use crate::pod::{Listed, Live, Pod};
 use crate::refusal::Refusal;
@@ -108,9 +109,10 @@ async fn open(
         let tunnel = pod.pool.tunnel(worker, pod, route)?;
         let was_up = tunnel.peer.get().is_some();
         let (stream, sent) = tunnel.open(request, early);
+        let _guard = OnPanic(|| stream.break_down());
         let answer = worker.clock.timeout(ANSWER_TIMEOUT, stream.answer()).await;
         lost = match answer {
-            Ok(Answer::Open) => return Ok((stream, sent)),
+            Ok(Answer::Open) => return Ok((stream.clone(), sent)),
             Ok(Answer::Refused(status)) => {
                 tunnel.close(stream.id, Some(Code::CANCEL));
                 let detail = format!("{} answers {status}", route.dial);
@@ -121,7 +123,7 @@ async fn open(
                 tunnel.close(stream.id, None);
                 Failure { refusal: Refusal::TunnelLost, detail: format!("{} takes no more streams", route.dial) }
             }
-            Ok(Answer::Lost(refusal, detail)) if was_up => Failure { refusal, detail },
+            Ok(Answer::Lost(Refusal::TunnelLost, detail)) if was_up => Failure { refusal: Refusal::TunnelLost, detail },
             Ok(Answer::Lost(refusal, detail)) => return Err(Failure { refusal, detail }),
             Err(_) => {
                 tunnel.close(stream.id, Some(Code::CANCEL));

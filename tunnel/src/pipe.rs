@@ -1,4 +1,5 @@
 //! Plain bytes between two sockets: what leaves the mesh, and what arrives from outside of it.
+use crate::panics::OnPanic;
 use crate::pod::Live;
 use crate::refusal::Refusal;
 use crate::sockets::reset_on_close;
@@ -76,6 +77,10 @@ impl Pipe {
 
     /// Carries bytes until both sides have ended, or something breaks: then both see a reset.
     pub async fn relay(&self) {
+        let _guard = OnPanic(|| {
+            reset_on_close(&self.client);
+            reset_on_close(&self.server);
+        });
         match poll_fn(|cx| self.poll(cx)).await {
             Ok(()) => self.record.finish(),
             Err(broken) => {

@@ -196,6 +196,16 @@ impl Pod {
         self.served.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Both those that it has dialled and those that it serves.
+    fn tunnels(&self) -> impl Iterator<Item = Rc<Tunnel>> {
+        self.pool.all().into_iter().chain(self.served())
+    }
+
+    /// Ends the tunnels whose peers are revoked.
+    pub fn review_peers(&self) {
+        self.tunnels().for_each(|tunnel| tunnel.review_peer());
+    }
+
     /// No new connections; peers are told to ask elsewhere.
     pub fn drain(&self) {
         self.stop_accepting();
@@ -210,7 +220,7 @@ impl Pod {
         for connection in self.live() {
             connection.cancel(why, "");
         }
-        for tunnel in self.pool.all().into_iter().chain(self.served()) {
+        for tunnel in self.tunnels() {
             tunnel.kill(why, "the pod is gone");
         }
     }

@@ -8,15 +8,19 @@ use crate::mesh::{Identity, Mesh};
 use crate::pod::Pod;
 use crate::refusal::Refusal;
 use crate::sockets::{self, CONNECT_TIMEOUT};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Ending, Tunnel};
 use crate::worker::Worker;
+use failures::Failures;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use std::{io, io::ErrorKind};
 use tokio::task::spawn_local;
+
+mod failures;
 
 /// Tunnels of one pair that are opened because the others carry bulk.
 const TUNNELS_MAX: usize = 4;
@@ -31,6 +35,21 @@ struct Key {
 #[derive(Default)]
 pub struct Pool {
     tunnels: RefCell<HashMap<Key, Vec<Rc<Tunnel>>>>,
+    failures: RefCell<Failures<Key>>,
+}
+
+/// A dialled tunnel, for as long as its task is.
+struct Dialled {
+    pod: Rc<Pod>,
+    key: Key,
+    tunnel: Rc<Tunnel>,
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        drop(Ending(self.tunnel.clone()));
+        self.pod.pool.forget(&self.key, &self.tunnel);
+    }
 }
 
 impl Pool {
@@ -45,14 +64,33 @@ impl Pool {
         let pool = pools.get(&key).map_or(&[][..], Vec::as_slice);
         let usable = pool.iter().filter(|tunnel| tunnel.is_usable());
         let best = usable.min_by_key(|tunnel| (tunnel.bulk.get(), tunnel.streams()));
-        if let Some(best) = best {
-            if best.bulk.get() == 0 || pool.len() >= TUNNELS_MAX {
-                return Ok(best.clone());
-            }
+        if let Some(best) = best.filter(|best| best.bulk.get() == 0 || pool.len() >= TUNNELS_MAX) {
+            return Ok(best.clone());
+        }
+        if let Some(failure) = self.failures.borrow().answer(&key, Instant::now()) {
+            return best.cloned().ok_or(failure);
         }
         let tunnel = dial(worker, pod, route, key.clone())?;
         pools.entry(key).or_default().push(tunnel.clone());
         Ok(tunnel)
+    }
+
+    /// How a dialled tunnel ended, for those who come next.
+    fn remember(&self, key: &Key, result: &Result<(), Failure>, was_up: bool) {
+        let mut failures = self.failures.borrow_mut();
+        // A server that refuses us says so when our side of the handshake is done already.
+        let in_handshake = |last: &Failure| !was_up || last.refusal == Refusal::CertificateRefused;
+        match result {
+            Err(last) if last.refusal.is_of_handshake() && in_handshake(last) => {
+                failures.add(key.clone(), last.clone(), Instant::now())
+            }
+            _ => failures.remove(key),
+        }
+    }
+
+    /// Something has changed: what failed may work.
+    pub fn forget_failures(&self) {
+        self.failures.borrow_mut().clear();
     }
 
     /// The workloads to which it has tunnels, by uid.
@@ -96,15 +134,18 @@ fn dial(worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route, key: Key) -> Result<R
     })?;
     let handshake = Handshake::client(&credentials, &route.identities)?;
     let tunnel = Tunnel::new(worker, pod, route.dial, handshake);
-    let (worker, pod, dialled) = (worker.clone(), pod.clone(), tunnel.clone());
+    let dialled = Dialled { pod: pod.clone(), key, tunnel: tunnel.clone() };
+    let worker = worker.clone();
     spawn_local(async move {
-        let connected = pod.stash.connect(&pod.netns, &worker.clock, None, dialled.remote).await;
-        match connected {
-            // Whoever waits for a stream records how the tunnel ended.
-            Ok(sock) => drop(dialled.run(sock).await),
-            Err(error) => dialled.end(&Err(unreachable(dialled.remote, &error))),
+        let Dialled { pod, key, tunnel } = &dialled;
+        // Whoever waits for a stream records how the tunnel ended.
+        match pod.stash.connect(&pod.netns, &worker.clock, None, tunnel.remote).await {
+            Ok(sock) => {
+                let result = tunnel.run(sock).await;
+                pod.pool.remember(key, &result, tunnel.peer.get().is_some());
+            }
+            Err(error) => tunnel.end(&Err(unreachable(tunnel.remote, &error))),
         }
-        pod.pool.forget(&key, &dialled);
     });
     Ok(tunnel)
 }
@@ -118,3 +159,6 @@ fn unreachable(remote: SocketAddr, error: &io::Error) -> Failure {
         _ => Failure { refusal: sockets::refusal(error), detail: format!("{remote}: {error}") },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,19 @@
 //!
 //! Applications are read straight into what will be sealed, and written from where it was opened. That saves a sixth of
 //! the CPU per byte beside rustls' own records. The price is that KeyUpdate and alerts are handled here.
+use crate::alert;
 use crate::buffer::Out;
+use crate::handshake::Failure;
+use crate::refusal::Refusal;
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use post_handshake::{Message, Reassembly};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{ConnectionTrafficSecrets, Error};
 use std::{io, ops::Range};
+
+mod post_handshake;
 
 /// Before the plaintext of a record.
 pub const HEAD: usize = 5;
@@ -17,13 +23,27 @@ pub const TAIL: usize = 1 + TAG;
 /// The most plaintext that one record carries.
 pub const PLAIN_MAX: usize = 16384;
 const TAG: usize = 16;
+/// The most that a record carries when it is sealed, with padding (RFC 8446 section 5.2).
+const SEALED_MAX: usize = PLAIN_MAX + 256;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
 /// Records per key, well below the limit of AES-GCM (2^24.5, RFC 8446 section 5.5).
 const REKEY: u64 = 1 << 23;
-/// KeyUpdates that a peer may send in a row without data: each costs a key derivation.
-const KEY_UPDATES_MAX: u32 = 32;
+/// KeyUpdates that a peer may send beyond one for so many records: each costs us two key derivations and an answer.
+const KEY_UPDATES_MAX: u64 = 32;
+const RECORDS_PER_KEY_UPDATE: u64 = 256;
+
+/// Why no more can be opened.
+#[derive(Debug)]
+enum Broken {
+    /// The alert that tells the peer what it did wrong, and what that was.
+    Violation(u8, &'static str),
+    /// The alert of the peer's.
+    Alert(u8),
+}
 
 struct Half {
     key: LessSafeKey,
@@ -63,7 +83,10 @@ pub struct Records {
     tx: Half,
     rx: Half,
     keys: Keys,
-    key_updates: u32,
+    /// What has come of a handshake message that is not complete.
+    begun: Reassembly,
+    /// KeyUpdates of the peer that no records have paid for.
+    key_updates: u64,
     /// The peer has said that it sends no more (close_notify).
     pub closed: bool,
 }
@@ -84,7 +107,8 @@ impl Records {
         rx: (u64, ConnectionTrafficSecrets),
         keys: Keys,
     ) -> Result<Self, Error> {
-        Ok(Records { tx: Half::new(tx)?, rx: Half::new(rx)?, keys, key_updates: 0, closed: false })
+        let begun = Reassembly::default();
+        Ok(Records { tx: Half::new(tx)?, rx: Half::new(rx)?, keys, begun, key_updates: 0, closed: false })
     }
 
     /// Seals a record whose plaintext lies behind `HEAD` unused bytes and before `TAIL` unused ones.
@@ -110,19 +134,38 @@ impl Records {
 
     /// Says that nothing follows.
     pub fn close(&mut self, out: &mut Out) -> io::Result<()> {
-        self.append(ALERT, &[1, 0], out)
+        self.append(ALERT, &[WARNING, alert::CLOSE_NOTIFY], out)
+    }
+
+    /// Tells the peer why the tunnel ends now.
+    pub fn fail(&mut self, alert: u8, out: &mut Out) -> io::Result<()> {
+        self.append(ALERT, &[FATAL, alert], out)
     }
 
     /// Opens all complete records where they are; says where the plaintexts lie and how many bytes are done with.
     ///
-    /// Errors: a record that is too long or does not authenticate, an alert other than close_notify, a handshake message
-    /// other than KeyUpdate and NewSessionTicket.
-    pub fn open(&mut self, input: &mut [u8], parts: &mut Vec<Range<usize>>, out: &mut Out) -> io::Result<usize> {
+    /// Fails with an alert of the peer's, or with what it violates (RFC 8446 sections 4.6, 5 and 6), which it is told.
+    /// What was opened before that counts.
+    pub fn open(&mut self, input: &mut [u8], parts: &mut Vec<Range<usize>>, out: &mut Out) -> Result<usize, Failure> {
+        self.open_all(input, parts, out).map_err(|broken| match broken {
+            Broken::Alert(alert) => alert::received(alert, Refusal::TunnelLost),
+            Broken::Violation(alert, what) => {
+                let _ = self.fail(alert, out); // it ends in any case
+                let detail = format!("{what}: TLS alert {} sent", alert::name(alert));
+                Failure { refusal: Refusal::TunnelLost, detail }
+            }
+        })
+    }
+
+    fn open_all(&mut self, input: &mut [u8], parts: &mut Vec<Range<usize>>, out: &mut Out) -> Result<usize, Broken> {
         let mut at = 0;
         while let Some(&[kind, a, b, c, d]) = input.get(at..at + HEAD) {
             let len = usize::from(u16::from_be_bytes([c, d]));
-            if kind != DATA || len > PLAIN_MAX + 256 {
-                return Err(io::Error::other("TLS record of a wrong kind or length"));
+            if kind != DATA {
+                return Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "a TLS record that is not encrypted"));
+            }
+            if len > SEALED_MAX {
+                return Err(Broken::Violation(alert::RECORD_OVERFLOW, "a TLS record that is too long"));
             }
             let body = at + HEAD;
             let Some(record) = input.get_mut(body..body + len) else { break };
@@ -132,23 +175,29 @@ impl Records {
                 .rx
                 .key
                 .open_in_place(nonce, Aad::from([kind, a, b, c, d]), record)
-                .map_err(|_| io::Error::other("TLS record does not authenticate"))?;
-            let end = plain.iter().rposition(|&byte| byte != 0).ok_or_else(|| io::Error::other("empty TLS record"))?;
+                .map_err(|_| Broken::Violation(alert::BAD_RECORD_MAC, "a TLS record that does not authenticate"))?;
+            if plain.len() > PLAIN_MAX + 1 {
+                return Err(Broken::Violation(alert::RECORD_OVERFLOW, "a TLS record with too much in it"));
+            }
+            let Some(end) = plain.iter().rposition(|&byte| byte != 0) else {
+                return Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "a TLS record with nothing in it"));
+            };
             match plain[end] {
-                DATA => {
-                    self.key_updates = 0;
-                    parts.push(body..body + end);
-                }
-                ALERT if plain[..end] == [1, 0] => {
-                    self.closed = true;
-                    break;
-                }
-                ALERT => return Err(io::Error::other(format!("TLS alert {:?} from the peer", &plain[..end]))),
+                DATA if self.begun.is_empty() => parts.push(body..body + end),
                 HANDSHAKE => {
-                    let message = plain[..end].to_vec();
-                    self.handshake(&message, out)?;
+                    let messages = self.begun.read(&plain[..end])?;
+                    self.handshake(&messages, out)?;
                 }
-                _ => return Err(io::Error::other("unexpected TLS record")),
+                ALERT => match plain[..end] {
+                    [_, alert::CLOSE_NOTIFY] => {
+                        self.closed = true;
+                        break;
+                    }
+                    [WARNING, alert::USER_CANCELED] => {} // close_notify follows
+                    [_, alert] => return Err(Broken::Alert(alert)),
+                    _ => return Err(Broken::Violation(alert::DECODE_ERROR, "a TLS alert of a wrong length")),
+                },
+                _ => return Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "a TLS record of a wrong kind")),
             }
         }
         Ok(at)
@@ -179,7 +228,7 @@ impl Records {
     }
 
     fn rekey(&mut self, out: &mut Out) -> io::Result<()> {
-        self.append(HANDSHAKE, &[24, 0, 0, 1, 0], out)?; // KeyUpdate, update_not_requested
+        self.append(HANDSHAKE, &post_handshake::KEY_UPDATE, out)?;
         let secrets = match &mut self.keys {
             Keys::Client(keys) => keys.update_tx_secret(),
             Keys::Server(keys) => keys.update_tx_secret(),
@@ -188,25 +237,42 @@ impl Records {
         Ok(())
     }
 
-    fn handshake(&mut self, message: &[u8], out: &mut Out) -> io::Result<()> {
-        match message {
-            [4, ..] => Ok(()), // NewSessionTicket: tunnels are not resumed
-            [24, 0, 0, 1, wanted @ 0..=1] => {
-                self.key_updates += 1;
-                if self.key_updates > KEY_UPDATES_MAX {
-                    return Err(io::Error::other("too many TLS key updates"));
+    fn handshake(&mut self, messages: &[Message], out: &mut Out) -> Result<(), Broken> {
+        for message in messages {
+            match (message, &self.keys) {
+                (Message::Ticket, Keys::Client(_)) => {} // tunnels are not resumed
+                (Message::Ticket, Keys::Server(_)) => {
+                    return Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "a TLS session ticket of a client"));
                 }
-                let secrets = match &mut self.keys {
-                    Keys::Client(keys) => keys.update_rx_secret(),
-                    Keys::Server(keys) => keys.update_rx_secret(),
-                };
-                self.rx = secrets.and_then(Half::new).map_err(io::Error::other)?;
-                if *wanted == 1 {
-                    self.rekey(out)?;
-                }
-                Ok(())
+                (Message::KeyUpdate { requested }, _) => self.key_update(*requested, out)?,
             }
-            _ => Err(io::Error::other("unexpected TLS handshake message")),
         }
+        Ok(())
+    }
+
+    fn key_update(&mut self, requested: bool, out: &mut Out) -> Result<(), Broken> {
+        self.key_updates = self.key_updates.saturating_sub(self.rx.seq / RECORDS_PER_KEY_UPDATE) + 1;
+        if self.key_updates > KEY_UPDATES_MAX {
+            return Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "too many TLS key updates"));
+        }
+        let no_key = |_| Broken::Violation(alert::INTERNAL_ERROR, "no new TLS keys could be made");
+        let secrets = match &mut self.keys {
+            Keys::Client(keys) => keys.update_rx_secret(),
+            Keys::Server(keys) => keys.update_rx_secret(),
+        };
+        self.rx = secrets.and_then(Half::new).map_err(no_key)?;
+        if requested {
+            self.rekey(out).map_err(|_| Broken::Violation(alert::INTERNAL_ERROR, "no new TLS keys could be made"))?;
+        }
+        Ok(())
     }
 }
+
+/// Of the first record of `input`, with its header; None where it is not there as a whole.
+pub fn size(input: &[u8]) -> Option<usize> {
+    let &[_, _, _, a, b] = input.get(..HEAD)? else { return None };
+    Some(HEAD + usize::from(u16::from_be_bytes([a, b]))).filter(|size| *size <= input.len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,11 @@ pub enum Flag {
     Deny,
     /// `UH`: no healthy upstream, which is how Istio's BlackHoleCluster refuses.
     BlackHole,
+    CertRevoked,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 8] = [
+    pub const ALL: [Flag; 9] = [
         Flag::Fine,
         Flag::Connect,
         Flag::TlsFailure,
@@ -34,6 +35,7 @@ impl Flag {
         Flag::IdentityError,
         Flag::Deny,
         Flag::BlackHole,
+        Flag::CertRevoked,
     ];
 
     pub fn name(self) -> &'static str {
@@ -46,6 +48,7 @@ impl Flag {
             Flag::IdentityError => "IDENTITY_ERROR",
             Flag::Deny => "DENY",
             Flag::BlackHole => "UH",
+            Flag::CertRevoked => "CERT_REVOKED",
         }
     }
 }
@@ -97,6 +100,11 @@ reasons! {
     TlsFailure "tls_failure" TlsFailure 503 "the TLS handshake failed";
     NoCertificate "no_certificate" TlsFailure 503 "the peer sent no certificate";
     CertificateExpired "certificate_expired" TlsFailure 503 "the peer's certificate has expired";
+    CertificateNotYetValid "certificate_not_yet_valid" TlsFailure 503 "the peer's certificate is not valid yet: do the nodes' clocks agree?";
+    CertificatePurpose "certificate_purpose" TlsFailure 503 "the peer's certificate is not for this use (extended key usage)";
+    CertificateRevoked "certificate_revoked" CertRevoked 503 "a certificate in the peer's chain has been revoked";
+    CrlUnusable "crl_unusable" TlsFailure 503 "no certificate revocation list can be used, and one was asked for (--crl)";
+    CertificateRefused "certificate_refused" TlsFailure 503 "the peer refused our certificate";
     UntrustedCertificate "untrusted_certificate" TlsFailure 503 "the peer's certificate is not from a root of this mesh";
     PolicyDenied "policy_denied" Deny 401 "explicitly denied by policy";
     PolicyNotAllowed "policy_not_allowed" Deny 401 "allow policies exist, and none of them allows it";
@@ -114,6 +122,7 @@ reasons! {
     AppReset "app_reset" Fine 503 "reset by the application on this node";
     Drained "drained" Fine 503 "cut when the tunnel was drained";
     WorkloadGone "workload_gone" Fine 503 "cut when its workload was removed";
+    InternalError "internal_error" Connect 503 "a fault of the tunnel itself: its log has a line with `panicked`";
     Abandoned "abandoned" Connect 503 "given up without a reason";
 }
 
@@ -130,6 +139,11 @@ impl Refusal {
     /// The status of the answer to a CONNECT request that ends so.
     pub fn status(self) -> u16 {
         self.row().status
+    }
+
+    /// Whether it is about who one of the two ends of a tunnel is, or how they speak TLS.
+    pub fn is_of_handshake(self) -> bool {
+        matches!(self.flag(), Flag::TlsFailure | Flag::IdentityError | Flag::CertRevoked)
     }
 
     /// The reason's text, and more about it where there is more.

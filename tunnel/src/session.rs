@@ -1,5 +1,6 @@
 //! What a tunnel knows between two system calls: TLS, HTTP/2 and the streams. No I/O: bytes in, bytes out.
 use crate::buffer::Out;
+use crate::credentials::Proof;
 use crate::flow::{Receiving, Sending};
 use crate::frame::{self, Code, Event, Parser, Settings, Violation, DEFAULT_WINDOW};
 use crate::handshake::{Failure, Handshake};
@@ -63,7 +64,8 @@ impl Hasher for IdHash {
 pub struct Session {
     tls: Tls,
     server: bool,
-    peer_identity: Option<Identity>,
+    /// Once the handshake is complete, until the tunnel takes it.
+    peer: Option<(Identity, Proof)>,
     out: Out,
     /// Frames that wait to be sealed; before the handshake is over, all of them.
     control: Vec<u8>,
@@ -95,7 +97,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(handshake: Handshake) -> Self {
-        let server = matches!(handshake, Handshake::Server(_));
+        let server = handshake.is_server();
         let mut control = Vec::new();
         if !server {
             control.extend_from_slice(frame::PREFACE);
@@ -106,7 +108,7 @@ impl Session {
         Session {
             tls: Tls::Handshake(Box::new(handshake)),
             server,
-            peer_identity: None,
+            peer: None,
             out: Out::default(),
             control,
             rest: Vec::new(),
@@ -134,14 +136,14 @@ impl Session {
     /// The first message of a client; a server waits for it.
     pub fn begin(&mut self) -> Result<(), Failure> {
         match &mut self.tls {
-            Tls::Handshake(handshake) => handshake.advance(&mut [], &mut Vec::new(), &mut self.out).map(drop),
+            Tls::Handshake(handshake) => handshake.advance(&mut [], &mut self.out).map(drop),
             _ => Ok(()),
         }
     }
 
-    /// Who the peer is, once the handshake is complete.
-    pub fn peer(&self) -> Option<Identity> {
-        self.peer_identity.clone()
+    /// Who the peer is, when the handshake has become complete.
+    pub fn take_peer(&mut self) -> Option<(Identity, Proof)> {
+        self.peer.take()
     }
 
     /// Takes what came: records, frames, events. False when the peer has closed.
@@ -163,6 +165,15 @@ impl Session {
         events: &mut Vec<Event>,
         parts: &mut Vec<Range<usize>>,
     ) -> Result<bool, Failure> {
+        let mut at = 0;
+        if let Tls::Handshake(handshake) = &mut self.tls {
+            let progress = handshake.advance(input, &mut self.out)?;
+            at = progress.used;
+            if progress.complete {
+                self.establish()?;
+            }
+        }
+        let input = &mut input[at..];
         let used = match &mut self.tls {
             Tls::Up(records) => {
                 let opened = records.open(input, parts, &mut self.out);
@@ -174,17 +185,7 @@ impl Session {
                 self.told(parsed.and(dispatched))?;
                 opened?
             }
-            Tls::Handshake(handshake) => {
-                let mut plain = Vec::new();
-                let progress = handshake.advance(input, &mut plain, &mut self.out)?;
-                if progress.complete {
-                    self.establish(&tunnel.pod.identity)?;
-                }
-                let parsed = self.parser.parse(&plain, 0..plain.len(), events);
-                let dispatched = self.dispatch(tunnel, events, &plain);
-                self.told(parsed.and(dispatched))?;
-                progress.used
-            }
+            Tls::Handshake(_) => 0,
             Tls::Broken => return Ok(false),
         };
         self.rest.extend_from_slice(&input[used..]);
@@ -192,9 +193,9 @@ impl Session {
     }
 
     /// Leaves rustls for the record layer of our own.
-    fn establish(&mut self, local: &Identity) -> Result<(), Failure> {
+    fn establish(&mut self) -> Result<(), Failure> {
         let Tls::Handshake(handshake) = std::mem::replace(&mut self.tls, Tls::Broken) else { return Ok(()) };
-        self.peer_identity = handshake.peer(&local.trust_domain);
+        self.peer = Some(handshake.peer()?);
         self.tls = Tls::Up(Box::new(handshake.into_records()?));
         self.seal_control();
         Ok(())
@@ -486,6 +487,13 @@ impl Session {
         self.seal_control();
         if let (Tls::Up(records), false) = (&mut self.tls, std::mem::replace(&mut self.closing, true)) {
             let _ = records.close(&mut self.out); // it ends in any case
+        }
+    }
+
+    /// The last words of one that the peer has to know a reason for.
+    pub fn alert(&mut self, alert: u8) {
+        if let Tls::Up(records) = &mut self.tls {
+            let _ = records.fail(alert, &mut self.out); // it ends in any case
         }
     }
 

@@ -6,6 +6,7 @@ use crate::buffer::Out;
 use crate::frame::{Code, DATA_MAX, HEADER};
 use crate::handshake::Failure;
 use crate::headers::Block;
+use crate::panics::OnPanic;
 use crate::pod::Live;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
@@ -91,7 +92,7 @@ pub enum Broken {
     /// The peer reset it: the application there did, or is gone.
     Reset(Code),
     /// The tunnel is gone.
-    Tunnel(String),
+    Tunnel(Failure),
     /// We do not want it any more; the text says more, if anything.
     Cancelled(Refusal, Box<str>),
     /// The application's socket said so.
@@ -193,6 +194,7 @@ impl Stream {
     /// Carries the bytes of `sock` until both sides have ended, or something breaks; then both ends see a reset.
     pub async fn relay(self: &Rc<Self>, sock: TcpStream, record: Connection) {
         let app = self.app.get_or_init(|| App { sock, record });
+        let _guard = OnPanic(|| self.break_down());
         match poll_fn(|cx| self.poll(app, cx)).await {
             Ok(()) => {
                 self.tunnel.close(self.id, None);
@@ -204,6 +206,15 @@ impl Stream {
                 app.record.fail(broken.refusal(), &broken.to_string());
             }
         }
+    }
+
+    /// Its task has panicked: both ends see a reset.
+    pub fn break_down(&self) {
+        if let Some(app) = self.app.get() {
+            reset_on_close(&app.sock);
+            app.record.fail(Refusal::InternalError, "");
+        }
+        self.tunnel.close(self.id, Some(Code::INTERNAL_ERROR));
     }
 
     fn remember(&self, cx: &Context<'_>) {
@@ -375,7 +386,7 @@ impl Broken {
     pub fn refusal(&self) -> Refusal {
         match self {
             Broken::Reset(_) => Refusal::PeerReset,
-            Broken::Tunnel(_) => Refusal::TunnelLost,
+            Broken::Tunnel(failure) => failure.refusal,
             Broken::Cancelled(why, _) => *why,
             Broken::App(_) => Refusal::AppReset,
         }
@@ -387,7 +398,7 @@ impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Broken::Reset(code) => write!(f, "HTTP/2 error {}", code.0),
-            Broken::Tunnel(why) => f.write_str(why),
+            Broken::Tunnel(failure) => failure.fmt(f),
             Broken::Cancelled(_, detail) => f.write_str(detail),
             Broken::App(error) => error.fmt(f),
         }

@@ -3,10 +3,13 @@
 //! Whoever has bytes for the tunnel seals them into its out buffer and writes the socket at once; whoever reads the
 //! tunnel writes the applications' sockets at once. The tunnel's own task only reads, and writes what a full socket
 //! refused. Calls go tunnel -> stream for delivery and stream -> tunnel for sending, never nested both ways.
+use crate::alert;
+use crate::credentials::Proof;
 use crate::frame;
 use crate::handshake::{Failure, Handshake};
 use crate::headers::Block;
 use crate::mesh::Identity;
+use crate::panics::OnPanic;
 use crate::pod::Pod;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
@@ -62,6 +65,7 @@ pub struct Tunnel {
     direction: Direction,
     local: OnceCell<SocketAddr>,
     pub peer: OnceCell<Arc<Identity>>,
+    proof: OnceCell<Proof>,
     /// Streams that carry much.
     pub bulk: Cell<usize>,
     /// Tasks that serve a peer's requests, also of streams that it has reset since.
@@ -88,6 +92,17 @@ impl Drop for Task {
     }
 }
 
+/// Ends a tunnel whose task has not: it has panicked, or was dropped. The state of a tunnel never outlives its task.
+pub struct Ending(pub Rc<Tunnel>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.0.is_dead() {
+            self.0.end(&Err(Failure::internal()));
+        }
+    }
+}
+
 /// What a stream learns when it asks to send.
 pub enum Pull {
     Some(usize),
@@ -97,10 +112,7 @@ pub enum Pull {
 
 impl Tunnel {
     pub fn new(worker: &Rc<Worker>, pod: &Rc<Pod>, remote: SocketAddr, handshake: Handshake) -> Rc<Self> {
-        let direction = match handshake {
-            Handshake::Client(_) => Direction::Outbound,
-            Handshake::Server(_) => Direction::Inbound,
-        };
+        let direction = if handshake.is_server() { Direction::Inbound } else { Direction::Outbound };
         Rc::new(Tunnel {
             direction,
             worker: worker.clone(),
@@ -108,6 +120,7 @@ impl Tunnel {
             remote,
             local: OnceCell::new(),
             peer: OnceCell::new(),
+            proof: OnceCell::new(),
             bulk: Cell::new(0),
             tasks: Cell::new(0),
             sock: OnceCell::new(),
@@ -123,28 +136,42 @@ impl Tunnel {
 
     /// The tunnel's life on a connected socket: handshake, streams, end. Ok when it was closed in order.
     pub async fn run(self: &Rc<Self>, sock: TcpStream) -> Result<(), Failure> {
+        let _ending = Ending(self.clone());
         let result = self.live(sock).await;
-        if let Some(sock) = self.sock.get() {
-            // Streams hold the tunnel a little longer; the peer should know now. Fails where it is gone already.
-            let _ = SockRef::from(sock).shutdown(Shutdown::Both);
-        }
         self.end(&result);
         result
     }
 
-    /// It is over, or could not even be connected: its streams learn why.
+    /// It is over, or could not even be connected: its streams learn why, and so does the peer.
     pub fn end(&self, result: &Result<(), Failure>) {
         self.stage.set(Stage::Dead);
-        let why = result.as_ref().err().map_or_else(|| "closed by the peer".to_owned(), Failure::to_string);
+        if let Some(sock) = self.sock.get() {
+            // Streams hold the tunnel a little longer; the peer should know now. Fails where it is gone already.
+            let _ = SockRef::from(sock).shutdown(Shutdown::Both);
+        }
+        let failure = self.failure(result);
+        if self.peer.get().is_some() && result.is_err() {
+            self.worker.telemetry.tunnel_lost(self.direction, failure.refusal);
+        }
         for stream in self.session.borrow_mut().end() {
-            match result {
+            match self.peer.get() {
                 // Before it was up, the reason is the handshake's, for everyone who waits.
-                Err(failure) if self.peer.get().is_none() => {
-                    stream.answered(stream::Answer::Lost(failure.refusal, failure.detail.clone()));
-                }
-                _ if stream.is_settled() => {}
-                _ => stream.fail(Broken::Tunnel(why.clone())),
+                None => stream.answered(stream::Answer::Lost(failure.refusal, failure.detail.clone())),
+                Some(_) if stream.is_settled() => {}
+                Some(_) => stream.fail(Broken::Tunnel(failure.clone())),
             }
+        }
+    }
+
+    /// Why its streams end that have not ended themselves.
+    fn failure(&self, result: &Result<(), Failure>) -> Failure {
+        match result {
+            // What is agreed on can still be violated.
+            Err(Failure { refusal: Refusal::H2Handshake, detail }) if self.peer.get().is_some() => {
+                Failure { refusal: Refusal::TunnelLost, detail: detail.clone() }
+            }
+            Err(failure) => failure.clone(),
+            Ok(()) => Failure { refusal: Refusal::TunnelLost, detail: "closed by the peer".into() },
         }
     }
 
@@ -250,9 +277,10 @@ impl Tunnel {
         };
         self.heard.set(true);
         let alive = session.receive(self, &mut input[..kept + n])?;
-        if let (Stage::Handshake, Some(peer)) = (self.stage.get(), session.peer()) {
-            let _ = self.peer.set(Arc::new(peer));
+        if let Some((peer, proof)) = session.take_peer() {
+            let _ = (self.peer.set(Arc::new(peer)), self.proof.set(proof));
             self.stage.set(Stage::Open);
+            self.check_peer(session)?; // it may have been revoked since its certificate was looked at
         }
         if session.goodbye() {
             self.drain_with(session);
@@ -392,6 +420,26 @@ impl Tunnel {
         self.wake();
     }
 
+    /// Ends the tunnel if the peer's certificate is not good any more.
+    pub fn review_peer(&self) {
+        let session = &mut *self.session.borrow_mut();
+        if let Err(Failure { refusal, detail }) = self.check_peer(session) {
+            self.flush(session);
+            self.kill(refusal, &detail);
+        }
+    }
+
+    fn check_peer(&self, session: &mut Session) -> Result<(), Failure> {
+        let Some(proof) = self.proof.get() else { return Ok(()) };
+        proof.check().inspect_err(|_| session.alert(alert::CERTIFICATE_REVOKED))
+    }
+
+    /// As `kill`, after a panic in what belongs to it.
+    pub fn break_down(&self) {
+        let Failure { refusal, detail } = Failure::internal();
+        self.kill(refusal, &detail);
+    }
+
     fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -448,6 +496,7 @@ async fn keep_alive(worker: Rc<Worker>, tunnel: Weak<Tunnel>) {
     loop {
         worker.clock.sleep(KEEPALIVE).await;
         let Some(tunnel) = tunnel.upgrade().filter(|tunnel| !tunnel.is_dead()) else { return };
+        let _guard = OnPanic(|| tunnel.break_down());
         match (tunnel.heard.replace(false), asked) {
             (true, _) => asked = false,
             (false, false) => {

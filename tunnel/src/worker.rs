@@ -7,15 +7,17 @@ use crate::direct;
 use crate::flusher::Flusher;
 use crate::handshake::Failure;
 use crate::mesh::{Identity, Mesh, PodKey, Rng, Workload};
+use crate::panics::{self, spawn_vital};
 use crate::pod::{Pod, PodInfo};
 use crate::policy::{Admission, Attempt, Verdict};
 use crate::refusal::Refusal;
+use crate::revocation::Revocation;
 use crate::spin::Spin;
 use crate::telemetry::{Connection, Telemetry, WorkerTelemetry};
 use crate::{inbound, outbound};
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -37,6 +39,7 @@ pub type CredentialsByIdentity = HashMap<Identity, Arc<Credentials>>;
 pub struct Shared {
     pub mesh: ArcSwap<Mesh>,
     pub credentials: ArcSwap<CredentialsByIdentity>,
+    pub revocation: Arc<Revocation>,
     /// Where the mesh holds only what was asked for.
     pub demand: Option<Demand>,
     /// Where connections between pods of this node may go without the tunnel.
@@ -52,9 +55,37 @@ pub struct WorkerHandle {
     tunnels: AtomicUsize,
 }
 
+impl Shared {
+    /// The identities of this node whose own certificate is revoked.
+    pub fn revoked(&self) -> HashSet<Identity> {
+        let credentials = self.credentials.load();
+        let revoked = credentials.iter().filter(|(_, credentials)| credentials.is_revoked());
+        revoked.map(|(identity, _)| identity.clone()).collect()
+    }
+}
+
 impl WorkerHandle {
     pub fn new(commands: UnboundedSender<Command>) -> Self {
         WorkerHandle { commands, tunnels: AtomicUsize::new(0) }
+    }
+}
+
+/// A tunnel of a peer's, as a worker's load counts it.
+struct Load {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Load {
+    fn new(worker: &Worker) -> Load {
+        worker.shared.workers[worker.index].tunnels.fetch_add(1, Ordering::Relaxed);
+        Load { shared: worker.shared.clone(), index: worker.index }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.workers[self.index].tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -64,6 +95,8 @@ pub enum Command {
     Remove(Arc<str>, mpsc::Sender<io::Result<()>>),
     /// The mesh or the credentials are new.
     Changed,
+    /// Other certificates are revoked.
+    Revoked,
     /// A tunnel that another worker has accepted for this one.
     Tunnel(Arc<str>, std::net::TcpStream),
     /// Calls back for each connection, with its record.
@@ -113,9 +146,28 @@ enum Role {
 
 /// A worker's thread. Ends when the core is gone.
 pub fn run(shared: Arc<Shared>, index: usize, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+    let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let worker = Rc::new(Worker {
+        let worker = Worker::new(shared, index)?;
+        let ticking = worker.clone();
+        spawn_vital(async move { ticking.clock.run().await });
+        let flushing = worker.clone();
+        spawn_vital(async move { flushing.flusher.run().await });
+        // A task, not this future: waking the runtime's main future costs a write to an eventfd each time.
+        let spinning = worker.clone();
+        spawn_vital(async move { spinning.spin.run(spinning.shared.spin).await });
+        while let Some(command) = commands.recv().await {
+            worker.obey(command);
+        }
+        Ok(())
+    })
+}
+
+impl Worker {
+    /// To be called inside its runtime.
+    fn new(shared: Arc<Shared>, index: usize) -> io::Result<Rc<Worker>> {
+        Ok(Rc::new(Worker {
             spin: Spin::default(),
             clock: Clock::new()?,
             flusher: Flusher::default(),
@@ -126,22 +178,9 @@ pub fn run(shared: Arc<Shared>, index: usize, mut commands: UnboundedReceiver<Co
             pods: RefCell::default(),
             waiting: RefCell::default(),
             changes: Cell::new(0),
-        });
-        let ticking = worker.clone();
-        spawn_local(async move { ticking.clock.run().await });
-        let flushing = worker.clone();
-        spawn_local(async move { flushing.flusher.run().await });
-        // A task, not this future: waking the runtime's main future costs a write to an eventfd each time.
-        let spinning = worker.clone();
-        spawn_local(async move { spinning.spin.run(spinning.shared.spin).await });
-        while let Some(command) = commands.recv().await {
-            worker.obey(command);
-        }
-        Ok(())
-    })
-}
+        }))
+    }
 
-impl Worker {
     fn obey(self: &Rc<Self>, command: Command) {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
@@ -153,6 +192,12 @@ impl Worker {
                 drop(done.send(Ok(())));
             }
             Command::Changed => self.change(),
+            Command::Revoked => {
+                for pod in self.pods.borrow().values() {
+                    pod.pool.forget_failures();
+                    pod.review_peers();
+                }
+            }
             Command::Tunnel(uid, sock) => {
                 let pod = self.pods.borrow().get(&uid).cloned();
                 if let (Some(pod), Ok(sock)) = (pod, TcpStream::from_std(sock)) {
@@ -192,7 +237,7 @@ impl Worker {
         let pod = Pod::new(info);
         pod.review(&self.shared.mesh.load());
         for (listener, role) in listeners {
-            let task = spawn_local(self.clone().accept(pod.clone(), listener, role));
+            let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
         if let Some(before) = self.pods.borrow_mut().insert(pod.uid.clone(), pod) {
@@ -233,10 +278,10 @@ impl Worker {
 
     fn serve_tunnel(self: &Rc<Self>, pod: &Rc<Pod>, sock: TcpStream) {
         let (worker, pod) = (self.clone(), pod.clone());
-        worker.shared.workers[worker.index].tunnels.fetch_add(1, Ordering::Relaxed);
+        let load = Load::new(&worker);
         spawn_local(async move {
+            let _load = load;
             inbound::serve_tunnel(&worker, &pod, sock).await;
-            worker.shared.workers[worker.index].tunnels.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
@@ -246,6 +291,7 @@ impl Worker {
         let mesh = self.shared.mesh.load();
         for pod in self.pods.borrow().values() {
             pod.pool.prune(&mesh);
+            pod.pool.forget_failures();
             pod.review(&mesh);
         }
     }
@@ -331,3 +377,6 @@ impl Worker {
         self.wait_for(|| self.credentials(identity)).await
     }
 }
+
+#[cfg(test)]
+pub mod testing;

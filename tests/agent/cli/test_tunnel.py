@@ -122,6 +122,25 @@ async def test_a_life(node: Surroundings, netns: NetnsFd) -> None:
             netns.run(connect)
 
 
+async def says(running: RunningTunnel, text: str) -> int:
+    """Waits until readiness says that; gives its status."""
+    async with asyncio.timeout(20):
+        while text not in (answer := await running.ask(running.ready, "/healthz/ready")).body:
+            pass
+    return answer.status
+
+
+async def test_it_waits_for_a_revocation_list_that_can_be_used(node: Surroundings, tmp_path: Path) -> None:
+    crl = tmp_path / "ca-crl.pem"
+    crl.write_text("no list")
+    async with node.tunnel({"crl": crl}) as running:
+        assert await says(running, f"certificate revocation list ({crl}: no certificate") == 503
+        crl.unlink()
+        await running.becomes_ready()
+        crl.write_text("no list again")
+        assert await says(running, "ready; certificate revocation list") == 200
+
+
 async def test_at_rest_it_is_small(node: Surroundings, netns: NetnsFd) -> None:
     async with node.tunnel(measured=False) as running:
         pod = Local(uid="uid1", name="web-1", namespace="default", service_account="web", netns=netns)

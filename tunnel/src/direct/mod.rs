@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::decision::OriginalDst;
 use crate::diag::Diag;
 use crate::handshake::Failure;
-use crate::mesh::{Mesh, Rng};
+use crate::mesh::{Identity, Mesh, Rng};
+use crate::panics::{self, spawn_vital};
 use crate::pod::PodInfo;
 use crate::refusal::Refusal;
 use crate::worker::{Admitted, Shared};
@@ -26,13 +27,14 @@ use layout::Pair;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
 use std::cell::{Ref, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{mpsc, Arc};
 use std::thread;
 use std::{io, time::Duration};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::{spawn_local, AbortHandle};
+use tokio::task::AbortHandle;
 
 /// The thread wakes up once for all that the kernel tells within this time.
 const GATHERING: Duration = Duration::from_millis(5);
@@ -47,6 +49,8 @@ pub enum Command {
     Offer(Arc<PodInfo>, OriginalDst),
     /// The mesh is new.
     Changed,
+    /// Other certificates may be revoked, or there are new ones.
+    Revoked,
     /// Have the metrics say what the kernel knows; gives the records of open connections.
     Look(mpsc::Sender<Vec<String>>),
     /// The connections that policies have let in.
@@ -93,6 +97,8 @@ struct State {
     connections: Connections,
     /// Against which all pairs were held.
     reviewed: Option<Arc<Mesh>>,
+    /// Whose own certificate is revoked: the tunnel would refuse them as well.
+    revoked: HashSet<Identity>,
 }
 
 /// Starts the thread.
@@ -107,6 +113,7 @@ pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Co
 }
 
 fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+    let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let state = State {
@@ -116,6 +123,7 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
             pairs: Pairs::default(),
             connections: Connections::new(shared.telemetry.worker()),
             reviewed: None,
+            revoked: HashSet::new(),
         };
         let direct = Rc::new(Direct {
             places,
@@ -126,9 +134,9 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
         });
         let clock = Rc::new(Clock::new()?);
         let ticking = clock.clone();
-        spawn_local(async move { ticking.run().await });
+        spawn_vital(async move { ticking.run().await });
         let looking = direct.clone();
-        spawn_local(async move {
+        spawn_vital(async move {
             loop {
                 clock.sleep(LOOK).await;
                 looking.look_around();
@@ -152,6 +160,7 @@ impl Direct {
             }
             Command::Offer(pod, to) => self.with(|state, mesh| state.offer(mesh, &pod, to)),
             Command::Changed => self.review(),
+            Command::Revoked => self.review_revoked(),
             Command::Look(answer) => _ = answer.send(self.looked().connections.records()),
             Command::Admitted(answer) => {
                 let State { connections, pairs, .. } = &*self.looked();
@@ -232,7 +241,7 @@ impl Direct {
         });
         self.review_anew();
         let direct = self.clone();
-        let task = spawn_local(async move {
+        let task = spawn_vital(async move {
             while let Ok(mut ready) = kernel.ring.readable().await {
                 ready.clear_ready();
                 thread::sleep(GATHERING);
@@ -260,6 +269,14 @@ impl Direct {
     fn review_anew(&self) {
         self.state.borrow_mut().reviewed = None;
         self.review();
+    }
+
+    fn review_revoked(&self) {
+        let revoked = self.shared.revoked();
+        if self.state.borrow().revoked != revoked {
+            self.state.borrow_mut().revoked = revoked;
+            self.review_anew();
+        }
     }
 
     fn review(&self) {
@@ -291,19 +308,21 @@ impl State {
     fn offer(&mut self, mesh: &Mesh, pod: &PodInfo, to: OriginalDst) {
         let Some(cookie) = self.pods.cookie_of(&pod.uid) else { return };
         let pair = Pair::new(cookie, to.address());
-        self.on(mesh, |kernel, _, scene| scene.pairs.offer(scene.mesh, scene.pods, pair, kernel));
+        let revoked = self.revoked.clone();
+        self.on(mesh, |kernel, _, scene| scene.pairs.offer(scene.mesh, scene.pods, pair, &revoked, kernel));
     }
 
     fn review(&mut self, mesh: Arc<Mesh>) {
         if self.reviewed.as_ref().is_some_and(|reviewed| Arc::ptr_eq(reviewed, &mesh)) {
             return;
         }
+        let revoked = self.revoked.clone();
         let done = self.on(&mesh, |kernel, connections, scene| {
             connections.learn(scene, kernel);
-            let refused = scene.pairs.review(scene.mesh, kernel);
-            let changed = |Failure { refusal, detail }: Failure| Failure {
-                refusal: Refusal::PolicyChanged,
-                detail: refusal.explain(&detail),
+            let refused = scene.pairs.review(scene.mesh, &revoked, kernel);
+            let changed = |Failure { refusal, detail }: Failure| match refusal {
+                Refusal::CertificateRevoked => Failure { refusal, detail },
+                policy => Failure { refusal: Refusal::PolicyChanged, detail: policy.explain(&detail) },
             };
             let refused = refused.into_iter().map(|(pair, why)| (pair, changed(why))).collect();
             connections.destroy(scene, kernel, &refused)

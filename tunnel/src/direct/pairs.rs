@@ -3,10 +3,11 @@ use super::kernel::Kernel;
 use super::layout::{Allowance, Pair};
 use crate::decision::{self, Direct, OriginalDst};
 use crate::handshake::Failure;
-use crate::mesh::{Mesh, PodKey, Workload};
+use crate::mesh::{Identity, Mesh, PodKey, Workload};
 use crate::pod::PodInfo;
 use crate::policy::{Attempt, Guard, Judgement, Verdict};
-use std::collections::HashMap;
+use crate::refusal::Refusal;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,6 +108,11 @@ impl Known {
         Allowance { generation: 0, netns: *netns, to, from, zero: 0 }
     }
 
+    /// Whether the certificate of one of the two is: nothing may go past the tunnel that it would refuse.
+    fn is_revoked(&self, revoked: &HashSet<Identity>) -> bool {
+        revoked.contains(&self.source.identity) || revoked.contains(&self.way.destination.identity)
+    }
+
     /// Whether the mesh would still have it so, policies apart.
     fn fits(&self, mesh: &Mesh, pair: &Pair) -> bool {
         let Some(source) = mesh.local(&self.source.key()) else { return false };
@@ -125,14 +131,17 @@ fn own_address(source: &Workload, target: SocketAddr) -> Option<IpAddr> {
 
 impl Pairs {
     /// The tunnel has carried a connection of this pair: further ones may not need it.
-    pub fn offer(&mut self, mesh: &Mesh, pods: &Pods, pair: Pair, kernel: &Kernel) {
+    pub fn offer(&mut self, mesh: &Mesh, pods: &Pods, pair: Pair, revoked: &HashSet<Identity>, kernel: &Kernel) {
         self.shunned.retain(|_, since| since.elapsed() < SHUNNED);
         let of_pod = self.known.keys().filter(|known| known.netns == pair.netns);
         if self.shunned.contains_key(&pair) || of_pod.count() >= MOST {
             return;
         }
         let Some(mut known) = Known::new(mesh, pods, &pair, None) else { return };
-        if known.judgement.verdict == Verdict::Allowed && kernel.allow(&pair, known.allowance()) {
+        if known.judgement.verdict == Verdict::Allowed
+            && !known.is_revoked(revoked)
+            && kernel.allow(&pair, known.allowance())
+        {
             known.allowed = true;
             known.open = self.known.get(&pair).map_or(0, |before| before.open);
             self.known.insert(pair, known);
@@ -179,7 +188,7 @@ impl Pairs {
 
     /// Holds all pairs against a new mesh. What no longer may is denied; gives the pairs whose connections have to end,
     /// with the reason.
-    pub fn review(&mut self, mesh: &Mesh, kernel: &Kernel) -> HashMap<Pair, Failure> {
+    pub fn review(&mut self, mesh: &Mesh, revoked: &HashSet<Identity>, kernel: &Kernel) -> HashMap<Pair, Failure> {
         let mut refused = HashMap::new();
         self.known.retain(|pair, known| {
             if let Some(guard) = mesh.guard(&known.way.destination.key()).filter(|now| !Arc::ptr_eq(now, &known.guard))
@@ -188,11 +197,16 @@ impl Pairs {
                 known.judgement = guard.judge(&known.attempt);
             }
             let verdict = &known.judgement.verdict;
-            if known.allowed && (*verdict != Verdict::Allowed || !known.fits(mesh, pair)) {
+            let is_revoked = known.is_revoked(revoked);
+            if known.allowed && (is_revoked || *verdict != Verdict::Allowed || !known.fits(mesh, pair)) {
                 kernel.deny(pair);
                 known.allowed = false;
             }
             match verdict.refused() {
+                _ if is_revoked => {
+                    let detail = "that of a pod of this node".to_owned();
+                    refused.insert(*pair, Failure { refusal: Refusal::CertificateRevoked, detail });
+                }
                 // What cannot be decided yet stays as it was decided before.
                 Err(failure) if !matches!(verdict, Verdict::Undecided(_)) => _ = refused.insert(*pair, failure),
                 _ => {}

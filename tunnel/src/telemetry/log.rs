@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
@@ -161,11 +162,14 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    pub fn start(access_log: AccessLog, output: impl io::Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(access_log: AccessLog, mut output: impl io::Write + Send + 'static) -> io::Result<Self> {
         let AccessLog { which, format } = access_log;
         let (entries, received) = sync_channel(CAPACITY);
         if which != Which::Off {
-            thread::Builder::new().name("access-log".into()).spawn(move || write_all(&received, format, output))?;
+            thread::Builder::new().name("access-log".into()).spawn(move || {
+                // After a panic some lines are lost, and the next ones are written.
+                while catch_unwind(AssertUnwindSafe(|| write_all(&received, format, &mut output))).is_err() {}
+            })?;
         }
         Ok(LogWriter { which, entries, dropped: AtomicU64::new(0) })
     }
@@ -203,7 +207,7 @@ impl LogWriter {
 }
 
 /// Until there can be no more records. Where the output fails there is nobody left to tell.
-fn write_all(entries: &Receiver<Entry>, format: Format, mut output: impl io::Write) {
+fn write_all(entries: &Receiver<Entry>, format: Format, output: &mut impl io::Write) {
     let mut text = String::new();
     while let Ok(first) = entries.recv() {
         thread::sleep(GATHERING);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::series::{Labels, Side, Totals};
 use super::{ByReason, Counts, Direction};
+use crate::panics;
 use crate::refusal::{Flag, Refusal};
 
 /// All metrics.
@@ -16,6 +17,8 @@ pub(super) fn encode(series: &[(Arc<Labels>, Totals)], counts: &Counts, log_drop
     failures(&mut out, counts);
     out.family("warren_log_lines_dropped", "counter", "Access log lines dropped because the log could not keep up");
     out.sample("warren_log_lines_dropped_total", format_args!(""), log_dropped);
+    out.family("warren_panics", "counter", "Panics in the core: each ended one connection or tunnel, or the process");
+    out.sample("warren_panics_total", format_args!(""), panics::count());
     out.family("istio_build", "gauge", "Istio component build info");
     let version = env!("CARGO_PKG_VERSION");
     out.sample("istio_build", format_args!("{{component=\"warren-tunnel\",tag=\"{version}\"}}"), 1);
@@ -104,6 +107,11 @@ fn failures(out: &mut Text, counts: &Counts) {
         let done = counts.handshakes[direction as usize].load(Ordering::Relaxed);
         out.sample("warren_handshakes_total", format_args!("{{reporter=\"{reporter}\",reason=\"ok\"}}"), done);
         by_reason(out, "warren_handshakes_total", reporter, &counts.handshakes_failed[direction as usize]);
+    }
+    out.family("warren_tunnels_lost", "counter", "Tunnels that were up and did not end in order, by reason");
+    for direction in Direction::ALL {
+        let counts = &counts.tunnels_lost[direction as usize];
+        by_reason(out, "warren_tunnels_lost_total", direction.reporter(), counts);
     }
     out.family("warren_accepts_failed", "counter", "Connections that a listener could not take when it was due");
     out.sample("warren_accepts_failed_total", format_args!(""), counts.accepts_failed.load(Ordering::Relaxed));

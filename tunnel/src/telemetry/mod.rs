@@ -74,6 +74,7 @@ struct Counts {
     tunnels: [AtomicI64; 2],
     handshakes: [AtomicU64; 2],
     handshakes_failed: [ByReason; 2],
+    tunnels_lost: [ByReason; 2],
     refused: [ByReason; 2],
     accepts_failed: AtomicU64,
     verdicts: Verdicts,
@@ -187,6 +188,11 @@ impl WorkerTelemetry {
     /// There is no tunnel. Whoever waits for it records a connection of its own.
     pub fn handshake_failed(&self, direction: Direction, reason: Refusal) {
         self.0.shared.counts.handshakes_failed[direction as usize].count(reason);
+    }
+
+    /// A tunnel that was up has ended, and not in order.
+    pub fn tunnel_lost(&self, direction: Direction, reason: Refusal) {
+        self.0.shared.counts.tunnels_lost[direction as usize].count(reason);
     }
 
     /// A listener could not take the connection that waits for it.
@@ -347,7 +353,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.fail(Refusal::Abandoned, "");
+        self.fail(if std::thread::panicking() { Refusal::InternalError } else { Refusal::Abandoned }, "");
         let shared = &self.worker.0.shared;
         shared.counts.connections[self.facts.direction as usize].fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,0 +1,35 @@
+//! A worker without a thread, and a pod without a network, for tests of what belongs to them.
+use super::*;
+use crate::mesh::PodKey;
+use crate::sockets::NetNs;
+use crate::telemetry::Options;
+use tokio::sync::mpsc::unbounded_channel;
+
+/// Runs `test` in a worker's runtime.
+pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
+    let options = Options { access_log: "off".parse().unwrap() };
+    let shared = Arc::new(Shared {
+        mesh: ArcSwap::from_pointee(Mesh::new("node")),
+        credentials: ArcSwap::default(),
+        revocation: Revocation::new(false),
+        demand: None,
+        direct: None,
+        telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
+        workers: vec![WorkerHandle::new(unbounded_channel().0)],
+        spin: Duration::ZERO,
+    });
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async { test(Worker::new(shared, 0).unwrap()).await });
+}
+
+/// Of this identity. Its network namespace is none.
+pub fn pod(identity: &str) -> Rc<Pod> {
+    let identity: Identity = identity.parse().unwrap();
+    let key = PodKey {
+        namespace: identity.namespace.clone(),
+        name: "pod".into(),
+        service_account: identity.service_account.clone(),
+    };
+    let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
+    Pod::new(Arc::new(PodInfo { uid: "uid".into(), key, identity, netns }))
+}
