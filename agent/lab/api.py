@@ -25,7 +25,7 @@ from agent.model.objects import Key
 NAMESPACE = "warren-system"
 NODE_ACCOUNT = "warren-node"
 CA_ACCOUNT = "warren-ca"
-ROOT = "istio-ca-root-cert"
+ROOT, CRL = "istio-ca-root-cert", "istio-ca-crl"
 _AUDIENCE = "istio-ca"
 _TOKEN_SECONDS = 30 * 86400  # no kubelet renews them; a server may give less
 _MERGE = "application/merge-patch+json"
@@ -62,12 +62,12 @@ class Api:
     def withdraw(self, keys: Iterable[Key]) -> None:
         """Take the lab's objects away, and what its CA has put into namespaces that stay."""
         self.delete(keys)
-        query = {"fieldSelector": f"metadata.name={ROOT}"}
-        for item in msgspec.json.decode(self._ask("GET", path_of("api", "v1", "configmaps"), query=query))[
-            "items"
-        ]:
-            path = path_of("api", "v1", "namespaces", item["metadata"]["namespace"], "configmaps", ROOT)
-            self._ask("DELETE", path, allowed=_NOT_FOUND)
+        for name in (ROOT, CRL):
+            answer = self._ask("GET", path_of("api", "v1", "configmaps"),
+                               query={"fieldSelector": f"metadata.name={name}"})  # fmt: skip
+            for item in msgspec.json.decode(answer)["items"]:
+                path = path_of("api", "v1", "namespaces", item["metadata"]["namespace"], "configmaps", name)
+                self._ask("DELETE", path, allowed=_NOT_FOUND)
 
     def token(self, pod: Key, account: str) -> str:
         """A token for the CA, bound to a pod: what a kubelet projects into it."""

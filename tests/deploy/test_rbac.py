@@ -20,7 +20,7 @@ import pytest
 from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.lab import Lab
-from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, ROOT, copy_kubeconfig
+from agent.lab.api import CA_ACCOUNT, CRL, NODE_ACCOUNT, ROOT, copy_kubeconfig
 from agent.lab.mesh import save_root
 from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
 from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
@@ -122,6 +122,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         rotate = [sys.executable, "-m", "agent.cli.main", "ca", "rotate", "--kubeconfig"]
         subprocess.run([*rotate, str(server.kubeconfig)], check=True, capture_output=True)
         until(lambda: roots(admin) > 1, 30)
+        revoked(admin, [*rotate[:-2], "revoke", "--kubeconfig", str(server.kubeconfig), "abcd"])
         node.stop("agent")  # it looks whether its DaemonSet is gone
         yield [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -155,6 +156,15 @@ def everything(admin: Client, lab: Lab) -> None:
     body = {"data": {"root-cert.pem": "changed"}}
     admin.request("PATCH", f"{CONFIGMAPS}/{ROOT}", body=body, content_type="application/merge-patch+json")
     until(lambda: items(admin, CONFIGMAPS, name=ROOT)[0]["data"]["root-cert.pem"] != "changed", 30)
+
+
+def revoked(admin: Client, command: list[str]) -> None:
+    """A list that is told, and told again when somebody spoils it."""
+    subprocess.run(command, check=True, capture_output=True)
+    until(lambda: items(admin, CONFIGMAPS, name=CRL), 30)
+    body = {"data": {"ca-crl.pem": "changed"}}
+    admin.request("PATCH", f"{CONFIGMAPS}/{CRL}", body=body, content_type="application/merge-patch+json")
+    until(lambda: items(admin, CONFIGMAPS, name=CRL)[0]["data"]["ca-crl.pem"] != "changed", 30)
 
 
 def in_part(admin: Client) -> None:

@@ -38,12 +38,12 @@ class Writing(Client):
 
 
 def told(cluster: Cluster, namespace: str, kind: Kind = ROOTS) -> str | None:
-    """What there is; empty where the key is not there, None where the ConfigMap is not."""
+    """What there is; "no key" where there is none, None where there is no ConfigMap."""
     try:
         found = cluster.get("api", "v1", "namespaces", namespace, "configmaps", kind.name)
     except ApiError:
         return None
-    return str(found.get("data", {}).get(kind.key, ""))
+    return str(found.get("data", {}).get(kind.key, "no key"))
 
 
 @asynccontextmanager
@@ -145,7 +145,7 @@ async def test_what_is_empty_is_not_there(cluster: Cluster) -> None:
         now = "a list"
         await eventually(lambda: told(cluster, space, CRL) == now)
         now = ""
-        await eventually(lambda: told(cluster, space, CRL) == "")
+        await eventually(lambda: told(cluster, space, CRL) == "no key")
         assert len(written) == 2
     async with keeping(cluster, {space}, text, kind=CRL) as written:
         later = cluster.new_namespace("later")

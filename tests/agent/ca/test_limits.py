@@ -49,7 +49,8 @@ async def test_one_at_a_time_and_nobody_waits_for_another_name() -> None:
 
     first, second = asyncio.create_task(take("a")), asyncio.create_task(take("a"))
     await asyncio.sleep(0)
-    assert not await take("a")  # the line is long enough
+    async with asyncio.timeout(5):
+        assert not await take("a")  # the line is long enough
     other = asyncio.create_task(take("b"))
     await asyncio.sleep(0)
     assert order == ["a", "b"]
