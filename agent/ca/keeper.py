@@ -202,6 +202,8 @@ class Keeper:
                 self._tell("crl", "")
             except AuthorityError as error:
                 self._tell("crl", f"{self._secrets.where(PLUGGED_IN)}: {error}; the last good list stays")
+        if (state.crl or state.revoked) and not (crl or revoked):
+            revoked = revocation.revoke(signer, "", (), now)
         return state._replace(crl=crl, revoked=revoked)
 
     def _dropped_by(self, state: State) -> bool:
@@ -213,7 +215,7 @@ class Keeper:
     def _take(self, state: State) -> None:
         if state == self._state:
             return
-        self._crl = revocation.harmless(state.revoked + state.crl, state.issuers)
+        self._crl = state.crl + state.revoked
         self._signer, self._state = Signer.of(state.signing), state
         until = f" until {state.until:%Y-%m-%d %H:%M:%S} UTC" if state.until else ""
         log.info("signing by %s; rotation: %s%s", named(self._signer.certificate), state.phase.value, until)

@@ -1,7 +1,7 @@
 """Which certificates count no more: revocation lists (RFC 5280 section 5), an operator's and our own.
 
-A tunnel refuses every peer whose issuer has a list that it cannot read or verify. So no list leaves us that
-rustls-webpki would not take, or that would meet certificates of another CA by the same name.
+A tunnel that starts with lists that it cannot use believes nobody. So none leaves us that rustls-webpki would
+not take. Where there was a list there is one for ever, if an empty one: a file that goes withdraws nothing.
 """
 
 import re
@@ -50,48 +50,40 @@ def usable(text: str, issuers: Certificates) -> str:
     Raises AuthorityError, with the remedy, for one that only pretends to be by an issuer, and for one that
     tunnels could not use.
     """
-    crls = [crl for crl in lists(text) if any(crl.issuer == issuer.subject for issuer in issuers)]
-    for crl in crls:
-        try:
-            _check(crl, [issuer for issuer in issuers if issuer.subject == crl.issuer])
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise AuthorityError(f"{_named(crl)} cannot be read: {error}") from error
+    crls = []
+    for crl in lists(text):
+        if candidates := [issuer for issuer in issuers if _is_by(crl, issuer)]:
+            try:
+                _check(crl, candidates)
+            except (ValueError, UnsupportedAlgorithm) as error:
+                raise AuthorityError(f"{_named(crl)} cannot be read: {error}") from error
+            crls.append(crl)
     crls.sort(key=lambda crl: crl.last_update_utc, reverse=True)
     if len(found := pem(crls)) > _LARGEST:
         raise AuthorityError(f"{FILE} has more than {_LARGEST} bytes, and has to fit into a ConfigMap")
     return found
 
 
-def harmless(text: str, issuers: Certificates) -> str:
-    """The lists that meet no certificate of another CA by the same name, which peers would refuse."""
-    return pem(crl for crl in lists(text) if not _is_ambiguous(crl, issuers))
-
-
-def but_of(issuers: Certificates, text: str) -> str:
-    """The lists of others."""
-    subjects = {issuer.subject for issuer in issuers}
-    return pem(crl for crl in lists(text) if crl.issuer not in subjects)
-
-
 def of(issuers: Certificates, text: str) -> str:
-    """Their lists."""
-    subjects = {issuer.subject for issuer in issuers}
-    return pem(crl for crl in lists(text) if crl.issuer in subjects)
+    """The lists of these issuers."""
+    return pem(crl for crl in lists(text) if any(_is_by(crl, issuer) for issuer in issuers))
 
 
 def revoke(signer: Signer, text: str, serials: Collection[int], now: datetime) -> str:
-    """The lists of `text` with these certificates of `signer` on its own; what has long ended is left out."""
+    """The lists of `text` with these certificates on that of `signer`; what has long ended is left out."""
     entries = {serial: _entry(serial, now) for serial in serials}
     for entry in _entries(of([signer.certificate], text)):
         if now - entry.revocation_date_utc < _KEPT:
             entries[entry.serial_number] = entry
-    others = but_of([signer.certificate], text)
-    return (pem([_signed(signer, entries.values(), now)]) if entries else "") + others
+    others = (crl for crl in lists(text) if not _is_by(crl, signer.certificate))
+    return pem([_signed(signer, entries.values(), now), *others])
 
 
 def is_due(signer: Signer, text: str, now: datetime) -> bool:
-    """Whether a list of `signer` holds what has long ended."""
-    return any(now - entry.revocation_date_utc >= _KEPT for entry in _entries(of([signer.certificate], text)))
+    """Whether a list of `signer` is to be made anew: it holds what has long ended, or grows old."""
+    ours = lists(of([signer.certificate], text))
+    ended = any(now - entry.revocation_date_utc >= _KEPT for crl in ours for entry in crl)
+    return ended or any(now - crl.last_update_utc >= _NEXT / 2 for crl in ours)
 
 
 def serials(text: str) -> set[int]:
@@ -123,14 +115,9 @@ def _signed(signer: Signer, entries: Iterable[x509.RevokedCertificate], now: dat
 
 
 def _check(crl: Crl, issuers: Certificates) -> None:
-    """issuers: those by its name. Raises AuthorityError, ValueError, UnsupportedAlgorithm."""
-    if _is_ambiguous(crl, issuers):
-        raise AuthorityError(
-            f"{_named(crl)} would meet certificates of another CA by that name, and peers would be refused: "
-            "wait for the end of the rotation"
-        )
-    [issuer, *_] = issuers
-    if not crl.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+    """issuers: those that it may be by. Raises AuthorityError, ValueError, UnsupportedAlgorithm."""
+    issuer = next((one for one in issuers if crl.is_signature_valid(one.public_key())), None)  # type: ignore[arg-type]
+    if issuer is None:
         raise AuthorityError(f"{_named(crl)} is not signed with that CA's key")
     usage = extension(issuer, x509.KeyUsage)
     if usage is not None and not usage.crl_sign:
@@ -146,9 +133,16 @@ def _check(crl: Crl, issuers: Certificates) -> None:
             raise AuthorityError(f"{_named(crl)} is indirect, or has an entry that tunnels cannot read")
 
 
-def _is_ambiguous(crl: Crl, issuers: Certificates) -> bool:
-    keys = [issuer.public_key() for issuer in issuers if issuer.subject == crl.issuer]
-    return any(key != keys[0] for key in keys)
+def _is_by(crl: Crl, issuer: x509.Certificate) -> bool:
+    """By name and, where both say it, by key: one CA after the other may have the same name."""
+    if crl.issuer != issuer.subject:
+        return False
+    try:
+        key = crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        own = extension(issuer, x509.SubjectKeyIdentifier)
+    except (x509.ExtensionNotFound, ValueError):
+        return True
+    return key is None or own is None or key == own.digest
 
 
 def _check_extension(crl: Crl, one: "x509.Extension[x509.ExtensionType]") -> None:

@@ -49,6 +49,7 @@ def authority(name: str, issuer: Authority | None = None, **special: Any) -> Aut
         .not_valid_after(now + special.get("ends", 100 * DAY))
         .add_extension(constraints, critical=True)
         .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return Authority(key, builder.sign(issuer.key if issuer else key, hashes.SHA256()))
 

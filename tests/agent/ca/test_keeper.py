@@ -16,7 +16,7 @@ from agent.ca.authority import Authority
 from agent.ca.clock import Clock, system_time
 from agent.ca.errors import AuthorityError, ClockError, Reason, Refusal
 from agent.ca.keeper import Keeper
-from agent.ca.revocation import revoke, serials
+from agent.ca.revocation import revoke, serials, usable
 from agent.ca.rotation import Phase
 from agent.ca.secret import OURS, PLUGGED_IN, REQUESTED, REVOKE, Secrets
 from agent.ca.signer import Material, Signer, tidy
@@ -429,7 +429,8 @@ async def test_an_operators_list_is_told_and_a_bad_one_keeps_the_last(
         await eventually(lambda: revoked(later) == {2})
         assert not later.troubles["crl"]
         plug_in(cluster, parts)
-        await eventually(lambda: later.crl() == "")
+        await eventually(lambda: revoked(later) == set())
+        assert later.crl().count("BEGIN X509 CRL") == 1, "a file that goes would withdraw nothing"
 
 
 async def test_a_first_start_with_a_bad_list_makes_no_state(cluster: Cluster) -> None:
@@ -440,16 +441,26 @@ async def test_a_first_start_with_a_bad_list_makes_no_state(cluster: Cluster) ->
     assert cluster.secret(OURS) is None
 
 
-async def test_a_list_goes_while_two_cas_of_its_name_sign(cluster: Cluster) -> None:
+async def test_lists_of_two_cas_by_one_name_hold_while_both_have_certificates(cluster: Cluster) -> None:
     """An intermediate with a new key and the old name, as many renew it."""
     top = authority("root")
     old, new = (material(authority("mesh", top), top) for _ in range(2))
-    plug_in(cluster, old, revoke(Signer.of(old), "", {1}, system_time()))
+    first, second = (revoke(Signer.of(one), "", {n}, system_time()) for n, one in enumerate((old, new), 1))
+    plug_in(cluster, old, first)
     async with running(cluster, 1, timedelta(minutes=10)) as [one]:
         assert revoked(one) == {1}
-        plug_in(cluster, new, revoke(Signer.of(new), "", {2}, system_time()))
-        await eventually(lambda: one.phase is Phase.SWITCHED)
-        await eventually(lambda: "another CA by that name" in one.troubles["crl"])
-        assert revoked(one) == set()
+        plug_in(cluster, new, first + second)
+        await eventually(lambda: one.phase is Phase.SWITCHED and revoked(one) == {1, 2})
         annotate(cluster, since=an_hour_ago())
         await eventually(lambda: one.phase is Phase.STEADY and revoked(one) == {2})
+        assert not one.troubles["crl"]
+
+
+async def test_there_is_a_list_also_after_the_last_one_has_gone_with_its_root(cluster: Cluster) -> None:
+    async with running(cluster, 1, timedelta(minutes=10)) as [one]:
+        annotate(cluster, revoke="ab", rotate="now")
+        for phase in (Phase.ANNOUNCED, Phase.SWITCHED):
+            await eventually(lambda: one.phase is phase)  # noqa: B023
+            annotate(cluster, since=an_hour_ago())
+        await eventually(lambda: one.phase is Phase.STEADY and revoked(one) == set())
+        assert one.crl() == usable(one.crl(), one.signer().path) != ""

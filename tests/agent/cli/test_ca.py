@@ -8,7 +8,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
+from agent.ca.authority import Authority
+from agent.ca.directory import open_root
+from agent.ca.revocation import serials, usable
+from agent.ca.spiffe import SpiffeId
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support.authority import WEB, csr
 from tests.support.ports import free_port
@@ -101,3 +106,19 @@ def test_a_file_that_cannot_be_used_is_one_line_and_no_traceback(tmp_path: Path,
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_without_a_cluster_certificates_are_revoked_in_the_folder(tmp_path: Path) -> None:
+    root = open_root(tmp_path, "cluster.local")
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_text(Authority(lambda: root).issue(csr(), SpiffeId.parse(WEB)).pem)
+    serial = x509.load_pem_x509_certificate(leaf.read_bytes()).serial_number
+    for name in ("AB:CD", str(leaf)):
+        subprocess.run(warren("ca", "revoke", f"--dir={tmp_path}", name), check=True, capture_output=True)
+    text = (tmp_path / "ca-crl.pem").read_text()
+    assert serials(text) == {0xABCD, serial}
+    assert usable(text, root.path) == text
+    command = warren("ca", "revoke", f"--dir={tmp_path / 'none'}", "AB")
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, "No such file or directory" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "none").exists()
