@@ -15,6 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from agent.model.model import Model
+from agent.model.security import Policy
 from agent.node.cni import CniServer
 from agent.node.enrolment import Enrolment
 from agent.node.pods import Pods
@@ -72,6 +73,15 @@ def _configuration(sources: Sources) -> Iterator[Metric]:
     yield _labelled("warren_agent_resources", "xDS resources that are served.", "type", resources.items())
     yield from _source(sources.source)
     yield _single("warren_agent_problem_objects", "In force in part, named in the log.", len(model.problems))
+    text = "Policies that were refused, by what is in force of them: strictest_reading or last_good_version."
+    refused = _gauge("warren_agent_refused_policies", text, ["kind", "in_force"])
+    for labels, count in Counter(map(_held, model.store.each(Policy, "refused"))).items():
+        refused.add_metric(labels, count)
+    yield refused
+
+
+def _held(policy: Policy) -> tuple[str, str]:
+    return type(policy).__name__, "strictest_reading" if policy.strictest else "last_good_version"
 
 
 def _source(source: Source) -> Iterator[Metric]:

@@ -93,6 +93,8 @@ def _party(party: Row, identified: bool = True) -> str:
 
 
 def _add_policy(tree: Tree, policy: Row) -> None:
+    if refused := policy["refused"]:
+        tree.add(Text(f"{policy['object']} was {refused}", "bold red"))
     authentication = _is_authentication(policy["object"])
     how = "plain text is refused" if authentication else policy["action"]
     branch = tree.add(Text(f"{policy['object']}: {how}{', in dry run' if policy['dry_run'] else ''}"))

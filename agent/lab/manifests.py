@@ -13,6 +13,7 @@ from agent.model.kinds import KINDS
 from agent.model.objects import Container, Key, Name, PodSpec
 from agent.sources import documents
 from agent.sources.documents import Problem, Refused
+from agent.sources.manifests import kind_of
 
 TEMPLATED = frozenset({"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"})
 SUPPORTED = TEMPLATED | KINDS.keys() - {"Node"}  # the lab's nodes are its own
@@ -122,6 +123,7 @@ def _files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
 def _check(raw: Any, where: str, others: dict[str, int]) -> Manifest | None:
     """The object, if it is of a kind that the lab uses; else it is counted in `others`. Raises Refused."""
     _, kind = documents.head(raw)
+    kind_of(raw)  # refuses what is misspelt
     if kind not in SUPPORTED:
         others[kind] = others.get(kind, 0) + 1
         return None

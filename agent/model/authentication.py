@@ -1,7 +1,8 @@
 """PeerAuthentication: who may be spoken to in plain text. Enrolled pods speak mutual TLS to each other.
 
 STRICT becomes, as istiod has it, a DENY policy for connections without a proven identity that the workload
-names: one for all, or one of the object's own where a port is an exception. DISABLE counts as PERMISSIVE.
+names: one for all, or one of the object's own where a port is an exception, and where the object is refused,
+which is told by that policy. DISABLE counts as PERMISSIVE.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.objects import Key, Labels, fits, key_of
 from agent.model.policies import PRESENT
+from agent.model.refusal import said
 from agent.model.resources import Resource, policy_resource
-from agent.model.security import Mode, PeerAuthentication
+from agent.model.security import AnySelector, PeerAuthentication
 from agent.model.view import View
 from protocols.security_pb2 import Action, Authorization, Clause, Match, Rule, Scope
 
@@ -24,28 +26,28 @@ def strict_policy() -> Resource:
     return _policy(STRICT.namespace, STRICT.name, Match(not_principals=[PRESENT]))
 
 
-def port_policy(view: View, item: PeerAuthentication) -> Resource | None:
+def own_policy(view: View, item: PeerAuthentication) -> Resource | None:
     """Refuses plain text at the ports that an object makes an exception of, or at all others."""
     metadata = item.metadata
-    strict = _strict(view, metadata.namespace, item)
-    ports = _exceptions(item, strict)
-    if not ports or metadata.namespace == ROOT_NAMESPACE:
+    strict = _is_strict(_deciding(view, metadata.namespace, item))
+    ports = _exceptions(item, strict) if metadata.namespace != ROOT_NAMESPACE else []
+    if not ports and not (item.refusal and _is_strict(item)):
         return None
     match = Match(not_principals=[PRESENT])
     (match.not_destination_ports if strict else match.destination_ports).extend(ports)
-    return _policy(metadata.namespace, _CONVERTED + metadata.name, match)
+    return _policy(metadata.namespace, _CONVERTED + metadata.name, match, said(item))
 
 
 def required(view: View, namespace: str, labels: Labels) -> Iterator[str]:
     """The policy, if any, that a workload with these labels has to name."""
     selecting = view.store.each(PeerAuthentication, "PeerAuthentication", namespace)
-    those = (item for item in selecting if fits(item.selector, labels) and namespace != ROOT_NAMESPACE)
-    own = min(those, key=_age, default=None)
-    strict = _strict(view, namespace, own)
-    if own and _exceptions(own, strict):
-        yield f"{namespace}/{_CONVERTED}{own.metadata.name}"
-    elif strict:
-        yield f"{STRICT.namespace}/{STRICT.name}"
+    those = (item for item in selecting if _selects(item, labels) and namespace != ROOT_NAMESPACE)
+    own = min(those, key=_rank, default=None)
+    deciding = _deciding(view, namespace, own)
+    if own and _exceptions(own, _is_strict(deciding)):
+        yield _name(own)
+    elif deciding and _is_strict(deciding):
+        yield _name(deciding) if deciding.refusal else f"{STRICT.namespace}/{STRICT.name}"
 
 
 def origin(policy: str) -> str:
@@ -64,15 +66,22 @@ def problems(item: PeerAuthentication) -> Iterator[str]:
         yield f"selector: in {ROOT_NAMESPACE} it selects nothing; put it beside the workloads"
 
 
-def _strict(view: View, namespace: str, own: PeerAuthentication | None) -> bool:
-    """Whether plain text is refused where no port is an exception: the nearest word that is not UNSET."""
-    mode: Mode = own.spec.mtls.mode if own else "UNSET"
+def _deciding(view: View, namespace: str, own: PeerAuthentication | None) -> PeerAuthentication | None:
+    """Whose mode holds where no port is an exception: the nearest that is not UNSET."""
     for scope in (namespace, ROOT_NAMESPACE):
-        if mode == "UNSET":
-            those = view.store.each(PeerAuthentication, "PeerAuthentication", scope)
-            oldest = min((item for item in those if not item.selector), key=_age, default=None)
-            mode = oldest.spec.mtls.mode if oldest else "UNSET"
-    return mode == "STRICT"
+        if own and own.spec.mtls.mode != "UNSET":
+            return own
+        those = view.store.each(PeerAuthentication, "PeerAuthentication", scope)
+        own = min((item for item in those if not item.selector), key=_rank, default=None)
+    return own
+
+
+def _is_strict(item: PeerAuthentication | None) -> bool:
+    return item is not None and item.spec.mtls.mode == "STRICT"
+
+
+def _selects(item: PeerAuthentication, labels: Labels) -> bool:
+    return fits(item.selector, labels) or isinstance(item.spec.selector, AnySelector)
 
 
 def _exceptions(item: PeerAuthentication, strict: bool) -> list[int]:
@@ -82,12 +91,17 @@ def _exceptions(item: PeerAuthentication, strict: bool) -> list[int]:
     )
 
 
-def _age(item: PeerAuthentication) -> tuple[str, Key]:
+def _rank(item: PeerAuthentication) -> tuple[bool, str, Key]:
     """The oldest counts; where that cannot be told, the first by name."""
-    return item.metadata.creation_timestamp, key_of(item)
+    return not item.strictest, item.metadata.creation_timestamp, key_of(item)
 
 
-def _policy(namespace: str, name: str, match: Match) -> Resource:
+def _name(item: PeerAuthentication) -> str:
+    return f"{item.metadata.namespace}/{_CONVERTED}{item.metadata.name}"
+
+
+def _policy(namespace: str, name: str, match: Match, refused: str = "") -> Resource:
     scope, rule = Scope.WORKLOAD_SELECTOR, Rule(clauses=[Clause(matches=[match])])
     message = Authorization(name=name, namespace=namespace, scope=scope, action=Action.DENY, rules=[rule])
+    message.refused = refused
     return policy_resource(message)

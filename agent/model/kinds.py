@@ -1,5 +1,6 @@
 """The kinds of objects that we know: where an API server has them, and what each is decoded to."""
 
+from difflib import SequenceMatcher
 from typing import NamedTuple, TypeAlias
 
 from agent.model.entries import ServiceEntry, WorkloadEntry
@@ -36,6 +37,8 @@ _SECURITY = "security.istio.io"
 _TELEMETRY = "telemetry.istio.io"
 _GATEWAY = "gateway.networking.k8s.io"
 _OF_NETWORKING = ("v1", "v1beta1", "v1alpha3")
+MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")  # ends of groups
+_NEAR = 0.84  # likeness of two names, of which one is the other misspelt
 
 _ALL = (
     Kind("Namespace", "", ("v1",), "namespaces", Namespace, namespaced=False),
@@ -67,3 +70,25 @@ def find(api_version: str, name: str) -> Kind | None:
     group = api_version.rpartition("/")[0]
     kind = KINDS.get(name) or NOT_ACTED_ON.get(name)
     return kind if kind and kind.group == group else None
+
+
+def meant(api_version: str, name: str) -> Kind | None:
+    """The kind that is meant where there is none of this name in this group; None: it is somebody else's.
+
+    Other groups may well have kinds of the same name. Of the group of security all kinds are known.
+    """
+    group = api_version.rpartition("/")[0]
+    of_group = [kind for kind in _ALL if _may_mean(group, kind.group)]
+    near = [kind for kind in of_group if _likeness(name, kind.name) >= _NEAR]
+    if group == _SECURITY and not near:
+        near = [kind for kind in of_group if kind.group == _SECURITY]
+    return max(near, key=lambda kind: _likeness(name, kind.name), default=None)
+
+
+def _may_mean(group: str, ours: str) -> bool:
+    within = group.endswith(MESH_GROUPS) and ours.endswith(MESH_GROUPS)
+    return within or ours.startswith(group) or _likeness(group, ours) >= _NEAR
+
+
+def _likeness(text: str, other: str) -> float:
+    return SequenceMatcher(None, text.lower(), other.lower()).ratio()

@@ -9,8 +9,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from agent.model.mesh import ROOT_NAMESPACE
+from agent.model.refusal import said
 from agent.model.resources import Resource, policy_resource
-from agent.model.security import AuthorizationPolicy, Operation, Rule, Source, Values, When
+from agent.model.security import AuthorizationPolicy, Operation, PartOfRule, Rule, Source, Values, When
 from protocols.security_pb2 import (
     Action,
     Address,
@@ -68,6 +69,7 @@ def _translate(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]]:
         scope=_scope(policy),
         action=_ACTIONS[spec.action],
         dry_run=policy.dry_run,
+        refused=said(policy),
     )
     told = []
     for number, rule in enumerate(spec.rules):
@@ -75,7 +77,7 @@ def _translate(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]]:
         lost = [name for entries in clauses for entry in entries for name in entry.lost]
         for name in lost:
             told.append(f"rules[{number}]: {name} cannot be judged at L4, {_consequence(spec.action)}")
-        if not lost:
+        if not lost and not isinstance(rule, PartOfRule):
             message.rules.append(_rule(clauses))
         elif spec.action == "ALLOW":
             message.rules.append(NEVER)

@@ -15,6 +15,7 @@ from agent.model.istio import DRY_RUN, IstioObject, Strict
 from agent.model.objects import Labels
 from agent.model.syntax import FieldError, Step, check_port, check_range, check_selector
 
+Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
 Mode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 Value = Annotated[str, msgspec.Meta(min_length=1)]
 Values = tuple[Value, ...]
@@ -105,6 +106,10 @@ class Selector(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         check_selector(self.match_labels.items(), "matchLabels")
+
+
+class AnySelector(Selector, frozen=True):
+    """One that is not understood: it may select any workload."""
 
 
 class TargetRef(Strict, frozen=True):
@@ -221,6 +226,10 @@ class Rule(Strict, frozen=True):
     when: tuple[When, ...] = ()
 
 
+class PartOfRule(Rule, frozen=True):
+    """What is understood of a rule; it asks for more than that."""
+
+
 class Provider(Strict, frozen=True):
     name: str = ""
 
@@ -231,7 +240,7 @@ class AuthorizationPolicySpec(Strict, frozen=True):
     selector: Selector | None = None
     target_refs: Annotated[tuple[TargetRef, ...], msgspec.Meta(max_length=_MAX_REFERENCES)] | None = None
     target_ref: TargetRef | None = None
-    action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
+    action: Action = "ALLOW"
     provider: Provider | None = None
     rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
 
@@ -262,14 +271,42 @@ class AuthorizationPolicySpec(Strict, frozen=True):
                 raise FieldError(reason, "rules", index)
 
 
+class Refusal:
+    """Why a policy is not in force as it was written.
+
+    strictest: its strictest reading is in force, else its last good version. No Struct: what somebody has
+    written is never decoded to this.
+    """
+
+    __slots__ = ("reason", "strictest")
+
+    def __init__(self, reason: str, *, strictest: bool) -> None:
+        self.reason, self.strictest = reason, strictest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Refusal) and hash(self) == hash(other)
+
+    def __hash__(self) -> int:
+        return hash((self.reason, self.strictest))
+
+
 class Policy(IstioObject, frozen=True):
-    """What kinds of them have in common. What others wrote into an object's status is dropped."""
+    """What kinds of them have in common. What others wrote into an object's status is dropped.
+
+    refusal: of its newest version, if that is refused (`agent.model.refusal`).
+    """
 
     status: Any = None
+    refusal: Refusal | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         force_setattr(self, "status", None)
+
+    @property
+    def strictest(self) -> bool:
+        """Whether it is a refused object's strictest reading: that counts before others of its level."""
+        return self.refusal is not None and self.refusal.strictest
 
     @property
     def selector(self) -> Labels:

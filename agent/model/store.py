@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from agent.model.entries import ServiceEntry
 from agent.model.objects import EndpointSlice, Key, Labels, Object, Pod, Service, fits
-from agent.model.security import AuthorizationPolicy, PeerAuthentication
+from agent.model.security import AuthorizationPolicy, PeerAuthentication, Policy
 from agent.model.sidecar import Sidecar
 
 T = TypeVar("T", bound=Object)
@@ -73,6 +73,8 @@ def entries(item: Object | None) -> Iterator[Entry]:
         return
     namespace = item.metadata.namespace
     yield type(item).__name__, namespace
+    if isinstance(item, Policy) and item.refusal:
+        yield ("refused",)
     match item:
         case Pod(spec=spec) if spec.node_name:
             yield "node", spec.node_name

@@ -43,4 +43,8 @@ def of_namespace(view: View, namespace: str) -> Iterator[Key]:
 def _counting(view: View, namespace: str) -> Sidecar | None:
     """The one that counts for all workloads of a namespace, or (the root's) of the mesh."""
     those = view.store.each(Sidecar, "unselective", "Sidecar", namespace)
-    return min(those, key=lambda item: (item.metadata.creation_timestamp, key_of(item)), default=None)
+    return min(those, key=_rank, default=None)
+
+
+def _rank(item: Sidecar) -> tuple[bool, str, Key]:
+    return not item.strictest, item.metadata.creation_timestamp, key_of(item)

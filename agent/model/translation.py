@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from agent.model.authentication import STRICT, port_policy, strict_policy
+from agent.model.authentication import STRICT, own_policy, strict_policy
 from agent.model.endpoints import entry_workload, inline_workloads, slice_workloads
 from agent.model.entries import ServiceEntry, WorkloadEntry
 from agent.model.objects import EndpointSlice, Key, Object, Pod, Service
@@ -53,7 +53,7 @@ def _resources(view: View, item: Object) -> Iterator[Resource]:
         case AuthorizationPolicy():
             yield authorization(item)
         case PeerAuthentication():
-            yield from _if_any(port_policy(view, item))
+            yield from _if_any(own_policy(view, item))
 
 
 def _if_any(resource: Resource | None) -> tuple[Resource, ...]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 _PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+# Where a document begins, with its directives. Within one nothing may look so: a bad one harms no others.
+_BEGIN = re.compile(rb"^(?:%.*\n)*---(?=\s|\Z)", re.MULTILINE)
 
 Step = str | int
 
@@ -37,15 +40,19 @@ class Refused(Exception):
 
 
 class Item(NamedTuple):
-    """An object as it was written, without what is null; `root` and `steps` say where in the text."""
+    """An object as it was written, without what is null.
+
+    root and steps say where in its document, which begins after so many lines (above).
+    """
 
     value: Any
     root: yaml.Node
     steps: tuple[Step, ...]
+    above: int
 
     def line(self, steps: tuple[Step, ...] = ()) -> int:
         """Where the object stands, or a value in it, counted from 1."""
-        return _line(self.root, (*self.steps, *steps))
+        return self.above + _line(self.root, (*self.steps, *steps))
 
     def problem(self, refused: Refused) -> Problem:
         return Problem(self.line(refused.steps), refused.key, str(refused))
@@ -53,9 +60,19 @@ class Item(NamedTuple):
 
 def items(text: bytes, problems: list[Problem]) -> Iterator[Item]:
     """All documents, and the entries of each List. What is no YAML goes to `problems`."""
-    for node, document in _documents(text, problems):
-        for steps, value in _entries(document) if document is not None else ():
-            yield Item(value, node, steps)
+    for above, document in _split(text):
+        for node, content in _read(document, above, problems):
+            for steps, value in _entries(content) if content is not None else ():
+                yield Item(value, node, steps, above)
+
+
+def unread(text: bytes) -> Iterator[tuple[Problem, bytes]]:
+    """What is no YAML, each with the document in which it is."""
+    for above, document in _split(text):
+        problems: list[Problem] = []
+        for _ in _read(document, above, problems):
+            pass
+        yield from ((problem, document) for problem in problems)
 
 
 def head(value: Any) -> tuple[str, str]:
@@ -140,6 +157,14 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[T], key: Key) -> T:
         raise Refused(f"not JSON: {error}", key) from None
 
 
+def readable(text: bytes) -> Any:
+    """A refused object of an API server, as it was written; None where not even that can be read."""
+    try:
+        return _without_nulls(msgspec.json.decode(text))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
@@ -148,25 +173,33 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _documents(text: bytes, problems: list[Problem]) -> Iterator[tuple[yaml.Node, Any]]:
+def _split(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each document, and how many lines are above it."""
+    above = 0
+    for start, end in pairwise([0, *(begin.start() for begin in _BEGIN.finditer(text)), len(text)]):
+        yield above, text[start:end]
+        above += text.count(b"\n", start, end)
+
+
+def _read(document: bytes, above: int, problems: list[Problem]) -> Iterator[tuple[yaml.Node, Any]]:
     try:
-        loader = Loader(text)
+        loader = Loader(document)
         while loader.check_node():
             node = loader.get_node()
             assert node is not None  # check_node said so
             try:
                 yield node, loader.value(node)
             except yaml.constructor.ConstructorError as error:
-                problems.append(_syntax(error))
+                problems.append(_syntax(error, above))
     except yaml.MarkedYAMLError as error:
-        problems.append(_syntax(error))
+        problems.append(_syntax(error, above))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        problems.append(Problem(1, None, f"not YAML: {str(error).splitlines()[0]}"))
+        problems.append(Problem(above + 1, None, f"not YAML: {str(error).splitlines()[0]}"))
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> Problem:
+def _syntax(error: yaml.MarkedYAMLError, above: int) -> Problem:
     mark = error.problem_mark or error.context_mark
-    return Problem(mark.line + 1 if mark else 1, None, f"not YAML: {error.problem}")
+    return Problem(above + (mark.line + 1 if mark else 1), None, f"not YAML: {error.problem}")
 
 
 def _entries(document: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:

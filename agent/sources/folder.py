@@ -11,6 +11,7 @@ from typing import NamedTuple
 from agent.errors import SettingsError
 from agent.inotify import Watch
 from agent.model.objects import Key, Object, Pod
+from agent.model.refusal import last_good, standing
 from agent.sources import manifests
 from agent.sources.documents import Problem
 from agent.sources.source import Changes, Health
@@ -138,7 +139,7 @@ class Folder:
                     continue  # gone since it was listed
 
     def _read(self, path: Path, stamp: _Stamp | None, known: _File | None) -> _File:
-        """The file as it is now; what is bad in it keeps its last good version."""
+        """The file as it is now. What is bad keeps its last good version, or strictest reading."""
         former = known.objects if known else {}
         try:
             manifest = manifests.parse(path.read_bytes())
@@ -150,9 +151,13 @@ class Folder:
             group, kind = stranger
             level = logging.WARNING if manifests.is_of_the_mesh(group) else logging.DEBUG
             log.log(level, "not acted on by this version: %s (%s), in %s", kind, group or "v1", path)
-        bad = {problem.key for problem in manifest.problems}
-        kept = {key: item for key, item in former.items() if key in bad or None in bad}
-        return _File(stamp, kept | manifest.objects, manifest.problems)
+        bad = {problem.key: problem.reason for problem in manifest.problems}
+        kept = {
+            key: last_good(item, bad[key]) or manifest.refused.get(key) or item if key in bad else item
+            for key, item in former.items()
+            if key in bad or None in bad
+        }
+        return _File(stamp, {**manifest.refused, **kept, **manifest.objects}, manifest.problems)
 
     def _exchange(self, path: Path, file: _File | None) -> None:
         """Put a file in the place of its former version; None: it is gone."""
@@ -179,14 +184,16 @@ class Folder:
         now = sorted({*self._refused(), *self._shadowed()}, key=str)
         for rejection in now:
             if rejection not in self.rejected:
-                kept = rejection.key and self._object(rejection.key)
-                log.warning("rejected %s%s", rejection, "; a good version stays in force" if kept else "")
+                item = self._object(rejection.key) if rejection.key else None
+                good = item is not None and not standing(item)
+                log.warning("rejected %s%s", rejection, "; a good version stays in force" if good else "")
         self.rejected = now
 
     def _refused(self) -> Iterator[Rejected]:
         for path, file in self._files.items():
-            for problem in file.problems:
-                yield Rejected(path, *problem)
+            for line, key, reason in file.problems:
+                item = file.objects.get(key) if key else None
+                yield Rejected(path, line, key, f"{reason}{standing(item)}")
 
     def _shadowed(self) -> Iterator[Rejected]:
         for key, (first, *others) in self._holders.items():

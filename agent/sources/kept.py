@@ -9,6 +9,7 @@ import msgspec
 from agent.kube.listwatch import Event, Gone, Name, Put
 from agent.model.kinds import Kind
 from agent.model.objects import Key, Object
+from agent.model.refusal import last_good, standing, strictest
 from agent.sources import documents
 from agent.sources.documents import Refused
 
@@ -42,7 +43,8 @@ class _Head(msgspec.Struct):
 
 
 class Kept:
-    """What there is of a kind. An invalid object keeps its last good version in force.
+    """What there is of a kind. An invalid object keeps its last good version in force, a policy that has none
+    its strictest reading.
 
     verdicts: of objects that are not in force as they stand. marked: those with a condition of ours in their
     status, as far as it is read. judged: how often either changed. listed: whether all have been told once.
@@ -80,16 +82,24 @@ class Kept:
         if self._decoder is None:
             self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), marked=False)
             return
-        marked = _MARK in text
+        former, verdict = self._objects.get(name), None
         try:
-            item = documents.decode(text, self._decoder, self.key(name))
+            item: Object | None = documents.decode(text, self._decoder, self.key(name))
         except Refused as refused:
-            self._judge(name, Verdict("Invalid", str(refused), _generation(text)), marked)
-            return
-        self._judge(name, None, marked)
-        if self._objects.get(name) != item:
+            item = self._held(name, text, str(refused))
+            verdict = Verdict("Invalid", f"{refused}{standing(item)}", _generation(text))
+        if item is not None:
             self._objects[name] = item
+        self._judge(name, verdict, marked=_MARK in text)
+        if former != item:
             yield self.key(name), item
+
+    def _held(self, name: Name, text: bytes, reason: str) -> Object | None:
+        """What is in force of an object that is refused."""
+        good = last_good(self._objects.get(name), reason)
+        if good or not name.name:
+            return good
+        return strictest(self.kind.type, self.key(name), documents.readable(text), reason)
 
     def _remove(self, name: Name) -> Iterator[Change]:
         self._judge(name, None, marked=False)
@@ -101,7 +111,8 @@ class Kept:
         if verdict:
             self.verdicts[name] = verdict
             if verdict.reason == "Invalid" and (former is None or former.message != verdict.message):
-                kept = "; a good version stays in force" if name in self._objects else ""
+                item = self._objects.get(name)
+                kept = "; a good version stays in force" if item and not standing(item) else ""
                 log.warning("rejected %s: %s%s", self.key(name), verdict.message, kept)
         if former != verdict or marked != (name in self.marked):
             self.judged += 1

@@ -3,54 +3,91 @@
 from typing import Any, NamedTuple
 
 from agent.model import kinds
+from agent.model.kinds import KINDS, Kind
 from agent.model.objects import Key, Object
+from agent.model.refusal import strictest
+from agent.model.security import Policy
 from agent.sources import documents
 from agent.sources.admission import admit_pod
+from agent.sources.broken import named
 from agent.sources.documents import Problem, Refused
-
-_MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")
 
 
 class Manifest(NamedTuple):
     """What one file holds.
 
-    strangers: API groups and kinds that are not read, each once.
+    problems: what is refused; refused: policies among that, in their strictest reading; strangers: API groups
+    and kinds that are not read, each once.
     """
 
     objects: dict[Key, Object]
     problems: list[Problem]
+    refused: dict[Key, Policy]
     strangers: set[tuple[str, str]]
 
 
 def parse(text: bytes) -> Manifest:
     """Read a file of one or several documents; never raises for what is in it."""
-    manifest = Manifest({}, [], set())
-    for item in documents.items(text, manifest.problems):
+    manifest = Manifest({}, [], {}, set())
+    not_yaml: list[Problem] = []
+    for item in documents.items(text, not_yaml):
         try:
             _take(item.value, manifest)
         except Refused as refused:
             manifest.problems.append(item.problem(refused))
+    for problem, document in documents.unread(text) if not_yaml else ():
+        manifest.problems.append(problem)
+        # What stands there may be anything; but a policy that is named is one that somebody relies on.
+        key = named(document)
+        if key and _refuse(key, None, problem.reason, manifest):
+            manifest.problems.append(problem._replace(key=key))
     return manifest
 
 
 def is_of_the_mesh(group: str) -> bool:
     """Whether a reader of manifests would expect a mesh to know this API group."""
-    return group.endswith(_MESH_GROUPS)
+    return group.endswith(kinds.MESH_GROUPS)
+
+
+def kind_of(raw: Any) -> Kind | None:
+    """The kind of an object; None: a stranger. Raises Refused for one that is misspelt, as kubectl does."""
+    version, name = documents.head(raw)
+    kind = kinds.find(version, name)
+    if kind is None and (meant := kinds.meant(version, name)):
+        wrong = "kind" if name != meant.name else "apiVersion"
+        nearest = f"apiVersion: {meant.api_versions[0]}, kind: {meant.name}"
+        reason = f"there is no kind {name} in {version}; the nearest is {nearest}"
+        raise Refused(reason, documents.key_of(meant.name, raw), (wrong,))
+    if kind and kind.type and version not in kind.api_versions:
+        reason = f"apiVersion {version} is not read; write {kind.api_versions[0]}"
+        raise Refused(reason, documents.key_of(name, raw), ("apiVersion",))
+    return kind
 
 
 def _take(raw: Any, manifest: Manifest) -> None:
-    version, name = documents.head(raw)
-    kind = kinds.find(version, name)
+    kind = kind_of(raw)
     if kind is None or kind.type is None:
+        version, name = documents.head(raw)
         manifest.strangers.add((version.rpartition("/")[0], name))
         return
-    key = documents.key_of(name, raw)
-    if version not in kind.api_versions:
-        raise Refused(f"apiVersion {version} is not read; write {kind.api_versions[0]}", key, ("apiVersion",))
-    if key in manifest.objects:
+    key = documents.key_of(kind.name, raw)
+    if key in manifest.objects or key in manifest.refused:
         raise Refused("it is in this file twice; the first one is used", key)
     body = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}
-    admitted = admit_pod(body) if name == "Pod" else body
-    item = documents.convert(admitted, kind.type, key)
-    documents.check_metadata(raw, key)
+    admitted = admit_pod(body) if kind.name == "Pod" else body
+    try:
+        item = documents.convert(admitted, kind.type, key)
+        documents.check_metadata(raw, key)
+    except Refused as refused:
+        _refuse(key, raw, str(refused), manifest)
+        raise
     manifest.objects[key] = item
+
+
+def _refuse(key: Key, raw: Any, reason: str, manifest: Manifest) -> bool:
+    """Whether it is a policy's, so that something is in force of it."""
+    policy = strictest(KINDS[key.kind].type, key, raw, reason)
+    if policy is None or key in manifest.objects:
+        return False
+    manifest.refused.setdefault(key, policy)
+    return True

@@ -7,7 +7,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.model.model import Model, apply, pods_on
-from agent.model.objects import Key
+from agent.model.objects import Key, Object, key_of
+from agent.model.refusal import last_good, said
 from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource
 from agent.model.security import Policy
 from agent.sources import manifests
@@ -32,7 +33,7 @@ class Remark(Struct, frozen=True):
 class Proposal(Struct):
     """What comes of files.
 
-    invalid: what is not used; problems: of what is used, what does not work; left_out: objects that are no
+    invalid: what is refused; problems: of what is used, what does not work; left_out: objects that are no
     policies; pushes: serialised DeltaDiscoveryResponses, what a tunnel of the node would be told.
     """
 
@@ -43,19 +44,20 @@ class Proposal(Struct):
 
 
 def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposal:
-    """Put the policies in `files` into a copy of the model.
+    """Put the policies in `files` into a copy of the model, those that are refused as they would be in force.
 
     now: when objects that are new count as created, as their source would write it; empty if it would not.
     """
     proposal, places, policies = Proposal(), dict[Key, str](), dict[Key, Policy]()
     for file in files:
         manifest = manifests.parse(file.text.encode())
+        refused = {key: _refused(model, item) for key, item in manifest.refused.items()}
         for line, key, reason in manifest.problems:
             proposal.invalid.append(Remark(f"{file.name}:{line}", str(key or "document"), reason))
         for group, kind in sorted(manifest.strangers):
             stranger = Remark(file.name, f"{kind} ({group or 'v1'})", "not read by this version")
             proposal.left_out.append(stranger)
-        for key, item in manifest.objects.items():
+        for key, item in {**manifest.objects, **refused}.items():
             if not isinstance(item, Policy):
                 proposal.left_out.append(Remark(file.name, str(key), "no policy"))
             elif key in places:
@@ -65,12 +67,17 @@ def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposa
                 places[key], policies[key] = file.name, _dated(model, key, item, now)
     after, delta = apply(model, policies.items())
     for key, place in places.items():
-        if key in after.problems:
-            proposal.problems.append(Remark(place, str(key), after.problems[key]))
+        texts = (said(policies[key]), after.problems.get(key))
+        proposal.problems.extend(Remark(place, str(key), text) for text in texts if text)
     pods = (pod.metadata for pod in pods_on(model, node))
     own = {f"{model.mesh.cluster}//Pod/{pod.namespace}/{pod.name}" for pod in pods}
     proposal.pushes = [*_pushes(delta, own)]
     return proposal
+
+
+def _refused(model: Model, item: Policy) -> Object:
+    former = model.store.objects.get(key_of(item))
+    return (last_good(former, item.refusal.reason) if item.refusal else None) or item
 
 
 def _dated(model: Model, key: Key, item: Policy, now: str) -> Policy:

@@ -1,6 +1,7 @@
 """Random policies about few names, addresses and ports, so that what they say meets the connections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -212,3 +213,23 @@ def authentication(random: Random, name: str) -> Manifest:
             ports = random.sample(PORTS, random.randrange(1, 3))
             spec["portLevelMtls"] = {str(port): {"mode": random.choice(MODES)} for port in ports}
     return policy
+
+
+def mistaken(random: Random, manifest: Manifest) -> Manifest:
+    """The same with a typing error somewhere, in a field's name or a value; it may still be a valid one."""
+    wrong = deepcopy(dict(manifest))
+    places = [*_places(wrong["spec"]), *_places(wrong["metadata"].get("annotations", {}))]
+    block, step = random.choice([*places, (wrong, "spec")])
+    if isinstance(block, dict) and random.random() < 0.4:
+        block[f"{step}z"] = block.pop(step)
+    else:
+        block[step] = random.choice([7, "?!", [], {}, [7], {"?": "!"}, ["10.0.0.0/33"]])
+    return wrong
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every value in it, as what holds it and where."""
+    steps = [*value] if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for step in steps:
+        yield value, step
+        yield from _places(value[step])

@@ -10,8 +10,10 @@ from typing import IO, NamedTuple
 from agent.model.kinds import KINDS
 from agent.model.model import Model, apply
 from agent.model.objects import Object, key_of
+from agent.model.refusal import strictest
 from agent.model.resources import AUTHORIZATION
 from agent.sources import documents
+from agent.sources.documents import Refused
 from protocols.workload_pb2 import Address
 from tests.policy.cases import Case
 from tests.policy.reference import Attempt, Expected, Manifest, judge
@@ -76,10 +78,16 @@ def core(program: Path) -> Iterator[Core]:
 
 
 def decode(manifest: Manifest) -> Object:
-    """As a source does it."""
+    """As a source does it; of what is refused the strictest reading."""
     kind = KINDS[manifest["kind"]]
     assert kind.type
-    return documents.convert(manifest, kind.type, documents.key_of(kind.name, dict(manifest)))
+    key = documents.key_of(kind.name, dict(manifest))
+    try:
+        return documents.convert(manifest, kind.type, key)
+    except Refused as refused:
+        held = strictest(kind.type, key, manifest, str(refused))
+        assert held, refused
+        return held
 
 
 def disagreement(core: Core, case: Case) -> str:

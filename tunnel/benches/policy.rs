@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use _core::policy::{Attempt, Guard, Guarded, Policies};
+use _core::policy::{Attempt, Guard, Guarded, Policies, Policy};
 use _core::proto::{Action, Authorization, Clause, Match, MatchType, PolicyScope, Prefix, Rule, StringMatch};
 use prost::Message;
 
@@ -41,7 +41,7 @@ fn policy(namespace: usize, index: usize) -> Authorization {
         scope: PolicyScope::Namespace as i32,
         action: action as i32,
         rules: vec![Rule { clauses: vec![of_callers, of_ports] }],
-        dry_run: false,
+        ..Authorization::default()
     }
 }
 
@@ -52,7 +52,7 @@ fn guard(all: usize, apply: usize) -> (Arc<Guard>, Duration) {
     policies.arrive();
     let insert = |policies: &mut Policies, policy: &Authorization| {
         let name = format!("{}/{}", policy.namespace, policy.name);
-        policies.insert(&name, &policy.encode_to_vec()).expect("it is well formed");
+        policies.insert(&name, Policy::decode(&name, &policy.encode_to_vec())).expect("it is well formed");
         policies.settle([guarded()].into_iter());
     };
     for index in 0..all {

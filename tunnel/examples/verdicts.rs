@@ -6,7 +6,7 @@
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
 
-use _core::policy::{Attempt, Explained, Guarded, Policies, Verdict};
+use _core::policy::{Attempt, Explained, Guarded, Policies, Policy, Verdict};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     let mut policies = Policies::default();
     policies.arrive();
     for (name, message) in question.policies {
-        policies.insert(&name, &bytes(&message)?)?;
+        policies.insert(&name, Policy::decode(&name, &bytes(&message)?))?;
     }
     policies.settle([guarded.clone()].into_iter());
     let guard = policies.guard(&guarded).ok_or("not settled")?;

@@ -237,7 +237,7 @@ impl Open {
     fn review(&self, guard: &Guard) {
         let Open(connection, Terms::Admitted(attempt)) = self else { return };
         let judgement = guard.judge(attempt);
-        let Err(why) = judgement.verdict.refused() else { return };
+        let Err(why) = judgement.outcome() else { return };
         if !matches!(judgement.verdict, Verdict::Undecided(_)) {
             if let Some(record) = connection.record() {
                 record.judged(&judgement);

@@ -295,6 +295,8 @@ pub struct Authorization {
     pub rules: Vec<Rule>,
     #[prost(bool, tag = "6")]
     pub dry_run: bool,
+    #[prost(string, tag = "1000")]
+    pub refused: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -350,7 +350,7 @@ impl Worker {
             .or_else(judge)
             .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
         record.judged(&judgement);
-        judgement.verdict.refused().map(|()| Admission { attempt, guard })
+        judgement.outcome().map(|()| Admission { attempt, guard })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

@@ -8,9 +8,11 @@ import pytest
 
 from agent.model.model import Change, Model, apply, enrolled_on
 from agent.model.objects import Key, Object, key_of
+from agent.model.refusal import last_good
 from agent.model.resources import Delta, Resource
 from tests.agent.model.objects import changes, endpoint_slice, make, model_of, pod, service
 from tests.policy import cases
+from tests.policy.reference import Manifest
 from tests.policy.verdicts import decode
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
@@ -62,16 +64,17 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
             spec = {"address": rng.choice(["10.0.2.1", "db.example"]), "labels": labels}
             return make("WorkloadEntry", f"w{rng.randrange(3)}", namespace, spec=spec)
         case "Policy":
-            return decode(cases.authorization(rng, f"a{rng.randrange(4)}"))
+            return random_policy(rng, cases.authorization(rng, f"a{rng.randrange(4)}"))
         case "Modes":
-            return decode(cases.authentication(rng, f"m{rng.randrange(3)}"))
+            return random_policy(rng, cases.authentication(rng, f"m{rng.randrange(3)}"))
         case "Sidecar":
             spec = {"workloadSelector": {"labels": rng.choice([{}, {}, labels])}}
             outbound = {"outboundTrafficPolicy": {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}}
             egress: dict[str, Any] = {"egress": [{"hosts": ["./*"]}]}
             spec |= rng.choice([egress, outbound])
             age = rng.choice(["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"])
-            return make("Sidecar", f"c{rng.randrange(3)}", namespace, spec=spec, creationTimestamp=age)
+            metadata = {"name": f"c{rng.randrange(3)}", "namespace": namespace, "creationTimestamp": age}
+            return random_policy(rng, {"kind": "Sidecar", "metadata": metadata, "spec": spec})
         case _:
             containers = [{"ports": [{"containerPort": rng.choice([1, 2]), "name": "web"}]}]
             return pod(
@@ -82,6 +85,14 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
                 spec={"nodeName": rng.choice(["", "n1", "n2"]), "containers": containers},
                 status={"phase": rng.choice(["Running", "Running", "Succeeded"])},
             )
+
+
+def random_policy(rng: random.Random, manifest: Manifest) -> Object:
+    """As it is written, with a mistake for which it may be refused, or refused with a last good version."""
+    if rng.random() < 0.6:
+        return decode(manifest)
+    item = decode(cases.mistaken(rng, manifest))
+    return last_good(item, "spec: x") or item if rng.random() < 0.3 else item
 
 
 def random_service_entry(rng: random.Random, namespace: str, labels: dict[str, str]) -> Object:

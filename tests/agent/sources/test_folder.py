@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.errors import SettingsError
 from agent.model.objects import Key, Object, Pod
+from agent.model.security import Policy
 from agent.sources.folder import Folder, netns_of
 from agent.sources.manifests import parse
 from agent.sources.source import Changes
@@ -191,3 +193,76 @@ def test_netns_of_a_pod() -> None:
     [pod] = named.objects.values()
     assert isinstance(pod, Pod)
     assert netns_of(pod) == Path("/run/netns/x")
+
+
+POLICY = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n"
+GOOD = f"{POLICY}spec: {{action: DENY, rules: [{{}}]}}\n"
+BAD = f"{POLICY}spec: {{action: DENY, rules: [{{when: [{{key: source.tomorrow, values: [x]}}]}}]}}\n"
+REASON = "spec.rules[0].when[0].key: 'source.tomorrow' is no attribute; see Istio's list of conditions"
+P = Key("AuthorizationPolicy", "default", "p")
+
+
+async def policy_of(following: Following) -> Policy:
+    [(key, item)] = await following.next()
+    assert key == P and isinstance(item, Policy)
+    return item
+
+
+async def test_a_refused_policy_holds_strictly_until_it_is_mended(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.write("p.yaml", BAD)
+    assert (await policy_of(following)).strictest
+    [rejected] = following.folder.rejected
+    told = f"{following.root}/p.yaml:4: AuthorizationPolicy default/p: {REASON}; nobody is let in"
+    assert str(rejected) == told
+    assert f"rejected {told}\n" in caplog.text
+    following.write("p.yaml", f"{BAD}---\n{text('x')}")
+    assert [key.kind for key, _ in await following.next()] == ["Pod"], "the same again changes nothing"
+    following.write("p.yaml", GOOD)
+    assert {key: item is not None for key, item in await following.next()} == {P: True, key("x"): False}
+    assert following.folder.rejected == []
+    (following.root / "p.yaml").unlink()
+    assert await following.next() == [(P, None)]
+
+
+async def test_a_refused_policy_that_is_deleted_is_gone(following: Following) -> None:
+    following.write("p.yaml", BAD)
+    await following.next()
+    (following.root / "p.yaml").unlink()
+    assert await following.next() == [(P, None)]
+    assert following.folder.rejected == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [BAD, f"{POLICY}spec: [", GOOD.replace("security.istio.io/v1", "v1"), GOOD.replace("Author", "Autor")],
+)
+async def test_the_last_good_version_of_a_policy_stays_and_says_so(following: Following, bad: str) -> None:
+    following.write("p.yaml", GOOD)
+    good = await policy_of(following)
+    following.write("p.yaml", bad)
+    kept = await policy_of(following)
+    assert (kept.refusal and not kept.strictest) and replace(kept, refusal=None) == good
+    assert any(str(one).endswith("; a good version stays in force") for one in following.folder.rejected), (
+        following.folder.rejected
+    )
+    following.write("p.yaml", GOOD)
+    assert await policy_of(following) == good
+
+
+async def test_a_policy_that_was_refused_before_it_cannot_be_read_stays(following: Following) -> None:
+    following.write("p.yaml", BAD)
+    strict = await policy_of(following)
+    following.write("p.yaml", "a: [")
+    following.write("q.yaml", text("q"))
+    assert [key.name for key, _ in await following.next()] == ["q"], "it may be there"
+    following.write("p.yaml", BAD.replace("security.istio.io/v1", "v1"))
+    following.write("q.yaml", text("q", "10.0.0.2"))
+    assert [key.name for key, _ in await following.next()] == ["q"], "one more mistake opens nothing"
+    assert strict.strictest
+
+
+async def test_documents_behind_a_broken_one_are_read(following: Following) -> None:
+    following.write("a.yaml", f"a: [\n---\n{GOOD}")
+    assert not (await policy_of(following)).refusal

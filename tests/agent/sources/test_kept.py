@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from agent.kube.listwatch import Event, Gone, Listed, Name, Put
 from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.model.objects import EndpointSlice, Key, Pod
+from agent.model.refusal import said
+from agent.model.security import Policy
 from agent.sources.kept import CONDITION, Kept, Verdict
 from agent.sources.manifests import parse
 
@@ -128,3 +131,59 @@ def test_all_are_gone() -> None:
     kept = pods(put(), put("b", spec=[]))
     assert [*kept.clear()] == [(Key("Pod", "ns", "a"), None)]
     assert not kept.verdicts
+
+
+RULES = {"action": "DENY", "rules": [{"when": [{"key": "source.tomorrow", "values": ["x"]}]}]}
+REASON = "spec.rules[0].when[0].key: 'source.tomorrow' is no attribute; see Istio's list of conditions"
+
+
+def policies() -> Kept:
+    return Kept(KINDS["AuthorizationPolicy"])
+
+
+def test_a_refused_policy_holds_strictly_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    kept = policies()
+    [(key, item)] = kept.take([put(spec=RULES, metadata={"generation": 3})])
+    assert key == Key("AuthorizationPolicy", "ns", "a")
+    assert isinstance(item, Policy) and item.strictest
+    assert kept.verdicts == {NAME: Verdict("Invalid", f"{REASON}; nobody is let in", 3)}
+    assert caplog.text.count(f"rejected AuthorizationPolicy ns/a: {REASON}; nobody is let in\n") == 1
+    assert not [*kept.take([put(spec=RULES, metadata={"generation": 3})])], "the same again changes nothing"
+    [(_, mended)] = kept.take([put(spec={})])
+    assert isinstance(mended, Policy) and not mended.refusal
+    assert not kept.verdicts
+
+
+def test_the_last_good_version_of_a_policy_says_why_it_stays(caplog: pytest.LogCaptureFixture) -> None:
+    kept = policies()
+    [(_, good)] = kept.take([put(spec={})])
+    [(_, item)] = kept.take([put(spec=RULES)])
+    assert isinstance(item, Policy) and item.refusal and not item.strictest
+    assert replace(item, refusal=None) == good
+    text = f"{REASON}; a good version stays in force"
+    assert kept.verdicts == {NAME: Verdict("Invalid", text, 0)}
+    assert caplog.text.count("a good version stays in force") == 1
+    [(_, again)] = kept.take([put(spec={"x": 1})])
+    assert (
+        isinstance(again, Policy)
+        and again.refusal
+        and again.refusal.reason.startswith("spec: unknown field x")
+    )
+    assert [*kept.take([Gone(NAME)])] == [(Key("AuthorizationPolicy", "ns", "a"), None)]
+    [(_, strict)] = kept.take([put(spec=RULES)])
+    assert isinstance(strict, Policy) and strict.strictest, "what is gone has no last version"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"metadata":{"name":"a"},"spec":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"metadata":{"name":"a"},"spec":"\xff"}',
+        b"{",
+    ],
+)
+def test_of_what_cannot_be_read_nobody_is_let_in(text: bytes) -> None:
+    kept = policies()
+    [(_, item)] = kept.take([Put(NAME, Raw(text))])
+    assert isinstance(item, Policy) and said(item).endswith("): nobody is let in")
+    assert not [*kept.take([Put(Name("", ""), Raw(text))])], "of nobody's name"

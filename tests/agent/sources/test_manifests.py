@@ -211,3 +211,143 @@ def test_a_kind_is_told_by_its_group_as_well() -> None:
 @pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_sample_is_understood(path: Path) -> None:
     assert not [p for p in parse(path.read_bytes()).problems if p.key]
+
+
+POLICY = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n"
+NEAREST = "the nearest is apiVersion: security.istio.io/v1, kind: AuthorizationPolicy"
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "line", "reason"),
+    [
+        ("v1", "AuthorizationPolicy", 1, f"there is no kind AuthorizationPolicy in v1; {NEAREST}"),
+        ("", "AuthorizationPolicy", 1, f"there is no kind AuthorizationPolicy in ; {NEAREST}"),
+        (
+            "networking.istio.io/v1",
+            "AuthorizationPolicy",
+            1,
+            f"there is no kind AuthorizationPolicy in networking.istio.io/v1; {NEAREST}",
+        ),
+        (
+            "securty.istio.io/v1",
+            "AuthorizationPolicy",
+            1,
+            f"there is no kind AuthorizationPolicy in securty.istio.io/v1; {NEAREST}",
+        ),
+        (
+            "security.istio.io/v1",
+            "AuthorisationPolicy",
+            2,
+            f"there is no kind AuthorisationPolicy in security.istio.io/v1; {NEAREST}",
+        ),
+        (
+            "v1",
+            "AuthorizationPolicies",
+            2,
+            f"there is no kind AuthorizationPolicies in v1; {NEAREST}",
+        ),
+        (
+            "security.istio.io/v1alpha9",
+            "AuthorizationPolicy",
+            1,
+            "apiVersion security.istio.io/v1alpha9 is not read; write security.istio.io/v1",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_refused_with_the_nearest_spelling(
+    version: str, kind: str, line: int, reason: str
+) -> None:
+    """And nothing else happens: an API server would not have it either."""
+    text = POLICY.replace("security.istio.io/v1", f'"{version}"').replace("AuthorizationPolicy", kind)
+    manifest = parse(text.encode())
+    [problem] = manifest.problems
+    assert (problem.line, str(problem.key), problem.reason) == (
+        line,
+        "AuthorizationPolicy default/p",
+        reason,
+    )
+    assert not (manifest.objects or manifest.refused or manifest.strangers)
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"),
+        ("serving.knative.dev/v1", "Service"),
+        ("networking.istio.io/v1", "Gateway"),
+        ("networking.istio.io/v1", "WorkloadGroup"),
+        ("gateway.networking.k8s.io/v1", "TLSRoute"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("apps/v1", "Deployment"),
+        ("v1", "Endpoints"),
+        ("v1", "Secret"),
+        ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ],
+)
+def test_what_is_somebody_elses_is_not_taken_for_misspelt(version: str, kind: str) -> None:
+    manifest = parse(f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n".encode())
+    assert not manifest.problems
+    assert [name for _, name in manifest.strangers] == [kind]
+
+
+def test_of_the_group_of_security_every_kind_is_known() -> None:
+    [problem] = parse(POLICY.replace("AuthorizationPolicy", "Wall").encode()).problems
+    assert problem.reason.startswith("there is no kind Wall in security.istio.io/v1; the nearest is")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        f"{POLICY}spec: {{rules: [}}",
+        f"{POLICY}spec:\n  rules:\n  - from\n    to: x",
+        f"{POLICY}spec: {{}}\nspec: {{}}",
+        f"{POLICY}spec:\n\taction: DENY",
+        "spec: {rules: [}\nmetadata:\n  labels: {x: y}\n  name: p\nkind: AuthorizationPolicy\n"
+        "apiVersion: security.istio.io/v1",
+        'kind: AuthorizationPolicy\nmetadata:\n  name: "p"\n  namespace: default\nspec: "',
+        '{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",'
+        ' "metadata": {"name": "p"}, "spec": {"rules": [}}',
+        '{\n  "apiVersion": "security.istio.io/v1",\n  "kind": "AuthorizationPolicy",\n'
+        '  "metadata": {\n    "name": "p"\n  },\n  "spec": {{\n}',
+    ],
+)
+def test_a_policy_that_is_no_yaml_is_known_by_its_name(document: str) -> None:
+    """It may be any; what else is in the document nobody knows. Those around it are read."""
+    other = GOOD.replace("good", "other")
+    manifest = parse(f"{other}---\n{document}\n---\n{GOOD}".encode())
+    assert [*manifest.objects] == [Key("Namespace", "", "other"), Key("Namespace", "", "good")]
+    key = Key("AuthorizationPolicy", "default", "p")
+    assert [*manifest.refused] == [key]
+    assert [problem.key for problem in manifest.problems] == [None, key]
+    lines = document.count("\n") + 1
+    assert all(5 <= problem.line <= 5 + lines for problem in manifest.problems)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: [",
+        "apiVersion: policy.linkerd.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: [",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: [",
+    ],
+)
+def test_what_is_no_yaml_and_no_policy_that_is_named(document: str) -> None:
+    manifest = parse(document.encode())
+    assert [problem.key for problem in manifest.problems] == [None]
+    assert not manifest.refused
+
+
+def test_directives_belong_to_the_document_behind_them() -> None:
+    manifest = parse(f"%YAML 1.1\n---\n{GOOD}...\n%YAML 1.1\n---\n{GOOD.replace('good', 'b')}".encode())
+    assert not manifest.problems
+    assert len(manifest.objects) == 2
+
+
+def test_of_two_of_a_name_the_first_counts_refused_or_not() -> None:
+    bad = f"{POLICY}spec: {{action: DENI}}\n"
+    manifest = parse(f"{bad}---\n{POLICY}".encode())
+    assert not manifest.objects
+    assert [*manifest.refused] == [Key("AuthorizationPolicy", "default", "p")]
+    manifest = parse(f"{POLICY}---\n{bad}".encode())
+    assert [*manifest.objects] == [Key("AuthorizationPolicy", "default", "p")]
+    assert not manifest.refused

@@ -9,6 +9,7 @@ from agent.model.objects import Key, Object
 from agent.model.resources import ADDRESS, AUTHORIZATION
 from agent.sources.proposal import File, Proposal, Remark, propose
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
+from protocols.security_pb2 import Action, Authorization
 from protocols.workload_pb2 import Address
 from tests.agent.model.objects import make, model_of, pod
 
@@ -135,3 +136,17 @@ def test_an_object_in_the_place_of_another_is_as_old_as_that_one() -> None:
     )
     proposal = proposed(STRICT, model=model_of(pod("a"), *known), now="2026-02-01T00:00:00Z")
     assert names(proposal)[ADDRESS] == ["Kubernetes//Pod/default/a"]
+
+
+def test_what_is_refused_is_put_in_as_it_would_be_in_force() -> None:
+    bad = f"{ALLOW}spec: {{action: DENI}}"
+    proposal = proposed(bad)
+    [push, _] = pushes(proposal)
+    assert Authorization.FromString(push.resources[0].resource.value).action == Action.DENY
+    text = "refused (spec.action: Invalid enum value 'DENI' (found 'DENI')): nobody is let in"
+    assert proposal.problems == [Remark("0.yaml", "AuthorizationPolicy default/allow", text)]
+    proposal = proposed(bad, model=model_of(pod("a"), make("AuthorizationPolicy", "allow")))
+    [push, _] = pushes(proposal)
+    message = Authorization.FromString(push.resources[0].resource.value)
+    assert message.action == Action.ALLOW
+    assert message.refused.endswith(": a good version stays in force")

@@ -202,7 +202,7 @@ impl Pairs {
                 kernel.deny(pair);
                 known.allowed = false;
             }
-            match verdict.refused() {
+            match known.judgement.outcome() {
                 _ if is_revoked => {
                     let detail = "that of a pod of this node".to_owned();
                     refused.insert(*pair, Failure { refusal: Refusal::CertificateRevoked, detail });

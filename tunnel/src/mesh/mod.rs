@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::bytes::Bytes;
 use prost::Message;
 
-use crate::policy::{Guard, Policies, Policy};
+use crate::policy::{Guard, Policies, Policy, Unreadable};
 use crate::proto;
 pub use address::{canonical, Prefix};
 use endpoints::Endpoint;
@@ -43,6 +43,13 @@ pub struct Sent {
     pub version: String,
     pub type_url: String,
     pub body: Bytes,
+}
+
+impl Sent {
+    /// Its message, which is to be of this type.
+    fn of(&self, type_url: &str) -> Result<&Bytes, String> {
+        (self.type_url == type_url).then_some(&self.body).ok_or_else(|| format!("is a '{}'", self.type_url))
+    }
 }
 
 /// A resource that was not taken in. The version of it that was in force before stays.
@@ -93,7 +100,7 @@ impl Mesh {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
             proto::TRAFFIC => next.apply_traffic(resources, removed),
-            _ => reject_all(type_url, resources, |_| Err("resources of this type are not known".to_owned())),
+            _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
     }
@@ -197,7 +204,7 @@ impl Mesh {
         }
         let names = self.names.clone();
         let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejected = reject_all(proto::ADDRESS, resources, |sent| match decode(&sent.body)? {
+        let rejected = reject_all(resources, |sent| match decode(sent.of(proto::ADDRESS)?)? {
             proto::AddressType::Workload(message) => {
                 let workload = Workload::decode(&message, sent.version.as_str().into(), &mut names)?;
                 check_name(&sent.name, &workload.uid.0)?;
@@ -304,10 +311,19 @@ impl Mesh {
             self.policies.remove(name);
             self.policy_versions.remove(name.as_str());
         }
-        let rejected = reject_all(proto::AUTHORIZATION, resources, |sent| {
-            self.policies.insert(&sent.name, &sent.body)?;
-            self.policy_versions.insert(sent.name.as_str().into(), sent.version.as_str().into());
-            Ok(())
+        let rejected = reject_all(resources, |sent| {
+            if sent.name.is_empty() {
+                return Err("is no resource with a name".to_owned());
+            }
+            let bytes = sent.of(proto::AUTHORIZATION).map_err(Unreadable::lost);
+            let taken = self.policies.insert(&sent.name, bytes.and_then(|bytes| Policy::decode(&sent.name, bytes)));
+            let name = sent.name.as_str().into();
+            match taken {
+                Ok(()) => drop(self.policy_versions.insert(name, sent.version.as_str().into())),
+                // We hold it, whatever it is: only so are we told when it is gone.
+                Err(_) => drop(self.policy_versions.entry(name).or_insert_with(|| Version::from(""))),
+            }
+            taken
         });
         self.settle_policies();
         rejected
@@ -315,7 +331,7 @@ impl Mesh {
 
     fn apply_traffic(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
         removed.iter().for_each(|namespace| self.traffic.remove(namespace));
-        reject_all(proto::TRAFFIC, resources, |sent| self.traffic.insert(sent))
+        reject_all(resources, |sent| self.traffic.insert(sent))
     }
 
     fn settle_policies(&mut self) {
@@ -349,16 +365,10 @@ fn check_name(name: &str, own: &str) -> Result<(), String> {
 }
 
 fn reject_all(
-    type_url: &str,
     resources: impl Iterator<Item = Sent>,
     mut take: impl FnMut(&Sent) -> Result<(), String>,
 ) -> Vec<Rejected> {
-    let reject = |sent: Sent| {
-        let right = sent.type_url == type_url;
-        let taken = if right { take(&sent) } else { Err(format!("is a '{}'", sent.type_url)) };
-        taken.err().map(|reason| Rejected { name: sent.name, reason })
-    };
-    resources.filter_map(reject).collect()
+    resources.filter_map(|sent| take(&sent).err().map(|reason| Rejected { name: sent.name, reason })).collect()
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Traffic {
 }
 
 fn decode(sent: &Sent) -> Result<OutboundTraffic, String> {
-    let message = proto::Traffic::decode(sent.body.clone()).map_err(|error| error.to_string())?;
+    let message = proto::Traffic::decode(sent.of(proto::TRAFFIC)?.clone()).map_err(|error| error.to_string())?;
     check_name(&sent.name, &message.namespace)?;
     match proto::OutboundTrafficPolicy::try_from(message.outbound_traffic_policy) {
         Ok(proto::OutboundTrafficPolicy::AllowAny) => Ok(OutboundTraffic::AllowAny),

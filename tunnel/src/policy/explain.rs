@@ -65,8 +65,8 @@ impl Explanation {
     /// A JSON object: `verdict` (`allowed`, or a refusal's name), `text`, the `policy` and `rule` that decide, and what the
     /// judgement tells beside that.
     pub fn outcome(&self) -> Value {
-        let Judgement { verdict, would_refuse, audited } = &self.judgement;
-        let (name, text) = match verdict.refused() {
+        let Judgement { would_refuse, audited, .. } = &self.judgement;
+        let (name, text) = match self.judgement.outcome() {
             Ok(()) => ("allowed", "allowed".to_owned()),
             Err(failure) => (failure.refusal.name(), failure.refusal.explain(&failure.detail)),
         };
@@ -89,6 +89,7 @@ impl Explanation {
                 "name": &*policy.name,
                 "action": policy.action.name(),
                 "dry_run": policy.dry_run,
+                "refused": &*policy.refused,
                 "rules": rules.iter().map(rule).collect::<Vec<_>>(),
             })
         };
@@ -105,7 +106,7 @@ impl Rule {
         match self.unmet(facts) {
             None => vec![],
             Some(Clause(matches)) if matches.is_empty() => {
-                vec!["it never matches: what it asks for cannot be judged at L4".to_owned()]
+                vec!["it never matches: what it asks for cannot be judged at L4, or is not understood".to_owned()]
             }
             Some(Clause(matches)) => {
                 matches.iter().filter_map(|one| one.unmet(facts)).map(|test| test.explain(facts)).collect()

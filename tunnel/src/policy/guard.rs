@@ -26,8 +26,9 @@ pub struct Guard {
     /// Of all policies: the index of the policy, and of the rule in it.
     rules: Box<[(u32, u32)]>,
     index: Index,
-    /// Whether there is an ALLOW policy that is enforced.
+    /// Whether there is an ALLOW policy that is enforced, and the first one of which the object was refused.
     restricts: bool,
+    restricts_refused: Option<u32>,
     /// The first ALLOW policy in dry run.
     would_restrict: Option<u32>,
 }
@@ -43,7 +44,11 @@ impl Guard {
                 rules.push((at, nth));
             }
             match (policy.action, policy.dry_run) {
-                (Action::Allow, false) => guard.restricts = true,
+                (Action::Allow, false) => {
+                    guard.restricts = true;
+                    let refused = (!policy.refused.is_empty()).then_some(at);
+                    guard.restricts_refused = guard.restricts_refused.or(refused);
+                }
                 (Action::Allow, true) => guard.would_restrict = guard.would_restrict.or(Some(at)),
                 _ => {}
             }
@@ -73,9 +78,15 @@ impl Guard {
             (None, None) if self.restricts && !tally.allowed => Verdict::NotAllowed,
             (None, None) => Verdict::Allowed,
         };
+        let behind = match verdict {
+            Verdict::Denied(_) => tally.denied,
+            Verdict::NotAllowed => self.restricts_refused,
+            Verdict::Allowed | Verdict::Undecided(_) => None,
+        };
+        let refused = behind.map(|at| &self.policies[at as usize]).filter(|policy| !policy.refused.is_empty()).cloned();
         let unless_allowed = self.would_restrict.filter(|_| !tally.allowed && !tally.would_allow);
         let would_refuse = tally.would_deny.or(unless_allowed).filter(|_| verdict == Verdict::Allowed);
-        Judgement { verdict, would_refuse: would_refuse.map(name), audited: tally.audited.map(name) }
+        Judgement { verdict, refused, would_refuse: would_refuse.map(name), audited: tally.audited.map(name) }
     }
 
     fn count(&self, facts: &Facts<'_>) -> Tally {

@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 pub use explain::{Explained, Explanation};
 pub use guard::Guard;
 pub use policies::{Guarded, Policies};
-pub use wire::Policy;
+pub use wire::{Policy, Unreadable};
 
 /// A connection that somebody attempts, as far as policies look at it.
 #[derive(Clone, Debug)]
@@ -45,9 +45,11 @@ pub enum Verdict {
 }
 
 /// A verdict, and what is told of the connection beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     pub verdict: Verdict,
+    /// The policy behind a refusal, if its object was refused: else it might have said something else.
+    pub refused: Option<Arc<Policy>>,
     /// The dry-run policy that would refuse what the enforced ones allow.
     pub would_refuse: Option<Arc<str>>,
     /// The first AUDIT policy that matches.
@@ -62,20 +64,23 @@ pub struct Admission {
 
 impl From<Verdict> for Judgement {
     fn from(verdict: Verdict) -> Self {
-        Judgement { verdict, would_refuse: None, audited: None }
+        Judgement { verdict, refused: None, would_refuse: None, audited: None }
     }
 }
 
-impl Verdict {
-    /// Why a connection with this verdict is refused.
-    pub fn refused(&self) -> Result<(), Failure> {
-        let refused = |refusal, policy: &str| Err(Failure { refusal, detail: policy.to_owned() });
-        match self {
-            Verdict::Allowed => Ok(()),
-            Verdict::Denied(policy) => refused(Refusal::PolicyDenied, policy),
-            Verdict::NotAllowed => refused(Refusal::PolicyNotAllowed, ""),
-            Verdict::Undecided(policy) => refused(Refusal::PolicyUnknown, policy),
-        }
+impl Judgement {
+    /// Why the connection is refused, if it is.
+    pub fn outcome(&self) -> Result<(), Failure> {
+        let (refusal, policy) = match &self.verdict {
+            Verdict::Allowed => return Ok(()),
+            Verdict::Denied(policy) => (Refusal::PolicyDenied, &**policy),
+            Verdict::NotAllowed => (Refusal::PolicyNotAllowed, ""),
+            Verdict::Undecided(policy) => (Refusal::PolicyUnknown, &**policy),
+        };
+        Err(Failure {
+            refusal,
+            detail: self.refused.as_ref().map_or_else(|| policy.to_owned(), |policy| policy.blamed()),
+        })
     }
 }
 

@@ -42,10 +42,10 @@ impl Policies {
         self.arrived = true;
     }
 
-    /// Takes in a policy from its message. Of one that is not understood the last good version stays; one that has none
-    /// is undecided for all whom it may concern. To be settled afterwards, as after `remove`.
-    pub fn insert(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        match Policy::decode(name, bytes) {
+    /// Takes in a policy. Of one that is not understood the last good version stays; one that has none is undecided for all
+    /// whom it may concern. To be settled afterwards, as after `remove`.
+    pub fn insert(&mut self, name: &str, decoded: Result<Policy, Unreadable>) -> Result<(), String> {
+        match decoded {
             Ok(policy) => {
                 let same = |known: &Known| known.policy.as_deref() == Some(&policy);
                 if !self.known.get(name).is_some_and(same) {

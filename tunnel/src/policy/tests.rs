@@ -66,7 +66,8 @@ fn rule(clauses: &[&[&str]]) -> proto::Rule {
 /// A policy of namespace `default` that holds for all of it.
 fn policy(name: &str, action: Action, rules: Vec<proto::Rule>) -> proto::Authorization {
     let (scope, action) = (PolicyScope::Namespace as i32, action as i32);
-    proto::Authorization { name: name.into(), namespace: "default".into(), scope, action, rules, dry_run: false }
+    let (name, namespace) = (name.into(), "default".into());
+    proto::Authorization { name, namespace, scope, action, rules, ..proto::Authorization::default() }
 }
 
 fn pushed(policy: &proto::Authorization) -> Sent {
@@ -206,7 +207,7 @@ fn dry_run_and_audit_only_tell() {
     let enforced = policy("enforced", Action::Allow, vec![rule(&[&["namespaces=a,c"]])]);
     let audit = policy("audit", Action::Audit, vec![rule(&[&["namespaces=a"]])]);
     let tell = |policies: &[_], peer| {
-        let Judgement { verdict, would_refuse, audited } = judge(policies, peer);
+        let Judgement { verdict, would_refuse, audited, .. } = judge(policies, peer);
         (verdict == Verdict::Allowed, would_refuse.as_deref().map(str::to_owned), audited.is_some())
     };
     let (by_deny, by_allow) = (Some("default/deny".to_owned()), Some("default/allow".to_owned()));
@@ -281,6 +282,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
     let mut extended = pushed(&good);
     extended.body = [&extended.body[..], &[0x3a, 0x00]].concat().into(); // an extension, field 7
     let garbled = Sent { body: vec![0xff].into(), ..pushed(&good) };
+    let of_another_type = Sent { type_url: proto::ADDRESS.into(), ..pushed(&good) };
     let unset = proto::StringMatch { match_type: None };
     for (bad, reason) in [
         (changed(|policy| policy.scope = 3), "scope 3 is unknown"),
@@ -294,6 +296,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
             "a prefix of 10.0.0.0 is out of range",
         ),
         (garbled, "failed to decode"),
+        (of_another_type, "is a 'type.googleapis.com/istio.workload.Address'"),
     ] {
         let bad = Sent { name: "default/p".into(), ..bad };
         let verdict = |mesh: &Mesh, peer| guard(mesh).judge(&attempt(peer, "10.0.0.1", "10.0.0.2:80")).verdict;
@@ -309,11 +312,44 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
         let never_good = push_bad(&push(&with_pod(&[]), &[]).0);
         assert_eq!(verdict(&never_good, "b/b"), Verdict::Undecided("default/p".into()), "{reason}");
         assert!(!never_good.has_policy("default/p"));
+        let mut held = vec![];
+        never_good.held(proto::AUTHORIZATION, |name, version| held.push((name.to_owned(), version.to_string())));
+        assert_eq!(held, [("default/p".to_owned(), String::new())], "else its removal would not be told: {reason}");
         let gone = never_good.apply(proto::AUTHORIZATION, [], &["default/p".to_owned()]).0;
         assert_eq!(verdict(&gone, "b/b"), Verdict::Allowed);
         let mended = push(&never_good, from_ref(&good)).0;
         assert_eq!(verdict(&mended, "b/b"), Verdict::Allowed);
     }
+}
+
+#[test]
+fn what_has_no_name_is_rejected_and_holds_nobody() {
+    let (mesh, rejected) = push(&with_pod(&[]), &[]).0.apply(proto::AUTHORIZATION, [Sent::default()], &[]);
+    assert_eq!(rejected[0].reason, "is no resource with a name");
+    assert_eq!(guard(&mesh).judge(&attempt("", "10.0.0.1", "10.0.0.2:80")).verdict, Verdict::Allowed);
+}
+
+#[test]
+fn who_is_kept_out_by_a_refused_object_is_told_so() {
+    let refused = |policy| proto::Authorization { refused: "refused (spec): nobody is let in".into(), ..policy };
+    let deny = policy("deny", Action::Deny, vec![rule(&[&["namespaces=a"]])]);
+    let allow = policy("allow", Action::Allow, vec![rule(&[&["namespaces=b"]])]);
+    let other = policy("other", Action::Allow, vec![rule(&[&["namespaces=b"]])]);
+    let why = |policies: &[_], peer| judge(policies, peer).outcome().err().map(|failure| failure.to_string());
+    let told = |text: &str| Some(text.to_owned());
+    assert_eq!(why(&[refused(deny.clone())], "a/x"), told("default/deny, refused (spec): nobody is let in"));
+    assert_eq!(why(&[refused(deny.clone())], "b/x"), None);
+    assert_eq!(why(&[refused(allow.clone()), other.clone()], "b/x"), None);
+    let by_allow = "default/allow, refused (spec): nobody is let in";
+    assert_eq!(why(&[other.clone(), refused(allow.clone())], "c/x"), told(by_allow));
+    assert_eq!(
+        why(&[deny.clone(), refused(allow.clone())], "a/x"),
+        told("default/deny"),
+        "it has nothing to do with it"
+    );
+    assert_eq!(why(&[other], "c/x"), told(""));
+    let dry = proto::Authorization { dry_run: true, ..refused(allow) };
+    assert_eq!(why(&[dry], "c/x"), None);
 }
 
 #[test]

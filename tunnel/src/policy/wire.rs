@@ -27,6 +27,8 @@ pub struct Policy {
     pub action: Action,
     /// Judged and told, never enforced.
     pub dry_run: bool,
+    /// Why the control plane refused the object that it is of, and what this is of it; empty: it did not.
+    pub refused: Box<str>,
     /// Any of them, as many as its author wrote: a rule goes by its place.
     pub rules: Box<[Rule]>,
 }
@@ -51,10 +53,17 @@ pub struct Unreadable {
     pub reach: Option<Reach>,
 }
 
+impl Unreadable {
+    /// Nothing of it is known: it may have been meant for anybody.
+    pub fn lost(reason: String) -> Unreadable {
+        Unreadable { reason, reach: Some(Reach::Mesh) }
+    }
+}
+
 impl Policy {
     /// `name` is the resource's.
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Policy, Unreadable> {
-        let lost = |reason: String| Unreadable { reason, reach: Some(Reach::Mesh) };
+        let lost = Unreadable::lost;
         let message = proto::Authorization::decode(bytes).map_err(|error| lost(error.to_string()))?;
         let own = format!("{}/{}", message.namespace, message.name);
         if own != name {
@@ -70,6 +79,14 @@ impl Policy {
         let policy = checked(name, reach.clone(), &message, bytes);
         policy.map_err(|reason| Unreadable { reason, reach: (!message.dry_run).then_some(reach) })
     }
+
+    /// As a reason for what became of a connection: its name, and that it was refused.
+    pub fn blamed(&self) -> String {
+        match &*self.refused {
+            "" => self.name.to_string(),
+            refused => format!("{}, {refused}", self.name),
+        }
+    }
 }
 
 fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8]) -> Result<Policy, String> {
@@ -78,8 +95,9 @@ fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8
         return Err("it has a field that this version does not know".to_owned());
     }
     let action = Action::try_from(message.action).map_err(|_| format!("action {} is unknown", message.action))?;
-    let rules = message.rules.iter().map(decode_rule);
-    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, rules: rules.collect::<Result<_, _>>()? })
+    let rules = message.rules.iter().map(decode_rule).collect::<Result<_, _>>()?;
+    let refused = message.refused.as_str().into();
+    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, refused, rules })
 }
 
 /// A clause in which no match asks for anything never holds; one without any match is none.

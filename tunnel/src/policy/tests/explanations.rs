@@ -48,7 +48,7 @@ fn each_test_says_why_it_does_not_hold() {
         ("!ports=8080,80", &known, "notPorts: 8080 is one of 80, 8080"),
         ("ports=1,2,3,4,5,6,7,8,9,10", &known, "ports: 8080 is none of 1, 2, 3, 4, 5, 6, 7, 8, and 2 more"),
         ("ports=8080 namespaces=a from=10.0.0.9/32", &known, "namespaces: default is not a"),
-        ("", &known, "it never matches: what it asks for cannot be judged at L4"),
+        ("", &known, "it never matches: what it asks for cannot be judged at L4, or is not understood"),
     ] {
         let explanation = explain(&[policy("p", Action::Deny, vec![rule(&[&[text]])])], attempt);
         assert_eq!(explanation.policies[0].rules, [[expected]], "{text}");
@@ -98,10 +98,11 @@ fn what_has_not_arrived_is_named() {
 fn as_json_it_has_all_there_is() {
     let audit = policy("audit", Action::Audit, vec![rule(&[&["namespaces=a"]])]);
     let deny = policy("deny", Action::Deny, vec![rule(&[&["ports=1"]]), rule(&[])]);
+    let deny = proto::Authorization { refused: "refused (spec): x".into(), ..deny };
     let json = explain(&[audit, deny], &attempt("a/b", "10.0.0.1", "10.0.0.2:80")).json();
     let expected = serde_json::json!({
         "verdict": "policy_denied",
-        "text": "explicitly denied by policy: default/deny",
+        "text": "explicitly denied by policy: default/deny, refused (spec): x",
         "policy": "default/deny",
         "rule": 1,
         "would_refuse": null,
@@ -111,12 +112,14 @@ fn as_json_it_has_all_there_is() {
                 "name": "default/audit",
                 "action": "AUDIT",
                 "dry_run": false,
+                "refused": "",
                 "rules": [{ "matches": true, "unmet": [] }],
             },
             {
                 "name": "default/deny",
                 "action": "DENY",
                 "dry_run": false,
+                "refused": "refused (spec): x",
                 "rules": [{ "matches": false, "unmet": ["ports: 80 is not 1"] }, { "matches": true, "unmet": [] }],
             },
         ],
