@@ -16,8 +16,18 @@ pub const WINDOW_MAX: i64 = (1 << 31) - 1;
 const FRAME_MAX: usize = 1 << 20;
 /// A header block with its continuations, compressed; as much again may wait in a peer's SETTINGS.
 const BLOCK_MAX: usize = 32 << 10;
+/// Frames of one header block: no peer cuts it into small pieces, but it may.
+const CONTINUATIONS_MAX: u32 = 512;
 /// SETTINGS, PING and the like.
 const CONTROL_MAX: usize = 16 << 10;
+
+/// What may be done at a time before others have their turn, counted in frames like PING: about half a millisecond.
+pub const TURN: usize = 256;
+/// A header block costs as much as these, and another one for each 64 bytes: the requests of a turn are served at once.
+const BLOCK_COST: usize = 8;
+const BLOCK_UNIT: usize = 64;
+/// SETTINGS and GOAWAY concern all streams.
+const ALL_STREAMS_COST: usize = 64;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -51,6 +61,7 @@ impl Code {
     pub const PROTOCOL_ERROR: Code = Code(1);
     pub const INTERNAL_ERROR: Code = Code(2);
     pub const FLOW_CONTROL_ERROR: Code = Code(3);
+    pub const STREAM_CLOSED: Code = Code(5);
     pub const FRAME_SIZE_ERROR: Code = Code(6);
     pub const REFUSED_STREAM: Code = Code(7);
     pub const CANCEL: Code = Code(8);
@@ -60,8 +71,8 @@ impl Code {
     pub const ENHANCE_YOUR_CALM: Code = Code(11);
 }
 
-/// Breaks the connection: told to the peer in GOAWAY.
-#[derive(Debug, PartialEq)]
+/// Breaks the connection, or a stream: told to the peer in GOAWAY or RST_STREAM.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
     pub code: Code,
     pub what: &'static str,
@@ -195,7 +206,17 @@ pub struct Parser {
     pad_unknown: bool,
     body: Vec<u8>,
     /// A header block whose continuation is due.
-    block: Option<(u32, bool, Vec<u8>)>,
+    block: Option<Block>,
+    /// What events have cost since `begin_turn`.
+    cost: usize,
+}
+
+/// A header block that is not complete.
+struct Block {
+    id: u32,
+    end: bool,
+    bytes: Vec<u8>,
+    continuations: u32,
 }
 
 impl Parser {
@@ -210,11 +231,21 @@ impl Parser {
             pad_unknown: false,
             body: Vec::new(),
             block: None,
+            cost: 0,
         }
     }
 
-    /// Parses `buf[part]` and appends to `events`.
-    pub fn parse(&mut self, buf: &[u8], part: Range<usize>, events: &mut Vec<Event>) -> Result<(), Violation> {
+    pub fn begin_turn(&mut self) {
+        self.cost = 0;
+    }
+
+    /// What the turn may cost is used up.
+    pub fn is_turn_over(&self) -> bool {
+        self.cost >= TURN
+    }
+
+    /// Parses `buf[part]` and appends to `events`, until the turn is over. Gives the place up to which it came.
+    pub fn parse(&mut self, buf: &[u8], part: Range<usize>, events: &mut Vec<Event>) -> Result<usize, Violation> {
         let mut at = part.start;
         while self.preface > 0 && at < part.end {
             if buf[at] != PREFACE[PREFACE.len() - self.preface] {
@@ -223,19 +254,19 @@ impl Parser {
             self.preface -= 1;
             at += 1;
         }
-        loop {
+        while !self.is_turn_over() {
             if self.have < HEADER {
                 let n = (HEADER - self.have).min(part.end - at);
                 self.head[self.have..self.have + n].copy_from_slice(&buf[at..at + n]);
                 self.have += n;
                 at += n;
                 if self.have < HEADER {
-                    return Ok(());
+                    break;
                 }
                 self.begin()?;
             }
             if self.pad_unknown {
-                let Some(&pad) = buf[at..part.end].first() else { return Ok(()) };
+                let Some(&pad) = buf[at..part.end].first() else { break };
                 at += 1;
                 self.pad_unknown = false;
                 self.padding = usize::from(pad);
@@ -250,21 +281,23 @@ impl Parser {
                 self.body.extend_from_slice(&buf[at..at + n]);
             } else if n > 0 {
                 events.push(Event::Data(self.id(), at..at + n));
+                self.cost += 1;
             }
             at += n;
             self.left -= n;
             if self.left > 0 {
-                return Ok(());
+                break;
             }
             let n = self.padding.min(part.end - at);
             at += n;
             self.padding -= n;
             if self.padding > 0 {
-                return Ok(());
+                break;
             }
             self.have = 0;
             self.finish(events)?;
         }
+        Ok(at)
     }
 
     fn kind(&self) -> u8 {
@@ -288,8 +321,8 @@ impl Parser {
             return violation(Code::PROTOCOL_ERROR, "the first frame is not SETTINGS");
         }
         self.greeted = true;
-        if let Some((expected, ..)) = self.block {
-            if kind != CONTINUATION || id != expected {
+        if let Some(block) = &self.block {
+            if kind != CONTINUATION || id != block.id {
                 return violation(Code::PROTOCOL_ERROR, "a header block is interrupted");
             }
         }
@@ -323,22 +356,29 @@ impl Parser {
     fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Violation> {
         let id = self.id();
         let word = |body: &[u8]| u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
+        self.cost += match self.kind() {
+            SETTINGS | GOAWAY => ALL_STREAMS_COST,
+            _ => 1,
+        };
         match self.kind() {
             DATA if self.flag(END_STREAM) => events.push(Event::End(id)),
             HEADERS => {
-                let block = self.block_fragment()?;
-                self.block = Some((id, self.flag(END_STREAM), block));
+                let bytes = self.block_fragment()?;
+                self.block = Some(Block { id, end: self.flag(END_STREAM), bytes, continuations: 0 });
                 self.finish_block(events);
             }
             CONTINUATION => {
-                let Some((_, _, block)) = &mut self.block else {
+                let Some(block) = &mut self.block else {
                     return violation(Code::PROTOCOL_ERROR, "CONTINUATION of nothing");
                 };
-                // An empty one is as much work as a full one, and would never reach the limit.
-                if self.body.is_empty() || block.len() + self.body.len() > BLOCK_MAX {
+                block.continuations += 1;
+                if block.continuations > CONTINUATIONS_MAX {
+                    return violation(Code::ENHANCE_YOUR_CALM, "a header block in too many frames");
+                }
+                if block.bytes.len() + self.body.len() > BLOCK_MAX {
                     return violation(Code::ENHANCE_YOUR_CALM, "a header block too long");
                 }
-                block.extend_from_slice(&self.body);
+                block.bytes.extend_from_slice(&self.body);
                 self.finish_block(events);
             }
             RST_STREAM => events.push(Event::Reset(id, Code(word(&self.body)))),
@@ -365,8 +405,9 @@ impl Parser {
 
     fn finish_block(&mut self, events: &mut Vec<Event>) {
         if self.flag(END_HEADERS) {
-            if let Some((id, end, block)) = self.block.take() {
-                events.push(Event::Headers { id, block, end });
+            if let Some(Block { id, end, bytes, .. }) = self.block.take() {
+                self.cost += BLOCK_COST + bytes.len() / BLOCK_UNIT;
+                events.push(Event::Headers { id, block: bytes, end });
             }
         }
     }
@@ -420,16 +461,26 @@ impl Parser {
 mod tests {
     use super::*;
 
+    /// Parses all of `buf[part]`, in as many turns as it takes.
+    fn parse(parser: &mut Parser, buf: &[u8], part: Range<usize>, events: &mut Vec<Event>) -> Result<(), Violation> {
+        let mut at = part.start;
+        while at < part.end {
+            parser.begin_turn();
+            at = parser.parse(buf, at..part.end, events)?;
+        }
+        Ok(())
+    }
+
     /// Parses in pieces of every size, which must make no difference but for where DATA is cut.
     fn events(server: bool, bytes: &[u8]) -> Result<Vec<Event>, Violation> {
         let whole = {
             let (mut parser, mut events) = (Parser::new(server), Vec::new());
-            parser.parse(bytes, 0..bytes.len(), &mut events).map(|()| events)
+            parse(&mut parser, bytes, 0..bytes.len(), &mut events).map(|()| events)
         };
         for size in 1..bytes.len().min(40) {
             let (mut parser, mut events, mut result) = (Parser::new(server), Vec::new(), Ok(()));
             for start in (0..bytes.len()).step_by(size) {
-                result = parser.parse(bytes, start..(start + size).min(bytes.len()), &mut events);
+                result = parse(&mut parser, bytes, start..(start + size).min(bytes.len()), &mut events);
                 if result.is_err() {
                     break;
                 }
@@ -553,11 +604,57 @@ mod tests {
         let mut interrupted = raw(HEADERS, 0, 1, b"x");
         put_ping(&mut interrupted, [0; 8], false);
         assert_eq!(refused(&interrupted), Code::PROTOCOL_ERROR);
-        let mut flood = raw(HEADERS, 0, 1, b"x");
-        put(&mut flood, CONTINUATION, 0, 1, b"");
-        assert_eq!(refused(&flood), Code::ENHANCE_YOUR_CALM);
         let mut long = greeting();
         long.extend_from_slice(&header(BLOCK_MAX + 1, HEADERS, END_HEADERS, 1));
         assert_eq!(refused(&long), Code::FRAME_SIZE_ERROR);
+    }
+
+    #[test]
+    fn a_header_block_is_bounded_in_frames_and_in_bytes() {
+        let continued = |times: u32, body: &[u8]| {
+            let mut bytes = raw(HEADERS, 0, 1, b"x");
+            (0..times).for_each(|_| put(&mut bytes, CONTINUATION, 0, 1, body));
+            let whole = 0..bytes.len();
+            parse(&mut Parser::new(false), &bytes, whole, &mut Vec::new()).map_err(|violation| violation.code)
+        };
+        assert_eq!(continued(CONTINUATIONS_MAX, b""), Ok(()));
+        assert_eq!(continued(CONTINUATIONS_MAX + 1, b""), Err(Code::ENHANCE_YOUR_CALM));
+        assert_eq!(continued(4, &[0; 8_000]), Ok(()));
+        assert_eq!(continued(5, &[0; 8_000]), Err(Code::ENHANCE_YOUR_CALM));
+    }
+
+    /// How many of these frames are parsed in one turn.
+    fn in_a_turn(frame: &[u8]) -> usize {
+        let (mut parser, mut events) = (Parser::new(false), Vec::new());
+        let greeting = greeting();
+        parser.parse(&greeting, 0..greeting.len(), &mut events).unwrap();
+        parser.begin_turn();
+        let flood = frame.repeat(10 * TURN);
+        parser.parse(&flood, 0..flood.len(), &mut events).unwrap() / frame.len()
+    }
+
+    /// Whatever a peer sends, and however much of it: the work of a turn is bounded. DATA of the usual size is not held up.
+    #[test]
+    fn a_turn_is_over_after_so_much_work() {
+        let frame = |kind: u8, flags: u8, body: &[u8]| {
+            let mut out = Vec::new();
+            put(&mut out, kind, flags, if matches!(kind, SETTINGS | PING | GOAWAY) { 0 } else { 1 }, body);
+            out
+        };
+        for (frame, times) in [
+            (frame(PING, 0, &[0; 8]), TURN),
+            (frame(RST_STREAM, 0, &[0; 4]), TURN),
+            (frame(PRIORITY, 0, &[0; 5]), TURN),
+            (frame(0x77, 0, &[]), TURN),
+            (frame(DATA, 0, &[]), TURN),
+            (frame(DATA, 0, &[0]), TURN / 2),
+            (frame(DATA, PADDED, &[1, 0, 0]), TURN / 2),
+            (frame(SETTINGS, 0, &[]), TURN / ALL_STREAMS_COST),
+            (frame(GOAWAY, 0, &[0; 8]), TURN / ALL_STREAMS_COST),
+            (frame(HEADERS, END_HEADERS, &[0x82]), TURN.div_ceil(BLOCK_COST + 1)),
+            (frame(HEADERS, END_HEADERS, &[0; BLOCK_MAX / 2]), 1),
+        ] {
+            assert_eq!(in_a_turn(&frame), times, "frames of kind {}", frame[3]);
+        }
     }
 }

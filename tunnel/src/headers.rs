@@ -1,63 +1,163 @@
-//! Header blocks of a CONNECT and of its answer (HBONE): HPACK in from a library, out as plain literals.
+//! Header blocks of a CONNECT and of its answer (HBONE): HPACK in by `hpack.rs`, out as plain literals.
 //!
 //! We never use the dynamic table when sending: the values that repeat (baggage) are encoded once and copied, the others
 //! never repeat. So a block costs a few copies and no state.
-use crate::frame::{Code, Violation};
-use loona_hpack::Decoder;
+use crate::frame::Violation;
+pub use crate::hpack::Decoder;
 
-/// Decoded size of a header list that is accepted, names and values and 32 bytes each (RFC 9113 section 6.5.2).
-pub const LIST_MAX: usize = 64 << 10;
 /// Indices of the static table (RFC 7541 appendix A).
 const AUTHORITY: u8 = 1;
 const METHOD: u8 = 2;
 const STATUS: u8 = 8;
 const STATUS_200: u8 = 0x80 | 8;
 
-/// The fields that HBONE reads; all others are ignored.
+/// What a header block is, by where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Request,
+    Response,
+    Trailers,
+}
+
+/// The fields that HBONE reads; all others are looked at, and ignored.
 #[derive(Debug, Default, PartialEq)]
 pub struct Fields {
     pub method: Option<String>,
-    pub scheme: Option<String>,
-    pub path: Option<String>,
     pub authority: Option<String>,
     pub status: Option<u16>,
     pub baggage: String,
     pub forwarded: String,
-    pub traceparent: String,
-    pub forwarded_network: String,
+    /// Why the message is malformed, where it is (RFC 9113 section 8.1.1).
+    pub malformed: Option<&'static str>,
 }
 
 /// Reads a block. Each block of a connection must pass here, in order: they share state.
-pub fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Fields, Violation> {
-    if block == [STATUS_200] {
+pub fn read(decoder: &mut Decoder, block: &[u8], kind: Kind) -> Result<Fields, Violation> {
+    if kind == Kind::Response && block == [STATUS_200] {
         return Ok(Fields { status: Some(200), ..Fields::default() });
     }
-    let (mut fields, mut size) = (Fields::default(), 0);
-    let decoded = decoder.decode_with_cb(block, |name, value| {
-        size += name.len() + value.len() + 32;
-        if size > LIST_MAX {
-            return;
+    let mut reading = Reading { fields: Fields::default(), kind, pseudo: Pseudo::default(), regular: false };
+    decoder.decode(block, |name, value| {
+        if let Err(what) = reading.field(name, value) {
+            reading.fields.malformed.get_or_insert(what);
         }
-        let Ok(value) = std::str::from_utf8(&value) else { return };
-        match &*name {
-            b":method" => fields.method = Some(value.into()),
-            b":scheme" => fields.scheme = Some(value.into()),
-            b":path" => fields.path = Some(value.into()),
-            b":authority" => fields.authority = Some(value.into()),
-            b":status" => fields.status = value.parse().ok(),
-            b"baggage" if fields.baggage.is_empty() => fields.baggage = value.into(),
-            b"baggage" => fields.baggage = format!("{},{value}", fields.baggage), // RFC 9110 section 5.2
-            b"forwarded" => fields.forwarded = value.into(),
-            b"traceparent" => fields.traceparent = value.into(),
-            b"x-forwarded-network" => fields.forwarded_network = value.into(),
+    })?;
+    Ok(reading.done())
+}
+
+/// Pseudo-header fields that have come.
+#[derive(Default)]
+struct Pseudo {
+    method: bool,
+    scheme: bool,
+    path: bool,
+    authority: bool,
+    status: bool,
+}
+
+struct Reading {
+    fields: Fields,
+    kind: Kind,
+    pseudo: Pseudo,
+    /// A field has come that is none of them.
+    regular: bool,
+}
+
+impl Reading {
+    /// Takes a field, or says what is wrong with it (RFC 9113 sections 8.2 and 8.3).
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        check_value(value)?;
+        if let [b':', ..] = name {
+            return self.pseudo(name, value);
+        }
+        check_name(name)?;
+        self.regular = true;
+        match name {
+            b"baggage" => append(&mut self.fields.baggage, value),
+            b"forwarded" => self.fields.forwarded = std::str::from_utf8(value).unwrap_or_default().into(),
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+                return Err("a field that HTTP/2 does not have");
+            }
+            b"te" if value != b"trailers" => return Err("a field that HTTP/2 does not have"),
             _ => {}
         }
-    });
-    match decoded {
-        Err(_) => Err(Violation { code: Code::COMPRESSION_ERROR, what: "a header block that cannot be read" }),
-        Ok(()) if size > LIST_MAX => Err(Violation { code: Code::ENHANCE_YOUR_CALM, what: "a header list too long" }),
-        Ok(()) => Ok(fields),
+        Ok(())
     }
+
+    fn pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let value = std::str::from_utf8(value).map_err(|_| "a pseudo-header field that is no text")?;
+        let Reading { fields, pseudo, .. } = self;
+        let (kind, there) = match name {
+            b":method" => (Kind::Request, &mut pseudo.method),
+            b":scheme" => (Kind::Request, &mut pseudo.scheme),
+            b":path" => (Kind::Request, &mut pseudo.path),
+            b":authority" => (Kind::Request, &mut pseudo.authority),
+            b":status" => (Kind::Response, &mut pseudo.status),
+            _ => return Err("an unknown pseudo-header field"),
+        };
+        if kind != self.kind {
+            return Err("a pseudo-header field where it may not be");
+        }
+        if std::mem::replace(there, true) {
+            return Err("a pseudo-header field twice");
+        }
+        if self.regular {
+            return Err("a pseudo-header field behind another field");
+        }
+        match name {
+            b":method" => fields.method = Some(value.into()),
+            b":authority" => fields.authority = Some(value.into()),
+            b":status" => fields.status = Some(status(value).ok_or("a status that is no number of three digits")?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn done(self) -> Fields {
+        let Reading { mut fields, kind, pseudo, .. } = self;
+        let connect = fields.method.as_deref() == Some("CONNECT");
+        if connect && (pseudo.scheme || pseudo.path) {
+            fields.malformed.get_or_insert("CONNECT with a scheme or a path"); // section 8.5
+        }
+        if kind == Kind::Response && !pseudo.status {
+            fields.malformed.get_or_insert("an answer without a status");
+        }
+        fields
+    }
+}
+
+/// A further value of a list (RFC 9110 section 5.2).
+fn append(list: &mut String, value: &[u8]) {
+    let Ok(value) = std::str::from_utf8(value) else { return };
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(value);
+}
+
+// Without an early end, so that both become vector instructions.
+
+/// Section 8.2.1; the name is not a pseudo-header's.
+fn check_name(name: &[u8]) -> Result<(), &'static str> {
+    let allowed = |byte: &u8| matches!(byte, 0x21..0x7f) & !byte.is_ascii_uppercase() & (*byte != b':');
+    match !name.is_empty() && name.iter().fold(true, |all, byte| all & allowed(byte)) {
+        true => Ok(()),
+        false => Err("a field's name with a character that is not allowed"),
+    }
+}
+
+fn check_value(value: &[u8]) -> Result<(), &'static str> {
+    let breaks = value.iter().fold(false, |found, byte| found | matches!(byte, 0 | b'\n' | b'\r'));
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    match breaks || blank(value.first()) || blank(value.last()) {
+        true => Err("a field's value with a character that is not allowed"),
+        false => Ok(()),
+    }
+}
+
+fn status(value: &str) -> Option<u16> {
+    let digits = value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|status| digits && *status >= 100)
 }
 
 /// A block under construction.
@@ -124,38 +224,98 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Code;
+
+    fn fields(block: &[u8], kind: Kind) -> Fields {
+        read(&mut Decoder::new(), block, kind).unwrap()
+    }
+
+    type List<'a> = &'a [(&'a [u8], &'a [u8])];
+
+    /// A block of literals.
+    fn block(list: List) -> Vec<u8> {
+        let piece = |text: &[u8]| [&[text.len() as u8], text].concat();
+        list.iter().flat_map(|(name, value)| [vec![0], piece(name), piece(value)].concat()).collect()
+    }
 
     #[test]
     fn what_is_written_is_read() {
         let long = "k8s.namespace.name=".to_owned() + &"x".repeat(700);
         let mut block = Block::connect("[fd00::2]:8080");
         block.field("baggage", &long).field("forwarded", "").field("x-other", "y");
-        let fields = read(&mut Decoder::new(), &block.0).unwrap();
-        assert_eq!(fields.method.as_deref(), Some("CONNECT"));
-        assert_eq!(fields.authority.as_deref(), Some("[fd00::2]:8080"));
-        assert_eq!((fields.baggage, fields.forwarded.as_str()), (long, ""));
+        let expected = Fields {
+            method: Some("CONNECT".into()),
+            authority: Some("[fd00::2]:8080".into()),
+            baggage: long,
+            ..Fields::default()
+        };
+        assert_eq!(fields(&block.0, Kind::Request), expected);
         for status in [200, 400, 503] {
-            assert_eq!(read(&mut Decoder::new(), &Block::status(status).0).unwrap().status, Some(status));
+            let answer = fields(&Block::status(status).0, Kind::Response);
+            assert_eq!(answer, Fields { status: Some(status), ..Fields::default() });
         }
     }
 
     #[test]
-    fn a_peers_table_and_huffman_are_understood() {
-        // RFC 7541 C.4.1 and C.4.2: the second block refers to what the first one stored.
-        let mut decoder = Decoder::new();
-        let first =
-            [0x82, 0x86, 0x84, 0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
-        assert_eq!(read(&mut decoder, &first).unwrap().authority.as_deref(), Some("www.example.com"));
-        let second = [0x82, 0x86, 0x84, 0xbe, 0x58, 0x86, 0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf];
-        assert_eq!(read(&mut decoder, &second).unwrap().authority.as_deref(), Some("www.example.com"));
+    fn baggage_in_parts_is_one() {
+        let list: List = &[(b"baggage", b"a=1"), (b"baggage", b"b=2"), (b"baggage", b"c=3")];
+        assert_eq!(fields(&block(list), Kind::Request).baggage, "a=1,b=2,c=3");
     }
 
     #[test]
-    fn a_block_that_swells_is_refused() {
-        let mut block = vec![0x40, 1, b'a', 127, 0x81, 0x17]; // literal with indexing, value of 127 + 2945 bytes
-        block.extend([b'x'; 127 + 0x81 - 128 + 0x17 * 128]);
-        block.extend([0xbe; 200]);
-        assert_eq!(read(&mut Decoder::new(), &block).unwrap_err().code, Code::ENHANCE_YOUR_CALM);
-        assert_eq!(read(&mut Decoder::new(), &[0xff, 0xff, 0xff]).unwrap_err().code, Code::COMPRESSION_ERROR);
+    fn what_makes_a_message_malformed() {
+        use Kind::{Request, Response, Trailers};
+        let table: &[(Kind, List, bool)] = &[
+            (
+                Request,
+                &[(b":method", b"CONNECT"), (b":authority", b"a:1"), (b"x-!#$%&'*+-.^_`|~9", b"\xff \x7f")],
+                false,
+            ),
+            (Request, &[(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b"te", b"trailers")], false),
+            (Request, &[(b":method", b"CONNECT"), (b":scheme", b"https")], true),
+            (Request, &[(b":path", b"/"), (b":method", b"CONNECT")], true),
+            (Request, &[(b":method", b"CONNECT"), (b":method", b"CONNECT")], true),
+            (Request, &[(b":method", b"CONNECT"), (b":status", b"200")], true),
+            (Request, &[(b":method", b"CONNECT"), (b":protocol", b"x")], true),
+            (Request, &[(b"x", b"y"), (b":method", b"CONNECT")], true),
+            (Request, &[(b":authority", b"\xff:1")], true),
+            (Request, &[(b"Forwarded", b"x")], true),
+            (Request, &[(b"", b"x")], true),
+            (Request, &[(b"x y", b"x")], true),
+            (Request, &[(b"x:y", b"x")], true),
+            (Request, &[(b"x\x7f", b"x")], true),
+            (Request, &[(b"caf\xc3\xa9", b"x")], true),
+            (Request, &[(b":authority", b"a:1\n")], true),
+            (Request, &[(b"x", b"a\0b")], true),
+            (Request, &[(b"x", b"a\rb")], true),
+            (Request, &[(b"x", b" a")], true),
+            (Request, &[(b"x", b"a\t")], true),
+            (Request, &[(b"connection", b"close")], true),
+            (Request, &[(b"te", b"gzip")], true),
+            (Response, &[(b":status", b"204"), (b"x", b"")], false),
+            (Response, &[(b"x", b"y")], true),
+            (Response, &[(b":status", b"20")], true),
+            (Response, &[(b":status", b"+20")], true),
+            (Response, &[(b":status", b"099")], true),
+            (Response, &[(b":method", b"CONNECT"), (b":status", b"200")], true),
+            (Trailers, &[(b"x", b"y")], false),
+            (Trailers, &[], false),
+            (Trailers, &[(b":status", b"200")], true),
+        ];
+        for (kind, list, malformed) in table {
+            let found = fields(&block(list), *kind).malformed;
+            assert_eq!(found.is_some(), *malformed, "{kind:?} {list:?}: {found:?}");
+        }
+        assert!(fields(&[STATUS_200], Trailers).malformed.is_some());
+    }
+
+    #[test]
+    fn a_block_that_is_none_ends_the_connection() {
+        let mut swelling = vec![0x40, 1, b'a', 127, 0x81, 0x17]; // literal with indexing, value of 127 + 2945 bytes
+        swelling.extend([b'x'; 127 + 0x81 - 128 + 0x17 * 128]);
+        swelling.extend([0xbe; 200]);
+        let code = |block: &[u8]| read(&mut Decoder::new(), block, Kind::Request).unwrap_err().code;
+        assert_eq!(code(&swelling), Code::ENHANCE_YOUR_CALM);
+        assert_eq!(code(&[0xff, 0xff, 0xff]), Code::COMPRESSION_ERROR);
     }
 }

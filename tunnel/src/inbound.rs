@@ -7,7 +7,7 @@ use crate::panics::OnPanic;
 use crate::pipe::Pipe;
 use crate::pod::Pod;
 use crate::policy::{Admission, Attempt};
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 use crate::sockets::{self, original_destination, reset_on_close};
 use crate::stream::Stream;
 use crate::telemetry::{Connection, Direction, Parties};
@@ -33,7 +33,7 @@ pub async fn serve(stream: Rc<Stream>, fields: Fields) {
             stream.relay(app, record).await;
         }
         Err(Failure { refusal, detail }) => {
-            stream.refuse(refusal.status());
+            stream.refuse(refusal);
             record.fail(refusal, &detail);
         }
     }
@@ -49,9 +49,12 @@ struct Admitted {
 /// Decides about a request, and connects to the application with the client's own address.
 async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Connection) -> Result<Admitted, Failure> {
     let Tunnel { worker, pod, remote, .. } = tunnel;
-    let fail = |refusal: Refusal| Failure { refusal, detail: authority.to_owned() };
+    let fail = |refusal: Refusal| Failure { refusal, detail: refusal::quoted(authority) };
     let peer = tunnel.peer.get().ok_or_else(|| fail(Refusal::NoCertificate))?;
     record.proven(peer);
+    if let Some(what) = fields.malformed {
+        return Err(Failure { refusal: Refusal::MalformedRequest, detail: what.to_owned() });
+    }
     worker.meet(pod, remote.ip());
     let local = worker.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
     let mesh = worker.shared.mesh.load_full();

@@ -20,15 +20,16 @@ mod flow;
 mod flusher;
 mod frame;
 mod handshake;
-mod headers;
+pub mod headers; // `policy` and `proto`, too: for the programs in benches/ and examples/
 mod heap;
+mod hpack;
 mod inbound;
 mod mesh;
 mod outbound;
 mod panics;
 mod pipe;
 mod pod;
-pub mod policy; // and `proto`: for the programs in benches/ and examples/
+pub mod policy;
 mod pool;
 pub mod proto;
 mod push;

@@ -123,8 +123,18 @@ async fn open(
                 tunnel.close(stream.id, None);
                 Failure { refusal: Refusal::TunnelLost, detail: format!("{} takes no more streams", route.dial) }
             }
-            Ok(Answer::Lost(Refusal::TunnelLost, detail)) if was_up => Failure { refusal: Refusal::TunnelLost, detail },
-            Ok(Answer::Lost(refusal, detail)) => return Err(Failure { refusal, detail }),
+            Ok(Answer::Wrong(violation)) => {
+                tunnel.close(stream.id, Some(violation.code));
+                let detail = format!("{}: {violation}", route.dial);
+                return Err(Failure { refusal: Refusal::StreamViolation, detail });
+            }
+            Ok(Answer::Lost(refusal, detail)) => {
+                tunnel.close(stream.id, None);
+                match refusal {
+                    Refusal::TunnelLost if was_up => Failure { refusal, detail },
+                    _ => return Err(Failure { refusal, detail }),
+                }
+            }
             Err(_) => {
                 tunnel.close(stream.id, Some(Code::CANCEL));
                 let detail = format!("{} does not answer within {ANSWER_TIMEOUT} s", route.dial);

@@ -78,6 +78,7 @@ macro_rules! reasons {
 
 // Variant, name, response flag, status of the answer to a CONNECT that has none yet, text.
 reasons! {
+    MalformedRequest "malformed_request" Fine 400 "the request is malformed";
     MethodNotConnect "method_not_connect" Fine 400 "the request's method is not CONNECT";
     BadAuthority "bad_authority" Fine 400 "the request's authority is not a host and a port";
     AddressMismatch "address_mismatch" Fine 400 "the request is for an address that is not this workload's";
@@ -117,6 +118,7 @@ reasons! {
     PeerDenied "peer_denied" Connect 503 "the peer answered 401: denied by its policy";
     PeerUnavailable "peer_unavailable" Connect 503 "the peer answered 503: its application could not be reached";
     PeerRefused "peer_refused" Connect 503 "the peer answered with another status than 200";
+    StreamViolation "stream_violation" Connect 503 "the peer broke HTTP/2's rules on this stream";
     TunnelLost "tunnel_lost" Connect 503 "the tunnel broke";
     PeerReset "peer_reset" Fine 503 "reset by the peer";
     AppReset "app_reset" Fine 503 "reset by the application on this node";
@@ -146,6 +148,11 @@ impl Refusal {
         matches!(self.flag(), Flag::TlsFailure | Flag::IdentityError | Flag::CertRevoked)
     }
 
+    /// Whether it cuts what is open, by a decision of ours: nobody can cause as many of these as they like.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Refusal::PolicyChanged | Refusal::Drained | Refusal::WorkloadGone)
+    }
+
     /// The reason's text, and more about it where there is more.
     pub fn explain(self, detail: &str) -> String {
         match detail {
@@ -163,6 +170,29 @@ impl Refusal {
             _ => Refusal::PeerRefused,
         }
     }
+}
+
+/// Bytes of what a peer says that a failure tells at most.
+const QUOTED_MAX: usize = 256;
+/// Follows what was cut.
+const CUT: char = '…';
+
+/// A peer's text for the detail of a failure: cut at 256 bytes, and without a character that could end a line or a field.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in text.chars() {
+        let before = quoted.len();
+        match c.is_control() {
+            true => quoted.extend(c.escape_default()),
+            false => quoted.push(c),
+        }
+        if quoted.len() + CUT.len_utf8() > QUOTED_MAX {
+            quoted.truncate(before);
+            quoted.push(CUT);
+            break;
+        }
+    }
+    quoted
 }
 
 impl std::fmt::Display for Refusal {
@@ -187,7 +217,8 @@ mod tests {
 
     #[test]
     fn only_the_requests_own_faults_are_400_and_only_policy_is_401() {
-        let bad = [Refusal::MethodNotConnect, Refusal::BadAuthority, Refusal::AddressMismatch];
+        let bad =
+            [Refusal::MalformedRequest, Refusal::MethodNotConnect, Refusal::BadAuthority, Refusal::AddressMismatch];
         for reason in Refusal::ALL {
             let expected = match reason {
                 reason if bad.contains(reason) => 400,
@@ -202,5 +233,21 @@ mod tests {
     fn a_peers_status_has_a_name() {
         let names = [400, 401, 503, 502].map(|status| Refusal::from_status(status).name());
         assert_eq!(names, ["peer_bad_request", "peer_denied", "peer_unavailable", "peer_refused"]);
+    }
+
+    #[test]
+    fn a_peers_text_is_cut_and_escaped() {
+        for (text, expected) in [
+            ("10.0.0.1:80", "10.0.0.1:80".to_owned()),
+            ("a\tb\nc\u{1b}[0m\u{9b}d\0é", "a\\tb\\nc\\u{1b}[0m\\u{9b}d\\u{0}é".to_owned()),
+            (&"a".repeat(253), "a".repeat(253)),
+            (&"a".repeat(65_536), "a".repeat(253) + "…"),
+            (&"é".repeat(200), "é".repeat(126) + "…"),
+            (&"\n".repeat(200), "\\n".repeat(126) + "…"),
+        ] {
+            let quoted = quoted(text);
+            assert_eq!(quoted, expected);
+            assert!(quoted.len() <= QUOTED_MAX);
+        }
     }
 }

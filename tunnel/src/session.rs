@@ -4,13 +4,13 @@ use crate::credentials::Proof;
 use crate::flow::{Receiving, Sending};
 use crate::frame::{self, Code, Event, Parser, Settings, Violation, DEFAULT_WINDOW};
 use crate::handshake::{Failure, Handshake};
-use crate::headers::{self, Block, LIST_MAX};
+use crate::headers::{self, Block, Decoder, Fields, Kind};
+use crate::hpack::LIST_MAX;
 use crate::inbound;
 use crate::mesh::Identity;
 use crate::records::Records;
 use crate::stream::{Answer, Broken, Stream};
 use crate::tunnel::Tunnel;
-use loona_hpack::Decoder;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, IoSlice};
@@ -30,6 +30,9 @@ pub const STREAMS_MAX: usize = 1000;
 const STREAMS_UNTOLD: usize = 100;
 /// Parts of one write to an application.
 const PARTS: usize = 32;
+/// What is kept of the memory for events, and for streams; what more a burst has made is given back.
+const EVENTS_KEPT: usize = 64;
+const LINKS_KEPT: usize = 16;
 /// Id of the last possible stream, with some distance (RFC 9113 section 5.1.1).
 const LAST_ID: u32 = (1 << 31) - 1000;
 
@@ -41,8 +44,40 @@ enum Tls {
 
 struct Link {
     stream: Rc<Stream>,
+    /// The peer's header block is there: the request, or the answer that decides.
+    begun: bool,
     sending: Sending,
     receiving: Receiving,
+}
+
+impl Link {
+    /// What a header block can only be.
+    fn expects(&self) -> Kind {
+        match self.begun {
+            true => Kind::Trailers,
+            false => Kind::Response,
+        }
+    }
+
+    /// A header block of a stream that is there: an answer, or what ends the peer's side. That is not for a CONNECT
+    /// (RFC 9113 section 8.5), but says no more than END_STREAM does. Anything else breaks the stream.
+    fn headers(&mut self, fields: &Fields, end: bool) {
+        let broken = |code: Code, what: &'static str| self.stream.fail(Broken::Violation(Violation { code, what }));
+        match (fields.malformed, fields.status) {
+            (Some(what), _) => broken(Code::PROTOCOL_ERROR, what),
+            (None, Some(100..=199)) if !end => {} // the answer is still to come (RFC 9110 section 15.2)
+            (None, Some(status)) => {
+                self.begun = true;
+                self.stream.answered(Answer::of_status(status));
+                if end {
+                    self.stream.finish();
+                }
+            }
+            (None, None) if self.stream.is_finished() => broken(Code::STREAM_CLOSED, "a header block behind the end"),
+            (None, None) if end => self.stream.finish(),
+            (None, None) => broken(Code::PROTOCOL_ERROR, "a second header block"),
+        }
+    }
 }
 
 /// Stream ids count up by two: multiplying spreads them well enough.
@@ -71,8 +106,11 @@ pub struct Session {
     control: Vec<u8>,
     /// An incomplete record.
     rest: Vec<u8>,
+    /// Plaintext that waits for its turn, and up to where it has been parsed.
+    unread: Vec<u8>,
+    parsed: usize,
     parser: Parser,
-    decoder: Decoder<'static>,
+    decoder: Decoder,
     events: Vec<Event>,
     parts: Vec<Range<usize>>,
     links: HashMap<u32, Link, BuildHasherDefault<IdHash>>,
@@ -112,6 +150,8 @@ impl Session {
             out: Out::default(),
             control,
             rest: Vec::new(),
+            unread: Vec::new(),
+            parsed: 0,
             parser: Parser::new(server),
             decoder: Decoder::new(),
             events: Vec::new(),
@@ -146,25 +186,26 @@ impl Session {
         self.peer.take()
     }
 
-    /// Takes what came: records, frames, events. False when the peer has closed.
+    /// Others have had their turn: there may be work again.
+    pub fn begin_turn(&mut self) {
+        self.parser.begin_turn();
+    }
+
+    /// Enough has been done for the peer in this turn.
+    pub fn is_turn_over(&self) -> bool {
+        self.parser.is_turn_over()
+    }
+
+    /// Something that came waits for the next turn.
+    pub fn is_behind(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Takes what came: records, frames, events. False when the peer has closed. What is too much for this turn is kept:
+    /// `catch_up` is called before anything more is received.
     ///
     /// A failure leaves in the out buffer what tells the peer of it.
     pub fn receive(&mut self, tunnel: &Rc<Tunnel>, input: &mut [u8]) -> Result<bool, Failure> {
-        let (mut events, mut parts) = (std::mem::take(&mut self.events), std::mem::take(&mut self.parts));
-        let result = self.receive_into(tunnel, input, &mut events, &mut parts);
-        events.clear();
-        parts.clear();
-        (self.events, self.parts) = (events, parts);
-        result
-    }
-
-    fn receive_into(
-        &mut self,
-        tunnel: &Rc<Tunnel>,
-        input: &mut [u8],
-        events: &mut Vec<Event>,
-        parts: &mut Vec<Range<usize>>,
-    ) -> Result<bool, Failure> {
         let mut at = 0;
         if let Tls::Handshake(handshake) = &mut self.tls {
             let progress = handshake.advance(input, &mut self.out)?;
@@ -176,13 +217,15 @@ impl Session {
         let input = &mut input[at..];
         let used = match &mut self.tls {
             Tls::Up(records) => {
-                let opened = records.open(input, parts, &mut self.out);
-                let mut parsed = Ok(());
+                let mut parts = std::mem::take(&mut self.parts);
+                let opened = records.open(input, &mut parts, &mut self.out);
+                let heard = self.hear(tunnel, input, &mut parts);
                 for part in parts.drain(..) {
-                    parsed = parsed.and_then(|()| self.parser.parse(input, part, events));
+                    self.unread.extend_from_slice(&input[part]);
                 }
-                let dispatched = self.dispatch(tunnel, events, input);
-                self.told(parsed.and(dispatched))?;
+                parts.shrink_to(EVENTS_KEPT);
+                self.parts = parts;
+                heard?;
                 opened?
             }
             Tls::Handshake(_) => 0,
@@ -190,6 +233,30 @@ impl Session {
         };
         self.rest.extend_from_slice(&input[used..]);
         Ok(!matches!(&self.tls, Tls::Up(records) if records.closed))
+    }
+
+    /// Goes on with what was too much for an earlier turn.
+    pub fn catch_up(&mut self, tunnel: &Rc<Tunnel>) -> Result<(), Failure> {
+        let unread = std::mem::take(&mut self.unread);
+        let mut part = std::mem::take(&mut self.parsed)..unread.len();
+        self.hear(tunnel, &unread, std::slice::from_mut(&mut part))?;
+        if !part.is_empty() {
+            (self.unread, self.parsed) = (unread, part.start);
+        }
+        Ok(())
+    }
+
+    /// Dispatches the frames in these parts of `plain`. Leaves of the parts that for which the turn has no room.
+    fn hear(&mut self, tunnel: &Rc<Tunnel>, plain: &[u8], parts: &mut [Range<usize>]) -> Result<(), Failure> {
+        let mut events = std::mem::take(&mut self.events);
+        let parsed = parts.iter_mut().try_for_each(|part| {
+            part.start = self.parser.parse(plain, part.clone(), &mut events)?;
+            Ok(())
+        });
+        let dispatched = self.dispatch(tunnel, &mut events, plain);
+        events.shrink_to(EVENTS_KEPT);
+        self.events = events;
+        self.told(parsed.and(dispatched))
     }
 
     /// Leaves rustls for the record layer of our own.
@@ -296,17 +363,14 @@ impl Session {
     }
 
     fn headers(&mut self, tunnel: &Rc<Tunnel>, id: u32, block: &[u8], end: bool) -> Result<(), Violation> {
-        let fields = headers::read(&mut self.decoder, block)?; // always: blocks share state
-        if let Some(link) = self.links.get(&id) {
-            match fields.status {
-                _ if self.server => {}
-                Some(100..=199) if !end => return Ok(()), // the answer is still to come (RFC 9110 section 15.2)
-                status => link.stream.answered(status.map_or(Answer::Refused(0), Answer::of_status)),
-            }
-            if end {
-                link.stream.finish();
-            }
+        let kind = self.links.get(&id).map_or(Kind::Request, Link::expects);
+        let fields = headers::read(&mut self.decoder, block, kind)?; // always: blocks share state
+        if let Some(link) = self.links.get_mut(&id) {
+            link.headers(&fields, end);
             return Ok(());
+        }
+        if !self.server && id >= self.next_id {
+            return Err(Violation { code: Code::PROTOCOL_ERROR, what: "an answer to no request" });
         }
         if !self.server || id <= self.last_id {
             return Ok(()); // of a stream that is closed here
@@ -335,6 +399,7 @@ impl Session {
         let stream = Stream::new(tunnel, id);
         let link = Link {
             stream: stream.clone(),
+            begun: self.server,
             sending: Sending::new(self.initial_window),
             receiving: Receiving::new(STREAM_WINDOW),
         };
@@ -429,6 +494,9 @@ impl Session {
         self.release();
         if let Some(code) = broken {
             frame::put_reset(&mut self.control, id, code);
+        }
+        if self.links.is_empty() {
+            self.links.shrink_to(LINKS_KEPT);
         }
         Some(link.stream)
     }

@@ -3,7 +3,7 @@
 //! The tunnel writes what arrives straight to the application's socket; the stream's task reads that socket and writes
 //! the tunnel, and takes up what a full socket refused. Both ends of a tunnel use the same stream.
 use crate::buffer::Out;
-use crate::frame::{Code, DATA_MAX, HEADER};
+use crate::frame::{Code, Violation, DATA_MAX, HEADER};
 use crate::handshake::Failure;
 use crate::headers::Block;
 use crate::panics::OnPanic;
@@ -43,6 +43,8 @@ pub enum Answer {
     Refused(u16),
     /// The peer did nothing with it: it may be asked again, on another tunnel.
     Unprocessed,
+    /// It breaks HTTP/2's rules.
+    Wrong(Violation),
     /// The tunnel could not be made, or broke.
     Lost(Refusal, String),
 }
@@ -97,6 +99,8 @@ pub enum Broken {
     Cancelled(Refusal, Box<str>),
     /// The application's socket said so.
     App(Rc<io::Error>),
+    /// The peer broke HTTP/2's rules on this stream alone.
+    Violation(Violation),
 }
 
 /// Reads up to `want` bytes behind the end of `out`, into slots that leave room for a record's and a frame's header and
@@ -152,6 +156,7 @@ impl Stream {
             if let Some(broken) = &*self.broken.borrow() {
                 return Poll::Ready(match broken {
                     Broken::Reset(Code::REFUSED_STREAM) => Answer::Unprocessed,
+                    Broken::Violation(violation) => Answer::Wrong(violation.clone()),
                     broken => Answer::Lost(broken.refusal(), broken.to_string()),
                 });
             }
@@ -178,11 +183,16 @@ impl Stream {
     }
 
     /// Tells the peer that its request is refused, if it still wants to know.
-    pub fn refuse(&self, status: u16) {
-        if self.broken.borrow().is_none() {
-            self.tunnel.respond(self.id, &Block::status(status), true);
-        }
-        self.tunnel.close(self.id, None);
+    pub fn refuse(&self, why: Refusal) {
+        let code = match &*self.broken.borrow() {
+            Some(broken) => broken.code(),
+            None => {
+                self.tunnel.respond(self.id, &Block::status(why.status()), true);
+                (why == Refusal::MalformedRequest).then_some(Code::PROTOCOL_ERROR)
+                // RFC 9113 section 8.1.1
+            }
+        };
+        self.tunnel.close(self.id, code);
     }
 
     /// Tells the peer that bytes may flow. `fields` go with it.
@@ -379,6 +389,7 @@ impl Broken {
             Broken::Reset(_) | Broken::Tunnel(_) => None,
             Broken::Cancelled(..) => Some(Code::CANCEL),
             Broken::App(_) => Some(Code::CONNECT_ERROR),
+            Broken::Violation(violation) => Some(violation.code),
         }
     }
 
@@ -389,6 +400,7 @@ impl Broken {
             Broken::Tunnel(failure) => failure.refusal,
             Broken::Cancelled(why, _) => *why,
             Broken::App(_) => Refusal::AppReset,
+            Broken::Violation(_) => Refusal::StreamViolation,
         }
     }
 }
@@ -401,6 +413,7 @@ impl std::fmt::Display for Broken {
             Broken::Tunnel(failure) => failure.fmt(f),
             Broken::Cancelled(_, detail) => f.write_str(detail),
             Broken::App(error) => error.fmt(f),
+            Broken::Violation(violation) => violation.fmt(f),
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Tunnel {
     due: Cell<bool>,
     /// Something came since the keepalive looked.
     heard: Cell<bool>,
+    /// The peer has closed. What it said before may still wait for its turn.
+    ended: Cell<bool>,
     killed: RefCell<Option<Failure>>,
 }
 
@@ -130,6 +132,7 @@ impl Tunnel {
             full: Cell::new(false),
             due: Cell::new(false),
             heard: Cell::new(false),
+            ended: Cell::new(false),
             killed: RefCell::default(),
         })
     }
@@ -219,7 +222,20 @@ impl Tunnel {
             }
             session.unblock(HIGH / 2);
         }
+        session.begin_turn();
         for _ in 0..TURNS {
+            if session.is_behind() {
+                self.catch_up(session)?;
+            }
+            if session.goodbye() {
+                self.drain_with(session);
+            }
+            if session.is_turn_over() {
+                break;
+            }
+            if self.ended.get() {
+                return Poll::Ready(Ok(()));
+            }
             if self.stage.get() == Stage::Draining && session.is_idle() {
                 session.say_goodbye();
                 self.flush(session);
@@ -228,9 +244,7 @@ impl Tunnel {
                 }
             }
             ready!(sock.poll_read_ready(cx))?;
-            if !self.pump(sock, session)? {
-                return Poll::Ready(Ok(()));
-            }
+            self.ended.set(!self.pump(sock, session)?);
             if stage == Stage::Open && self.stage.get() != Stage::Handshake {
                 return Poll::Ready(Ok(()));
             }
@@ -245,6 +259,14 @@ impl Tunnel {
         let result = self.pump_into(&mut input, sock, session);
         INPUT.with_borrow_mut(|shared| *shared = input);
         // Also after a failure: the peer should learn of it.
+        self.flush(session);
+        session.unblock(HIGH / 2);
+        result
+    }
+
+    /// As `pump`, with what came before and had to wait.
+    fn catch_up(self: &Rc<Self>, session: &mut Session) -> Result<(), Failure> {
+        let result = session.catch_up(self);
         self.flush(session);
         session.unblock(HIGH / 2);
         result
@@ -281,9 +303,6 @@ impl Tunnel {
             let _ = (self.peer.set(Arc::new(peer)), self.proof.set(proof));
             self.stage.set(Stage::Open);
             self.check_peer(session)?; // it may have been revoked since its certificate was looked at
-        }
-        if session.goodbye() {
-            self.drain_with(session);
         }
         Ok(alive && got != Some(0))
     }

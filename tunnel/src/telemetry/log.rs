@@ -1,12 +1,13 @@
 //! The access log: one line for each connection, written by a thread of its own, so that a slow reader never holds up
-//! traffic. What does not fit is dropped and counted.
+//! traffic. What does not fit is dropped and counted, and so is what is withheld of a peer's refusals.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
+use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
+use super::limit::Limits;
 use super::record::{timestamp, End, Facts, Field};
 
 /// Which connections are logged, and how.
@@ -56,8 +58,9 @@ impl FromStr for AccessLog {
     }
 }
 
-/// Records that wait for the writer.
+/// Records that wait for the writer, and their bytes.
 const CAPACITY: usize = 16_384;
+const BYTES_MAX: usize = 8 << 20;
 /// The writer wakes up once for all records of this time.
 const GATHERING: Duration = Duration::from_millis(5);
 /// Bytes of one write, about.
@@ -83,6 +86,16 @@ impl Record {
             opened,
             end,
         }
+    }
+
+    /// Whether it failed before it carried a byte: a peer may cause as many of these as it likes.
+    fn is_refusal(&self) -> bool {
+        self.end.reason.is_some_and(|reason| !reason.is_cut()) && self.facts.is_empty()
+    }
+
+    /// Bytes that it takes while it waits, about.
+    fn size(&self) -> usize {
+        size_of::<Record>() + size_of::<Facts>() + self.end.detail.len()
     }
 
     fn level(&self) -> &'static str {
@@ -112,29 +125,63 @@ impl Record {
     }
 
     fn line(&self, format: Format, out: &mut String) {
+        let mut line = Line::begin(format, self.time, self.level(), self.message(), out);
+        self.fields(|key, field| line.put(key, field));
+        line.end();
+    }
+}
+
+/// Refusals of a peer that were not logged.
+struct Withheld {
+    time: SystemTime,
+    peer: IpAddr,
+    count: u64,
+}
+
+impl Withheld {
+    fn line(&self, format: Format, out: &mut String) {
+        let Withheld { time, peer, count } = self;
+        let message = format!("{count} more refusals of this peer were not logged");
+        let mut line = Line::begin(format, *time, "warn", &message, out);
+        line.put("src.addr", Field::Text(peer.to_string().into()));
+        line.put("count", Field::Number(*count));
+        line.end();
+    }
+}
+
+/// A line of the log under construction.
+enum Line<'a> {
+    Plain(&'a mut String),
+    Json(&'a mut String, serde_json::Value),
+}
+
+impl<'a> Line<'a> {
+    fn begin(format: Format, time: SystemTime, level: &str, message: &str, out: &'a mut String) -> Self {
+        let time = timestamp(time);
         match format {
-            Format::Plain => self.plain(out),
-            Format::Json => self.json(out),
+            Format::Plain => {
+                let _ = write!(out, "{time}\t{level}\taccess\t{message}");
+                Line::Plain(out)
+            }
+            Format::Json => {
+                Line::Json(out, json!({ "time": time, "level": level, "scope": "access", "message": message }))
+            }
         }
     }
 
-    fn plain(&self, out: &mut String) {
-        let _ = write!(out, "{}\t{}\taccess\t{}", timestamp(self.time), self.level(), self.message());
-        self.fields(|key, field| {
-            let _ = match field {
-                Field::Number(number) => write!(out, "\t{key}={number}"),
-                Field::Text(text) => write!(out, "\t{key}={}", printable(&text)),
-            };
-        });
-        out.push('\n');
+    fn put(&mut self, key: &'static str, field: Field<'_>) {
+        match (self, field) {
+            (Line::Plain(out), Field::Number(number)) => drop(write!(out, "\t{key}={number}")),
+            (Line::Plain(out), Field::Text(text)) => drop(write!(out, "\t{key}={}", printable(&text))),
+            (Line::Json(_, value), field) => value[key] = field.json(),
+        }
     }
 
-    fn json(&self, out: &mut String) {
-        let mut value = json!({
-            "time": timestamp(self.time), "level": self.level(), "scope": "access", "message": self.message(),
-        });
-        self.fields(|key, field| value[key] = field.json());
-        let _ = writeln!(out, "{value}");
+    fn end(self) {
+        match self {
+            Line::Plain(out) => out.push('\n'),
+            Line::Json(out, value) => drop(writeln!(out, "{value}")),
+        }
     }
 }
 
@@ -149,7 +196,8 @@ fn printable(text: &str) -> Cow<'_, str> {
 
 /// What the writer is to do.
 enum Entry {
-    Write(Record),
+    Write(Box<Record>),
+    Withheld(Withheld),
     /// Says when all that came before is written.
     Flush(SyncSender<()>),
 }
@@ -158,20 +206,27 @@ enum Entry {
 pub struct LogWriter {
     which: Which,
     entries: SyncSender<Entry>,
+    /// Bytes of the records that wait.
+    waiting: Arc<AtomicUsize>,
+    limits: Limits,
     dropped: AtomicU64,
+    withheld: AtomicU64,
 }
 
 impl LogWriter {
     pub fn start(access_log: AccessLog, mut output: impl io::Write + Send + 'static) -> io::Result<Self> {
         let AccessLog { which, format } = access_log;
         let (entries, received) = sync_channel(CAPACITY);
+        let waiting = Arc::new(AtomicUsize::new(0));
         if which != Which::Off {
+            let taken = waiting.clone();
             thread::Builder::new().name("access-log".into()).spawn(move || {
                 // After a panic some lines are lost, and the next ones are written.
-                while catch_unwind(AssertUnwindSafe(|| write_all(&received, format, &mut output))).is_err() {}
+                while catch_unwind(AssertUnwindSafe(|| write_all(&received, &taken, format, &mut output))).is_err() {}
             })?;
         }
-        Ok(LogWriter { which, entries, dropped: AtomicU64::new(0) })
+        let (limits, dropped, withheld) = (Limits::default(), AtomicU64::new(0), AtomicU64::new(0));
+        Ok(LogWriter { which, entries, waiting, limits, dropped, withheld })
     }
 
     /// Hands over a record, if one of such an end is wanted; never waits.
@@ -181,13 +236,40 @@ impl LogWriter {
             Which::Errors => failed,
             Which::All => true,
         };
-        if wanted && self.entries.try_send(Entry::Write(record())).is_err() {
+        if !wanted {
+            return;
+        }
+        let record = record();
+        if record.is_refusal() && !self.limits.allow(record.facts.source.ip(), record.end.at) {
+            self.withheld.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if !self.enqueue(record) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn enqueue(&self, record: Record) -> bool {
+        let size = record.size();
+        let room = self.waiting.fetch_add(size, Ordering::Relaxed) + size <= BYTES_MAX;
+        let taken = room && self.entries.try_send(Entry::Write(record.into())).is_ok();
+        if !taken {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Tells of the refusals that were not logged since the last time.
+    pub fn tell_withheld(&self) {
+        for (peer, count) in self.limits.withheld(Instant::now()) {
+            let _ = self.entries.try_send(Entry::Withheld(Withheld { time: SystemTime::now(), peer, count }));
+            // counted
         }
     }
 
     /// Waits until what was handed over is written; gives up after a second.
     pub fn flush(&self) {
+        self.tell_withheld();
         let end = Instant::now() + Duration::from_secs(1);
         let (done, written) = sync_channel(1);
         let mut entry = Entry::Flush(done);
@@ -204,17 +286,25 @@ impl LogWriter {
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+
+    pub fn withheld(&self) -> u64 {
+        self.withheld.load(Ordering::Relaxed)
+    }
 }
 
 /// Until there can be no more records. Where the output fails there is nobody left to tell.
-fn write_all(entries: &Receiver<Entry>, format: Format, output: &mut impl io::Write) {
+fn write_all(entries: &Receiver<Entry>, waiting: &AtomicUsize, format: Format, output: &mut impl io::Write) {
     let mut text = String::new();
     while let Ok(first) = entries.recv() {
         thread::sleep(GATHERING);
         let mut flushed = vec![];
         for entry in std::iter::once(first).chain(entries.try_iter()) {
             match entry {
-                Entry::Write(record) => record.line(format, &mut text),
+                Entry::Write(record) => {
+                    waiting.fetch_sub(record.size(), Ordering::Relaxed);
+                    record.line(format, &mut text);
+                }
+                Entry::Withheld(withheld) => withheld.line(format, &mut text),
                 Entry::Flush(done) => flushed.push(done),
             }
             if text.len() >= BATCH {

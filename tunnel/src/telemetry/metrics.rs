@@ -4,19 +4,23 @@ use std::fmt::{self, Write};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use super::log::LogWriter;
 use super::series::{Labels, Side, Totals};
 use super::{ByReason, Counts, Direction};
 use crate::panics;
 use crate::refusal::{Flag, Refusal};
 
 /// All metrics.
-pub(super) fn encode(series: &[(Arc<Labels>, Totals)], counts: &Counts, log_dropped: u64) -> String {
+pub(super) fn encode(series: &[(Arc<Labels>, Totals)], counts: &Counts, log: &LogWriter) -> String {
     let mut out = Text(String::new());
     traffic(&mut out, series);
     open(&mut out, counts);
     failures(&mut out, counts);
     out.family("warren_log_lines_dropped", "counter", "Access log lines dropped because the log could not keep up");
-    out.sample("warren_log_lines_dropped_total", format_args!(""), log_dropped);
+    out.sample("warren_log_lines_dropped_total", format_args!(""), log.dropped());
+    let help = "Access log lines of refusals that were withheld because their peer had too many";
+    out.family("warren_log_lines_withheld", "counter", help);
+    out.sample("warren_log_lines_withheld_total", format_args!(""), log.withheld());
     out.family("warren_panics", "counter", "Panics in the core: each ended one connection or tunnel, or the process");
     out.sample("warren_panics_total", format_args!(""), panics::count());
     out.family("istio_build", "gauge", "Istio component build info");

@@ -1,5 +1,6 @@
 //! What is told about connections: exactly one record for each, in the metrics and in the access log.
 
+mod limit;
 mod log;
 mod metrics;
 mod party;
@@ -119,7 +120,7 @@ impl Telemetry {
     /// All metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let series = lock(&self.registry).totals();
-        metrics::encode(&series, &self.counts, self.log.dropped())
+        metrics::encode(&series, &self.counts, &self.log)
     }
 
     /// Tells each policy's name, what it said, and how often.
@@ -132,9 +133,10 @@ impl Telemetry {
         self.log.flush();
     }
 
-    /// Forgets the series of workloads, services and policies that have left the mesh and had no traffic for five minutes. To be
-    /// called about once a minute.
+    /// Forgets the series of workloads, services and policies that have left the mesh and had no traffic for five minutes,
+    /// and tells of what the log has not told. To be called about once a minute.
     pub fn expire(&self, mesh: &Mesh) {
+        self.log.tell_withheld();
         let now = Instant::now();
         let alive = series::Alive::of(mesh);
         lock(&self.registry).expire(&alive, now);
@@ -212,12 +214,12 @@ impl WorkerTelemetry {
         let now = Instant::now();
         let facts = Facts::new(Direction::Inbound, source, destination, now);
         facts.describe(Parties { source_identity: peer, ..Parties::default() });
-        self.record(&Arc::new(facts), false, End::failed(now, reason, detail));
+        self.record(&Arc::new(facts), false, End::new(now, Some(reason), detail));
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.
     pub fn baggage(&self, header: &[u8]) -> Option<Arc<Baggage>> {
-        self.0.cache.borrow_mut().baggage(header)
+        self.0.cache.borrow_mut().baggage(header, Instant::now())
     }
 
     fn record(&self, facts: &Arc<Facts>, opened: bool, end: End) {
@@ -319,17 +321,17 @@ impl Connection {
 
     /// It ended in order. Only its first end counts.
     pub fn finish(&self) {
-        self.end(End::fine(Instant::now()));
+        self.end(End::new(Instant::now(), None, ""));
     }
 
     /// It was refused or cut. `detail` goes to the log only; it may be empty. Only its first end counts.
     pub fn fail(&self, reason: Refusal, detail: &str) {
-        self.end(End::failed(Instant::now(), reason, detail));
+        self.end(End::new(Instant::now(), Some(reason), detail));
     }
 
     /// It ended before now, for that reason or in order. Only its first end counts.
     pub fn ended(&self, at: Instant, reason: Option<Refusal>, detail: &str) {
-        self.end(End { at, reason, detail: detail.into() });
+        self.end(End::new(at, reason, detail));
     }
 
     /// What there is to say of it now, as a JSON object.

@@ -138,13 +138,20 @@ pub struct Baggage {
     pub locality: Arc<Locality>,
 }
 
+/// Bytes of a header that is looked at: all that a workload has to say fits.
+const HEADER_MAX: usize = 4 << 10;
+/// Bytes of a value that is believed: no name of Kubernetes is longer.
+const VALUE_MAX: usize = 253;
+
 const KINDS: [&str; 4] = ["deployment", "cronjob", "pod", "job"];
 
 impl Baggage {
-    /// Unknown keys are skipped; `None` when there is none that is known.
+    /// Unknown keys are skipped, and values of more than 253 bytes; `None` when there is none that is known, and for a
+    /// header of more than 4 KiB.
     pub fn parse(header: &[u8]) -> Option<Baggage> {
-        let header = std::str::from_utf8(header).ok()?;
+        let header = std::str::from_utf8(header).ok().filter(|header| header.len() <= HEADER_MAX)?;
         let pairs = || header.split(',').filter_map(|pair| pair.trim().split_once('='));
+        let pairs = || pairs().filter(|(_, value)| value.len() <= VALUE_MAX);
         let value = |wanted: &str| pairs().find(|(key, _)| *key == wanted).map(|(_, value)| value);
         let named = |kind: &'static str| Some((kind, value(&format!("k8s.{kind}.name"))?));
         let workload = KINDS.into_iter().find_map(named);

@@ -41,6 +41,9 @@ struct Remarks {
     audited: Option<Arc<str>>,
 }
 
+/// Bytes of a detail: what it quotes of a peer is shorter, and so is nearly all that we say ourselves.
+const DETAIL_MAX: usize = 1 << 10;
+
 /// How a connection ended.
 pub struct End {
     pub at: Instant,
@@ -50,12 +53,10 @@ pub struct End {
 }
 
 impl End {
-    pub fn fine(at: Instant) -> End {
-        End { at, reason: None, detail: Box::default() }
-    }
-
-    pub fn failed(at: Instant, reason: Refusal, detail: &str) -> End {
-        End { at, reason: Some(reason), detail: detail.into() }
+    pub fn new(at: Instant, reason: Option<Refusal>, detail: &str) -> End {
+        let end =
+            (0..=detail.len().min(DETAIL_MAX)).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or_default();
+        End { at, reason, detail: detail[..end].into() }
     }
 }
 
@@ -151,6 +152,11 @@ impl Facts {
             put("rtt_us", Field::Number(rtt.as_micros() as u64));
             put("retransmits", Field::Number((*retransmits).into()));
         }
+    }
+
+    /// Not a byte went either way.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == (0, 0)
     }
 
     /// What the application on this node sent and got.

@@ -218,6 +218,7 @@ impl<'a> Alive<'a> {
 pub struct SeriesCache {
     series: HashMap<Addresses, Cached>,
     baggage: HashMap<Box<[u8]>, Arc<Baggage>>,
+    baggage_since: Option<Instant>,
 }
 
 type Addresses = [usize; 10];
@@ -230,8 +231,10 @@ struct Cached {
 
 /// Entries after which a cache starts anew. More label sets than that in use at a time cost a look at their text each.
 const CACHE_LIMIT: usize = 8192;
-/// The same for peers that are in no resource. They are authenticated, but may say what they like.
+/// Peers that are in no resource: how many of them are told apart in a minute. They are authenticated, but may say what
+/// they like, and each that is told apart has a series until that expires.
 const BAGGAGE_LIMIT: usize = 256;
+const BAGGAGE_KEPT: Duration = Duration::from_secs(60);
 
 impl SeriesCache {
     pub fn get(
@@ -254,14 +257,19 @@ impl SeriesCache {
         series
     }
 
-    pub fn baggage(&mut self, header: &[u8]) -> Option<Arc<Baggage>> {
+    /// `None` also for one more than are told apart.
+    pub fn baggage(&mut self, header: &[u8], now: Instant) -> Option<Arc<Baggage>> {
+        if self.baggage_since.is_none_or(|since| now.duration_since(since) >= BAGGAGE_KEPT) {
+            self.baggage.clear();
+            self.baggage_since = Some(now);
+        }
         if let Some(known) = self.baggage.get(header) {
             return Some(known.clone());
         }
-        let baggage = Arc::new(Baggage::parse(header)?);
         if self.baggage.len() >= BAGGAGE_LIMIT {
-            self.baggage.clear();
+            return None;
         }
+        let baggage = Arc::new(Baggage::parse(header)?);
         self.baggage.insert(header.into(), baggage.clone());
         Some(baggage)
     }

@@ -482,13 +482,83 @@ fn a_log_that_is_not_read_holds_nobody_up() {
 }
 
 #[test]
+fn what_waits_for_the_log_is_bounded_in_bytes() {
+    let (release, stalled) = mpsc::channel();
+    let telemetry = Telemetry::with_output(options("all"), Stalled(stalled)).unwrap();
+    let (worker, mesh, detail) = (telemetry.worker(), a_mesh(), "x".repeat(100_000));
+    let told = 20_000;
+    for _ in 0..told {
+        let connection = to(&worker, &mesh, "10.1.0.1:80");
+        connection.sent(1);
+        connection.fail(Refusal::TunnelLost, &detail);
+    }
+    let dropped = value(&telemetry, "warren_log_lines_dropped_total", &[]);
+    let waiting = (f64::from(told) - dropped) * 1024.0; // of each detail a kilobyte is kept
+    assert!((4e6..8.4e6).contains(&waiting), "{waiting}");
+    drop(release);
+}
+
+#[test]
+fn a_peer_cannot_fill_the_log_with_refusals() {
+    let mesh = a_mesh();
+    let mut counted = vec![];
+    let lines = logged("all", |worker| {
+        for _ in 0..1000 {
+            to(worker, &mesh, "10.1.0.1:80").fail(Refusal::ConnectFailed, "");
+            worker.refused(address("10.0.0.9:1"), address("10.0.0.2:15008"), None, Refusal::TlsFailure, "");
+        }
+        for _ in 0..200 {
+            let busy = to(worker, &mesh, "10.1.0.1:80");
+            busy.sent(1);
+            busy.fail(Refusal::AppReset, "");
+            to(worker, &mesh, "10.1.0.1:80").fail(Refusal::PolicyChanged, "");
+            to(worker, &mesh, "10.1.0.1:80").finish();
+        }
+        let names = ["warren_connections_refused_total", "warren_log_lines_withheld_total"];
+        counted = names.map(|name| value(&worker.0.shared, name, &[])).to_vec();
+    });
+    let of = |reason| lines.iter().filter(|line| field(line, "reason") == Some(reason)).count();
+    let (connect, handshake) = (of("connect_failed"), of("tls_failure"));
+    assert!((100..150).contains(&connect) && (100..150).contains(&handshake), "{connect} {handshake}");
+    assert_eq!((of("app_reset"), of("policy_changed")), (200, 200), "what has carried something, and what we cut");
+    let told: Vec<_> =
+        lines.iter().filter(|line| line.contains("more refusals of this peer were not logged")).collect();
+    let mut sources: Vec<_> = told.iter().map(|line| field(line, "src.addr").unwrap()).collect();
+    sources.sort_unstable();
+    assert_eq!(sources, ["10.0.0.1", "10.0.0.9"]);
+    let withheld = 2000 - connect - handshake;
+    assert_eq!(
+        told.iter().map(|line| field(line, "count").unwrap().parse::<usize>().unwrap()).sum::<usize>(),
+        withheld
+    );
+    assert_eq!(counted, [2400.0, withheld as f64]);
+}
+
+#[test]
+fn peers_that_are_told_apart_by_baggage_are_bounded() {
+    let (telemetry, mesh) = (silent(), a_mesh());
+    let worker = telemetry.worker();
+    for number in 0..1000 {
+        let baggage = format!("k8s.deployment.name=d{number}");
+        from(&worker, &mesh, "10.9.9.9:1", "spiffe://cluster.local/ns/x/sa/y", &baggage).finish();
+    }
+    let series = parse(&telemetry.encode());
+    let series = series.iter().filter(|(name, _, _)| name == "istio_tcp_connections_opened_total").count();
+    assert_eq!(series, 257, "256, and all others as one");
+    assert_eq!(value(&telemetry, "istio_tcp_connections_opened_total", &[]), 1000.0);
+}
+
+#[test]
 fn baggage_is_printed_as_it_was_read() {
     let full = "k8s.cluster.name=c,k8s.namespace.name=n,k8s.cronjob.name=w,service.name=s,service.version=v,\
                 cloud.region=r,cloud.availability_zone=z";
     assert_eq!(Baggage::parse(full.as_bytes()).unwrap().to_string(), full);
     let spaced = Baggage::parse(b"other=1, k8s.pod.name=w ,broken").unwrap();
     assert_eq!(spaced.to_string(), "k8s.pod.name=w");
-    for nothing in [&b""[..], b"other=1", b"k8s.pod.name", b"\xff"] {
+    let (long, longer) = ("n".repeat(254), format!("k8s.pod.name=w,other={}", "n".repeat(4096)));
+    let believed = Baggage::parse(format!("k8s.pod.name={long},service.name={}", &long[1..]).as_bytes()).unwrap();
+    assert_eq!(believed.to_string(), format!("service.name={}", &long[1..]));
+    for nothing in [&b""[..], b"other=1", b"k8s.pod.name", b"\xff", longer.as_bytes()] {
         assert!(Baggage::parse(nothing).is_none());
     }
     let own = Baggage::of(&a_mesh().pod("server-1")).to_string();
