@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hpack import Encoder
@@ -28,6 +29,7 @@ from tests.support.http2 import (
     PREFACE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
+    STREAM_CLOSED,
     Closed,
     Http2,
     raw,
@@ -97,6 +99,18 @@ VIOLATIONS: dict[str, tuple[Wrong, int]] = {
         lambda t, s: [HeadersFrame(s + 2, b""), *[ContinuationFrame(s + 2, b"\0" * 9000)] * 4],
         ENHANCE_YOUR_CALM,
     ),
+    "a table of 256 MB": (
+        lambda t, s: [HeadersFrame(s + 2, b"\x3f\xe1\xff\xff\x7f\x82", flags=["END_HEADERS"])],
+        COMPRESSION_ERROR,
+    ),
+    "a table that changes within a block": (
+        lambda t, s: [HeadersFrame(s + 2, b"\x82\x20", flags=["END_HEADERS"])],
+        COMPRESSION_ERROR,
+    ),
+    "Huffman padding that is none": (
+        lambda t, s: [HeadersFrame(s + 2, b"\x00\x01a\x81\x18", flags=["END_HEADERS"])],
+        COMPRESSION_ERROR,
+    ),
     "empty continuations without end": (
         lambda t, s: [HeadersFrame(s + 2, b""), *[ContinuationFrame(s + 2, b"")] * 1000],
         ENHANCE_YOUR_CALM,
@@ -127,6 +141,47 @@ def test_violation(stage: Stage, tunnel: Http2, application: socket.socket, what
         assert serves(stage, another, application)
 
 
+# ---- violations that concern one stream: a header block on a stream that is open, or ended by the client
+
+SECOND: dict[str, tuple[bool, list[tuple[str, str]], bool, int]] = {
+    "a second request": (False, [(":method", "CONNECT"), (":authority", "x:1")], False, PROTOCOL_ERROR),
+    "trailers that do not end it": (False, [("x", "y")], False, PROTOCOL_ERROR),
+    "trailers that are malformed": (False, [("connection", "close")], True, PROTOCOL_ERROR),
+    "trailers behind the end": (True, [("x", "y")], True, STREAM_CLOSED),
+}
+
+
+@pytest.mark.parametrize("what", SECOND)
+def test_second_header_block(stage: Stage, tunnel: Http2, application: socket.socket, what: str) -> None:
+    """The stream breaks, with the reason; the tunnel goes on."""
+    ended, block, end, code = SECOND[what]
+    stream, far = opened(stage, tunnel, application)
+    if ended:
+        tunnel.data(stream, b"", end=True)
+        assert far.recv(1) == b""
+    with far, stage.refusal("destination", "stream_violation"):
+        tunnel.send(tunnel.headers(stream, block, end=end))
+        assert tunnel.read(RstStreamFrame, stream).error_code == code
+        assert ended or is_reset(far)
+    assert serves(stage, tunnel, application)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [(":scheme", "https"), ("Upper", "case"), ("x y", "z"), ("x", "line\nbreak"), ("connection", "close")],
+    ids=lambda field: field[0],
+)
+def test_malformed_request(
+    stage: Stage, tunnel: Http2, application: socket.socket, field: tuple[str, str]
+) -> None:
+    """RFC 9113 section 8.1.1: no connection is made of it, whatever else it says."""
+    with stage.refusal("destination", "malformed_request"):
+        stream = tunnel.connect(f"{stage.ours.v4}:{PORT}", [field])
+        assert tunnel.status(stream) == 400
+        assert tunnel.read(RstStreamFrame, stream).error_code == PROTOCOL_ERROR
+    assert serves(stage, tunnel, application)
+
+
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", PREFACE + raw(6, 0, 0, bytes(8))])
 def test_no_greeting(stage: Stage, first: bytes) -> None:
     with stage.client() as tunnel:
@@ -148,16 +203,18 @@ def test_more_streams_than_allowed(stage: Stage, tunnel: Http2, application: soc
     until(lambda: '"direction":"inbound"' not in stage.tunnel.call(core.connections))
 
 
-def test_rapid_resets(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
-    """A client that resets what it has just asked for: either it is served, or it is told to calm down."""
-    try:
+def test_rapid_resets(stage: Stage) -> None:
+    """A client that resets what it has just asked for: either it is served, or it is told to calm down.
+
+    Over IPv6: what an address may have logged is used up.
+    """
+    with stage.client(6) as tunnel, suppress(Closed):
+        tunnel.greet()
         for _ in range(20_000):
             stream = tunnel.new_stream()
-            block = [(":method", "CONNECT"), (":authority", f"{stage.ours.v4}:7999")]
+            block = [(":method", "CONNECT"), (":authority", f"[{stage.ours.v6}]:7999")]
             tunnel.send(tunnel.headers(stream, block), RstStreamFrame(stream, 8))
         assert tunnel.alive()
-    except Closed:
-        pass
     with stage.client() as another:
         another.greet()
         assert another.alive()

@@ -136,6 +136,17 @@ def test_padding_is_given_back(stage: Stage, tunnel: Http2, application: socket.
         assert got == sent
 
 
+def test_more_than_a_turn_before_the_end(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
+    """What is too much for one turn waits for the next ones, also when the client has closed meanwhile."""
+    stream, far = opened(stage, tunnel, application)
+    with far:
+        pieces = [DataFrame(stream, bytes([index % 256])).serialize() for index in range(5000)]
+        tunnel.write(b"".join(pieces))
+        tunnel.data(stream, b"", end=True)
+        tunnel.close()
+        assert exactly(far, 5000) == bytes(index % 256 for index in range(5000))
+
+
 @pytest.mark.parametrize("size", [1, 100, 16_384, 1 << 20])
 def test_frames_of_any_size(stage: Stage, tunnel: Http2, application: socket.socket, size: int) -> None:
     stream, far = opened(stage, tunnel, application)

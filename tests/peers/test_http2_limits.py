@@ -15,6 +15,7 @@ from hyperframe.frame import (
 from tests.peers.stage import Servers, Stage, is_reset
 from tests.peers.streams import answered, carries, dialled
 from tests.support.http2 import (
+    CANCEL,
     REFUSED_STREAM,
     Closed,
 )
@@ -103,6 +104,18 @@ def test_tunnel_that_is_idle_and_dies(stage: Stage, servers: Servers, apps: Exit
     other = dialled(stage, apps)
     new = servers.accept()
     assert carries(new, answered(new), other)
+
+
+def test_stream_that_is_reset_instead_of_answered(stage: Stage, servers: Servers, apps: ExitStack) -> None:
+    """It is over: a tunnel of one stream has room for another."""
+    with stage.refusal("source", "peer_reset"):
+        app = dialled(stage, apps)
+        tunnel = servers.accept({STREAMS: 1})
+        stream, _ = tunnel.read_headers()
+        tunnel.send(RstStreamFrame(stream, CANCEL))
+        assert is_reset(app)
+    other = dialled(stage, apps)
+    assert carries(tunnel, answered(tunnel), other)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["said once", "and not repeated"])

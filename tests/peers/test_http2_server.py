@@ -218,6 +218,7 @@ VIOLATIONS: dict[str, tuple[Callable[[Http2, int], bytes], int]] = {
     "initial window too large": (lambda t, s: raw(4, 0, 0, b"\0\4\x80\0\0\0"), FLOW_CONTROL_ERROR),
     "CONTINUATION of nothing": (lambda t, s: raw(9, 0, s), PROTOCOL_ERROR),
     "DATA on no stream": (lambda t, s: raw(0, 0, 0, b"x"), PROTOCOL_ERROR),
+    "an answer to no request": (lambda t, s: t.headers(s + 100, OK).serialize(), PROTOCOL_ERROR),
 }
 
 
@@ -237,6 +238,43 @@ def test_violation(stage: Stage, servers: Servers, apps: ExitStack, what: str) -
     other = dialled(stage, apps)
     new = servers.accept()
     assert carries(new, answered(new), other)
+
+
+def is_cut_off(tunnel: Http2, stream: int, app: socket.socket) -> bool:
+    """Whether a stream broke for what the server said, at both ends."""
+    return tunnel.read(RstStreamFrame, stream).error_code == PROTOCOL_ERROR and is_reset(app)
+
+
+@pytest.mark.parametrize(
+    "answer", [[("server", "x")], [(":status", "2000")], [*OK, ("Upper", "case")], [*OK, *OK]], ids=str
+)
+def test_malformed_answer(
+    stage: Stage, servers: Servers, apps: ExitStack, answer: list[tuple[str, str]]
+) -> None:
+    """It concerns its stream alone."""
+    with stage.refusal("source", "stream_violation"):
+        app = dialled(stage, apps)
+        tunnel = servers.accept()
+        stream, _ = tunnel.read_headers()
+        tunnel.send(tunnel.headers(stream, answer))
+        assert is_cut_off(tunnel, stream, app)
+    other = dialled(stage, apps)
+    assert carries(tunnel, answered(tunnel), other)
+
+
+@pytest.mark.parametrize("block", [OK, [("x", "y")]], ids=["an answer", "trailers that do not end it"])
+def test_second_header_block(
+    stage: Stage, servers: Servers, apps: ExitStack, block: list[tuple[str, str]]
+) -> None:
+    app = dialled(stage, apps)
+    tunnel = servers.accept()
+    stream = answered(tunnel)
+    assert carries(tunnel, stream, app)
+    with stage.refusal("source", "stream_violation"):
+        tunnel.send(tunnel.headers(stream, block))
+        assert is_cut_off(tunnel, stream, app)
+    other = dialled(stage, apps)
+    assert carries(tunnel, answered(tunnel), other)
 
 
 def test_server_that_speaks_no_http2(stage: Stage, servers: Servers, apps: ExitStack) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.peers.stage import HBONE, OURS, PEER, PORT, Stage, is_reset
 from tests.support.certificates import EXPIRED, Authority, Certificate
+from tests.support.wait import until
 
 STRANGER = "spiffe://example.com/ns/demo/sa/peer"
 OTHER = "spiffe://cluster.local/ns/demo/sa/other"
@@ -95,6 +96,33 @@ def test_request_of_a_client(stage: Stage, what: str) -> None:
         assert tunnel.alive(), "the tunnel goes on"
     assert line["src.identity"] == PEER
     assert line["direction"] == "inbound"
+
+
+def test_what_a_peer_says_is_cut_in_the_log(stage: Stage) -> None:
+    with stage.refusal("destination", "bad_authority") as line, stage.client() as tunnel:
+        tunnel.greet()
+        assert tunnel.status(tunnel.connect("0" * 50_000)) == 400
+    error = line["error"]
+    assert len(error.encode()) < 400 and error.endswith("000…")
+
+
+def test_refusals_that_are_too_many_for_the_log(stage: Stage) -> None:
+    """Over IPv6, for nobody else: what an address may have logged is used up."""
+    start, count = stage.log.stat().st_size, 500
+    with stage.client(6) as tunnel:
+        tunnel.greet()
+        streams = [tunnel.connect("nonsense") for _ in range(count)]
+        assert [tunnel.status(stream) for stream in streams] == [400] * count
+
+    def told() -> tuple[int, int] | None:
+        stage.counted("warren_connections_refused")  # whoever looks at the metrics has the log say the rest
+        lines = [line for line in stage.logged(start) if str(stage.peer.v6) in line["src.addr"]]
+        refusals = [line for line in lines if line.get("reason") == "bad_authority"]
+        withheld = sum(line["count"] for line in lines if "more refusals" in line["message"])
+        return (len(refusals), withheld) if len(refusals) + withheld == count else None
+
+    counts = until(told)
+    assert counts and counts[0] < 200
 
 
 def test_a_refused_request_leaves_the_tunnel_to_others(stage: Stage) -> None:
