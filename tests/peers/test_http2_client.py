@@ -136,15 +136,27 @@ def test_padding_is_given_back(stage: Stage, tunnel: Http2, application: socket.
         assert got == sent
 
 
-def test_more_than_a_turn_before_the_end(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
-    """What is too much for one turn waits for the next ones, also when the client has closed meanwhile."""
+MANY = b"".join(DataFrame(1, bytes([index % 256])).serialize() for index in range(5000))
+"""Frames of one byte, more than a tunnel takes in one turn."""
+
+
+def test_more_than_a_turn(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
+    """What is too much for one turn waits for the next ones."""
     stream, far = opened(stage, tunnel, application)
+    assert stream == 1
     with far:
-        pieces = [DataFrame(stream, bytes([index % 256])).serialize() for index in range(5000)]
-        tunnel.write(b"".join(pieces))
-        tunnel.data(stream, b"", end=True)
-        tunnel.close()
+        tunnel.write(MANY)
         assert exactly(far, 5000) == bytes(index % 256 for index in range(5000))
+        assert tunnel.alive()
+
+
+def test_more_than_a_turn_before_the_end(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
+    """The same when the client has closed meanwhile: all that it said is passed on first."""
+    _, far = opened(stage, tunnel, application)
+    with far, stage.refusal("destination", "tunnel_lost") as line:
+        tunnel.write(MANY)
+        tunnel.sock.shutdown(socket.SHUT_WR)
+    assert line["bytes_recv"] == 5000
 
 
 @pytest.mark.parametrize("size", [1, 100, 16_384, 1 << 20])
