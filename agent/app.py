@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,8 @@ from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
-from agent.model.objects import IPAddress
+from agent.model.objects import IPAddress, Key
+from agent.model.unread import Unread
 from agent.node import conflist, kubelet
 from agent.node.cni import CniServer
 from agent.node.conflist import Conflist
@@ -29,7 +30,7 @@ from agent.node.enrolment import Enrolment, Sandbox, Tunnels
 from agent.node.kubelet import Kubelet
 from agent.node.netns import NetnsFd
 from agent.node.pods import Pods
-from agent.node.report import wanted
+from agent.node.report import report
 from agent.node.sandboxes import Sandboxes
 from agent.node.search import Search
 from agent.node.watch import Watch
@@ -100,7 +101,14 @@ class Agent:
         tunnels = Tunnels(self._announce, self._zds.remove)
         self._enrolment = Enrolment(self._datapath, tunnels, settings.proc)
         self._watch = Watch(self._datapath, self._enrolment)
-        self._pods = Pods(settings.node, sandboxes, self._enrolment, self._watch.lacking, netns_of)
+        self._pods = Pods(
+            settings.node,
+            sandboxes,
+            self._enrolment,
+            lacking=self._watch.lacking,
+            stated=netns_of,
+            unready=lambda: "; ".join(self._unready()),
+        )
         self._cri = Cri(settings.cri_socket, settings.proc) if settings.cri_socket else None
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()
@@ -157,19 +165,20 @@ class Agent:
     async def _follow(self) -> None:
         """The source, from the first whole state on; tunnels hear nothing before there is one."""
         sweeping: asyncio.Task[None] | None = None
+        swept: Collection[Key | None] | None = None
         async for changes in self._source.changes():
             await self._take(changes)
             if not self._pods.ready:
                 await asyncio.to_thread(memory.after_loading)
                 await self._open()
-            # Until then it is not known which pods are to stay captured.
-            if sweeping is None and self._capture_is_known():
-                sweeping = asyncio.create_task(self._sweep())
+            unread = {key for key in self._unread() if key is None or key.kind in _OF_CAPTURE}
+            if unread != swept and (sweeping is None or sweeping.done()):
+                swept, sweeping = unread, asyncio.create_task(self._sweep(unread))
 
-    def _capture_is_known(self) -> bool:
-        """Whether there can be no pod to capture that could not be read."""
-        keys = [rejection.key for rejection in self._source.rejected]
-        return all(key is not None and key.kind not in _OF_CAPTURE for key in keys)
+    def _unread(self) -> frozenset[Key | None]:
+        """The objects of which no version is in force. None: one of which nothing can be told."""
+        keys = {rejection.key for rejection in self._source.rejected}
+        return frozenset(key for key in keys if key is None or key not in self._model.store.objects)
 
     async def _take(self, changes: Changes) -> None:
         since, known = time.monotonic(), self._model.problems
@@ -179,7 +188,8 @@ class Agent:
                 log.warning("%s: %s", key, self._model.problems[key])
             if self._reporter:
                 self._reporter.tell(self._model.problems)
-        self._xds.update(delta, self._model.version, self._source.complete, since)
+        unread = Unread(self._settings.mesh, self._unread())
+        self._xds.update(delta, self._model.version, unread, since)
         await self._pods.update(self._model, changes)
         if delta:
             changed, removed = len(delta.changed), len(delta.removed)
@@ -196,11 +206,14 @@ class Agent:
         self._opened.set()
         log.info("ready: %d pods captured on node %s", self._enrolment.enrolled(), self._settings.node)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, unread: Collection[Key | None]) -> None:
+        """Release what went while no agent was here, but for pods that cannot be read."""
         try:
             if self._pods.nowhere:
                 await self._search.concluded.wait()
-            await self._enrolment.sweep(self._pods.others())
+            uncertain = self._pods.uncertain(unread)
+            if uncertain is not None:
+                await self._enrolment.sweep(self._pods.others(), uncertain)
         except WarrenError as error:
             log.error("pods that went while no agent was here: %s", error)
 
@@ -256,19 +269,24 @@ class Agent:
             pages = {
                 "/metrics": self._metrics,
                 "/healthz/ready": self._readiness,
-                "/pods": self._wanted,
+                "/check": self._check,
             }
             server = await web.serve(self._settings.http_address, port, pages)
             exits.callback(server.close)
 
-    async def _readiness(self) -> web.Page:
-        if self._pods.ready:
-            return web.Page("200 OK", "ready\n")
-        return web.Page("503 Service Unavailable", "starting\n")
+    def _unready(self) -> list[str]:
+        """Why nothing new is let in, a line for each reason; empty when all is well."""
+        reasons = [f"{kind}: {why}" for kind, why in self._source.health.unsynced.items()]
+        return reasons if reasons or self._pods.ready else ["starting: pods are being captured"]
 
-    async def _wanted(self) -> web.Page:
-        """For `warren check`: the pods that are to be captured, in JSON."""
-        return web.Page("200 OK", wanted(self._enrolment))
+    async def _readiness(self) -> web.Page:
+        if reasons := self._unready():
+            return web.Page("503 Service Unavailable", "".join(f"not ready: {one}\n" for one in reasons))
+        return web.Page("200 OK", "ready\n")
+
+    async def _check(self) -> web.Page:
+        """For `warren check`, in JSON."""
+        return web.Page("200 OK", report(self._unready(), self._enrolment))
 
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)

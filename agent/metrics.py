@@ -96,6 +96,9 @@ def _source(source: Source) -> Iterator[Metric]:
     for kind, state in health.kinds.items():
         kinds.add_metric([kind, state], 1)
     yield kinds
+    text = "Kinds that cannot be read, while which nothing new is let in."
+    yield _labelled("warren_agent_kinds_unsynced", text, "kind", ((kind, 1) for kind in health.unsynced))
+    yield _single("warren_agent_changes_held", "Until all kinds are synced again.", health.held)
 
 
 def _capture(enrolment: Enrolment, watch: Watch) -> Iterator[Metric]:

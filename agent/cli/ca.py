@@ -115,7 +115,9 @@ def _cluster(
         trust_domain=settings.trust_domain,
         longest=settings.longest,
     )
-    return Kube(client, [KINDS[name] for name in _OBJECTS]), backing
+    # Without knowing all pods and namespaces only those that go are taken note of: they end an identity.
+    kube = Kube(client, [KINDS[name] for name in _OBJECTS], harmless=lambda _, item: item is None)
+    return kube, backing
 
 
 async def _run(settings: Settings, source: Source, backing: Backing) -> None:

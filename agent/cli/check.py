@@ -1,10 +1,11 @@
 """`warren check`: what the kernel holds on this node, and what is wrong with it.
 
-Changes nothing, and needs no agent: one that runs is asked which pods are to be captured, nothing else.
+Changes nothing, and needs no agent: one that runs is asked whether it is ready, and which pods it captures.
 """
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,17 @@ from rich.table import Table
 from agent.cli.command import Command, option
 from agent.node import features
 from agent.node.features import Feature
-from agent.node.report import Wanted, ask_wanted
+from agent.node.report import Report, ask
 from agent.node.view import NodeView, look
 
 AGENT = "http://127.0.0.1:15014"
+
+
+def _own_agent() -> str:
+    """Where the agent answers that has our environment, as in its container."""
+    address = os.environ.get("WARREN_HTTP_ADDRESS", "127.0.0.1")
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{os.environ.get('WARREN_METRICS_PORT', '15014')}"
 
 
 @click.command(cls=Command)
@@ -34,22 +42,28 @@ AGENT = "http://127.0.0.1:15014"
     default="/sys/fs/bpf/warren",
     help="directory in a bpffs where the programs are pinned",
 )
-@option("--agent", default=AGENT, help="where the agent answers: its metrics port")
+@option(
+    "--agent",
+    default=_own_agent,
+    show_default="by WARREN_HTTP_ADDRESS and WARREN_METRICS_PORT",
+    help="where the agent answers: its metrics port",
+)
 @option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
 def check(cgroup: Path, bpffs: Path, agent: str, as_json: bool) -> int:
     """Say what the kernel holds on this node: features, programs, pods, verdicts.
 
     Exit code 1 if something is wrong; it is named.
     """
-    return report(cgroup, bpffs, ask_wanted(agent), as_json)
+    return report(cgroup, bpffs, ask(agent), as_json)
 
 
-def report(cgroup: Path, bpffs: Path, wanted: list[Wanted] | None, as_json: bool) -> int:
-    """Print what there is of one node, and give the exit code."""
+def report(cgroup: Path, bpffs: Path, told: Report | None, as_json: bool) -> int:
+    """Print what there is of one node, and give the exit code. told: by its agent, None if none answers."""
     found = features.features()
-    view = look(cgroup, bpffs, wanted)
+    view = look(cgroup, bpffs, told.wanted if told else None)
     lack = features.missing()
-    problems = ([lack] if lack else []) + view.problems
+    unready = [f"the agent is not ready: {reason}" for reason in told.unready] if told else []
+    problems = [*unready, *([lack] if lack else []), *view.problems]
     if as_json:
         click.echo(json.dumps(_plain(found, view, problems), indent=2))
     else:

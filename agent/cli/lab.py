@@ -17,7 +17,7 @@ from agent.lab import Lab
 from agent.lab import status as lab_status
 from agent.lab.demo import demonstrate
 from agent.node.netns import NetnsFd
-from agent.node.report import ask_wanted
+from agent.node.report import ask
 
 _MEGABYTE = 1 << 20
 _WIDE = 140
@@ -145,8 +145,8 @@ def check(name: str, node: str, as_json: bool) -> int:
     """Do `warren check` for a node of the lab (default: node1)."""
     found = Lab.open(name).node(node)
     with closing(NetnsFd.open(found.netns)) as netns:
-        wanted = netns.run(lambda: ask_wanted(AGENT))
-    return report(found.cgroup, found.bpffs, wanted, as_json)
+        told = netns.run(lambda: ask(AGENT))
+    return report(found.cgroup, found.bpffs, told, as_json)
 
 
 @lab.command(cls=Command, context_settings={"allow_interspersed_args": False})

@@ -60,6 +60,12 @@ def origin(policy: str) -> str:
     return f"AuthorizationPolicy {policy}"
 
 
+def is_converted(policy: str) -> bool:
+    """Whether a policy, by `namespace/name`, was made of PeerAuthentications."""
+    namespace, _, name = policy.partition("/")
+    return (namespace, name) == (STRICT.namespace, STRICT.name) or name.startswith(_CONVERTED)
+
+
 def problems(item: PeerAuthentication) -> Iterator[str]:
     """What its author should know."""
     if item.selector and item.metadata.namespace == ROOT_NAMESPACE:

@@ -15,7 +15,8 @@ class Kind(NamedTuple):
     """One kind.
 
     group: empty for Kubernetes' core; versions: all that are accepted, the preferred one first, with the same
-    fields in each; type: None if this version of ours does not act on it.
+    fields in each; type: None if this version of ours does not act on it. critical: without its objects
+    something would be let in, let out or sent in the clear that they forbid: first all of them are read.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Kind(NamedTuple):
     plural: str
     type: Struct | None = None
     namespaced: bool = True
+    critical: bool = False
 
     @property
     def api_versions(self) -> list[str]:
@@ -36,26 +38,39 @@ _NETWORKING = "networking.istio.io"
 _SECURITY = "security.istio.io"
 _TELEMETRY = "telemetry.istio.io"
 _GATEWAY = "gateway.networking.k8s.io"
-_OF_NETWORKING = ("v1", "v1beta1", "v1alpha3")
 MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")  # ends of groups
 _NEAR = 0.84  # likeness of two names, of which one is the other misspelt
+_VERSIONS = {
+    _NETWORKING: ("v1", "v1beta1", "v1alpha3"),
+    _SECURITY: ("v1", "v1beta1"),
+    _TELEMETRY: ("v1", "v1alpha1"),
+}
+
+
+def _istio(name: str, group: str, plural: str, type_: Struct | None = None) -> Kind:
+    """Whichever of Istio's kinds we act on is critical."""
+    return Kind(name, group, _VERSIONS[group], plural, type_, critical=type_ is not None)
+
 
 _ALL = (
-    Kind("Namespace", "", ("v1",), "namespaces", Namespace, namespaced=False),
+    # Labels of the first two enrol.
+    Kind("Namespace", "", ("v1",), "namespaces", Namespace, namespaced=False, critical=True),
+    Kind("Pod", "", ("v1",), "pods", Pod, critical=True),
     Kind("Node", "", ("v1",), "nodes", Node, namespaced=False),
-    Kind("Pod", "", ("v1",), "pods", Pod),
-    Kind("Service", "", ("v1",), "services", Service),
     Kind("ServiceAccount", "", ("v1",), "serviceaccounts", ServiceAccount),
-    Kind("EndpointSlice", _DISCOVERY, ("v1",), "endpointslices", EndpointSlice),
-    Kind("ServiceEntry", _NETWORKING, _OF_NETWORKING, "serviceentries", ServiceEntry),
-    Kind("WorkloadEntry", _NETWORKING, _OF_NETWORKING, "workloadentries", WorkloadEntry),
-    Kind("Sidecar", _NETWORKING, _OF_NETWORKING, "sidecars", Sidecar),
-    Kind("AuthorizationPolicy", _SECURITY, ("v1", "v1beta1"), "authorizationpolicies", AuthorizationPolicy),
-    Kind("PeerAuthentication", _SECURITY, ("v1", "v1beta1"), "peerauthentications", PeerAuthentication),
-    Kind("RequestAuthentication", _SECURITY, ("v1", "v1beta1"), "requestauthentications"),
-    Kind("VirtualService", _NETWORKING, _OF_NETWORKING, "virtualservices"),
-    Kind("DestinationRule", _NETWORKING, _OF_NETWORKING, "destinationrules"),
-    Kind("Telemetry", _TELEMETRY, ("v1", "v1alpha1"), "telemetries"),
+    # Policies are attached to these, and hold for their endpoints; to unknown addresses pods speak plainly.
+    Kind("Service", "", ("v1",), "services", Service, critical=True),
+    Kind("EndpointSlice", _DISCOVERY, ("v1",), "endpointslices", EndpointSlice, critical=True),
+    _istio("ServiceEntry", _NETWORKING, "serviceentries", ServiceEntry),
+    _istio("WorkloadEntry", _NETWORKING, "workloadentries", WorkloadEntry),
+    # These forbid.
+    _istio("Sidecar", _NETWORKING, "sidecars", Sidecar),
+    _istio("AuthorizationPolicy", _SECURITY, "authorizationpolicies", AuthorizationPolicy),
+    _istio("PeerAuthentication", _SECURITY, "peerauthentications", PeerAuthentication),
+    _istio("RequestAuthentication", _SECURITY, "requestauthentications"),
+    _istio("VirtualService", _NETWORKING, "virtualservices"),
+    _istio("DestinationRule", _NETWORKING, "destinationrules"),
+    _istio("Telemetry", _TELEMETRY, "telemetries"),
     Kind("HTTPRoute", _GATEWAY, ("v1", "v1beta1"), "httproutes"),
     Kind("GRPCRoute", _GATEWAY, ("v1",), "grpcroutes"),
     Kind("TCPRoute", _GATEWAY, ("v1", "v1alpha2"), "tcproutes"),

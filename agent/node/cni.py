@@ -34,10 +34,11 @@ Container = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.\-]*)
 
 
 class Pods(Protocol):
-    """What the calls do; all but `ready` raise WarrenError."""
+    """What the calls do; all but `ready` and `unready` raise WarrenError."""
 
     @property
     def ready(self) -> bool: ...
+    def unready(self) -> str: ...
     async def attach(self, attachment: Attachment) -> None: ...
     async def check(self, attachment: Attachment) -> None: ...
     async def detach(self, container: str) -> None: ...
@@ -167,8 +168,7 @@ class CniServer:
     async def _done(self, call: _Call, attachment: Attachment) -> Answer:
         match call.command:
             case "STATUS" if not self._pods.ready:
-                details = "it has not read the cluster's objects yet: see that it reaches the API server"
-                return Answer(_UNAVAILABLE, "Warren's agent is starting", details)
+                return Answer(_UNAVAILABLE, "Warren's agent is starting", self._pods.unready())
             case "ADD":
                 await self._pods.attach(attachment)
             case "CHECK":

@@ -7,7 +7,7 @@ or whose routing fails, is captured all the same: its traffic is refused rather 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -126,16 +126,18 @@ class Enrolment:
         await self._wait(lambda: not self._held, within)
         return [str(held.sandbox) for held in self._held.values()]
 
-    async def sweep(self, others: Iterable[Path]) -> None:
+    async def sweep(self, others: Iterable[Path], uncertain: Iterable[Path] = ()) -> None:
         """Release what the kernel has captured and nobody wants: what went away while no agent was here.
 
         `others` are the namespaces of pods that are here and not to be captured: their routing is undone.
+        `uncertain` are those of pods that may be wanted: they are left as they are.
         Waits until the kernel knows all that is wanted, for until then it cannot be told from the rest.
         """
         async with self._progress:
             await self._progress.wait_for(lambda: self._wanted.keys() <= self._held.keys())
         known = await self.in_kernel(self._redirection.pods)
         strays = known.keys() - {held.cookie for held in self._held.values()}
+        strays -= await self.in_kernel(lambda: {*_cookies(uncertain)})
         await self.in_kernel(lambda: self._release(strays, others))
 
     async def in_kernel(self, action: Callable[[], T]) -> T:
@@ -283,6 +285,13 @@ def _moved(held: Held, wanted: Sandbox) -> bool:
     was = held.sandbox
     same = (was.netns, was.container) == (wanted.netns, wanted.container)
     return not same and not held.netns.is_at(wanted.netns)
+
+
+def _cookies(places: Iterable[Path]) -> Iterator[Cookie]:
+    """Of the namespaces that are still there."""
+    for path in places:
+        with contextlib.suppress(NodeError), contextlib.closing(NetnsFd.open(path)) as netns:
+            yield Cookie(netns.cookie())
 
 
 async def _bounded(work: Awaitable[None]) -> bool:

@@ -29,13 +29,18 @@ class Pods:
         node: str,
         sandboxes: Sandboxes,
         enrolment: Enrolment,
+        *,
         lacking: Callable[[Path], Awaitable[str]],
-        stated: Callable[[Pod], Path | None],
+        stated: Callable[[Pod], Path | None] | None,
+        unready: Callable[[], str],
     ) -> None:
         """`lacking`: what the kernel lacks for a pod in that namespace to be captured; empty if nothing.
 
-        `stated`: where the namespace is, if the pod's object itself says so.
+        `stated`: where the namespace is, if the pod's object itself says so; None: none does.
+
+        `unready`: why nothing is told of new pods; empty if it is.
         """
+        self.unready = unready
         self.ready = False
         self.nowhere: dict[str, Pod] = {}  # by uid: to be captured, and who knows where they run
         self._node = node
@@ -81,6 +86,22 @@ class Pods:
         places = [self._place(pod) for pod in pods if not self._enrolled(pod) and not pod.spec.host_network]
         return [place.netns for place in places if place]
 
+    def uncertain(self, unread: Iterable[Key | None]) -> set[Path] | None:
+        """Where pods are that may have to be captured, for these objects cannot be read; None: anywhere."""
+        places: set[Path] = set()
+        for key in unread:
+            if key is None:
+                return None
+            if key.kind == "Namespace":
+                pods = (pod for pod in pods_on(self._model, self._node) if pod.metadata.namespace == key.name)
+                places |= {place.netns for pod in pods if (place := self._place(pod))}
+                continue
+            told = self._sandboxes.named(key.namespace, key.name)
+            if self._stated and not told:
+                return None  # only the object itself says where
+            places |= {attachment.netns for attachment in told}
+        return places
+
     async def attach(self, attachment: Attachment) -> None:
         """A pod's network is there: returns when the pod may start. Raises NodeError when it may not."""
         self._sandboxes.add(attachment)
@@ -116,9 +137,8 @@ class Pods:
                     await self._changed.wait()
                 return pod
         except TimeoutError:
-            reason = f"no object of this uid and of node {self._node} has come from the API server"
-            if not self.ready:
-                reason = "the agent has not read the cluster's objects"
+            nothing = f"no object of this uid and of node {self._node} has come from the API server"
+            reason = self.unready() or nothing
             raise NodeError(f"pod {attachment} is not known after {_KNOWN_WITHIN:.0f} s: {reason}") from None
 
     def _pod(self, attachment: Attachment) -> Pod | None:
@@ -153,7 +173,7 @@ class Pods:
 
     def _place(self, pod: Pod) -> Sandbox | None:
         known = self._sandboxes.of(pod)
-        netns = known.netns if known else self._stated(pod)
+        netns = known.netns if known else self._stated and self._stated(pod)
         if netns is None:
             return None
         addresses = pod.addresses or (known.addresses if known else ())

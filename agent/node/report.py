@@ -1,5 +1,6 @@
-"""What an agent tells `warren check`: which pods of the node are to be captured."""
+"""What an agent tells `warren check`: why it is not ready, and which pods of the node are to be captured."""
 
+from collections.abc import Iterable
 from http.client import HTTPException
 from urllib.request import urlopen
 
@@ -20,19 +21,26 @@ class Wanted(Struct, frozen=True):
     failing: str = ""
 
 
-def wanted(enrolment: Enrolment) -> str:
+class Report(Struct, frozen=True):
+    """unready: why nothing new is let in, a line each; empty when the agent is ready."""
+
+    unready: tuple[str, ...]
+    wanted: tuple[Wanted, ...]
+
+
+def report(unready: Iterable[str], enrolment: Enrolment) -> str:
     """As JSON."""
-    pods = [
+    pods = (
         Wanted(str(pod), str(pod.netns), tuple(map(str, pod.addresses)), enrolment.failing.get(pod.uid, ""))
         for pod in enrolment.wanted()
-    ]
-    return msgspec.json.encode(pods).decode()
+    )
+    return msgspec.json.encode(Report(tuple(unready), tuple(pods))).decode()
 
 
-def ask_wanted(agent: str) -> list[Wanted] | None:
+def ask(agent: str) -> Report | None:
     """What the agent at this URL says; None when none answers there."""
     try:
-        with urlopen(f"{agent}/pods", timeout=_ANSWER) as answer:
-            return msgspec.json.decode(answer.read(), type=list[Wanted])
+        with urlopen(f"{agent}/check", timeout=_ANSWER) as answer:
+            return msgspec.json.decode(answer.read(), type=Report)
     except (OSError, ValueError, msgspec.MsgspecError, HTTPException):
         return None

@@ -4,7 +4,7 @@ Kept on disk, so that an agent that comes back has it before it has asked anyone
 as its path leads to the same namespace: the kernel gives no cookie twice until the machine starts anew.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,8 +74,12 @@ class Sandboxes:
 
     def of(self, pod: Pod) -> Attachment | None:
         """The pod's newest one."""
-        named = self._of_pod.get((pod.metadata.namespace, pod.metadata.name), ())
+        named = self.named(pod.metadata.namespace, pod.metadata.name)
         return max((one for one in named if one.of(pod)), key=lambda one: one.created, default=None)
+
+    def named(self, namespace: str, name: str) -> Sequence[Attachment]:
+        """Those of all pods that have, or had, this name."""
+        return self._of_pod.get((namespace, name), ())
 
     def add(self, attachment: Attachment) -> None:
         """One that the runtime has made. Raises NodeError when there is no such namespace, OSError."""

@@ -19,28 +19,31 @@ def custom(kind: Kind) -> bool:
 class Definitions:
     """The names of the CustomResourceDefinitions. Where they are forbidden, each kind may be there."""
 
-    def __init__(self, client: Client, changed: Callable[[], None]) -> None:
-        """changed: called by a thread when `known` or `has` may say something else."""
+    def __init__(self, client: Client, changed: Callable[[], None], went_back: Callable[[], None]) -> None:
+        """changed: called by a thread when `known` or `has` may say something else. went_back: Watcher's."""
         self._changed = changed
         self._names: set[str] = set()
         self._listed = False
         self._hidden = False
-        self.watcher = Watcher(client, [_PATH], self._told, self._noted, metadata=True)
+        self.watcher = Watcher(client, [_PATH], self._told, self._noted, went_back, metadata=True)
 
     @property
     def known(self) -> bool:
         """Whether it is known what there is, or that this cannot be known."""
         return self._listed or self._hidden
 
+    @property
+    def visible(self) -> bool:
+        """Whether a kind that is installed will be heard of."""
+        return self._listed and not self._hidden
+
     def has(self, kind: Kind) -> bool:
         """Whether to ask for objects of a kind."""
-        if not custom(kind):
-            return True
-        return f"{kind.plural}.{kind.group}" in self._names if self._listed else self._hidden
+        return not custom(kind) or self._hidden or f"{kind.plural}.{kind.group}" in self._names
 
     def _noted(self) -> None:
-        # Once for good: that the server is away as well takes no kind away.
-        self._hidden |= self.watcher.state in ("absent", "forbidden")
+        if self.watcher.state != "away":  # then nothing else is known than before
+            self._hidden = self.watcher.state in ("absent", "forbidden")
         self._changed()
 
     def _told(self, events: Iterable[Event]) -> None:

@@ -59,11 +59,6 @@ class Folder:
         self.rejected: list[Rejected] = []
 
     @property
-    def complete(self) -> bool:
-        """Whether all could be read; else there may be objects of which we know nothing."""
-        return not any(file.problems for file in self._files.values())
-
-    @property
     def health(self) -> Health:
         """How long the folder has been away."""
         return Health(0 if self._away_since is None else time.monotonic() - self._away_since)

@@ -1,12 +1,19 @@
-"""`kube`: the objects of an API server, each kind followed by a watch."""
+"""`kube`: the objects of an API server, each kind followed by a watch.
+
+A critical kind (`agent.model.kinds`) is *synced* while it is listed and watched, or known to be absent. Until
+all are, nothing is told. While one is not any more, for whatever reason, what was told stays in force, and of
+what changes only that is told which opens nothing; the rest is held back until all kinds are synced again: a
+policy that cannot be read may be for a workload that is new, or in the place of another policy that is gone.
+"""
 
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +22,7 @@ from agent.kube.listwatch import Event
 from agent.kube.watch import Watcher
 from agent.model.kinds import KINDS, Kind
 from agent.model.objects import Key, Object
+from agent.sources.absence import APART, Absence
 from agent.sources.definitions import Definitions, custom
 from agent.sources.kept import Kept
 from agent.sources.source import Changes, Health
@@ -23,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _SETTLE = 0.005  # seconds: what changes at once is told at once
 _PACE = 0.05  # seconds at least from one telling to the next: telling costs more than what is told
+_RESTORED_ONCE = (
+    60.0  # seconds in which all kinds are listed again once, however many find the server restored
+)
 
 
 class Rejected(NamedTuple):
@@ -45,16 +56,27 @@ class Following(NamedTuple):
 class Kube:
     """All objects of some kinds. One that is absent or forbidden is named once, and read when it is not."""
 
-    def __init__(self, client: Client, kinds: Iterable[Kind] = tuple(KINDS.values())) -> None:
+    def __init__(
+        self,
+        client: Client,
+        kinds: Iterable[Kind] = tuple(KINDS.values()),
+        harmless: Callable[[Key, Object | None], bool] = lambda key, item: False,
+    ) -> None:
+        """harmless: whether a changed object (None: gone) opens nothing, whatever policies there are."""
         self._client = client
         self._kinds = tuple(kinds)
-        self._definitions = Definitions(client, self._arrange)
+        self._harmless = harmless
+        self._definitions = Definitions(client, self._arrange, self._went_back)
+        self._absence = Absence(client, self._doubted, self._arrange)
         self._lock = threading.Lock()  # of what follows; each watch has a thread
         self._followed: dict[str, Following] = {}
+        self._defined: frozenset[str] = frozenset()
         self._pending: dict[Key, Object | None] = {}
         self._listed: set[str] = set()  # kinds of which all objects are pending, or have been taken
         self._away: set[str] = set()
-        self._away_since = time.monotonic()
+        self._complained: set[str] = set()  # kinds that cannot be read
+        self._restored_at = -math.inf
+        self._began = time.monotonic()
         self._restarts: Counter[str] = Counter()  # of watches that have ended
         self._awake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,18 +93,23 @@ class Kube:
         return found
 
     @property
-    def complete(self) -> bool:
-        """Whether all objects are known and used."""
-        return self._known() and not self.rejected
+    def unsynced(self) -> dict[str, str]:
+        """The critical kinds of which it is not known what there is: why, and what to do."""
+        following = {one.kept.kind.name: one for one in self.following}
+        critical = (kind for kind in self._kinds if kind.critical)
+        return {kind.name: why for kind in critical if (why := self._why(kind, following.get(kind.name)))}
 
     @property
     def health(self) -> Health:
         following = self.following
         restarts = sum((one.watcher.restarts for one in following), self._restarts + Counter())
-        states = {kind.name: "absent" for kind in self._kinds}
+        unsynced = self.unsynced
+        states: dict[str, str] = {kind.name: "absent" for kind in self._kinds}
         states |= {one.kept.kind.name: one.watcher.state for one in following}
-        age = time.monotonic() - self._away_since if self._away or not self._known() else 0.0
-        return Health(age, restarts, states)
+        states |= {name: "unknown" for name in unsynced if states[name] == "absent"}
+        with self._lock:
+            held = len(self._pending) if unsynced else 0
+        return Health(self._age(unsynced), restarts, states, unsynced, held)
 
     @property
     def following(self) -> list[Following]:
@@ -95,11 +122,12 @@ class Kube:
         self._loop = asyncio.get_running_loop()
         if any(custom(kind) for kind in self._kinds):
             self._definitions.watcher.start()
+            self._absence.start()
         self._arrange()
         while not self._known():
             await self._awake.wait()
             self._awake.clear()
-        if absent := [kind.name for kind in self._kinds if not self._definitions.has(kind)]:
+        if absent := [kind.name for kind in self._kinds if kind.name not in self._followed]:
             log.info("kinds that the cluster does not have: %s", ", ".join(absent))
         rejected, told = self.rejected, time.monotonic()
         yield self._take()
@@ -107,7 +135,7 @@ class Kube:
             await self._awake.wait()
             await asyncio.sleep(max(_SETTLE, told + _PACE - time.monotonic()))
             self._awake.clear()
-            told, changes = time.monotonic(), self._take()
+            told, changes = time.monotonic(), self._take_harmless() if self.unsynced else self._take()
             rejected, former = self.rejected, rejected
             if changes or rejected != former:
                 yield changes
@@ -121,31 +149,101 @@ class Kube:
         self._kinds = ()
         self._loop = None
         self._definitions.watcher.stop()
+        self._absence.stop()
         self._arrange()
         self._client.close()
 
     def _known(self) -> bool:
-        """Whether it is known what there is of each kind, or that this cannot be known."""
-        return all(
-            one.kept.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
+        """Whether it is known what there is of each kind, or (not of critical ones) that it cannot be."""
+        return (
+            not self.unsynced
+            and (self._definitions.known or not any(custom(kind) for kind in self._kinds))
+            and all(
+                one.kept.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
+                for one in self.following
+            )
+        )
+
+    def _why(self, kind: Kind, following: Following | None) -> str:
+        """Why it is not known what there is of a kind; empty when it is."""
+        if following is None:
+            if kind in self._absence:
+                return ""
+            return self._unproven() if self._definitions.known else self._unlisted(self._definitions.watcher)
+        watcher = following.watcher
+        if watcher.state == "current" and kind.name in self._listed:
+            return ""
+        if watcher.state == "forbidden":
+            rule = f"apiGroups: ['{kind.group}'], resources: [{kind.plural}], verbs: [list, watch]"
+            return f"{watcher.verb} is forbidden: {watcher.error}; add to the agent's ClusterRole {{{rule}}}"
+        if watcher.state == "absent" and custom(kind):
+            return f"{watcher.error}; {self._unproven()}"
+        return self._unlisted(watcher)
+
+    def _unlisted(self, watcher: Watcher) -> str:
+        return str(watcher.error or "not all is listed yet")
+
+    def _unproven(self) -> str:
+        if error := self._absence.error:
+            return f"discovery does not tell whether the cluster has this kind: {error}"
+        return f"that the cluster has no such kind discovery has to say twice, {APART:.0f} s apart"
+
+    def _age(self, unsynced: Container[str]) -> float:
+        """Seconds since all that is in force, or should be by now, was last known to be up to date."""
+        since = [
+            one.watcher.heard
             for one in self.following
-        ) and (self._definitions.known or not any(custom(kind) for kind in self._kinds))
+            if one.kept.kind.name in unsynced or one.watcher.state in ("stale", "away")
+        ]
+        if not since and unsynced:
+            since = [self._began]
+        return time.monotonic() - min(since) if since else 0.0
+
+    def _doubted(self) -> list[Kind]:
+        """The kinds about which discovery is to be asked."""
+        following = {one.kept.kind.name: one.watcher for one in self.following}
+        return [kind for kind in self._kinds if self._in_doubt(kind, following.get(kind.name))]
+
+    def _in_doubt(self, kind: Kind, watcher: Watcher | None) -> bool:
+        if not (kind.critical and custom(kind)):
+            return False
+        if kind in self._absence:  # what is installed is heard of, unless that is hidden
+            return not self._definitions.visible or self._definitions.has(kind)
+        if watcher is None:
+            return self._definitions.known
+        return watcher.state in ("absent", "forbidden")
+
+    def _follows(self, kind: Kind) -> bool:
+        """Whether a kind is to be read. A critical one that was there is until it is known to be gone."""
+        if kind in self._absence:
+            return False
+        return self._definitions.has(kind) or (kind.critical and kind.name in self._followed)
 
     def _arrange(self) -> None:
         """Follow the kinds that are wanted and there, and no others."""
-        there = {kind.name: kind for kind in self._kinds if self._definitions.has(kind)}
         with self._lock:
+            former, self._defined = self._defined, self._now_defined()
+            for kind in self._kinds:
+                if kind.name in self._defined - former:
+                    self._absence.refute(kind)
+            there = {kind.name: kind for kind in self._kinds if self._follows(kind)}
             for name in self._followed.keys() - there.keys():
                 self._leave(name)
             for name in there.keys() - self._followed.keys():
                 self._join(there[name])
+        self._absence.look()
         self._wake()
+
+    def _now_defined(self) -> frozenset[str]:
+        """Kinds that are known to be installed, as far as this can be seen."""
+        there = (kind.name for kind in self._kinds if custom(kind) and self._definitions.has(kind))
+        return frozenset(there) if self._definitions.visible else frozenset()
 
     def _join(self, kind: Kind) -> None:
         kept = Kept(kind)
         paths = [_path(kind, version) for version in kind.versions]
-        noted = partial(self._noted, kind.name)
-        watcher = Watcher(self._client, paths, partial(self._told, kept), noted, metadata=kind.type is None)
+        told, noted = partial(self._told, kept), partial(self._noted, kind.name)
+        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.type is None)
         self._followed[kind.name] = Following(kept, watcher)
         watcher.start()
 
@@ -154,10 +252,12 @@ class Kube:
         watcher.stop()
         self._restarts += watcher.restarts
         self._away.discard(name)
+        self._complained.discard(name)
+        gone = dict(kept.clear())
+        self._pending.update(gone)
+        if kept.kind.type and self._kinds and name in self._listed:
+            log.warning("kind %s is not there any more; %d objects are no longer in force", name, len(gone))
         self._listed.discard(name)
-        self._pending.update(kept.clear())
-        if kept.kind.type and self._kinds:
-            log.warning("kind %s is not there any more, nor its objects", name)
 
     def _told(self, kept: Kept, events: Iterable[Event]) -> None:
         """Take what a watch told, in its thread."""
@@ -180,28 +280,59 @@ class Kube:
         with self._lock:
             if name not in self._followed:
                 return
-            watcher = self._followed[name].watcher
+            following = self._followed[name]
+            watcher = following.watcher
             before = bool(self._away)
             (self._away.add if watcher.state == "away" else self._away.discard)(name)
             after = bool(self._away)
-            if after and not before:
-                self._away_since = time.monotonic()
             others = [self._definitions.watcher, *(self._followed[other].watcher for other in self._away)]
         if watcher.state in ("absent", "forbidden"):
-            log.warning("kind %s is %s: %s", name, watcher.state, watcher.error)
+            self._complain(following)
         elif after and not before:
             log.error("source away, the last good state stays in force: %s", watcher.error)
         elif before and not after:
             log.info("source is back")
+        if watcher.state == "current" and name in self._complained:
+            self._complained.discard(name)
+            log.info("kind %s is read again", name)
         if before and watcher.state == "current":
             for other in others:
                 other.hasten()
+        self._absence.look()
         self._wake()
 
+    def _complain(self, following: Following) -> None:
+        kind, watcher = following.kept.kind, following.watcher
+        if not kind.critical:
+            log.warning("kind %s is %s: %s", kind.name, watcher.state, watcher.error)
+        elif kind.name not in self._complained:
+            why = self._why(kind, following)
+            log.error("kind %s cannot be read, nothing new is let in until it can: %s", kind.name, why)
+        self._complained.add(kind.name)
+
+    def _went_back(self) -> None:
+        """List all kinds again: not every watch can see that the server was restored."""
+        with self._lock:
+            if time.monotonic() - self._restored_at < _RESTORED_ONCE:
+                return
+            self._restored_at = time.monotonic()
+            watchers = [self._definitions.watcher, *(one.watcher for one in self._followed.values())]
+        for watcher in watchers:
+            watcher.relist()
+
     def _take(self) -> Changes:
+        """All that is pending."""
         with self._lock:
             changes, self._pending = self._pending, {}
         return list(changes.items())
+
+    def _take_harmless(self) -> Changes:
+        """What may be told before all kinds are synced again."""
+        with self._lock:
+            changes = [change for change in self._pending.items() if self._harmless(*change)]
+            for key, _ in changes:
+                del self._pending[key]
+        return changes
 
     def _wake(self) -> None:
         if loop := self._loop:

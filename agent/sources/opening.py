@@ -1,10 +1,12 @@
 """What the option --source names, opened."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from agent.model.objects import Pod
+from agent.model.mesh import NEVER_ENROLLED
+from agent.model.objects import Key, Object, Pod
 from agent.sources.folder import Folder, netns_of
 from agent.sources.source import Source
 
@@ -14,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """netns_of: where the source says that a pod's network namespace is. reporter: None: nobody is told.
+    """netns_of: where the source says that a pod's network namespace is; None: it does not.
 
-    client: of the API server, if it is one.
+    reporter: None: nobody is told. client: of the API server, if it is one.
     """
 
     source: Source
-    netns_of: Callable[[Pod], Path | None]
+    netns_of: Callable[[Pod], Path | None] | None
     reporter: "Reporter | None"
     client: "Client | None" = None
 
@@ -35,9 +37,17 @@ def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, namespa
     from agent.sources.reporter import Reporter  # noqa: PLC0415
 
     client = Client.load(kubeconfig)
-    kube = Kube(client)
-    return Opened(kube, _nowhere, Reporter(client, kube, namespace, node), client)
+    kube = Kube(client, harmless=partial(_opens_nothing, node))
+    # Whoever may make pods could name any namespace of the node: there, only the runtime is asked.
+    return Opened(kube, None, Reporter(client, kube, namespace, node), client)
 
 
-def _nowhere(_: Pod) -> None:
-    """Whoever may make pods could name any namespace of the node: there, only the runtime is asked."""
+def _opens_nothing(node: str, key: Key, item: Object | None) -> bool:
+    """Whether a change lets nobody in at a node's pods, whatever policies there are that could not be read.
+
+    So it is with pods that go, that run elsewhere, or that are never in the mesh.
+    """
+    if key.kind != "Pod":
+        return False
+    elsewhere = isinstance(item, Pod) and item.spec.node_name != node
+    return item is None or elsewhere or key.namespace in NEVER_ENROLLED

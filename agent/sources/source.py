@@ -20,11 +20,15 @@ class Health(NamedTuple):
 
     age: seconds for which what is in force may be out of date, 0 while changes are told as they happen.
     restarts: how often a list or watch was asked for again, by reason. kinds: the state of each.
+    unsynced: kinds of which it is not known what there is, and why; meanwhile nothing new is let in.
+    held: how many changes are held back meanwhile.
     """
 
     age: float
     restarts: Mapping[str, int] = {}
     kinds: Mapping[str, str] = {}
+    unsynced: Mapping[str, str] = {}
+    held: int = 0
 
 
 class Source(Protocol):
@@ -32,11 +36,7 @@ class Source(Protocol):
 
     @property
     def rejected(self) -> Sequence[Rejection]:
-        """What is not used at the moment."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all could be read; else there may be objects of which nothing is known."""
+        """What is not used at the moment, as it stands: a former version may be."""
 
     @property
     def health(self) -> Health: ...

@@ -4,17 +4,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from agent.model.resources import Delta, Resource
+from agent.model.unread import NOTHING_UNREAD
 
 
 class Cache:
     """What is served.
 
-    version: of the whole configuration; complete: nothing is missing in it because it could not be read.
+    version: of the whole configuration; unread: objects of which it holds nothing, for they cannot be read.
     """
 
     def __init__(self) -> None:
         self.version = ""
-        self.complete = True
+        self.unread = NOTHING_UNREAD
         self._by_name: dict[str, dict[str, Resource]] = defaultdict(dict)  # by type URL
         self._by_alias: dict[str, dict[str, None]] = defaultdict(dict)  # names, the newest last
         self._sharing: dict[str, set[str]] = defaultdict(set)  # names, by an alias that is others' as well

@@ -15,6 +15,7 @@ from msgspec import Struct
 from agent.errors import SettingsError
 from agent.model.objects import IPAddress
 from agent.model.resources import Delta
+from agent.model.unread import NOTHING_UNREAD, Unread
 from agent.xds.cache import Cache
 from agent.xds.certificate import serving_certificate
 from agent.xds.histogram import Histogram
@@ -65,14 +66,16 @@ class XdsServer:
         self._answers: Counter[tuple[str, str]] = Counter()  # of clients that are gone
         self._server: grpc.aio.Server | None = None
 
-    def update(self, delta: Delta, version: str, complete: bool = True, since: float | None = None) -> None:
+    def update(
+        self, delta: Delta, version: str, unread: Unread = NOTHING_UNREAD, since: float | None = None
+    ) -> None:
         """Serve a different configuration from now on.
 
-        complete: false while something of it cannot be read; a client that comes with more keeps it then.
+        unread: objects that are there and cannot be read: a client that comes with what they made keeps it.
         since: when the change was heard of, on the monotonic clock.
         """
         touched = self.cache.apply(delta, version)
-        self.cache.complete = complete
+        self.cache.unread = unread
         for stream, news in self._streams.items():
             stream.changed(touched, since)
             news.set()

@@ -216,10 +216,7 @@ class Subscription:
 
     def _due(self) -> Iterator[tuple[str, Resource | None]]:
         """What the client is to be told, with None for what is gone."""
-        if self._cache.complete and self._inherited:
-            self._inherited, inherited = set(), self._inherited & self._sent.keys()
-            self._changed |= inherited if self._wildcard else set()
-            self._recheck = True
+        self._disinherit()
         wanted = self._wanted_by_name() if self._recheck else set()
         owed = set(map(self._told_as, self._owed))
         candidates = self._changed | owed | wanted
@@ -228,12 +225,24 @@ class Subscription:
         for name in candidates:
             served = self._wildcard or name in wanted or name in owed
             resource = self._cache.get(self.type_url, name) if served else None
-            if resource:
-                self._inherited.discard(name)
-            elif name in self._inherited and name not in owed:
-                continue  # it may be among what could not be read
+            if resource is None and name in self._inherited and name not in owed:
+                continue  # it may have been made by what could not be read
             if name in owed or self._sent.get(name) != (resource.version if resource else None):
                 yield name, resource
+
+    def _disinherit(self) -> None:
+        """Look at what the client came with and is not there: it is gone, unless it could not be read."""
+        if not self._inherited:
+            return
+        former = self._inherited & self._sent.keys()
+        self._inherited = set(filter(self._may_be_unread, former))
+        if gone := former - self._inherited:
+            self._changed |= gone if self._wildcard else set()
+            self._recheck = True
+
+    def _may_be_unread(self, name: str) -> bool:
+        there = self._cache.get(self.type_url, name)
+        return there is None and self._cache.unread.may_make(self.type_url, name)
 
 
 def _services_first(due: tuple[str, Resource | None]) -> tuple[bool, str]:

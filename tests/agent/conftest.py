@@ -11,6 +11,7 @@ import pytest
 from agent.node.datapath import Datapath
 from tests.support import apiserver
 from tests.support.cluster import Cluster
+from tests.support.custom import install
 from tests.support.netns import Node
 from tests.support.stage import Stage
 from tests.support.world import World
@@ -66,6 +67,7 @@ def kubeconfig() -> Iterator[Path]:
         yield named
         return
     with apiserver.fake(shortest_token=1) as fake:
+        install(fake.kubeconfig)
         yield fake.kubeconfig
 
 

@@ -12,6 +12,7 @@ from bpf.pins import Pins
 from tests.support import apiserver
 from tests.support.cluster import Cluster
 from tests.support.cni import Plugin
+from tests.support.custom import install
 from tests.support.netns import Pod
 from tests.support.world import World, cookies
 
@@ -66,6 +67,7 @@ class Installed:
 @pytest.fixture
 def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
     with apiserver.fake() as server:
+        install(server.kubeconfig)
         cluster = Cluster(server.kubeconfig)
         yield Installed(world, cluster, tmp_path / "net.d")
         cluster.close()

@@ -31,6 +31,9 @@ class Pods:
     attached: list[Attachment] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def unready(self) -> str:
+        return self.refusal
+
     async def attach(self, attachment: Attachment) -> None:
         self.attached.append(attachment)
         await self._answer(f"attach {attachment}")

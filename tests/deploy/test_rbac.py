@@ -11,7 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from fnmatch import fnmatch
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -54,13 +56,17 @@ REFUSED: dict[
 
 
 class Right(NamedTuple):
-    """To do something with a resource; name: with this one only; namespace: empty for all."""
+    """To do something with a resource; name: with this one only; namespace: empty for all.
+
+    path: of what is no resource, instead of one.
+    """
 
     verb: str
     group: str
     resource: str
     namespace: str = ""
     name: str = ""
+    path: str = ""
 
 
 def granted(account: str) -> set[Right]:
@@ -76,8 +82,13 @@ def granted(account: str) -> set[Right]:
             continue
         role, namespace = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
         for rule in role["rules"]:
+            for verb, path in itertools.product(rule["verbs"], rule.get("nonResourceURLs", [])):
+                rights.add(Right(verb, "", "", path=path))
             for group, resource, verb, name in itertools.product(
-                rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""])
+                rule.get("apiGroups", []),
+                rule.get("resources", []),
+                rule["verbs"],
+                rule.get("resourceNames", [""]),
             ):
                 rights.add(Right(verb, group, resource, namespace, name))
     return rights
@@ -85,6 +96,8 @@ def granted(account: str) -> set[Right]:
 
 def fits(right: Right, line: dict[str, str]) -> bool:
     """Whether it was this right that allowed a request of the audit log."""
+    if right.path:
+        return (right.verb, "") == (line["verb"], line["resource"]) and fnmatch(line["uri"], right.path)
     resource = line["resource"] + (f"/{line['subresource']}" if line["subresource"] else "")
     return (
         (right.verb, right.group, right.resource) == (line["verb"], line["group"], resource)
@@ -123,6 +136,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         subprocess.run([*rotate, str(server.kubeconfig)], check=True, capture_output=True)
         until(lambda: roots(admin) > 1, 30)
         revoked(admin, [*rotate[:-2], "revoke", "--kubeconfig", str(server.kubeconfig), "abcd"])
+        missing(admin, log)
         node.stop("agent")  # it looks whether its DaemonSet is gone
         yield [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -165,6 +179,13 @@ def revoked(admin: Client, command: list[str]) -> None:
     body = {"data": {"ca-crl.pem": "changed"}}
     admin.request("PATCH", f"{CONFIGMAPS}/{CRL}", body=body, content_type="application/merge-patch+json")
     until(lambda: items(admin, CONFIGMAPS, name=CRL)[0]["data"]["ca-crl.pem"] != "changed", 30)
+
+
+def missing(admin: Client, log: Path) -> None:
+    """A kind that is taken away: discovery is asked whether it is."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    delete(admin, f"{definitions}/workloadentries.networking.istio.io")
+    until(lambda: '"uri":"/apis/networking.istio.io/v1"' in log.read_text().replace(" ", ""), 30)
 
 
 def in_part(admin: Client) -> None:

@@ -89,6 +89,19 @@ def test_events_are_repeated(fake: Fake, cluster: Cluster) -> None:
         assert events.names(2) == [("ADDED", "a"), ("ADDED", "a")]
 
 
+def test_events_of_one_kind_are_lost(fake: Fake, cluster: Cluster) -> None:
+    version = cluster.version(PODS)
+    with cluster.watch(PODS, resourceVersion=version) as events:
+        fake.faults.mutes = lambda resource: resource == "pods"
+        cluster.made(PODS, pod("lost"))
+        with cluster.watch("/api/v1/nodes", resourceVersion=version) as others:
+            cluster.made("/api/v1/nodes", {"metadata": {"name": "told"}})
+            assert others.names(1) == [("ADDED", "told")]
+        fake.faults.mutes = lambda resource: False
+        cluster.made(PODS, pod("told"))
+        assert events.names(1) == [("ADDED", "told")]
+
+
 def test_events_of_one_kind_are_held_back(fake: Fake, cluster: Cluster) -> None:
     version, nodes = cluster.version(PODS), "/api/v1/nodes"
     with (
@@ -160,6 +173,33 @@ def test_a_folder_is_gone_on_with(tmp_path: Path) -> None:
         newer = cluster.made(PODS, pod("c"))
         assert int(newer["metadata"]["resourceVersion"]) > int(version)
         cluster.close()
+
+
+def test_restored_from_a_backup(fake: Fake, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.made(PODS, pod("a"))
+    fake.save(tmp_path / "backup")
+    version = cluster.version(PODS)
+    cluster.ask("DELETE", f"{PODS}/a")
+    for name in "bc":
+        cluster.made(PODS, pod(name))
+    fake.restore(tmp_path / "backup")
+    assert names(cluster.ask("GET", PODS)) == ["a"]
+    assert cluster.version(PODS) == version
+
+
+def test_groups_that_are_not_known_yet(fake: Fake, cluster: Cluster) -> None:
+    group = "coordination.k8s.io"
+    with fake.hidden(group):
+        assert group not in [one["name"] for one in cluster.ask("GET", "/apis").body["groups"]]
+        for path in (f"/apis/{group}", f"/apis/{group}/v1", f"/apis/{group}/v1/leases"):
+            assert cluster.ask("GET", path).status == 404
+    assert cluster.ask("GET", f"/apis/{group}/v1/leases").status == 200
+
+
+def test_discovery_is_refused_as_asked(fake: Fake, cluster: Cluster) -> None:
+    fake.faults.refuse = lambda verb, resource: 503 if resource == "/apis" else None
+    assert cluster.ask("GET", "/apis").status == 503
+    assert cluster.ask("GET", "/apis/apps/v1").status == 200
 
 
 def test_a_process_of_its_own_with_an_audit_log(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_without_a_version_what_there_is_comes_first(
         assert events.names(1) == [("ADDED", "c")]
 
 
+def test_a_watch_from_a_version_that_is_to_come_tells_nothing(cluster: Cluster, pods: str) -> None:
+    ahead = int(cluster.version(pods)) + 100_000  # as after etcd was restored from a backup
+    with cluster.watch(pods, resourceVersion=ahead, allowWatchBookmarks="1", timeoutSeconds=1) as events:
+        assert events.status == 200
+        cluster.made(pods, pod("c"))
+        assert events.rest() == []
+
+
 def test_a_watch_ends_when_its_time_is_over(cluster: Cluster, pods: str) -> None:
     version = cluster.version(pods)
     with cluster.watch(pods, resourceVersion=version, timeoutSeconds=1) as events:

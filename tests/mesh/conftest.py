@@ -13,6 +13,7 @@ from agent.lab import Lab
 from agent.lab.members import Pod
 from agent.model.objects import Key
 from tests.support import apiserver, sockets
+from tests.support.custom import install
 from tests.support.resident import Resident
 from tests.support.wait import until
 
@@ -93,6 +94,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
         kubeconfig = None
         if request.param == "kube":
             kubeconfig = apiserver.real() or exits.enter_context(apiserver.fake()).kubeconfig
+            install(kubeconfig)
         direct = request.param == "dir"
         lab = exits.enter_context(
             Lab.up([PODS], name=f"wt-mesh-{os.getpid()}", api=kubeconfig, direct=direct)

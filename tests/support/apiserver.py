@@ -6,6 +6,8 @@
         server.compact()              # what was read before is too old: 410
         server.cut_watches(after=100)  # those that run, after 100 further bytes
         with server.hold("pods"): ...  # watches of pods tell nothing meanwhile
+        with server.hidden("a.example"): ...  # 404 for its kinds, and discovery lacks the group
+        server.save(file), server.restore(file)  # etcd is older than it was
         server.faults.latency = 0.5   # and the others of `Faults`
 
 `WARREN_TEST_KUBECONFIG` names the kubeconfig of a real server, whose bearer may do everything there.
@@ -13,6 +15,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -38,7 +41,7 @@ class Fake:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         """`options`: those of `Server`. A folder that an earlier fake has used is gone on with."""
-        self.folder = folder
+        self.folder, self._options = folder, options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake API server", daemon=True)
         self._thread.start()
@@ -75,6 +78,27 @@ class Fake:
             yield
         finally:
             self._call(lambda: self._server.release(resource))
+
+    @contextmanager
+    def hidden(self, *groups: str) -> Iterator[None]:
+        """Know nothing of these groups meanwhile, as a server that has just started."""
+        self._call(lambda: self._server.api.kinds.hidden.update(groups))
+        try:
+            yield
+        finally:
+            self._call(self._server.api.kinds.hidden.clear)
+
+    def save(self, file: Path) -> None:
+        """A backup of all objects."""
+        self._call(lambda: self._server.api.storage.save(file))
+
+    def restore(self, file: Path) -> None:
+        """Be back with the objects of a backup, and at the resourceVersion of then; the history is lost."""
+        self._run(self._server.close())
+        shutil.copy(file, self.folder / "data")
+        self._server = self._call(lambda: Server(self.folder, port=self.port, **self._options))
+        self._server.faults = self.faults
+        self.start()
 
     @property
     def watches(self) -> int:

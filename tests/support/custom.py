@@ -1,11 +1,13 @@
 """Istio's and the Gateway API's kinds on an API server: their definitions, and objects of them."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from agent.kube.errors import ApiError
+from agent.model.kinds import KINDS, Kind
 from tests.support import wait
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster
@@ -25,6 +27,33 @@ def definition(plural: str) -> Any:
 def _all() -> list[Any]:
     texts = (file.read_text() for file in _FILES)
     return [one for text in texts for one in yaml.load_all(text, yaml.CSafeLoader) if one]
+
+
+def install(kubeconfig: Path) -> None:
+    """Let a server have all kinds of Istio's that we act on: an agent need not make sure that it has not."""
+    cluster = Cluster(kubeconfig)
+    for kind in KINDS.values():
+        if kind.group.endswith("istio.io"):
+            _install(cluster, kind)
+    cluster.close()
+
+
+def _install(cluster: Cluster, kind: Kind) -> None:
+    try:
+        cluster.post(definition(kind.plural), *DEFINITIONS)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+
+
+def policy(name: str, namespace: str = "default", **spec: Any) -> Any:
+    """An AuthorizationPolicy; one that denies everything unless told otherwise."""
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec or {"action": "DENY", "rules": [{}]},
+    }
 
 
 def entry(name: str, host: str, **spec: Any) -> Any:

@@ -82,12 +82,12 @@ class World:
         (self.source / f"{pod.name}.yaml").unlink()
 
     @asynccontextmanager
-    async def agent(self) -> AsyncIterator[Agent]:
-        """A running agent, ended by SIGTERM."""
+    async def agent(self, says: str = "200 OK") -> AsyncIterator[Agent]:
+        """A running agent, from when it says this of its readiness; ended by SIGTERM."""
         agent = Agent(self.settings)
         running = asyncio.create_task(agent.run())
         async with asyncio.timeout(20):
-            while "200 OK" not in await self.page("/healthz/ready"):
+            while says not in await self.page("/healthz/ready"):
                 if running.done():
                     await running
                 await asyncio.sleep(0.005)

@@ -41,7 +41,7 @@ def test_pages() -> None:
     assert told(it.page(page(item("a"), item("b"), go_on="next"))) == ["+a", "+b"]
     assert it.query() == {"limit": "500", "continue": "next"}
     assert told(it.page(page(item("c")))) == ["+c", "all"]
-    assert not it.listing
+    assert it.next == "watch"
     assert it.query()["resourceVersion"] == "10"
 
 
@@ -66,12 +66,61 @@ def test_a_watch_goes_on_where_it_was() -> None:
     assert it.query()["resourceVersion"] == "13"
     assert told(it.line(line("BOOKMARK", {"metadata": {"resourceVersion": "40"}}))) == []
     it.failed(ApiError(0, "Unreachable", "cut"))
+    it.check(page(version="40"))
     assert it.query()["resourceVersion"] == "40"
+
+
+@pytest.mark.parametrize("how", ["ended", "cut"])
+def test_before_a_watch_goes_on_the_server_is_asked_how_far_it_is(how: str) -> None:
+    it = watching("a")
+    it.ended() if how == "ended" else it.failed(ApiError(0, "Unreachable", "cut"))
+    assert (it.next, it.query()) == ("check", {"limit": "1"})
+    it.check(page(item("a"), version="10", go_on="next"))
+    assert it.next == "watch"
+    it.ended()
+    with pytest.raises(ApiError, match="the server is at resourceVersion 9, and has told of 10") as caught:
+        it.check(page(version="9"))
+    it.failed(caught.value)
+    assert it.query() == {"limit": "500"}
+    assert told(it.page(page(item("b"), version="9"))) == ["+b", "-a", "all"]
+
+
+def test_what_was_missed_has_been_told_when_the_servers_version_is_reached() -> None:
+    it = watching("a")
+    assert it.caught_up
+    it.failed(ApiError(0, "Unreachable", "cut"))
+    it.check(page(version="13"))
+    assert not it.caught_up
+    for version, caught_up in (("11", False), ("12", False), ("14", True)):
+        told(it.line(line("ADDED", item("b", version))))
+        assert it.caught_up is caught_up
+    it.ended()
+    it.check(page(version="14"))
+    assert it.caught_up, "nothing was missed"
+
+
+@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"])
+def test_a_watch_that_tells_of_what_is_older(type_: str) -> None:
+    it = watching("a")
+    told(it.line(line("MODIFIED", item("a", "12"))))
+    told(it.line(line("MODIFIED", item("a", "12"))))  # again is harmless
+    with pytest.raises(ApiError) as caught:
+        told(it.line(line(type_, item("a", "11"))))
+    it.failed(caught.value)
+    assert it.next == "list"
+
+
+def test_versions_that_are_no_numbers_are_not_compared() -> None:
+    it = ListWatch()
+    told(it.page(page(version="b")))
+    it.ended()
+    it.check(page(version="a"))
+    assert it.next == "watch"
 
 
 def test_what_vanished_before_a_new_list_is_told_to_be_gone() -> None:
     it = watching("a", "b")
-    told(it.line(line("ADDED", item("c"))))
+    told(it.line(line("ADDED", item("c", "11"))))
     with pytest.raises(ApiError) as caught:
         told(it.line(line("ERROR", {"code": 410, "reason": "Expired", "message": "too old"})))
     it.failed(caught.value)
@@ -100,13 +149,14 @@ def test_a_page_that_does_not_come_is_asked_for_again() -> None:
 @pytest.mark.parametrize(
     ("error", "anew"),
     [
-        (ApiError(0, "Silent", ""), False),
+        (ApiError(0, "Unreachable", ""), False),
+        (ApiError(0, "Silent", ""), True),
         (ApiError(429, "TooManyRequests", ""), False),
         (ApiError(500, "InternalError", ""), False),
         (ApiError(504, "Timeout", "gateway"), False),
         (ApiError(504, "Timeout", "Too large resource version: 9, current: 3"), True),
         (ApiError(400, "BadRequest", "invalid resource version"), True),
-        (ApiError(403, "Forbidden", ""), True),
+        (ApiError(403, "Forbidden", ""), False),
         (ApiError(404, "NotFound", ""), True),
         (ApiError(0, "Malformed", ""), True),
     ],
@@ -114,7 +164,21 @@ def test_a_page_that_does_not_come_is_asked_for_again() -> None:
 def test_what_makes_a_new_list_necessary(error: ApiError, anew: bool) -> None:
     it = watching("a")
     it.failed(error)
-    assert it.listing is anew
+    assert it.next == ("list" if anew else "check")
+
+
+def test_a_page_that_is_forbidden_begins_the_list_anew() -> None:
+    it = ListWatch()
+    told(it.page(page(item("a"), go_on="next")))
+    it.failed(ApiError(403, "Forbidden", ""))
+    assert "continue" not in it.query()
+
+
+def test_a_list_anew_leaves_what_is_known() -> None:
+    it = watching("a", "b")
+    it.restart()
+    assert it.next == "list" and len(it) == 2
+    assert told(it.page(page(item("a")))) == ["+a", "-b", "all"]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"type":"ADDED"}', b"\xff", b'{"items": []}'])

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +168,123 @@ def test_what_is_forbidden_is_read_when_it_is_not(world: World) -> None:
     until(lambda: late.names() == {"a"}, _TIME)
     assert late.states == ["forbidden", "current"], "each told once"
     late.watcher.stop()
+
+
+def test_a_watch_that_is_forbidden_lists_nothing_again(world: World) -> None:
+    lists: list[int] = []
+
+    def refuse(verb: str, resource: str) -> int | None:
+        if (verb, resource) == ("list", "configmaps"):
+            lists.append(1)
+        return 403 if (verb, resource) == ("watch", "configmaps") else None
+
+    world.put("a")
+    world.sees("a")
+    world.fake.faults.refuse = refuse
+    world.fake.cut_watches()
+    until(lambda: world.seen.watcher.restarts["Forbidden"] >= 2)
+    assert (world.seen.watcher.state, world.seen.watcher.verb) == ("forbidden", "watch")
+    assert len(lists) <= world.seen.watcher.restarts["Forbidden"] + 1, "only that the server is not behind"
+    assert world.seen.states == ["current", "forbidden"], "it does not go back and forth"
+    world.fake.faults.refuse = lambda verb, resource: None
+    world.delete("a")
+    world.sees()
+
+
+@pytest.mark.parametrize("few", [0, 500])
+def test_what_was_missed_is_told_before_it_counts_as_current(
+    world: World, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.kube.watch._FEW", few)
+    world.fake.faults.bookmark_every = 0.2
+    known: list[set[str]] = []
+    world.seen.watcher._noted = lambda: (
+        known.append(world.seen.names()) if world.seen.watcher.state == "current" else None
+    )
+    for round in range(5):
+        known.clear()
+        world.fake.faults.refuse = lambda verb, resource: (
+            403 if resource == "configmaps" and verb != "create" else None
+        )
+        world.fake.cut_watches()
+        until(lambda: world.seen.watcher.state == "forbidden")
+        world.put(f"missed{round}")
+        world.fake.faults.refuse = lambda verb, resource: None
+        until(lambda: known)
+        assert known[0] == {f"missed{number}" for number in range(round + 1)}
+
+
+def test_a_list_is_whole_or_none(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.kube.listwatch._PAGE", 1)
+    world = World(fake)
+    for name in "abc":
+        world.put(name)
+    pages: list[int] = []
+
+    def refuse(verb: str, resource: str) -> int | None:
+        if (verb, resource) == ("list", "configmaps"):
+            pages.append(1)
+            if len(pages) % 2 == 0:
+                fake._server.api.compact()  # we are in its thread; the next page is of what is too old
+        return None
+
+    fake.faults.refuse = refuse
+    late = Seen(world.cluster.client, world.cluster.namespace)
+    until(lambda: late.watcher.restarts["Expired"] >= 2)
+    assert late.watcher.state != "current"
+    fake.faults.refuse = lambda verb, resource: None
+    until(lambda: late.watcher.state == "current")
+    assert late.names() == {"a", "b", "c"}
+    late.watcher.stop()
+    world.seen.watcher.stop()
+    world.cluster.close()
+
+
+def test_events_that_get_lost_are_made_up_for_by_a_list(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.kube.watch._RELIST", 0.5)
+    monkeypatch.setattr("agent.kube.watch._RELIST_EACH", 0.0)
+    monkeypatch.setattr("agent.kube.watch._LIFE", (1, 1))
+    world.put("goes")
+    late = Seen(world.cluster.client, world.cluster.namespace)
+    until(lambda: late.names() == {"goes"})
+    world.fake.faults.mutes = lambda resource: resource == "configmaps"
+    world.put("comes")
+    world.delete("goes")
+    until(lambda: late.names() == {"comes"})
+    assert late.states == ["current"]
+    late.watcher.stop()
+
+
+def test_a_watch_in_silence_is_made_up_for_by_a_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.kube.watch._IDLE", 0.3)
+    late = Seen(world.cluster.client, world.cluster.namespace)
+    until(lambda: late.watcher.state == "current")
+    with world.fake.hold("configmaps"):
+        world.put("a")
+        until(lambda: late.names() == {"a"})
+    assert "stale" in late.states
+    assert late.watcher.restarts["Silent"]
+    late.watcher.stop()
+
+
+def test_restored_from_a_backup(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world.put("stays")
+    world.put("comes-back")
+    world.fake.save(tmp_path / "backup")
+    world.delete("comes-back")
+    for number in range(20):
+        world.put(f"lost{number}")
+    world.sees("stays", *(f"lost{number}" for number in range(20)))
+    heard = world.seen.watcher.heard
+    world.fake.restore(tmp_path / "backup")
+    world.sees("stays", "comes-back")
+    assert world.seen.watcher.restarts["WentBack"] == 1
+    assert "was it restored from a backup? Listing all again" in caplog.text
+    assert world.seen.watcher.heard > heard
+    world.put("new")
+    world.sees("stays", "comes-back", "new")
 
 
 def test_a_kind_that_is_absent(cluster: Cluster) -> None:

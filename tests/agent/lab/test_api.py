@@ -18,6 +18,7 @@ from agent.lab.errors import LabError
 from agent.lab.mesh import roles
 from agent.model.objects import Key
 from tests.support import apiserver
+from tests.support.custom import install
 from tests.support.leftovers import leftovers
 
 SERVICE = {
@@ -31,6 +32,7 @@ SERVICE = {
 @pytest.fixture(scope="module")
 def server() -> Iterator[apiserver.Fake]:
     with apiserver.fake() as running:
+        install(running.kubeconfig)
         yield running
 
 
@@ -82,6 +84,7 @@ def test_objects_of_a_pod_that_is_deleted_are_gone(lab: Lab, server: apiserver.F
 def test_down_leaves_nothing_on_the_server() -> None:
     plurals = ("namespaces", "nodes", "pods", "services", "serviceaccounts", "secrets", "configmaps")
     with apiserver.fake() as own:
+        install(own.kubeconfig)
         before = {plural: names(own, plural) for plural in plurals}
         with Lab.up(name=f"wt-apidown-{os.getpid()}", nodes=3, api=own.kubeconfig):
             assert names(own, "nodes") == {"node1", "node2", "node3"}
@@ -115,6 +118,7 @@ def test_what_the_server_refuses_is_one_line(server: apiserver.Fake) -> None:
 def test_a_server_that_is_away_is_told_after_the_rest_is_gone(tmp_path: Path) -> None:
     name = f"wt-apiaway-{os.getpid()}"
     with apiserver.fake() as away:
+        install(away.kubeconfig)
         lab = Lab.up(name=name, api=away.kubeconfig)
     with pytest.raises(LabError, match="may be left on the API server"):
         lab.down()

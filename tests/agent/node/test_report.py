@@ -8,7 +8,7 @@ import pytest
 
 from agent.cli import main
 from agent.node.audit import Fault
-from agent.node.report import ask_wanted
+from agent.node.report import ask
 from agent.node.view import NodeView, look
 from bpf.pins import Pins
 from tests.support.ports import free_port
@@ -20,9 +20,9 @@ def url(world: World) -> str:
 
 
 async def looked(world: World) -> NodeView:
-    wanted = await asyncio.to_thread(ask_wanted, url(world))
-    assert wanted is not None
-    return look(world.settings.cgroup, world.settings.bpffs, wanted)
+    told = await asyncio.to_thread(ask, url(world))
+    assert told and not told.unready
+    return look(world.settings.cgroup, world.settings.bpffs, told.wanted)
 
 
 async def test_pods_have_their_names(world: World) -> None:
@@ -84,5 +84,5 @@ async def test_exit_code_and_json(world: World, capsys: pytest.CaptureFixture[st
 
 
 def test_no_agent_answers() -> None:
-    assert ask_wanted(f"http://127.0.0.1:{free_port()}") is None
-    assert ask_wanted("nowhere") is None
+    assert ask(f"http://127.0.0.1:{free_port()}") is None
+    assert ask("nowhere") is None

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +15,17 @@ from agent.model.model import Model, apply
 from agent.model.objects import Key, Object
 from agent.sources.folder import Folder
 from agent.sources.kube import Kube
-from agent.sources.source import Changes, Source
 from tests.support import bookinfo
 from tests.support.apiserver import Fake
 from tests.support.cluster import AMBIENT, Cluster
 from tests.support.custom import DEFINITIONS, definition, entry, post
-from tests.support.eventually import eventually
-
-_TIME = 60.0  # seconds; a server that was away is found again in less
+from tests.support.following import following, kube, until
 
 
-class Following:
-    """A source that is followed, and what it told: all that is known at the moment, and each batch."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.batches: list[Changes] = []
-        self.known: dict[Key, Object] = {}
-
-    async def follow(self) -> None:
-        async for batch in self.source.changes():
-            for key, item in batch:
-                if item is None:
-                    self.known.pop(key, None)  # on a real server others come and go
-                else:
-                    self.known[key] = item
-            self.batches.append(batch)
-
-    def names(self, kind: str, namespace: str) -> set[str]:
-        return {key.name for key in self.known if key[:2] == (kind, namespace)}
-
-
-@asynccontextmanager
-async def following(source: Source) -> AsyncIterator[Following]:
-    it = Following(source)
-    task = asyncio.create_task(it.follow())
-    await until(lambda: bool(it.batches) or task.done())
-    yield it
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    source.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    await eventually(condition, _TIME)
-
-
-def kube(kubeconfig: Path) -> Kube:
-    return Kube(Client.load(kubeconfig))
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a kind is absent is known soon."""
+    monkeypatch.setattr("agent.sources.absence.APART", 0.1)
 
 
 def resources(known: dict[Key, Object], namespace: str) -> dict[tuple[str, str], Any]:
@@ -81,7 +42,7 @@ async def test_bookinfo_is_the_same_from_a_folder(cluster: Cluster, tmp_path: Pa
     labelled = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": AMBIENT}}
     bookinfo.write(tmp_path, [labelled, *items])
     async with following(kube(cluster.kubeconfig)) as served, following(Folder(tmp_path)) as read:
-        assert served.source.complete and read.source.complete
+        assert not served.source.rejected and not read.source.rejected
         told = resources(served.known, namespace)
         assert told == resources(read.known, namespace)
         assert len(told) == 4 + 6
@@ -117,7 +78,7 @@ async def test_a_kind_that_is_installed_later_and_taken_away(
     cluster = Cluster(fake.kubeconfig)
     async with following(kube(fake.kubeconfig)) as seen:
         assert "kinds that the cluster does not have: ServiceEntry, WorkloadEntry" in caplog.text
-        assert seen.source.complete
+        assert not seen.source.health.unsynced
         assert seen.source.health.kinds["ServiceEntry"] == "absent"
         crd = definition("serviceentries")
         cluster.post(crd, *DEFINITIONS)
@@ -141,7 +102,6 @@ async def test_a_bad_object_is_refused_alone(fake: Fake, caplog: pytest.LogCaptu
         assert seen.names("ServiceEntry", "default") == {"good"}
         reason = "spec.hosts: *.example cannot be resolved; give endpoints, or use DYNAMIC_DNS"
         assert [str(one) for one in seen.source.rejected] == [f"ServiceEntry default/bad: {reason}"]
-        assert not seen.source.complete
 
         cluster.patch({"spec": {"hosts": ["*.example"]}}, *where, "good")
         await until(lambda: len(seen.source.rejected) == 2)
@@ -154,19 +114,19 @@ async def test_a_bad_object_is_refused_alone(fake: Fake, caplog: pytest.LogCaptu
         await until(lambda: seen.names("ServiceEntry", "default") == {"good", "bad"})
         cluster.delete(*where, "good")
         await until(lambda: seen.names("ServiceEntry", "default") == {"bad"})
-        assert seen.source.complete
+        assert not seen.source.rejected
         assert caplog.text.count("rejected ServiceEntry default/bad") == 1
     cluster.close()
 
 
-async def test_a_kind_that_is_forbidden(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_forbidden_kind_that_is_not_critical(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
     fake.faults.refuse = lambda verb, resource: 403 if resource == "nodes" else None
     async with following(kube(fake.kubeconfig)) as seen:
         [rejected] = seen.source.rejected
         assert str(rejected).startswith("Node: GET /api/v1/nodes: 403")
-        assert not seen.source.complete
+        assert not seen.source.health.unsynced
         fake.faults.refuse = lambda verb, resource: None
-        await until(lambda: seen.source.complete)
+        await until(lambda: not seen.source.rejected)
         assert caplog.text.count("kind Node is forbidden") == 1
 
 

@@ -16,7 +16,7 @@ from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster
-from tests.support.custom import DEFINITIONS, definition, entry, post
+from tests.support.custom import DEFINITIONS, definition, entry, install, post
 from tests.support.eventually import eventually
 
 _TIME = 30.0  # seconds
@@ -26,7 +26,8 @@ NOTHING: Mapping[Key, str] = MappingProxyType({})
 @pytest.fixture
 async def cluster(fake: Fake) -> AsyncIterator[Cluster]:
     it = Cluster(fake.kubeconfig)
-    for plural in ("serviceentries", "virtualservices", "httproutes"):
+    install(fake.kubeconfig)
+    for plural in ("virtualservices", "httproutes"):
         it.post(definition(plural), *DEFINITIONS)
     yield it
     it.close()

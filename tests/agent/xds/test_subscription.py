@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from agent.model.objects import Key
 from agent.model.resources import ADDRESS, Delta, Resource
+from agent.model.unread import NOTHING_UNREAD, Unread
 from agent.xds.cache import Cache
 from agent.xds.subscription import ALIASES, PART_BYTES, PARTS, Subscription
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status
@@ -96,16 +98,28 @@ def test_resume_skips_what_is_the_same_and_removes_what_vanished() -> None:
 @pytest.mark.parametrize("names", [(), ("uid/a", "uid/b")], ids=["everything", "on demand"])
 def test_resume_removes_nothing_while_something_could_not_be_read(names: tuple[str, ...]) -> None:
     play = Play(A)
-    play.cache.complete = False
+    play.cache.unread = Unread(keys=frozenset({None}))
     play.ask(*names, initial_resource_versions={"uid/a": "a1", "uid/b": "b0", "ns/web": "w1"})
     assert play.settled() == ([], [])
     play.change(B)
     assert play.settled() == (["uid/b"], [])
     play.change(gone=(B,))
     assert play.settled() == ([], ["uid/b"]), "this one is known to be gone"
-    play.cache.complete = True
+    play.cache.unread = NOTHING_UNREAD
     play.change()
     assert play.settled() == ([], ["ns/web"])
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["everything", "on demand"])
+def test_resume_keeps_only_what_an_unread_object_may_have_made(by_name: bool) -> None:
+    names = [f"Kubernetes//Pod/ns/{name}" for name in "abc"]
+    play = Play(Resource(ADDRESS, names[0], "1", b"a"))
+    play.cache.unread = Unread(keys=frozenset({Key("Pod", "ns", "b"), Key("Pod", "other", "c")}))
+    play.ask(*(names if by_name else ()), initial_resource_versions=dict.fromkeys(names, "1"))
+    assert play.settled() == ([], [names[2]])
+    play.cache.unread = Unread(keys=frozenset({Key("Pod", "other", "c")}))
+    play.change()
+    assert play.settled() == ([], [names[1]])
 
 
 def test_resume_with_nothing_new_is_answered() -> None:

@@ -108,6 +108,7 @@ class Kinds:
     """The kinds that are served now."""
 
     def __init__(self) -> None:
+        self.hidden: set[str] = set()  # groups that a server which has just started does not know yet
         self._by_path: dict[tuple[str, str, str], Kind] = {}
         for kind in BUILT_IN:
             self.add(kind)
@@ -122,7 +123,7 @@ class Kinds:
         self._by_path.pop((kind.group, kind.version, kind.plural), None)
 
     def get(self, group: str, version: str, plural: str) -> Kind | None:
-        return self._by_path.get((group, version, plural))
+        return None if group in self.hidden else self._by_path.get((group, version, plural))
 
     def core(self, plural: str) -> Kind:
         """A kind of the core group; KeyError when there is none of that name."""
@@ -130,7 +131,8 @@ class Kinds:
 
     def versions(self, group: str) -> list[str]:
         """The versions of a group that are served, the preferred one first."""
-        return list(dict.fromkeys(kind.version for kind in self if kind.group == group))
+        those = () if group in self.hidden else self
+        return list(dict.fromkeys(kind.version for kind in those if kind.group == group))
 
     def groups(self) -> list[str]:
-        return sorted({kind.group for kind in self if kind.group})
+        return sorted({kind.group for kind in self if kind.group} - self.hidden)

@@ -124,7 +124,7 @@ class Server:
         return user
 
     def _fail(self, call: Call) -> None:
-        code = self.faults.refuse(call.access.verb, call.access.resource)
+        code = self.faults.refuse(call.access.verb, call.access.resource or call.access.path)
         if code is not None:
             raise Refused(code, _REASONS.get(code, "InternalError"), "a fault that a test asked for")
 
@@ -138,6 +138,8 @@ class Server:
             async for lines in events:
                 if resource in self._held:
                     await self._held[resource].wait()
+                if self.faults.mutes(resource):
+                    continue
                 if not await stream.write(_repeated(lines, self.faults.repeats)):
                     break
         finally:

@@ -29,7 +29,7 @@ async def events(
             if not resource.served:
                 return
             if watch.current and time.monotonic() >= next_bookmark:
-                yield watch.bookmark()
+                yield watch.bookmark() if not watch.ahead else b""
                 next_bookmark = time.monotonic() + bookmark_every
             if watch.current:
                 await _until(min(end, next_bookmark), resource.changed())
@@ -49,6 +49,11 @@ class _Watch:
     def current(self) -> bool:
         """Whether there is no change yet to be told."""
         return self._position >= self._resource.latest
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it goes on where the server has not been yet: until then it tells nothing at all."""
+        return self._position > self._storage.revision
 
     def beginning(self) -> bytes:
         """What there is, when that is asked for. Raises Refused (410) when the history begins later."""

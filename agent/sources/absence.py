@@ -1,0 +1,81 @@
+"""Kinds that are known to be absent: discovery has said so twice, some time apart."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from agent.kube.client import Client
+from agent.kube.discovery import Resource, missing
+from agent.kube.errors import ApiError
+from agent.model.kinds import Kind
+
+log = logging.getLogger(__name__)
+
+APART = 10.0  # seconds; a server that starts may say less than it serves for some
+_SELDOM = 30.0  # seconds between two questions whose answer is known, or does not come
+
+
+class Absence:
+    """Asks discovery about the kinds that are in doubt, by a thread of its own, while there are any."""
+
+    def __init__(
+        self, client: Client, doubted: Callable[[], Iterable[Kind]], changed: Callable[[], None]
+    ) -> None:
+        """doubted: the kinds to ask about; changed: called by the thread when other kinds are absent."""
+        self.error: ApiError | None = None  # why discovery says nothing
+        self._client, self._doubted, self._changed = client, doubted, changed
+        self._proven: set[str] = set()
+        # By kind: when the first was asked for of the answers, without another between them, that lack it.
+        self._since: dict[str, float] = {}
+        self._stopped = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
+
+    def __contains__(self, kind: Kind) -> bool:
+        return kind.name in self._proven
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+
+    def look(self) -> None:
+        """There may be another kind in doubt: ask about it soon."""
+        self._wake.set()
+
+    def refute(self, kind: Kind) -> None:
+        """The kind is there, whatever discovery said."""
+        self._proven.discard(kind.name)
+        self._since.pop(kind.name, None)
+
+    def _run(self) -> None:
+        pause: float | None = None
+        while not self._stopped:
+            self._wake.wait(pause)
+            self._wake.clear()
+            pause = self._ask() if not self._stopped else 0
+
+    def _ask(self) -> float | None:
+        """Ask once; gives the seconds until it is time again, None: not before there is another doubt."""
+        doubted = {Resource(kind.group, kind.plural): kind.name for kind in self._doubted()}
+        if not doubted:
+            return None
+        now = time.monotonic()
+        try:
+            absent = {doubted[resource] for resource in missing(self._client, doubted)}
+        except ApiError as error:
+            self.error, self._since = error, {}  # what it said before is no proof any more
+            return APART
+        self.error = None
+        if new := sorted(absent - self._since.keys() - self._proven):
+            log.info("discovery lists no %s; believed if it says so again in %.0f s", ", ".join(new), APART)
+        self._since = {name: self._since.get(name, now) for name in absent}
+        former = frozenset(self._proven)
+        self._proven -= {*doubted.values()} - absent
+        self._proven |= {name for name, since in self._since.items() if now - since >= APART}
+        if self._proven != former:
+            self._changed()
+        return APART if absent - self._proven else _SELDOM

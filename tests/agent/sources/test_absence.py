@@ -1,0 +1,111 @@
+"""A kind is absent when discovery has said so twice, some time apart, and nothing else meanwhile."""
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+import pytest
+
+from agent.kube.client import Client
+from agent.model.kinds import KINDS
+from agent.sources import absence
+from agent.sources.absence import Absence
+from tests.support.apiserver import Fake
+from tests.support.custom import install
+from tests.support.wait import until
+
+POLICY = KINDS["AuthorizationPolicy"]
+GROUP = POLICY.group
+_APART = 0.5
+
+
+class Asked:
+    """When discovery was asked, and what it is to be refused with."""
+
+    def __init__(self, fake: Fake) -> None:
+        self.times: list[float] = []
+        self.status: Callable[[int], int | None] = lambda number: None
+        fake.faults.refuse = self._answer
+
+    def _answer(self, verb: str, resource: str) -> int | None:
+        if resource != "/apis":
+            return None
+        self.times.append(monotonic())
+        return self.status(len(self.times))
+
+
+@pytest.fixture
+def asked(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    monkeypatch.setattr(absence, "APART", _APART)
+    monkeypatch.setattr(absence, "_SELDOM", 0.1)
+    return Asked(fake)
+
+
+@pytest.fixture
+def it(fake: Fake, asked: Asked) -> Iterator[Absence]:
+    it = Absence(Client.load(fake.kubeconfig), lambda: [POLICY], lambda: None)
+    yield it
+    it.stop()
+
+
+def start(it: Absence) -> None:
+    it.start()
+    it.look()
+
+
+def test_twice_some_time_apart(it: Absence, asked: Asked) -> None:
+    start(it)
+    until(lambda: len(asked.times) == 1)
+    for _ in range(5):
+        it.look()  # asking again at once proves nothing
+    assert POLICY not in it
+    until(lambda: POLICY in it)
+    assert monotonic() - asked.times[0] >= _APART
+
+
+def test_an_answer_that_fails_between_takes_the_first_one_away(it: Absence, asked: Asked) -> None:
+    asked.status = lambda number: 503 if number == 2 else None
+    start(it)
+    until(lambda: len(asked.times) == 3)
+    assert POLICY not in it
+    assert it.error is None or it.error.status == 503
+    until(lambda: POLICY in it)
+    assert asked.times[3] - asked.times[2] >= _APART
+
+
+def test_what_is_served_between_takes_the_first_one_away(fake: Fake, it: Absence, asked: Asked) -> None:
+    install(fake.kubeconfig)
+    with fake.hidden(GROUP):
+        start(it)
+        until(lambda: len(asked.times) == 1)
+    until(lambda: len(asked.times) == 2)
+    with fake.hidden(GROUP):
+        until(lambda: len(asked.times) == 3)
+        assert POLICY not in it
+        until(lambda: POLICY in it)
+    until(lambda: POLICY not in it)  # it is asked again, now and then
+
+
+def test_what_is_refuted_is_asked_about_anew(it: Absence, asked: Asked) -> None:
+    start(it)
+    until(lambda: POLICY in it)
+    it.refute(POLICY)
+    count = len(asked.times)
+    assert POLICY not in it
+    until(lambda: POLICY in it)
+    assert len(asked.times) >= count + 2
+
+
+def test_nothing_is_asked_while_nothing_is_in_doubt(fake: Fake, asked: Asked) -> None:
+    doubted = [POLICY]
+    told: list[int] = []
+    it = Absence(Client.load(fake.kubeconfig), lambda: doubted, lambda: told.append(1))
+    start(it)
+    until(lambda: told == [1])
+    doubted.clear()
+    it.look()
+    until(lambda: not it._wake.is_set())
+    count = len(asked.times)
+    it.look()
+    until(lambda: not it._wake.is_set())
+    assert len(asked.times) == count
+    it.stop()
