@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.ca import directory
 from agent.lab import Lab
 from agent.lab.members import Node
 from agent.model.objects import Key
@@ -327,6 +329,26 @@ def test_a_policy_that_labels_attach_closes_them_too(mesh: Mesh) -> None:
 def relabel(mesh: Mesh, pod: str, labels: dict[str, str]) -> None:
     body = mesh.lab.cluster.objects[Key("Pod", "default", pod)]
     mesh.lab.cluster.put([{**body, "metadata": {**body["metadata"], "labels": labels}}])
+
+
+def test_a_revoked_certificate_closes_them_until_there_is_another(mesh: Mesh, node: Node) -> None:
+    """Nothing is proven by it here, but the tunnel would refuse who has it: no way leads past that."""
+    to = straighten(mesh, "a", "near")
+    [number] = mesh.inside("a").call(sockets.connect_many, to, 1)
+    source = address((mesh.address("a", 4), mesh.inside("a").call(sockets.port, number)))
+    revoke_all(mesh, mesh.lab.pod("a").identity)
+    assert {line["reason"] for line in both_lines(node, source)} == {"certificate_revoked"}
+    mesh.inside("a").call(sockets.forget, number)
+    straighten(mesh, "a", "near")
+
+
+def revoke_all(mesh: Mesh, identity: str) -> None:
+    """What the authority has signed for it, as `warren ca revoke` does."""
+    log = mesh.lab.nodes[0].log("ca").read_text()
+    serials = re.findall(rf"{identity} for \S+ until \S+, serial (\w+)", log)
+    assert serials
+    folder = mesh.lab.state.run / "ca"
+    directory.revoke(folder, directory.read_root(folder), {int(serial, 16) for serial in serials})
 
 
 def test_what_policies_in_dry_run_would_refuse_is_told(mesh: Mesh, node: Node) -> None:
