@@ -63,6 +63,9 @@ class Pods:
     def __init__(self, folder: Path) -> None:
         self.sandboxes = Sandboxes(folder)
 
+    def unready(self) -> str:
+        raise AssertionError("it is ready")
+
     async def attach(self, attachment: Attachment) -> None:
         self.sandboxes.add(attachment)
 
