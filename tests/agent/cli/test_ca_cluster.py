@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import yaml
 from agent.ca.configmaps import CRL, ROOTS
 from agent.ca.reviews import AUDIENCE
 from agent.ca.revocation import serials
-from agent.ca.rotation import State
+from agent.ca.rotation import Phase, State
 from agent.ca.secret import PLUGGED_IN, Secrets
 from agent.ca.signer import tidy
 from agent.kube.errors import ApiError
@@ -33,6 +34,7 @@ from tests.support.plugged import NAMES, authority, material
 from tests.support.ports import free_port
 from tests.support.wait import until
 
+SUPPORT = Path(__file__).parents[2] / "support"
 RBAC = Path(__file__).parents[3] / "deploy" / "daemonset" / "rbac.yaml"
 ACCOUNT = "warren-ca"
 OUTSIDE = {"istio.io/dataplane-mode": "none"}
@@ -126,6 +128,15 @@ def running(cluster: Cluster, folder: Path, before: Callable[[], None] = lambda:
     """As its account. `before`: to be done when all that it needs is there."""
     cluster.account(ACCOUNT)
     grant(cluster)
+    with replica(cluster, folder, [], before) as one:
+        yield one
+
+
+@contextmanager
+def replica(
+    cluster: Cluster, folder: Path, through: list[str], before: Callable[[], None] = lambda: None
+) -> Iterator[Authority]:
+    """One that may do what the account may. through: a command that runs it."""
     audience = "https://kubernetes.default.svc.cluster.local"
     own = cluster.kubeconfig_for(cluster.token(ACCOUNT, None, audience), folder / "kubeconfig")
     port, metrics = free_port(), free_port()
@@ -133,7 +144,7 @@ def running(cluster: Cluster, folder: Path, before: Callable[[], None] = lambda:
                 "namespace": cluster.namespace, "node-account": f"{cluster.namespace}/tunnel",
                 "serving-name": "istiod.istio-system.svc"}  # fmt: skip
     options = [f"--{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "agent.cli.main", "ca", *options]
+    command = [*through, sys.executable, "-m", "agent.cli.main", "ca", *options]
     before()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -321,6 +332,40 @@ def test_it_waits_for_the_server_and_ends_when_it_is_told_to(tmp_path: Path) -> 
         server.start()
         cluster.close()
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def wrong_machine(folder: Path, seconds: int) -> list[str]:
+    """A command that runs another one on a machine of its own name, whose clock is ahead."""
+    library = folder / "ahead.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, SUPPORT / "ahead.c"], check=True)
+    script = f'hostname wrong && exec env LD_PRELOAD={library} AHEAD={seconds} $0 "$@"'
+    return ["unshare", "--uts", "sh", "-c", script]
+
+
+def test_a_replica_on_a_machine_two_days_ahead_signs_nothing_and_is_told(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}")
+    words = "this machine's clock is 2 days ahead of the API server's"
+    elsewhere = tmp_path / "wrong"
+    elsewhere.mkdir()
+    with running(cluster, tmp_path) as good:
+        until(lambda: good.page("/healthz/ready") == "ready\n", _SOON, "the good one is ready")
+        assert warren("rotate", *where).returncode == 0
+        with replica(cluster, elsewhere, wrong_machine(tmp_path, 2 * 86400)) as wrong:
+            waits = f"waiting for {words}: nothing is signed until they agree\n"
+            until(lambda: wrong.page("/healthz/ready") == waits, _SOON, "it says why it is not ready")
+            told = 'warren_ca_trouble{matter="clock"} 1.0'
+            until(lambda: told in good.page("/metrics"), _SOON, "the other one knows")
+            assert f"wrong says: {words}. No rotation goes on" in warren("status", *where).stdout
+            ahead = re.search(r"^warren_ca_clock_ahead_seconds (.*)", wrong.page("/metrics"), re.MULTILINE)
+            assert ahead
+            assert float(ahead[1]) == pytest.approx(2 * 86400, abs=5)
+            assert wrong.ask("any", "any", "any") is grpc.StatusCode.UNAVAILABLE
+        stored = Secrets(cluster.client, cluster.namespace).read()
+        assert stored
+        assert stored.state.phase is Phase.ANNOUNCED, "its hold is a day, whatever that machine thinks"
+        assert good.page("/healthz/ready") == "ready\n"
 
 
 @pytest.mark.parametrize("command", ["rotate", "status", "serve"])
