@@ -30,6 +30,15 @@ def test_down_leaves_nothing(name: str) -> None:
     assert not Lab.remove(name)
 
 
+def test_a_tunnel_that_has_panicked_is_told_of_when_its_lab_is_gone(name: str) -> None:
+    lab = Lab.up(name=name, meshed=False, nodes=1)
+    line = "warren: thread warren-0 panicked at src/a.rs:1:2: why"
+    (lab.state.run / "log" / "node1-tunnel.log").write_text(f"before\n{line}\n")
+    with pytest.raises(LabError, match=f"node1-tunnel: {line}"):
+        lab.down()
+    assert leftovers(name) == []
+
+
 def test_down_after_every_process_was_killed(name: str) -> None:
     lab = Lab.up(name=name, meshed=False)
     servers = [pid for node in lab.nodes for pid in node.pids("dns")]
