@@ -20,7 +20,6 @@ from tests.mesh.test_policy import (
     authentication,
     authorization,
     becomes,
-    defined,  # noqa: F401
     principal,
     reaches,
     reaching,

@@ -9,7 +9,6 @@ import pytest
 from agent.lab import addresses
 from agent.model.mesh import ROOT_NAMESPACE
 from tests.mesh.conftest import Manifest, Mesh, in_force
-from tests.mesh.test_policy import define
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
 from tests.support.resident import Resident
@@ -35,8 +34,7 @@ def serving(mesh: Mesh) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def defined(mesh: Mesh) -> None:
-    """The kinds, the root namespace, and a ServiceEntry of each family."""
-    define(mesh, "Sidecar", "ServiceEntry")
+    """The root namespace, and a ServiceEntry of each family."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOT_NAMESPACE}}
     mesh.lab.cluster.put([namespace, *(entry(mesh, family) for family in (4, 6))])
 

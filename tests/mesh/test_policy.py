@@ -3,20 +3,14 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.kube.client import Client, path_of
-from agent.kube.errors import ApiError
-from agent.model.kinds import KINDS, Kind
 from agent.model.objects import Key
 from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
-from tests.support.custom import DEFINITIONS, definition
 from tests.support.resident import Resident
 from tests.support.wait import until
 
@@ -30,31 +24,6 @@ def serving(mesh: Mesh) -> None:
     for pod in PODS:
         for port in (PORT, OTHER):
             mesh.inside(pod).call(sockets.serve, port)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def defined(mesh: Mesh) -> None:
-    define(mesh, "AuthorizationPolicy", "PeerAuthentication", "ServiceEntry")
-
-
-def define(mesh: Mesh, *kinds: str) -> None:
-    """An API server knows these kinds once they are defined."""
-    if mesh.lab.state.api:
-        client = Client.load(Path(mesh.lab.state.api))
-        for name in kinds:
-            client.request("POST", path_of(*DEFINITIONS), body=definition(KINDS[name].plural))
-            until(partial(_served, client, KINDS[name]), what=f"{name} is served")
-        client.close()
-
-
-def _served(client: Client, kind: Kind) -> bool:
-    try:
-        client.request("GET", path_of("apis", kind.group, kind.versions[0], kind.plural))
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
