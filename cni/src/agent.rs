@@ -15,6 +15,8 @@ use crate::failure::{self, Failure};
 const PAUSE: Duration = Duration::from_millis(50);
 /// DEL is a courtesy to the agent: it must not hold up the removal of pods.
 const COURTESY: Duration = Duration::from_secs(5);
+/// The kubelet gives a sandbox four minutes; a clock cannot be added more than it holds.
+const LIMIT: Duration = Duration::from_secs(240);
 /// STATUS is asked by a runtime that holds its own answer back meanwhile; an agent's restart should not show.
 const STATUS: Duration = Duration::from_secs(10);
 
@@ -22,18 +24,23 @@ type Attempt = Result<Failure, String>;
 
 /// Waits until the agent has done what the call wants. Fails with what it says, or when it cannot be reached.
 pub fn ask(call: &Call, config: &Config) -> Result<(), Failure> {
-    let limit = Duration::from_secs(config.timeout_seconds);
-    let within = match call.command {
-        "DEL" | "GC" => limit.min(COURTESY),
-        "STATUS" => limit.min(STATUS),
-        _ => limit,
-    };
+    let within = patience(call, config);
     let request =
         serde_json::to_vec(call).map_err(|error| Failure::new(failure::IO, "the request cannot be written", error))?;
     match (reach(config.socket.clone(), request, within, call.command != "DEL"), call.command) {
         (Ok(Failure { code: 0, .. }), _) | (_, "DEL") => Ok(()),
         (Ok(refusal), _) => Err(refusal),
         (Err(reason), command) => Err(not_reached(command, call, &config.socket, &reason)),
+    }
+}
+
+/// How long a call may wait.
+pub fn patience(call: &Call, config: &Config) -> Duration {
+    let limit = Duration::from_secs(config.timeout_seconds).min(LIMIT);
+    match call.command {
+        "DEL" | "GC" => limit.min(COURTESY),
+        "STATUS" => limit.min(STATUS),
+        _ => limit,
     }
 }
 
@@ -84,4 +91,19 @@ fn not_reached(command: &str, call: &Call, socket: &Path, reason: &str) -> Failu
          where Warren was removed, `warren cni uninstall` takes this plugin away"
     );
     Failure::new(code, format!("Warren's agent cannot be reached at {}: {reason}", socket.display()), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_waits_longer_than_a_kubelet() {
+        let longest = format!(r#"{{"cniVersion": "1.1.0", "socket": "/s", "timeoutSeconds": {}}}"#, u64::MAX);
+        let config = Config::parse(&longest, "STATUS").unwrap();
+        for (command, expected) in [("STATUS", STATUS), ("GC", COURTESY), ("VERSION", LIMIT)] {
+            let call = Call::read(command, &config).unwrap();
+            assert_eq!(patience(&call, &config), expected, "{command}");
+        }
+    }
 }
