@@ -7,6 +7,7 @@ from tests.peers.stage import PORT, Stage
 from tests.support.http2 import Http2, exactly
 
 OK = [(":status", "200")]
+FRAME = 1 << 20  # the largest one that we take
 
 
 def opened(stage: Stage, tunnel: Http2, application: socket.socket) -> tuple[int, socket.socket]:
@@ -44,3 +45,16 @@ def carries(tunnel: Http2, stream: int, app: socket.socket) -> bool:
     app.sendall(b"ping")
     tunnel.data(stream, b"pong")
     return tunnel.payload(stream, 4) == b"ping" and exactly(app, 4) == b"pong"
+
+
+def widen(tunnel: Http2, stream: int, far: socket.socket, size: int) -> int:
+    """Use a stream's window until it is at least so large; how often it had to be used up."""
+    times = 0
+    while tunnel.alive() and (room := tunnel.room(stream)) < size:
+        for start in range(0, room, FRAME):
+            piece = b"w" * min(FRAME, room - start)
+            tunnel.data(stream, piece)
+            assert exactly(far, len(piece)) == piece
+        times += 1
+        assert times < 50, f"a window of {room} does not grow"
+    return times

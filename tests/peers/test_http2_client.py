@@ -18,7 +18,7 @@ from hyperframe.frame import (
 
 from tests.peers.exchange import reset
 from tests.peers.stage import PEER, PORT, Stage, is_reset
-from tests.peers.streams import opened, serves
+from tests.peers.streams import opened, serves, widen
 from tests.support.http2 import (
     CONNECT_ERROR,
     PREFACE,
@@ -36,7 +36,7 @@ def test_what_we_say_first(tunnel: Http2) -> None:
     assert tunnel.alive()
     assert tunnel.settings == {
         SettingsFrame.MAX_CONCURRENT_STREAMS: 1000,
-        INITIAL_WINDOW: 4 << 20,
+        INITIAL_WINDOW: 16_375,  # a record of ours
         MAX_FRAME: 1 << 20,
         SettingsFrame.MAX_HEADER_LIST_SIZE: 64 << 10,
     }
@@ -123,12 +123,13 @@ def test_padding_is_given_back(stage: Stage, tunnel: Http2, application: socket.
     stream, far = opened(stage, tunnel, application)
     with far:
         padded = DataFrame(stream, b"x", flags=["PADDED"], pad_length=255).serialize()
-        room, sent = 4 << 20, 0
+        assert tunnel.alive()
+        room, sent = tunnel.room(stream), 0
         while sent < 100_000:
-            while room < 1000 * len(padded):
+            while room < 50 * len(padded):
                 room += tunnel.read(WindowUpdateFrame, stream).window_increment
-            tunnel.write(padded * 1000)
-            room, sent = room - 257 * 1000, sent + 1000
+            tunnel.write(padded * 50)
+            room, sent = room - 257 * 50, sent + 50
         tunnel.send(DataFrame(stream, b"", flags=["END_STREAM"]))
         got = 0
         while piece := far.recv(1 << 16):
@@ -163,6 +164,7 @@ def test_more_than_a_turn_before_the_end(stage: Stage, tunnel: Http2, applicatio
 def test_frames_of_any_size(stage: Stage, tunnel: Http2, application: socket.socket, size: int) -> None:
     stream, far = opened(stage, tunnel, application)
     with far:
+        widen(tunnel, stream, far, size)
         tunnel.data(stream, b"s" * size, end=True)
         assert exactly(far, size) == b"s" * size
 

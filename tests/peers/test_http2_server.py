@@ -42,7 +42,7 @@ def test_what_we_say_first(stage: Stage, servers: Servers, apps: ExitStack) -> N
     assert tunnel.sock.selected_alpn_protocol() == "h2"  # type: ignore[attr-defined]
     assert tunnel.settings == {
         SettingsFrame.ENABLE_PUSH: 0,
-        INITIAL_WINDOW: 4 << 20,
+        INITIAL_WINDOW: 16_375,  # a record of ours
         SettingsFrame.MAX_FRAME_SIZE: 1 << 20,
         SettingsFrame.MAX_HEADER_LIST_SIZE: 64 << 10,
     }
@@ -196,11 +196,9 @@ def test_stalled_stream_beside_another(stage: Stage, servers: Servers, apps: Exi
     stream = answered(tunnel)
     busy = dialled(stage, apps)
     other = answered(tunnel)
-    sent = 4 << 20  # all that the stream's window has
-    for _ in range(sent >> 14):
-        tunnel.data(stream, b"l" * (1 << 14))
+    sent = tunnel.fill(stream)
     assert carries(tunnel, other, busy)
-    assert exactly(lazy, sent) == b"l" * sent
+    assert exactly(lazy, sent) == b"f" * sent
 
 
 # ---- violations

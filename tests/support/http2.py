@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ class Http2:
         self.settings: dict[int, int] = {}
         self._next = 1
         self._kept: list[Frame] = []
+        self._given: Counter[int] = Counter()
 
     def greet(self, settings: Mapping[int, int] | None = None) -> None:
         """Say what each side says first."""
@@ -55,6 +57,9 @@ class Http2:
 
     def send(self, *frames: Frame) -> None:
         """Raises Closed."""
+        for frame in frames:
+            if isinstance(frame, DataFrame):
+                self._given[frame.stream_id] -= frame.flow_controlled_length
         self.write(b"".join(frame.serialize() for frame in frames))
 
     def write(self, data: bytes) -> None:
@@ -66,6 +71,19 @@ class Http2:
 
     def data(self, stream: int, payload: bytes, end: bool = False) -> None:
         self.send(DataFrame(stream, payload, flags=["END_STREAM"] if end else []))
+
+    def room(self, stream: int) -> int:
+        """Bytes that the stream's window allows, as far as frames were read."""
+        return self.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, WINDOW) + self._given[stream]
+
+    def fill(self, stream: int) -> int:
+        """DATA until the other side gives the stream no window any more; how many bytes that were."""
+        sent = 0
+        while self.alive() and (room := self.room(stream)):
+            for _ in range(0, room, 1 << 14):
+                self.data(stream, b"f" * min(1 << 14, self.room(stream)))
+            sent += room
+        return sent
 
     def headers(self, stream: int, headers: Headers, end: bool = False) -> HeadersFrame:
         """A whole header block, not sent yet."""
@@ -165,6 +183,8 @@ class Http2:
         if isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
             self.settings.update(frame.settings)
             self.send(SettingsFrame(0, flags=["ACK"]))
+        if isinstance(frame, WindowUpdateFrame):
+            self._given[frame.stream_id] += frame.window_increment
         if isinstance(frame, PingFrame) and "ACK" not in frame.flags:
             self.send(PingFrame(0, frame.opaque_data, flags=["ACK"]))
         return frame

@@ -3,6 +3,7 @@ mod authorization;
 mod configuration;
 mod question;
 
+use crate::budget::Budget;
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
 use crate::direct;
@@ -85,6 +86,7 @@ impl Core {
             telemetry: Telemetry::new(settings.telemetry)?,
             workers: handles,
             spin: settings.spin,
+            budget: Budget::process(),
             direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
             demand: settings.on_demand.as_ref().map(|_| Demand::new()).transpose()?,
         });
@@ -118,7 +120,8 @@ impl Core {
             service_account: pod.key.service_account.clone(),
         };
         let uid: Arc<str> = pod.uid.as_str().into();
-        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns: NetNs::new(pod.netns) });
+        let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
+        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns, budget });
         let result = self.ask_all(|done| Command::Add(info.clone(), done));
         match result {
             Ok(()) => {

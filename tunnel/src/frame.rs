@@ -187,6 +187,8 @@ pub enum Event {
     /// More room to send; stream 0 is the connection.
     Window(u32, u32),
     Settings(Settings),
+    /// The peer has taken over what our own SETTINGS say.
+    Acknowledged,
     Ping([u8; 8]),
     Pong([u8; 8]),
     GoAway(u32, Code),
@@ -382,7 +384,7 @@ impl Parser {
                 self.finish_block(events);
             }
             RST_STREAM => events.push(Event::Reset(id, Code(word(&self.body)))),
-            SETTINGS if self.flag(ACK) => {}
+            SETTINGS if self.flag(ACK) => events.push(Event::Acknowledged),
             SETTINGS => events.push(Event::Settings(self.settings()?)),
             PUSH_PROMISE => return violation(Code::PROTOCOL_ERROR, "PUSH_PROMISE"),
             PING => {
@@ -503,6 +505,7 @@ mod tests {
             Event::Reset(id, code) => Event::Reset(*id, *code),
             Event::Window(id, n) => Event::Window(*id, *n),
             Event::Settings(s) => Event::Settings(Settings { ..*s }),
+            Event::Acknowledged => Event::Acknowledged,
             Event::Ping(p) => Event::Ping(*p),
             Event::Pong(p) => Event::Pong(*p),
             Event::GoAway(id, code) => Event::GoAway(*id, *code),
@@ -568,6 +571,7 @@ mod tests {
                 Event::Reset(3, Code::CONNECT_ERROR),
                 Event::Ping(*b"12345678"),
                 Event::Pong(*b"12345678"),
+                Event::Acknowledged,
                 Event::GoAway(5, Code::NO_ERROR),
             ]
         );

@@ -55,6 +55,9 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     if let Some(what) = fields.malformed {
         return Err(Failure { refusal: Refusal::MalformedRequest, detail: what.to_owned() });
     }
+    if tunnel.budget.is_short() {
+        return Err(fail(Refusal::OutOfMemory));
+    }
     worker.meet(pod, remote.ip());
     let local = worker.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
     let mesh = worker.shared.mesh.load_full();
@@ -149,7 +152,7 @@ pub async fn serve_plain(worker: Rc<Worker>, pod: Rc<Pod>, sock: TcpStream, clie
     let record = worker.telemetry.accept(Direction::Inbound, client, wanted.address());
     match admit_plain(&worker, &pod, client, wanted, &record).await {
         Ok(Admitted { app, by, .. }) => {
-            let pipe = Pipe::new(&worker, sock, app, record);
+            let pipe = Pipe::new(&worker, &pod, sock, app, record);
             let _listed = pod.list_admitted(pipe.clone(), by, &worker.shared.mesh);
             pipe.relay().await;
         }
@@ -170,6 +173,9 @@ async fn admit_plain(
     let fail = |refusal: Refusal| Failure { refusal, detail: String::new() };
     let local = worker.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
     record.describe(Parties::inbound_plain(&worker.shared.mesh.load(), &local, client.ip()));
+    if pod.budget.is_short() {
+        return Err(fail(Refusal::OutOfMemory));
+    }
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;

@@ -7,6 +7,7 @@
 //! it all, `core` all threads.
 mod alert;
 mod bpf;
+mod budget;
 mod buffer;
 mod clock;
 mod core;
@@ -24,6 +25,7 @@ pub mod headers; // `policy` and `proto`, too: for the programs in benches/ and 
 mod heap;
 mod hpack;
 mod inbound;
+mod link;
 mod mesh;
 mod outbound;
 mod panics;
@@ -42,6 +44,8 @@ mod spin;
 mod stream;
 mod telemetry;
 mod tunnel;
+mod turns;
+mod waiters;
 mod worker;
 
 use demand::{Demand, News};

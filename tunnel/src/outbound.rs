@@ -36,6 +36,7 @@ pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: Soc
     let decision = decision::outbound(&worker.shared.mesh.load(), &source, wanted, &mut worker.rng.borrow_mut());
     record.describe(Parties::outbound(&source, &decision));
     match decision {
+        _ if pod.budget.is_short() => refuse(&app, &record, Refusal::OutOfMemory, ""),
         Outbound::Hbone(route) => {
             let from = Origin { client, source: &source, wanted };
             through_tunnel(&worker, &pod, app, from, &route, record).await;
@@ -172,7 +173,7 @@ async fn plain(
         Ok(server) => {
             // Fails only where the socket is gone, which whoever reads next will meet.
             let _ = sockets::keep_alive(&SockRef::from(&server));
-            let pipe = Pipe::new(worker, app, server, record);
+            let pipe = Pipe::new(worker, pod, app, server, record);
             let _listed = list(pipe.clone());
             pipe.relay().await;
         }

@@ -1,35 +1,40 @@
 //! Plain bytes between two sockets: what leaves the mesh, and what arrives from outside of it.
+use crate::budget::Share;
+use crate::buffer::Backlog;
+use crate::frame::DATA_MAX;
 use crate::panics::OnPanic;
-use crate::pod::Live;
+use crate::pod::{Live, Pod};
 use crate::refusal::Refusal;
 use crate::sockets::reset_on_close;
 use crate::spin::Conversation;
 use crate::stream::Broken;
 use crate::telemetry::Connection;
+use crate::turns::{Ticket, Turns, HEAVY};
 use crate::worker::Worker;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::{io, io::ErrorKind::WouldBlock};
 use tokio::{io::Interest, net::TcpStream};
 
-/// Bytes read at a time, into memory that all pipes of a thread share.
-const CHUNK: usize = 128 << 10;
-/// Turns of a pipe before the others have theirs.
-const TURNS: usize = 16;
+/// Small reads of a pipe before others have theirs.
+const READS: usize = 4;
 
 thread_local! {
+    /// What all pipes of a thread read into.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// One direction.
-#[derive(Default)]
 struct Flow {
-    /// What the receiver's socket refused; at most `CHUNK`.
-    pending: RefCell<Vec<u8>>,
+    /// What the receiver's socket refused, at most one read; and its share of the pod's budget.
+    backlog: RefCell<Backlog>,
+    share: Share,
+    ticket: Rc<Ticket>,
     ended: Cell<bool>,
     done: Cell<bool>,
 }
@@ -61,14 +66,14 @@ impl Live for Pipe {
 }
 
 impl Pipe {
-    pub fn new(worker: &Rc<Worker>, client: TcpStream, server: TcpStream, record: Connection) -> Rc<Self> {
+    pub fn new(worker: &Rc<Worker>, pod: &Pod, client: TcpStream, server: TcpStream, record: Connection) -> Rc<Self> {
         Rc::new(Pipe {
             worker: worker.clone(),
             record,
             client,
             server,
-            up: Flow::default(),
-            down: Flow::default(),
+            up: Flow::new(pod),
+            down: Flow::new(pod),
             task: RefCell::default(),
             conversation: Conversation::default(),
             cancelled: RefCell::default(),
@@ -102,8 +107,9 @@ impl Pipe {
         let broken = |e| Broken::App(Rc::new(e));
         let sent = |n| self.record.client_sent(n);
         let received = |n| self.record.server_sent(n);
-        let up = turns(&self.up, &self.client, &self.server, sent, cx).map_err(broken)?;
-        let down = turns(&self.down, &self.server, &self.client, received, cx).map_err(broken)?;
+        let turns = &self.worker.turns;
+        let up = self.up.poll(turns, (&self.client, &self.server), sent, cx).map_err(broken)?;
+        let down = self.down.poll(turns, (&self.server, &self.client), received, cx).map_err(broken)?;
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -111,80 +117,100 @@ impl Pipe {
     }
 }
 
-/// Ready when this direction has ended. Pending when it waits, or has had its turns (and is woken for more).
-fn turns(
-    flow: &Flow,
-    from: &TcpStream,
-    to: &TcpStream,
-    count: impl Fn(u64),
-    cx: &mut Context<'_>,
-) -> io::Result<Poll<()>> {
-    for _ in 0..TURNS {
-        if flow.done.get() {
-            return Ok(Poll::Ready(()));
+impl Flow {
+    fn new(pod: &Pod) -> Self {
+        Flow {
+            backlog: RefCell::default(),
+            share: Share::of(&pod.budget),
+            ticket: Ticket::new(pod.number()),
+            ended: Cell::default(),
+            done: Cell::default(),
         }
-        let mut pending = flow.pending.borrow_mut();
-        if !pending.is_empty() {
-            if to.poll_write_ready(cx)?.is_pending() {
+    }
+
+    /// Ready when this direction has ended. Pending when it waits, or has had its turn (and is woken for more).
+    fn poll(
+        &self,
+        turns: &Turns,
+        (from, to): (&TcpStream, &TcpStream),
+        count: impl Fn(u64),
+        cx: &mut Context<'_>,
+    ) -> io::Result<Poll<()>> {
+        for _ in 0..READS {
+            if self.done.get() {
+                return Ok(Poll::Ready(()));
+            }
+            if !self.backlog.borrow().is_empty() {
+                if to.poll_write_ready(cx)?.is_pending() {
+                    return Ok(Poll::Pending);
+                }
+                self.drain(to)?;
+                continue;
+            }
+            if self.ended.get() {
+                SockRef::from(to).shutdown(Shutdown::Write)?;
+                self.done.set(true);
+                continue;
+            }
+            if from.poll_read_ready(cx)?.is_pending() {
                 return Ok(Poll::Pending);
             }
-            match to.try_io(Interest::WRITABLE, || Ok(rustix::io::write(to, &pending)?)) {
-                Ok(n) if n == pending.len() => *pending = Vec::new(),
-                Ok(n) => drop(pending.drain(..n)),
+            let Poll::Ready(most) = turns.poll(&self.ticket, cx) else { return Ok(Poll::Pending) };
+            match SCRATCH.with_borrow_mut(|scratch| self.copy(scratch, from, to, most)) {
+                Ok(0) => self.ended.set(true),
+                Ok(n) => {
+                    self.ticket.carried(n);
+                    count(n as u64);
+                }
                 Err(e) if e.kind() == WouldBlock => {}
                 Err(e) => return Err(e),
             }
-            continue;
         }
-        if flow.ended.get() {
-            SockRef::from(to).shutdown(Shutdown::Write)?;
-            flow.done.set(true);
-            continue;
-        }
-        if from.poll_read_ready(cx)?.is_pending() {
-            return Ok(Poll::Pending);
-        }
-        match SCRATCH.with_borrow_mut(|scratch| copy(scratch, from, to, &mut pending)) {
-            Ok(0) => flow.ended.set(true),
-            Ok(n) => count(n as u64),
+        cx.waker().wake_by_ref();
+        Ok(Poll::Pending)
+    }
+
+    fn drain(&self, to: &TcpStream) -> io::Result<()> {
+        let mut backlog = self.backlog.borrow_mut();
+        match to.try_io(Interest::WRITABLE, || Ok(rustix::io::write(to, backlog.waiting())?)) {
+            Ok(n) => {
+                backlog.taken(n);
+                self.share.hold_anyway(backlog.size(0));
+            }
             Err(e) if e.kind() == WouldBlock => {}
             Err(e) => return Err(e),
-        }
-    }
-    cx.waker().wake_by_ref();
-    Ok(Poll::Pending)
-}
-
-/// Reads once and writes; what the receiver refuses goes to `pending`. Returns what was read.
-fn copy(scratch: &mut Vec<u8>, from: &TcpStream, to: &TcpStream, pending: &mut Vec<u8>) -> io::Result<usize> {
-    scratch.resize(CHUNK, 0);
-    let mut got = None;
-    let read = from.try_io(Interest::READABLE, || {
-        let n = rustix::io::read(from, &mut scratch[..])?;
-        got = Some(n);
-        // A short read has emptied the socket: saves the read that would only say so.
-        if 0 < n && n < CHUNK {
-            return Err(WouldBlock.into());
         }
         Ok(())
-    });
-    let Some(n) = got else { return read.map(|()| 0) };
-    let mut written = 0;
-    while written < n {
-        match rustix::io::write(to, &scratch[written..n]) {
-            Ok(more) => written += more,
-            Err(rustix::io::Errno::AGAIN) => break,
-            Err(e) => return Err(e.into()),
-        }
     }
-    if written < n {
-        pending.extend_from_slice(&scratch[written..n]);
-        // Through try_io, so that tokio learns that the socket is full.
-        match to.try_io(Interest::WRITABLE, || Ok(rustix::io::write(to, &pending[..])?)) {
-            Ok(more) => drop(pending.drain(..more)),
-            Err(e) if e.kind() == WouldBlock => {}
-            Err(e) => return Err(e),
+
+    /// Reads once and writes; what the receiver refuses waits. Returns what was read.
+    fn copy(&self, scratch: &mut Vec<u8>, from: &TcpStream, to: &TcpStream, most: usize) -> io::Result<usize> {
+        scratch.resize(HEAVY, 0);
+        let most = if self.share.spare() < most { DATA_MAX } else { most };
+        let mut got = None;
+        let read = from.try_io(Interest::READABLE, || {
+            let n = rustix::io::read(from, &mut scratch[..most])?;
+            got = Some(n);
+            // A short read has emptied the socket: saves the read that would only say so.
+            if 0 < n && n < most {
+                return Err(WouldBlock.into());
+            }
+            Ok(())
+        });
+        let Some(n) = got else { return read.map(|()| 0) };
+        let mut written = 0;
+        while written < n {
+            match rustix::io::write(to, &scratch[written..n]) {
+                Ok(more) => written += more,
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(e) => return Err(e.into()),
+            }
         }
+        if written < n {
+            self.backlog.borrow_mut().add(&[IoSlice::new(&scratch[written..n])], 0);
+            self.drain(to)?; // so that tokio learns that the socket is full
+            self.share.hold_anyway(self.backlog.borrow().size(0));
+        }
+        Ok(n)
     }
-    Ok(n)
 }

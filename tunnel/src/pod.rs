@@ -1,4 +1,5 @@
 //! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
+use crate::budget::Budget;
 use crate::decision::{self, OriginalDst};
 use crate::headers::Block;
 use crate::mesh::{Identity, Mesh, OutboundTraffic, PodKey, Workload};
@@ -25,6 +26,8 @@ pub struct PodInfo {
     pub key: PodKey,
     pub identity: Identity,
     pub netns: NetNs,
+    /// Of what waits for it and for its peers.
+    pub budget: Arc<Budget>,
 }
 
 /// A connection that carries bytes.
@@ -100,6 +103,11 @@ impl Pod {
 
     pub fn info(&self) -> &Arc<PodInfo> {
         &self.info
+    }
+
+    /// One that no other pod has.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.info).addr()
     }
 
     /// Puts a connection on the list, for as long as the result lives.

@@ -1,7 +1,7 @@
 //! A pod's tunnels to its destinations, one pool for each pod and worker.
 //!
 //! The destination's uid is part of the key, so an address that a new pod has taken over never meets a tunnel to the old
-//! one. A pair has several tunnels when one of them carries bulk: then a new stream takes another.
+//! one. A pair has several tunnels when one of them carries bulk or is stalled: then a new stream takes another.
 use crate::decision::Route;
 use crate::handshake::{Failure, Handshake};
 use crate::mesh::{Identity, Mesh};
@@ -22,7 +22,7 @@ use tokio::task::spawn_local;
 
 mod failures;
 
-/// Tunnels of one pair that are opened because the others carry bulk.
+/// Tunnels of one pair that are opened because the others carry bulk or are stalled.
 const TUNNELS_MAX: usize = 4;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -63,8 +63,9 @@ impl Pool {
         let mut pools = self.tunnels.borrow_mut();
         let pool = pools.get(&key).map_or(&[][..], Vec::as_slice);
         let usable = pool.iter().filter(|tunnel| tunnel.is_usable());
-        let best = usable.min_by_key(|tunnel| (tunnel.bulk.get(), tunnel.streams()));
-        if let Some(best) = best.filter(|best| best.bulk.get() == 0 || pool.len() >= TUNNELS_MAX) {
+        let load = |tunnel: &Tunnel| (tunnel.is_stalled(), tunnel.bulk.get());
+        let best = usable.min_by_key(|tunnel| (load(tunnel), tunnel.streams()));
+        if let Some(best) = best.filter(|best| load(best) == (false, 0) || pool.len() >= TUNNELS_MAX) {
             return Ok(best.clone());
         }
         if let Some(failure) = self.failures.borrow().answer(&key, Instant::now()) {

@@ -120,6 +120,7 @@ reasons! {
     PeerRefused "peer_refused" Connect 503 "the peer answered with another status than 200";
     StreamViolation "stream_violation" Connect 503 "the peer broke HTTP/2's rules on this stream";
     TunnelLost "tunnel_lost" Connect 503 "the tunnel broke";
+    OutOfMemory "out_of_memory" Connect 503 "too much waits for applications that do not read, or for peers that do not";
     PeerReset "peer_reset" Fine 503 "reset by the peer";
     AppReset "app_reset" Fine 503 "reset by the application on this node";
     Drained "drained" Fine 503 "cut when the tunnel was drained";

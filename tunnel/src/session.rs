@@ -1,29 +1,28 @@
 //! What a tunnel knows between two system calls: TLS, HTTP/2 and the streams. No I/O: bytes in, bytes out.
+use crate::budget::Budget;
 use crate::buffer::Out;
 use crate::credentials::Proof;
-use crate::flow::{Receiving, Sending};
+use crate::flow::{Receiving, Sending, BASE};
 use crate::frame::{self, Code, Event, Parser, Settings, Violation, DEFAULT_WINDOW};
 use crate::handshake::{Failure, Handshake};
-use crate::headers::{self, Block, Decoder, Fields, Kind};
+use crate::headers::{self, Block, Decoder, Kind};
 use crate::hpack::LIST_MAX;
 use crate::inbound;
+use crate::link::Link;
 use crate::mesh::Identity;
 use crate::records::Records;
-use crate::stream::{Answer, Broken, Stream};
+use crate::stream::{Broken, Stream};
 use crate::tunnel::Tunnel;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
-/// Of a stream: what may wait for an application that does not read.
-const STREAM_WINDOW: u32 = 4 << 20;
 /// Of a tunnel. Given back when bytes come, not when an application takes them: so no stream that stalls holds up another
-/// one, and what waits is bounded by `WAITING_MAX`.
+/// one. What waits is bounded by the streams' windows.
 const TUNNEL_WINDOW: u32 = 16 << 20;
-/// Bytes that may wait for the applications of one tunnel before its window is held back.
-const WAITING_MAX: usize = 64 << 20;
 /// Streams that a peer may have open at once, and that we open in one tunnel.
 pub const STREAMS_MAX: usize = 1000;
 /// Streams that we open before the peer has said how many it takes.
@@ -40,44 +39,6 @@ enum Tls {
     Handshake(Box<Handshake>),
     Up(Box<Records>),
     Broken,
-}
-
-struct Link {
-    stream: Rc<Stream>,
-    /// The peer's header block is there: the request, or the answer that decides.
-    begun: bool,
-    sending: Sending,
-    receiving: Receiving,
-}
-
-impl Link {
-    /// What a header block can only be.
-    fn expects(&self) -> Kind {
-        match self.begun {
-            true => Kind::Trailers,
-            false => Kind::Response,
-        }
-    }
-
-    /// A header block of a stream that is there: an answer, or what ends the peer's side. That is not for a CONNECT
-    /// (RFC 9113 section 8.5), but says no more than END_STREAM does. Anything else breaks the stream.
-    fn headers(&mut self, fields: &Fields, end: bool) {
-        let broken = |code: Code, what: &'static str| self.stream.fail(Broken::Violation(Violation { code, what }));
-        match (fields.malformed, fields.status) {
-            (Some(what), _) => broken(Code::PROTOCOL_ERROR, what),
-            (None, Some(100..=199)) if !end => {} // the answer is still to come (RFC 9110 section 15.2)
-            (None, Some(status)) => {
-                self.begun = true;
-                self.stream.answered(Answer::of_status(status));
-                if end {
-                    self.stream.finish();
-                }
-            }
-            (None, None) if self.stream.is_finished() => broken(Code::STREAM_CLOSED, "a header block behind the end"),
-            (None, None) if end => self.stream.finish(),
-            (None, None) => broken(Code::PROTOCOL_ERROR, "a second header block"),
-        }
-    }
 }
 
 /// Stream ids count up by two: multiplying spreads them well enough.
@@ -117,11 +78,9 @@ pub struct Session {
     blocked: Vec<Rc<Stream>>,
     sending: Sending,
     receiving: Receiving,
-    /// Bytes that wait for applications, and what of the tunnel's window is held back because of them.
-    waiting: usize,
-    held: usize,
-    /// The window that the peer gives a new stream.
+    /// The windows of a new stream: what the peer gives it, and what the peer believes that we do.
     initial_window: i64,
+    own_window: i64,
     streams_max: usize,
     told_settings: bool,
     next_id: u32,
@@ -134,20 +93,20 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(handshake: Handshake) -> Self {
+    pub fn new(handshake: Handshake, budget: &Arc<Budget>) -> Self {
         let server = handshake.is_server();
         let mut control = Vec::new();
         if !server {
             control.extend_from_slice(frame::PREFACE);
         }
         let streams = server.then_some(STREAMS_MAX as u32);
-        frame::put_settings(&mut control, STREAM_WINDOW, LIST_MAX as u32, streams);
+        frame::put_settings(&mut control, BASE, LIST_MAX as u32, streams);
         frame::put_window(&mut control, 0, TUNNEL_WINDOW - DEFAULT_WINDOW as u32);
         Session {
             tls: Tls::Handshake(Box::new(handshake)),
             server,
             peer: None,
-            out: Out::default(),
+            out: Out::new(budget),
             control,
             rest: Vec::new(),
             unread: Vec::new(),
@@ -159,10 +118,9 @@ impl Session {
             links: HashMap::default(),
             blocked: Vec::new(),
             sending: Sending::default(),
-            receiving: Receiving::new(TUNNEL_WINDOW),
-            waiting: 0,
-            held: 0,
+            receiving: Receiving::new(TUNNEL_WINDOW, i64::from(TUNNEL_WINDOW)),
             initial_window: DEFAULT_WINDOW,
+            own_window: DEFAULT_WINDOW,
             streams_max: STREAMS_UNTOLD,
             told_settings: false,
             next_id: 1,
@@ -295,7 +253,7 @@ impl Session {
                 }
                 Event::Padding(id, n) => {
                     self.came(id, n)?;
-                    self.give_back(id, n);
+                    self.taken(id, n);
                 }
                 Event::End(id) => {
                     if let Some(link) = self.links.get(&id) {
@@ -315,6 +273,7 @@ impl Session {
                     }
                 }
                 Event::Settings(settings) => self.settings(&settings)?,
+                Event::Acknowledged => self.acknowledged(),
                 Event::Ping(payload) => frame::put_ping(&mut self.control, payload, true),
                 Event::Pong(_) => {}
                 Event::GoAway(last, _) => self.go_away(last),
@@ -325,39 +284,21 @@ impl Session {
 
     fn data(&mut self, id: u32, parts: &[IoSlice], total: usize) -> Result<(), Violation> {
         self.came(id, total)?;
-        let Some(link) = self.links.get(&id) else { return Ok(()) };
-        let done = link.stream.deliver(parts, total).unwrap_or_else(|error| {
-            link.stream.fail(Broken::App(Rc::new(error)));
-            total
-        });
-        self.waiting += total - done;
-        self.give_back(id, done);
+        let due = self.links.get_mut(&id).and_then(|link| link.deliver(parts, total));
+        self.give_back(id, due);
         Ok(())
     }
 
     /// Bytes came: they count against both windows. The tunnel's is given back at once.
     fn came(&mut self, id: u32, n: usize) -> Result<(), Violation> {
         self.receiving.came(n)?;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.receiving.came(n)?;
-        }
-        self.held += n;
-        self.release();
-        Ok(())
+        let due = self.receiving.give_back(0);
+        self.give_back(0, due);
+        self.links.get_mut(&id).map_or(Ok(()), |link| link.came(n))
     }
 
-    fn release(&mut self) {
-        if self.waiting <= WAITING_MAX {
-            if let Some(due) = self.receiving.give_back(std::mem::take(&mut self.held)) {
-                frame::put_window(&mut self.control, 0, due);
-            }
-        }
-    }
-
-    /// Bytes of a stream need no more room here.
-    fn give_back(&mut self, id: u32, n: usize) {
-        let Some(link) = self.links.get_mut(&id).filter(|link| !link.stream.is_finished()) else { return };
-        if let Some(due) = link.receiving.give_back(n) {
+    fn give_back(&mut self, id: u32, due: Option<u32>) {
+        if let Some(due) = due {
             frame::put_window(&mut self.control, id, due);
         }
     }
@@ -397,12 +338,8 @@ impl Session {
 
     fn insert(&mut self, tunnel: &Rc<Tunnel>, id: u32) -> Rc<Stream> {
         let stream = Stream::new(tunnel, id);
-        let link = Link {
-            stream: stream.clone(),
-            begun: self.server,
-            sending: Sending::new(self.initial_window),
-            receiving: Receiving::new(STREAM_WINDOW),
-        };
+        let windows = (self.initial_window, self.own_window);
+        let link = Link::new(stream.clone(), self.server, windows);
         self.links.insert(id, link);
         stream
     }
@@ -433,6 +370,12 @@ impl Session {
         self.told_settings = true;
         frame::put_settings_ack(&mut self.control);
         Ok(())
+    }
+
+    /// From now on the peer gives new streams the window that we announced, and has given it to the others.
+    fn acknowledged(&mut self) {
+        let change = i64::from(BASE) - std::mem::replace(&mut self.own_window, i64::from(BASE));
+        self.links.values_mut().for_each(|link| link.adjust(change));
     }
 
     /// The peer takes no more streams; those after `last` it has not looked at.
@@ -482,16 +425,18 @@ impl Session {
 
     /// An application has taken `n` bytes that waited for it.
     pub fn taken(&mut self, id: u32, n: usize) {
-        self.waiting = self.waiting.saturating_sub(n); // 0 when the tunnel has ended meanwhile
-        self.give_back(id, n);
-        self.release();
+        let due = self.links.get_mut(&id).and_then(|link| link.taken(n));
+        self.give_back(id, due);
+    }
+
+    /// To be called every few seconds: streams at rest give back what they do not need.
+    pub fn look(&mut self) {
+        self.links.values_mut().for_each(Link::look);
     }
 
     /// A stream is over. With a code, the peer is told that it broke.
     pub fn close(&mut self, id: u32, broken: Option<Code>) -> Option<Rc<Stream>> {
         let link = self.links.remove(&id)?;
-        self.waiting -= link.stream.waiting();
-        self.release();
         if let Some(code) = broken {
             frame::put_reset(&mut self.control, id, code);
         }
@@ -568,8 +513,22 @@ impl Session {
     /// The tunnel is over; gives back the streams that it had.
     pub fn end(&mut self) -> Vec<Rc<Stream>> {
         self.blocked.clear();
-        self.waiting = 0;
         self.links.drain().map(|(_, link)| link.stream).collect()
+    }
+
+    /// The peer gives the tunnel no window: streams wait for others to be read.
+    pub fn is_stalled(&self) -> bool {
+        self.sending.room() == 0
+    }
+
+    /// Whether an application may be read by more than a record.
+    pub fn may_grow(&self) -> bool {
+        self.out.may_grow()
+    }
+
+    /// The socket is full. False where there is no memory for what waits.
+    pub fn stay(&mut self) -> bool {
+        self.out.stay()
     }
 
     pub fn unblock(&mut self, low: usize) {

@@ -18,6 +18,9 @@ const BACKLOG: i32 = 4096;
 pub const CONNECT_TIMEOUT: u64 = 10;
 /// What goes with a request: less than what any peer takes before it has said how much.
 const EARLY_MAX: usize = 4096;
+/// Bytes that a socket takes before it has sent them: what comes later does not wait behind more, and an application or a
+/// peer that does not read costs the kernel no more.
+const UNSENT: libc::c_int = 256 << 10;
 /// Sockets made at a time: entering and leaving a namespace costs as much as a few sockets.
 const STASH: usize = 8;
 
@@ -78,7 +81,8 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as is the next
+    socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as are the next
+    set(&socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
     keep_alive(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -175,6 +179,7 @@ fn begin(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
 fn open(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    set(&socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
     if domain == Domain::IPV4 {
         socket.set_ip_transparent_v4(true)?;
     } else {

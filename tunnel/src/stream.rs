@@ -2,7 +2,7 @@
 //!
 //! The tunnel writes what arrives straight to the application's socket; the stream's task reads that socket and writes
 //! the tunnel, and takes up what a full socket refused. Both ends of a tunnel use the same stream.
-use crate::buffer::Out;
+use crate::buffer::{Backlog, Out};
 use crate::frame::{Code, Violation, DATA_MAX, HEADER};
 use crate::handshake::Failure;
 use crate::headers::Block;
@@ -14,6 +14,7 @@ use crate::sockets::reset_on_close;
 use crate::spin::Conversation;
 use crate::telemetry::Connection;
 use crate::tunnel::{Pull, Tunnel};
+use crate::turns::{Ticket, HEAVY};
 use rustix::io::Errno;
 use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -25,13 +26,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::{io::Interest, net::TcpStream};
 
-/// Records per read of an application's socket.
-pub const SLOTS: usize = 16;
 /// A full record in the tunnel's out buffer.
 pub const SLOT: usize = HEAD + HEADER + DATA_MAX + TAIL;
-/// Reads of one application before others have their turn.
-const TURNS: usize = 16;
-/// A stream that has carried this much is bulk: new streams of the same pair take another tunnel.
+/// Small reads of one application before others have theirs.
+const READS: usize = 4;
+/// A stream that carries this much within some seconds is bulk: new streams of the same pair take another tunnel.
 const BULK: u64 = 1 << 20;
 
 /// What became of a request for a stream.
@@ -73,7 +72,8 @@ pub struct Stream {
     app: OnceCell<App>,
     task: RefCell<Option<Waker>>,
     /// What the application's socket refused; bounded by the stream's window.
-    pending: RefCell<Vec<u8>>,
+    backlog: RefCell<Backlog>,
+    ticket: Rc<Ticket>,
     answer: RefCell<Option<Answer>>,
     local: Local,
     /// The peer has ended its side.
@@ -106,7 +106,7 @@ pub enum Broken {
 /// Reads up to `want` bytes behind the end of `out`, into slots that leave room for a record's and a frame's header and
 /// for the tag. The caller seals what came.
 pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<usize> {
-    let mut bufs: [IoSliceMut; SLOTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+    let mut bufs: [IoSliceMut; HEAVY / DATA_MAX] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
     let (mut n, mut rest) = (0, want);
     for (buf, slot) in bufs.iter_mut().zip(out.room(want.div_ceil(DATA_MAX) * SLOT).chunks_mut(SLOT)) {
         let len = rest.min(DATA_MAX);
@@ -133,7 +133,8 @@ impl Stream {
             tunnel: tunnel.clone(),
             app: OnceCell::new(),
             task: RefCell::default(),
-            pending: RefCell::default(),
+            backlog: RefCell::default(),
+            ticket: Ticket::new(tunnel.pod.number()),
             answer: RefCell::default(),
             local: Local::default(),
             finished: Cell::new(false),
@@ -237,7 +238,7 @@ impl Stream {
     /// The stream's task: ready when both sides have ended, or with what broke it.
     fn poll(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.remember(cx);
-        for _ in 0..TURNS {
+        for _ in 0..READS {
             if let Some(broken) = &*self.broken.borrow() {
                 return Poll::Ready(Err(broken.clone()));
             }
@@ -254,11 +255,11 @@ impl Stream {
 
     fn turn(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> io::Result<Turn> {
         // tunnel -> application: what was refused before
-        while !self.pending.borrow().is_empty() && app.sock.poll_write_ready(cx)?.is_ready() {
+        while self.waiting() > 0 && app.sock.poll_write_ready(cx)?.is_ready() {
             self.drain(app)?;
         }
         let Local { ended, shut } = &self.local;
-        if self.finished.get() && self.pending.borrow().is_empty() && !shut.replace(true) && !ended.get() {
+        if self.finished.get() && self.waiting() == 0 && !shut.replace(true) && !ended.get() {
             SockRef::from(&app.sock).shutdown(Shutdown::Write)?; // if both have ended, close says it
         }
         if ended.get() && shut.get() {
@@ -268,9 +269,11 @@ impl Stream {
         if ended.get() || app.sock.poll_read_ready(cx)?.is_pending() {
             return Ok(Turn::Wait);
         }
-        match self.tunnel.pull(self, &app.sock)? {
+        let Poll::Ready(most) = self.tunnel.worker.turns.poll(&self.ticket, cx) else { return Ok(Turn::Wait) };
+        match self.tunnel.pull(self, &app.sock, most)? {
             Pull::Some(n) => {
                 app.record.sent(n as u64);
+                self.ticket.carried(n);
                 if n > 0 {
                     self.carry(n);
                 }
@@ -285,13 +288,11 @@ impl Stream {
     }
 
     fn drain(&self, app: &App) -> io::Result<()> {
-        let mut pending = self.pending.borrow_mut();
-        match app.sock.try_io(Interest::WRITABLE, || Ok(rustix::io::write(&app.sock, &pending)?)) {
+        let mut backlog = self.backlog.borrow_mut();
+        match app.sock.try_io(Interest::WRITABLE, || Ok(rustix::io::write(&app.sock, backlog.waiting())?)) {
             Ok(n) => {
-                pending.drain(..n);
-                if pending.is_empty() {
-                    *pending = Vec::new();
-                }
+                backlog.taken(n);
+                drop(backlog);
                 app.record.received(n as u64);
                 self.tunnel.taken(self.id, n);
                 Ok(())
@@ -301,29 +302,22 @@ impl Stream {
         }
     }
 
-    /// tunnel -> application. Keeps what the socket refuses; returns how much it took.
+    /// tunnel -> application. Returns how much the socket took; the rest is to be kept.
     pub fn deliver(&self, parts: &[IoSlice], total: usize) -> io::Result<usize> {
-        let mut pending = self.pending.borrow_mut();
-        let mut done = 0;
-        if let (Some(app), true) = (self.app.get(), pending.is_empty()) {
-            match rustix::io::writev(&app.sock, parts) {
-                Ok(n) => done = n,
-                Err(Errno::AGAIN) => {}
-                Err(e) => return Err(e.into()),
-            }
-            app.record.received(done as u64);
-        }
         self.carry(total);
-        if done < total {
-            let mut skip = done;
-            for part in parts {
-                let n = skip.min(part.len());
-                pending.extend_from_slice(&part[n..]);
-                skip -= n;
-            }
-            self.wake();
-        }
+        let Some(app) = self.app.get().filter(|_| self.waiting() == 0) else { return Ok(0) };
+        let done = match rustix::io::writev(&app.sock, parts) {
+            Err(Errno::AGAIN) => 0,
+            done => done?,
+        };
+        app.record.received(done as u64);
         Ok(done)
+    }
+
+    /// Keeps what the socket did not take: `parts` without the first `done` bytes.
+    pub fn keep(&self, parts: &[IoSlice], done: usize) {
+        self.backlog.borrow_mut().add(parts, done);
+        self.wake();
     }
 
     fn carry(&self, n: usize) {
@@ -335,13 +329,26 @@ impl Stream {
         }
     }
 
+    /// To be called every few seconds: what was bulk may rest by now.
+    pub fn look(&self) {
+        if self.is_bulk() {
+            self.tunnel.bulk.set(self.tunnel.bulk.get() - 1);
+        }
+        self.carried.set(0);
+    }
+
     pub fn is_bulk(&self) -> bool {
         self.carried.get() >= BULK
     }
 
     /// Bytes that wait for the application.
     pub fn waiting(&self) -> usize {
-        self.pending.borrow().len()
+        self.backlog.borrow().len()
+    }
+
+    /// The memory that they take, were there `more`.
+    pub fn backlog(&self, more: usize) -> usize {
+        self.backlog.borrow().size(more)
     }
 
     pub fn answered(&self, answer: Answer) {

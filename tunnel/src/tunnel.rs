@@ -4,6 +4,7 @@
 //! tunnel writes the applications' sockets at once. The tunnel's own task only reads, and writes what a full socket
 //! refused. Calls go tunnel -> stream for delivery and stream -> tunnel for sending, never nested both ways.
 use crate::alert;
+use crate::budget::Budget;
 use crate::credentials::Proof;
 use crate::frame;
 use crate::handshake::{Failure, Handshake};
@@ -14,8 +15,9 @@ use crate::pod::Pod;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
 use crate::session::Session;
-use crate::stream::{self, Broken, Stream, SLOTS};
+use crate::stream::{self, Broken, Stream, SLOT};
 use crate::telemetry::Direction;
+use crate::turns::{Ticket, HEAVY, LIGHT};
 use crate::worker::Worker;
 use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -28,13 +30,14 @@ use std::{io, io::ErrorKind::WouldBlock};
 use tokio::{io::Interest, net::TcpStream, task::spawn_local};
 
 /// Applications are not read while more ciphertext than this waits.
-const HIGH: usize = 256 << 10;
+const HIGH: usize = 64 << 10;
 /// A peer that asks for answers (PING, SETTINGS) and does not read them.
-const UNREAD_MAX: usize = 8 << 20;
-/// Read from the socket at a time, into memory that all tunnels of a thread share.
-const READ: usize = 256 << 10;
-/// Reads of one tunnel before others have their turn.
-const TURNS: usize = 8;
+const UNREAD_MAX: usize = 1 << 20;
+/// Read from the socket at a time, into memory that all tunnels of a thread share. Behind what the last read left of a
+/// record.
+const READ: usize = HEAVY + SLOT;
+/// Small reads of one tunnel before others have theirs.
+const READS: usize = 4;
 /// What is read of an application at a time and waits for the flusher; more is written at once.
 const SMALL: usize = 16 << 10;
 /// Seconds, for TLS to be up.
@@ -62,7 +65,9 @@ pub struct Tunnel {
     /// On whose behalf: the source's pod on one side, the destination's on the other.
     pub pod: Rc<Pod>,
     pub remote: SocketAddr,
+    pub budget: Arc<Budget>,
     direction: Direction,
+    ticket: Rc<Ticket>,
     local: OnceCell<SocketAddr>,
     pub peer: OnceCell<Arc<Identity>>,
     proof: OnceCell<Proof>,
@@ -115,8 +120,14 @@ pub enum Pull {
 impl Tunnel {
     pub fn new(worker: &Rc<Worker>, pod: &Rc<Pod>, remote: SocketAddr, handshake: Handshake) -> Rc<Self> {
         let direction = if handshake.is_server() { Direction::Inbound } else { Direction::Outbound };
+        let budget = Budget::tunnel(&pod.budget);
+        let session = RefCell::new(Session::new(handshake, &budget));
+        let ticket = Ticket::new(pod.number());
+        ticket.set_heavy(true); // a handshake is as much work as many reads
         Rc::new(Tunnel {
+            budget,
             direction,
+            ticket,
             worker: worker.clone(),
             pod: pod.clone(),
             remote,
@@ -126,7 +137,7 @@ impl Tunnel {
             bulk: Cell::new(0),
             tasks: Cell::new(0),
             sock: OnceCell::new(),
-            session: RefCell::new(Session::new(handshake)),
+            session,
             task: RefCell::default(),
             stage: Cell::new(Stage::Handshake),
             full: Cell::new(false),
@@ -223,14 +234,16 @@ impl Tunnel {
             session.unblock(HIGH / 2);
         }
         session.begin_turn();
-        for _ in 0..TURNS {
+        for _ in 0..READS {
             if session.is_behind() {
+                ready!(self.worker.turns.poll(&self.ticket, cx));
                 self.catch_up(session)?;
             }
             if session.goodbye() {
                 self.drain_with(session);
             }
             if session.is_turn_over() {
+                self.ticket.set_heavy(true);
                 break;
             }
             if self.ended.get() {
@@ -244,7 +257,8 @@ impl Tunnel {
                 }
             }
             ready!(sock.poll_read_ready(cx))?;
-            self.ended.set(!self.pump(sock, session)?);
+            let most = ready!(self.worker.turns.poll(&self.ticket, cx));
+            self.ended.set(!self.pump(sock, session, most)?);
             if stage == Stage::Open && self.stage.get() != Stage::Handshake {
                 return Poll::Ready(Ok(()));
             }
@@ -254,9 +268,9 @@ impl Tunnel {
     }
 
     /// Reads once, dispatches all that came. False at the end of the connection.
-    fn pump(self: &Rc<Self>, sock: &TcpStream, session: &mut Session) -> Result<bool, Failure> {
+    fn pump(self: &Rc<Self>, sock: &TcpStream, session: &mut Session, most: usize) -> Result<bool, Failure> {
         let mut input = INPUT.with_borrow_mut(std::mem::take);
-        let result = self.pump_into(&mut input, sock, session);
+        let result = self.pump_into(&mut input, sock, session, most);
         INPUT.with_borrow_mut(|shared| *shared = input);
         // Also after a failure: the peer should learn of it.
         self.flush(session);
@@ -277,6 +291,7 @@ impl Tunnel {
         input: &mut Vec<u8>,
         sock: &TcpStream,
         session: &mut Session,
+        most: usize,
     ) -> Result<bool, Failure> {
         if input.is_empty() {
             input.resize(READ, 0);
@@ -284,10 +299,10 @@ impl Tunnel {
         let kept = session.take_rest(input);
         let mut got = None;
         let read = sock.try_io(Interest::READABLE, || {
-            let n = rustix::io::read(sock, &mut input[kept..])?;
+            let n = rustix::io::read(sock, &mut input[kept..kept + most])?;
             got = Some(n);
             // A short read has emptied the socket: saves the read that would only say so.
-            if 0 < n && n < input.len() - kept {
+            if 0 < n && n < most {
                 return Err(WouldBlock.into());
             }
             Ok(())
@@ -298,6 +313,7 @@ impl Tunnel {
             (None, _) => 0,
         };
         self.heard.set(true);
+        self.ticket.set_heavy(n >= LIGHT || self.stage.get() == Stage::Handshake);
         let alive = session.receive(self, &mut input[..kept + n])?;
         if let Some((peer, proof)) = session.take_peer() {
             let _ = (self.peer.set(Arc::new(peer)), self.proof.set(proof));
@@ -307,10 +323,11 @@ impl Tunnel {
         Ok(alive && got != Some(0))
     }
 
-    /// application -> tunnel: reads the application once, seals, and writes the tunnel.
-    pub fn pull(self: &Rc<Self>, stream: &Rc<Stream>, sock: &TcpStream) -> io::Result<Pull> {
+    /// application -> tunnel: reads at most so much of the application, seals it, and writes the tunnel.
+    pub fn pull(self: &Rc<Self>, stream: &Rc<Stream>, sock: &TcpStream, most: usize) -> io::Result<Pull> {
         let session = &mut *self.session.borrow_mut();
-        let want = match session.room(stream, HIGH).min(SLOTS * frame::DATA_MAX) {
+        let most = if session.may_grow() { most } else { frame::DATA_MAX };
+        let want = match session.room(stream, HIGH).min(most) {
             0 => return Ok(Pull::Blocked),
             want => want,
         };
@@ -406,6 +423,11 @@ impl Tunnel {
         self.tasks.get()
     }
 
+    /// A new stream would wait for others here: the peer does not read the tunnel, or gives it no window.
+    pub fn is_stalled(&self) -> bool {
+        self.full.get() || self.session.borrow().is_stalled()
+    }
+
     /// May take another stream.
     pub fn is_usable(&self) -> bool {
         matches!(self.stage.get(), Stage::Handshake | Stage::Open) && self.session.borrow().has_room()
@@ -488,16 +510,16 @@ impl Tunnel {
             let detail = "the peer asks for answers and does not read them";
             return self.kill(Refusal::TunnelLost, detail);
         }
-        if self.full.get() || session.unsent() == 0 {
-            return;
-        }
-        match write(sock, session) {
-            Ok(()) => {}
-            Err(e) if e.kind() == WouldBlock => {
-                self.full.set(true);
-                self.wake();
+        if !self.full.get() {
+            match write(sock, session) {
+                Ok(()) => return,
+                Err(e) if e.kind() == WouldBlock => self.full.set(true),
+                Err(e) => return self.kill(Refusal::TunnelLost, &e.to_string()),
             }
-            Err(e) => self.kill(Refusal::TunnelLost, &e.to_string()),
+            self.wake();
+        }
+        if !session.stay() {
+            self.kill(Refusal::OutOfMemory, "the peer does not read");
         }
     }
 
@@ -526,6 +548,7 @@ async fn keep_alive(worker: Rc<Worker>, tunnel: Weak<Tunnel>) {
             }
             (false, true) => return tunnel.kill(Refusal::TunnelLost, "the peer does not answer"),
         }
+        tunnel.session.borrow_mut().look();
         idle = if tunnel.streams() == 0 { idle + 1 } else { 0 };
         if idle >= IDLE_TURNS {
             tunnel.drain();

@@ -1,4 +1,5 @@
 //! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::decision::{self, Needed, OriginalDst, HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
@@ -14,16 +15,16 @@ use crate::refusal::Refusal;
 use crate::revocation::Revocation;
 use crate::spin::Spin;
 use crate::telemetry::{Connection, Telemetry, WorkerTelemetry};
+use crate::turns::Turns;
+use crate::waiters::Waiters;
 use crate::{inbound, outbound};
 use arc_swap::ArcSwap;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
-use std::task::{Poll, Waker};
 use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -47,6 +48,7 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     pub workers: Vec<WorkerHandle>,
     pub spin: Duration,
+    pub budget: Arc<Budget>,
 }
 
 pub struct WorkerHandle {
@@ -127,13 +129,13 @@ pub struct Worker {
     pub spin: Spin,
     pub clock: Clock,
     pub flusher: Flusher,
+    pub turns: Turns,
     pub telemetry: WorkerTelemetry,
     pub rng: RefCell<Rng>,
     index: usize,
     pods: RefCell<HashMap<Arc<str>, Rc<Pod>>>,
-    /// Who waits for `Changed`.
-    waiting: RefCell<Vec<Waker>>,
-    changes: Cell<u64>,
+    /// For `Changed`.
+    waiters: Waiters,
 }
 
 /// What the listeners of a pod are for.
@@ -154,6 +156,8 @@ pub fn run(shared: Arc<Shared>, index: usize, mut commands: UnboundedReceiver<Co
         spawn_vital(async move { ticking.clock.run().await });
         let flushing = worker.clone();
         spawn_vital(async move { flushing.flusher.run().await });
+        let calling = worker.clone();
+        spawn_vital(async move { calling.turns.run().await });
         // A task, not this future: waking the runtime's main future costs a write to an eventfd each time.
         let spinning = worker.clone();
         spawn_vital(async move { spinning.spin.run(spinning.shared.spin).await });
@@ -171,13 +175,13 @@ impl Worker {
             spin: Spin::default(),
             clock: Clock::new()?,
             flusher: Flusher::default(),
+            turns: Turns::default(),
             telemetry: shared.telemetry.worker(),
             rng: RefCell::new(Rng::from_entropy()),
             shared,
             index,
             pods: RefCell::default(),
-            waiting: RefCell::default(),
-            changes: Cell::new(0),
+            waiters: Waiters::default(),
         }))
     }
 
@@ -286,8 +290,7 @@ impl Worker {
     }
 
     fn change(&self) {
-        self.changes.set(self.changes.get() + 1);
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.waiters.wake();
         let mesh = self.shared.mesh.load();
         for pod in self.pods.borrow().values() {
             pod.pool.prune(&mesh);
@@ -301,13 +304,7 @@ impl Worker {
         if let Some(found) = find() {
             return Some(found);
         }
-        let found = poll_fn(|cx| {
-            if let Some(found) = find() {
-                return Poll::Ready(found);
-            }
-            self.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        });
+        let found = self.waiters.find(find);
         self.clock.timeout(CONFIGURATION_TIMEOUT, found).await.ok()
     }
 

@@ -21,7 +21,7 @@ impl End {
         End {
             handshake: Some(handshake),
             input: vec![],
-            out: Out::default(),
+            out: Out::new(&crate::budget::Budget::process()),
             peer: None,
             proof: None,
             records: None,

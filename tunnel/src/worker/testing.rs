@@ -17,6 +17,7 @@ pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
         telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
         workers: vec![WorkerHandle::new(unbounded_channel().0)],
         spin: Duration::ZERO,
+        budget: Budget::process(),
     });
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async { test(Worker::new(shared, 0).unwrap()).await });
@@ -31,5 +32,5 @@ pub fn pod(identity: &str) -> Rc<Pod> {
         service_account: identity.service_account.clone(),
     };
     let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
-    Pod::new(Arc::new(PodInfo { uid: "uid".into(), key, identity, netns }))
+    Pod::new(Arc::new(PodInfo { uid: "uid".into(), key, identity, netns, budget: Budget::pod(&Budget::process()) }))
 }
