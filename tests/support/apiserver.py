@@ -95,6 +95,7 @@ class Fake:
     def restore(self, file: Path) -> None:
         """Be back with the objects of a backup, and at the resourceVersion of then; the history is lost."""
         self._run(self._server.close())
+        self._run(_end_all())
         shutil.copy(file, self.folder / "data")
         self._server = self._call(lambda: Server(self.folder, port=self.port, **self._options))
         self._server.faults = self.faults

@@ -60,9 +60,11 @@ class Server:
         self.cut_watches()
         if self._runner is not None:
             assert isinstance(self._runner.server, web.Server)
+            for site in self._runner.sites:
+                await site.stop()
+            await _end_handshakes()  # else they become connections of a server that is away
             for connection in self._runner.server.connections:
-                if connection.transport and not connection.transport.is_closing():
-                    connection.transport.abort()  # no client's answer to a polite end is waited for
+                _abort(connection.transport)  # no client's answer to a polite end is waited for
             await self._runner.cleanup()
             self._runner = None
 
@@ -156,7 +158,7 @@ class _Stream:
     def cut(self, after: int) -> None:
         self._left = after
         if not after:
-            self._close()
+            _abort(self._request.transport)
 
     async def write(self, data: bytes) -> bool:
         """Whether the connection is still there."""
@@ -177,6 +179,19 @@ class _Stream:
             transport is not None and not transport.is_closing()
         ):  # asyncio's TLS forgets itself when closed twice
             transport.close()
+
+
+def _abort(transport: asyncio.Transport | None) -> None:
+    if transport is not None and not transport.is_closing():  # asyncio's TLS forgets itself when closed twice
+        transport.abort()
+
+
+async def _end_handshakes() -> None:
+    """Those that are under way, of which asyncio keeps tasks and nobody else knows."""
+    under_way = [task for task in asyncio.all_tasks() if "_accept_connection2" in repr(task.get_coro())]
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def _repeated(lines: bytes, times: int) -> bytes:
