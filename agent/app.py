@@ -286,7 +286,7 @@ class Agent:
 
     async def _check(self) -> web.Page:
         """For `warren check`, in JSON."""
-        return web.Page("200 OK", report(self._unready(), self._enrolment))
+        return web.Page("200 OK", report(self._unready(), self._source.rejected, self._enrolment))
 
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)

@@ -1,8 +1,9 @@
 """The file of certificate revocation lists: in force as soon as it changes, as Istio's `CRL_PATH` is.
 
-A file that is not there when we start means that there are no lists: its ConfigMap is optional. One that is
-there and cannot be used means that nobody is believed. What is in force stays in force when the file becomes
-unusable, or goes; to withdraw the last list, publish an empty one.
+A file that is not there when we start, or is empty, means that there are no lists: its ConfigMap is optional,
+and istiod publishes an empty file where nothing is revoked. One that cannot be used means that nobody is
+believed. What is in force stays in force when the file becomes unusable, or goes; to withdraw the last list,
+publish one that revokes nothing.
 """
 
 import asyncio
@@ -68,10 +69,10 @@ class RevocationLists:
 
     async def _take(self, path: Path, stamp: Stamp | None) -> None:
         """Raises OSError, ValueError."""
-        if stamp is None and self._lists:
-            raise ValueError("the file is gone")
-        data = await asyncio.to_thread(_read, path) if stamp else None
-        self._lists, next_update = await asyncio.to_thread(self._core.set_crl, data)
+        data = await asyncio.to_thread(_read, path) if stamp else b""
+        if not data.strip() and self._lists:
+            raise ValueError("the file is empty" if stamp else "the file is gone")
+        self._lists, next_update = await asyncio.to_thread(self._core.set_crl, data if data.strip() else None)
         self._decided, self.problem = True, ""
         self._counters.crl_reads.add("OK" if stamp else "NONE")
         self._counters.crl_current.set(1)

@@ -1,6 +1,7 @@
 """`warren check`: what the kernel holds on this node, and what is wrong with it.
 
-Changes nothing, and needs no agent: one that runs is asked whether it is ready, and which pods it captures.
+Changes nothing, and needs no agent: one that runs is asked whether it is ready, which objects it refuses, and
+which pods it captures.
 """
 
 import dataclasses
@@ -63,7 +64,8 @@ def report(cgroup: Path, bpffs: Path, told: Report | None, as_json: bool) -> int
     view = look(cgroup, bpffs, told.wanted if told else None)
     lack = features.missing()
     unready = [f"the agent is not ready: {reason}" for reason in told.unready] if told else []
-    problems = [*unready, *([lack] if lack else []), *view.problems]
+    refused = [f"refused object: {reason}" for reason in told.refused] if told else []
+    problems = [*unready, *refused, *([lack] if lack else []), *view.problems]
     if as_json:
         click.echo(json.dumps(_plain(found, view, problems), indent=2))
     else:

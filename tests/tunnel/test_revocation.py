@@ -80,7 +80,10 @@ def give_way(folder: Path) -> None:
     folder.rmdir()
 
 
-async def test_no_file_is_no_list(core: Core, file: Path, counters: Counters) -> None:
+@pytest.mark.parametrize("empty", [False, True])
+async def test_no_file_is_no_list(core: Core, file: Path, counters: Counters, empty: bool) -> None:
+    if empty:
+        put(file, b"\n")
     assert in_force(core) is None, "nobody is believed yet"
     async with followed(core, file, counters) as lists:
         assert lists.pending

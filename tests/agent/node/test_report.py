@@ -83,6 +83,23 @@ async def test_exit_code_and_json(world: World, capsys: pytest.CaptureFixture[st
     assert said["problems"][0]["fault"] == "no_listener"
 
 
+async def test_a_refused_policy_is_a_problem(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = (
+        "apiVersion: security.istio.io/v1\n"
+        "kind: AuthorizationPolicy\n"
+        "metadata: {name: tomorrow}\n"
+        "spec: {rules: [{when: [{key: source.tomorrow, values: [x]}]}]}\n"
+    )
+    (world.source / "policy.yaml").write_text(policy)
+    async with world.agent():
+        places = ("--cgroup", str(world.settings.cgroup), "--bpffs", str(world.settings.bpffs))
+        arguments = ["check", *places, "--agent", url(world), "--json"]
+        assert await asyncio.to_thread(main.run, arguments) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith(f"refused object: {world.source / 'policy.yaml'}:4: ")
+    assert "AuthorizationPolicy default/tomorrow" in problem and "source.tomorrow" in problem
+
+
 def test_no_agent_answers() -> None:
     assert ask(f"http://127.0.0.1:{free_port()}") is None
     assert ask("nowhere") is None
