@@ -15,7 +15,7 @@ use crate::pod::Pod;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
 use crate::session::Session;
-use crate::stream::{self, Broken, Stream, SLOT};
+use crate::stream::{self, Broken, Stream};
 use crate::telemetry::Direction;
 use crate::turns::{Ticket, HEAVY, LIGHT};
 use crate::worker::Worker;
@@ -33,9 +33,11 @@ use tokio::{io::Interest, net::TcpStream, task::spawn_local};
 const HIGH: usize = 64 << 10;
 /// A peer that asks for answers (PING, SETTINGS) and does not read them.
 const UNREAD_MAX: usize = 1 << 20;
+/// What a read may leave for the next one: a record of any peer (RFC 8446 section 5.2), or a part of a handshake.
+const KEPT: usize = 64 << 10;
 /// Read from the socket at a time, into memory that all tunnels of a thread share. Behind what the last read left of a
 /// record.
-const READ: usize = HEAVY + SLOT;
+const READ: usize = HEAVY + KEPT;
 /// Small reads of one tunnel before others have theirs.
 const READS: usize = 4;
 /// What is read of an application at a time and waits for the flusher; more is written at once.
@@ -297,6 +299,7 @@ impl Tunnel {
             input.resize(READ, 0);
         }
         let kept = session.take_rest(input);
+        let most = most.min(input.len() - kept);
         let mut got = None;
         let read = sock.try_io(Interest::READABLE, || {
             let n = rustix::io::read(sock, &mut input[kept..kept + most])?;
