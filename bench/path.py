@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from bench.pods import Pod
 
-ECHO, HTTP, IPERF = 7000, 8080, 5201
+ECHO, HTTP, MIX, IPERF = 7000, 8080, 7004, 5201
 """Ports of the servers that run in every server pod."""
-PORTS = (ECHO, HTTP, IPERF)
+PORTS = (ECHO, HTTP, MIX, IPERF)
 WORKERS = 2
 """Worker threads of every proxy."""
 

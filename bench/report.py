@@ -39,6 +39,11 @@ GROUPS: dict[str, list[Row]] = {
         *_both("p50, us", "connect", "p50"),
         *_both("p99, us", "connect", "p99"),
     ],
+    "Round trips of a byte beside four flows that send all they can": [
+        *_both("p50, us", "beside", "p50"),
+        *_both("p99, us", "beside", "p99"),
+        *_both("the flows, Gbit/s", "beside", "gbps", 2),
+    ],
     "Small HTTP requests (wrk, 16 connections)": [
         *_both("requests per second", "http", "per_second"),
         *_both("p99, us", "http", "p99"),
@@ -46,6 +51,7 @@ GROUPS: dict[str, list[Row]] = {
     "CPU seconds of the proxies": [
         *_both("per GB, one stream", "stream1", "proxies_cpu", 3),
         *_both("per GB, eight streams", "stream8", "proxies_cpu", 3),
+        *_both("per GB, four flows beside round trips", "beside", "proxies_cpu", 3),
         *_both("per 10,000 round trips", "round_trip", "proxies_cpu", 3),
         *_both("per 1,000 connections", "connect", "proxies_cpu", 3),
         *_both("per 10,000 HTTP requests", "http", "proxies_cpu", 3),
@@ -53,6 +59,7 @@ GROUPS: dict[str, list[Row]] = {
     "CPU seconds of client, proxies and server": [
         *_both("per GB, one stream", "stream1", "all_cpu", 3),
         *_both("per GB, eight streams", "stream8", "all_cpu", 3),
+        *_both("per GB, four flows beside round trips", "beside", "all_cpu", 3),
         *_both("per 10,000 round trips", "round_trip", "all_cpu", 3),
         *_both("per 1,000 connections", "connect", "all_cpu", 3),
         *_both("per 10,000 HTTP requests", "http", "all_cpu", 3),

@@ -9,7 +9,7 @@ from bench.clients import connect, held, try_once
 from bench.cpu import resident
 from bench.errors import BenchError
 from bench.measure import Measurement, measure
-from bench.path import ECHO, HTTP, IPERF, PORTS, DataPath
+from bench.path import ECHO, HTTP, IPERF, MIX, PORTS, DataPath
 from bench.pods import congestion_controls
 from bench.processes import Processes
 from bench.quiet import Patience
@@ -45,9 +45,10 @@ class Run:
     def prepare(self) -> None:
         """Start the servers and see that each path carries connections, with the same congestion control."""
         for path in self._paths:
-            server = [str(self._load), "serve", f"0.0.0.0:{ECHO}", f"0.0.0.0:{HTTP}"]
+            ports = (ECHO, HTTP, MIX)
+            server = [str(self._load), "serve", *(f"0.0.0.0:{port}" for port in ports)]
             pid = self._processes.start(f"server-{path.name}", path.server, server)
-            self._servers[path.name, ECHO] = self._servers[path.name, HTTP] = pid
+            self._servers |= {(path.name, port): pid for port in ports}
             self._start_iperf(path)
         for path in self._paths:
             self._wait_until_it_carries(path)

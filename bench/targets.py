@@ -76,6 +76,8 @@ BETWEEN_NODES = (
     Target("round trip p50, one CPU", key("round_trip", "p50", True), "at most", 0.7),
     Target("round trip p99", key("round_trip", "p99"), "at most", 0.7),
     Target("round trip p99, one CPU", key("round_trip", "p99", True), "at most", 0.7),
+    Target("round trip beside four flows, p50", key("beside", "p50"), "at most", 1000, "us"),
+    Target("round trip beside four flows, p99", key("beside", "p99"), "at most", 5000, "us"),
     Target(
         "CPU with 10,000 idle connections, both tunnels", key("idle10000", "cpu_percent"), "at most", 1, "%"
     ),
@@ -107,6 +109,7 @@ NOT_SLOWER = (
     *_no_worse("eight streams, throughput", "stream8", "gbps", True),
     *_no_worse("round trip p50", "round_trip", "p50", False),
     *_no_worse("round trip p99", "round_trip", "p99", False),
+    Target("four flows beside round trips, throughput", key("beside", "gbps"), "at least", 0.95),
     *_no_worse("connections per second", "connect", "per_second", True),
     *_no_worse("HTTP requests per second", "http", "per_second", True),
     *_no_worse("all CPU per GB", "stream1", "all_cpu", False),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.errors import BenchError
-from bench.path import ECHO, HTTP, IPERF
+from bench.path import ECHO, HTTP, IPERF, MIX
 
 Values = dict[str, float]
 
@@ -43,6 +43,9 @@ def workloads(quick: bool) -> list[Workload]:
         # Bounded, so that the ports in TIME_WAIT never run out.
         return [load, "crr", f"{host}:{port}", str(seconds), "8000", "fin"]
 
+    def beside(load: str, host: str, port: int) -> list[str]:
+        return [load, "beside", f"{host}:{port}", str(seconds), "4"]
+
     def requests(_: str, host: str, port: int) -> list[str]:
         return [
             "wrk",
@@ -61,6 +64,7 @@ def workloads(quick: bool) -> list[Workload]:
         Workload("stream8", IPERF, "GB", iperf(8), read_iperf),
         Workload("round_trip", ECHO, "10,000 round trips", round_trips, reader(10_000), gated=True),
         Workload("connect", ECHO, "1,000 connections", connections, reader(1_000), gated=True),
+        Workload("beside", MIX, "GB", beside, read_beside, gated=True),
         Workload("http", HTTP, "10,000 requests", requests, read_wrk),
     ]
 
@@ -73,6 +77,12 @@ def reader(unit: float) -> Callable[[str], tuple[Values, float]]:
         return values, values["count"] / unit
 
     return read
+
+
+def read_beside(text: str) -> tuple[Values, float]:
+    """Latencies of the round trips in us, Gbit/s and gigabytes of the flows beside them."""
+    values: Values = json.loads(text)
+    return values, values.pop("bytes") / 1e9
 
 
 def read_iperf(text: str) -> tuple[Values, float]:

@@ -14,11 +14,11 @@ from bench.clients import held, try_once
 from bench.cpu import resident
 from bench.errors import BenchError
 from bench.measure import measure
-from bench.path import ECHO, HTTP, DataPath
+from bench.path import ECHO, HTTP, MIX, DataPath
 from bench.pods import Pod
 from bench.processes import Processes
 from bench.tools import ROOT, build_load
-from bench.workloads import Workload, reader
+from bench.workloads import Workload, reader, workloads
 from tests.support.wait import until
 
 pytestmark = pytest.mark.skipif(
@@ -36,8 +36,8 @@ def here() -> Pod:
 
 def free_ports() -> dict[int, tuple[str, int]]:
     """Ports that nobody else listens on, derived from our pid so that two runs do not meet."""
-    base = 20_000 + os.getpid() % 5_000 * 2
-    return {ECHO: (HOST, base), HTTP: (HOST, base + 1)}
+    base = 20_000 + os.getpid() % 3_000 * 3
+    return {port: (HOST, base + i) for i, port in enumerate((ECHO, HTTP, MIX))}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def processes(load: Path, tmp_path: Path) -> Iterator[Processes]:
 def served(processes: Processes) -> tuple[DataPath, int]:
     """A path with a server, and the server's pid."""
     path = DataPath("plain", here(), here(), {}, free_ports())
-    listen = [":".join(map(str, path.address(port))) for port in (ECHO, HTTP)]
+    listen = [":".join(map(str, path.address(port))) for port in (ECHO, HTTP, MIX)]
     pid = processes.start("server", path.server, [str(processes.load), "serve", *listen])
     until(lambda: not try_once(processes.load, path, ECHO), what=processes.tail("server"))
     return path, pid
@@ -148,3 +148,14 @@ def test_a_process_that_ended_by_itself_is_named(processes: Processes, served: t
         return ""
 
     assert until(noticed) == "brief ended with status 3: out of order"
+
+
+def test_round_trips_are_measured_beside_bulk(load: Path, served: tuple[DataPath, int]) -> None:
+    """Both figures: the round trips are answered while the flows send."""
+    path, server = served
+    beside = next(each for each in workloads(quick=True) if each.name == "beside")
+    found = measure(load, path, beside, server, None)
+    assert found.values["count"] > 10
+    assert 0 < found.values["p50"] <= found.values["p99"]
+    assert found.values["gbps"] > 0
+    assert found.units > 0

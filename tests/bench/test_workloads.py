@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.errors import BenchError
-from bench.workloads import read_iperf, read_wrk, reader, workloads
+from bench.workloads import read_beside, read_iperf, read_wrk, reader, workloads
 
 WRK = """Running 2s test @ http://10.0.0.1:8080/
   2 threads and 16 connections
@@ -58,6 +58,11 @@ def test_iperf_that_failed_is_refused() -> None:
 
 def test_the_load_generator_counts_units_of_work() -> None:
     assert reader(10_000)('{"count": 25000, "p50": 30.5}') == ({"count": 25000, "p50": 30.5}, 2.5)
+
+
+def test_flows_are_counted_beside_round_trips() -> None:
+    text = '{"count": 900, "p50": 300.0, "p99": 900.0, "bytes": 1500000000, "gbps": 6.0}'
+    assert read_beside(text) == ({"count": 900, "p50": 300.0, "p99": 900.0, "gbps": 6.0}, 1.5)
 
 
 def test_quick_workloads_are_the_same_ones() -> None:

@@ -1,6 +1,7 @@
 //! Load generator and server of the benchmark. Each client prints `ready` when it is warm, waits for a line on stdin (or
 //! its end), works, and prints one JSON object: so whoever measures CPU time can do it around the work alone.
 
+mod beside;
 mod client;
 mod enter;
 mod hostile;
@@ -18,10 +19,12 @@ use hostile::Identity;
 use serve::Kind;
 
 const USAGE: &str = "usage:
-  warren-load serve ECHO_ADDR HTTP_ADDR         an echo server and an HTTP server that answers every request the same
+  warren-load serve ECHO_ADDR HTTP_ADDR MIX_ADDR  an echo server, an HTTP server that answers every request the same, and
+                                                a server for `beside`
   warren-load victim IP                         an echo server, one that sends without end, and one that never reads
   warren-load rr ADDR SECONDS SIZE              round trips of SIZE bytes on one connection
   warren-load crr ADDR SECONDS MAX fin|rst      connect, one byte each way, close; at most MAX times
+  warren-load beside ADDR SECONDS FLOWS         round trips of a byte beside FLOWS connections that send all they can
   warren-load idle ADDR COUNT                   holds COUNT connections open, then says how many still answer
   warren-load unread ADDR COUNT                 the same, and reads none of what comes
   warren-load echoes ADDR SECONDS MS            a round trip each MS milliseconds on one connection
@@ -47,12 +50,15 @@ fn main() -> ExitCode {
 
 fn run(args: &[&str]) -> Result<(), Failure> {
     match args {
-        ["serve", echo, http] => serve::serve(&[(address(echo)?, Kind::Echo), (address(http)?, Kind::Http(0))]),
+        ["serve", echo, http, mix] => {
+            serve::serve(&[(address(echo)?, Kind::Echo), (address(http)?, Kind::Http(0)), (address(mix)?, Kind::Mix)])
+        }
         ["victim", ip] => serve::serve(&hostile::applications(ip.parse()?)),
         ["rr", addr, seconds, size] => client::round_trips(address(addr)?, time(seconds)?, number(size)?),
         ["crr", addr, seconds, max, close @ ("fin" | "rst")] => {
             client::connections(address(addr)?, time(seconds)?, number(max)?, *close == "rst")
         }
+        ["beside", addr, seconds, flows] => beside::round_trips(address(addr)?, time(seconds)?, number(flows)?),
         ["idle", addr, count] => idle::hold(address(addr)?, number(count)?),
         ["unread", addr, count] => idle::unread(address(addr)?, number(count)?),
         ["echoes", addr, seconds, interval] => hostile::echoes(address(addr)?, time(seconds)?, millis(interval)?),

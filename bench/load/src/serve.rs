@@ -13,6 +13,8 @@ use crate::Failure;
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n";
 const BACKLOG: i32 = 4096;
 static ZEROS: &[u8] = &[0; 65_536];
+/// With which a connection begins that is to be a `Sink`.
+pub const BULK: u8 = b'b';
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// What a server does with its connections.
@@ -25,6 +27,10 @@ pub enum Kind {
     Source,
     /// Reads nothing.
     Held,
+    /// The first byte decides: `BULK` is read and not answered, all else is echoed.
+    Mix,
+    /// Reads all and answers nothing.
+    Sink,
 }
 
 struct Connection {
@@ -86,7 +92,7 @@ fn accept(
         let events = match kind {
             Kind::Source => EventFlags::OUT,
             Kind::Held => EventFlags::empty(), // it is still told of the end
-            Kind::Echo | Kind::Http(_) => EventFlags::IN,
+            Kind::Echo | Kind::Http(_) | Kind::Mix | Kind::Sink => EventFlags::IN,
         };
         watch(poll, &stream, events)?;
         connections.insert(key_of(&stream), Connection { stream, kind });
@@ -100,16 +106,24 @@ impl Connection {
         match self.kind {
             Kind::Source => return self.stream.write(ZEROS).is_ok(),
             Kind::Held => return false,
-            Kind::Echo | Kind::Http(_) => {}
+            Kind::Echo | Kind::Http(_) | Kind::Mix | Kind::Sink => {}
         }
         match self.stream.read(buf) {
             Ok(0) => false,
             Ok(n) => match &mut self.kind {
+                kind @ Kind::Mix if buf[0] == BULK => {
+                    *kind = Kind::Sink;
+                    true
+                }
+                Kind::Sink => true,
                 Kind::Http(seen) => {
                     let requests = count_requests(&buf[..n], seen);
                     self.stream.write_all(&RESPONSE.repeat(requests)).is_ok()
                 }
-                _ => self.stream.write_all(&buf[..n]).is_ok(),
+                kind => {
+                    *kind = Kind::Echo;
+                    self.stream.write_all(&buf[..n]).is_ok()
+                }
             },
             Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
