@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,7 @@ class Lease:
         self._seen: tuple[str, float] = ("", 0.0)  # the version that is in force, and since when we know it
         self._until = 0.0
         self._failure = ""
+        self._writing = threading.Lock()  # who releases it waits for a renewal that is under way
 
     @property
     def held(self) -> bool:
@@ -49,6 +51,10 @@ class Lease:
 
     def attempt(self) -> bool:
         """Take it if it is free, renew it if it is ours; whether it is. Blocks. Raises ApiError."""
+        with self._writing:
+            return self._attempt()
+
+    def _attempt(self) -> bool:
         started = time.monotonic()
         try:
             lease = self._read()
@@ -74,11 +80,12 @@ class Lease:
 
     def release(self) -> None:
         """Let another have it at once, if it is ours. Blocks. Raises ApiError."""
-        lease = self._read() if self.held else None
-        self._until = 0.0
-        if lease and lease["spec"].get("holderIdentity") == self.holder:
-            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-            self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
+        with self._writing:
+            lease = self._read() if self.held else None
+            self._until = 0.0
+            if lease and lease["spec"].get("holderIdentity") == self.holder:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
 
     async def keep(self, patience: float = _RENEW, fit: Callable[[], bool] = lambda: True) -> None:
         """Try to hold it, until cancelled. What goes wrong is logged once, and tried again.
