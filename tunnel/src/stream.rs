@@ -189,8 +189,8 @@ impl Stream {
             Some(broken) => broken.code(),
             None => {
                 self.tunnel.respond(self.id, &Block::status(why.status()), true);
-                (why == Refusal::MalformedRequest).then_some(Code::PROTOCOL_ERROR)
                 // RFC 9113 section 8.1.1
+                (why == Refusal::MalformedRequest).then_some(Code::PROTOCOL_ERROR)
             }
         };
         self.tunnel.close(self.id, code);

@@ -67,7 +67,7 @@ fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Re
     let workload = mesh.workload_at(&source.network, dst.ip());
     let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
     match (service, workload) {
-        (Some(service), workload) => to_service(mesh, source, service, workload.is_some(), dst, rng),
+        (Some(service), workload) => to_service(mesh, source, service, workload, dst, rng),
         (None, Some(workload)) => to_workload(mesh, source, workload, dst, rng),
         (None, None) => leave(mesh, source, dst).map(|()| Outbound::Passthrough { addr: dst.address() }),
     }
@@ -92,16 +92,17 @@ fn to_service(
     mesh: &Mesh,
     source: &Workload,
     service: &Arc<Service>,
-    is_workload: bool,
+    workload: Option<&Arc<Workload>>,
     dst: OriginalDst,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
-    let waypoint = waypoint_of(service, rng).filter(|waypoint| !is_workload && !waypoint.is_served_by(mesh, source));
+    let waypoint =
+        waypoint_of(service, rng).filter(|waypoint| workload.is_none() && !waypoint.is_served_by(mesh, source));
     if let Some(waypoint) = waypoint {
         return through(mesh, source, waypoint, Some(service), dst, rng);
     }
     if service.balancing == Balancing::Passthrough {
-        return Ok(match mesh.workload_at(&source.network, dst.ip()) {
+        return Ok(match workload {
             Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)),
             None => Outbound::Plain(Plain { addr: dst.address(), destination: None, service: Some(service.clone()) }),
         });
