@@ -86,7 +86,9 @@ class App:
         self._serving = True
         try:
             # Pods come and go, and with them what a node may ask for.
-            await asyncio.gather(self._follow(), self._backing.run())
+            async with asyncio.TaskGroup() as tasks:  # it waits for all, also when told to stop
+                tasks.create_task(self._follow())
+                tasks.create_task(self._backing.run())
         finally:
             await serving.stop(_GRACE)
 

@@ -1,7 +1,6 @@
 """In a cluster: the root in a Secret, tokens reviewed by the API server, roots told to all namespaces."""
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
@@ -14,7 +13,6 @@ from agent.ca.rotation import Phase
 from agent.ca.secret import Secrets
 from agent.ca.signer import Signer
 from agent.kube.client import Client
-from agent.kube.errors import ApiError
 from agent.kube.lease import Lease
 
 _LEASE = "warren-ca"
@@ -71,11 +69,13 @@ class Cluster:
     async def run(self) -> None:
         """Follow the root, and tell of it; one replica at a time tells."""
         try:
-            config_maps = (one.run() for one in self._config_maps)
-            await asyncio.gather(self._keeper.run(), self._lease.keep(fit=self._signs), *config_maps)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keeper.run())
+                tasks.create_task(self._lease.keep(fit=self._signs))
+                for one in self._config_maps:
+                    tasks.create_task(one.run())
         finally:
-            with contextlib.suppress(ApiError):  # it runs out by itself
-                await asyncio.to_thread(self._lease.release)
+            await asyncio.to_thread(self._lease.leave)
 
     def _signs(self) -> bool:
         """Else there is nothing that we could tell namespaces."""

@@ -83,6 +83,8 @@ def _complain(text: str, error: Exception) -> None:
 
 def _explain(error: Exception) -> str:
     """An error's text. Ours and the system's speak for themselves; what should not be says where it was."""
+    while isinstance(error, ExceptionGroup):  # of tasks side by side: the first ended the rest
+        error = error.exceptions[0]
     if type(error).__module__.startswith(_OURS) or isinstance(error, OSError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

@@ -81,11 +81,21 @@ class Lease:
     def release(self) -> None:
         """Let another have it at once, if it is ours. Blocks. Raises ApiError."""
         with self._writing:
-            lease = self._read() if self.held else None
             self._until = 0.0
+            lease = self._read()
             if lease and lease["spec"].get("holderIdentity") == self.holder:
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                 self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
+
+    def leave(self) -> None:
+        """Release it at the end of the process, and say so when another has to wait for it. Blocks."""
+        for last in (False, True):
+            try:
+                return self.release()
+            except ApiError as error:  # also a conflict with a renewal whose answer did not come in time
+                if last:
+                    lease = f"{self._namespace}/{self._name}"
+                    log.warning("lease %s is not released, and free in %d s: %s", lease, DURATION, error)
 
     async def keep(self, patience: float = _RENEW, fit: Callable[[], bool] = lambda: True) -> None:
         """Try to hold it, until cancelled. What goes wrong is logged once, and tried again.

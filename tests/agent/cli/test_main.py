@@ -58,6 +58,7 @@ def test_settings_from_the_environment(failing: list[Exception], monkeypatch: py
             1,
             "warren: the Python module grpc is missing: install warren-mesh with its dependencies",
         ),
+        (ExceptionGroup("tasks", [SettingsError("no port")]), 1, "warren: no port\n"),
         (KeyError("k"), 1, "warren: internal error, please report it: KeyError: 'k' (test_main.py:"),
     ],
 )

@@ -38,6 +38,23 @@ def test_it_is_released_at_once(cluster: Cluster) -> None:
     assert cluster.get(*path(cluster))["spec"]["holderIdentity"] == "b"
 
 
+def test_who_leaves_tries_again_and_says_who_has_to_wait(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(fake.kubeconfig)
+    a, refusals = lease(cluster, "a"), [409]
+    a.attempt()
+    fake.faults.refuse = lambda verb, resource: refusals.pop() if verb == "update" and refusals else None
+    a.leave()
+    assert cluster.get(*path(cluster))["spec"]["holderIdentity"] == "" and not caplog.text
+    a.attempt()
+    refusals += [500, 500]
+    a.leave()
+    assert f"lease {cluster.namespace}/x is not released, and free in 15 s: PUT" in caplog.text
+    assert not a.held
+    cluster.close()
+
+
 def test_it_runs_out_when_nobody_renews_it(cluster: Cluster) -> None:
     a, b = lease(cluster, "a"), lease(cluster, "b")
     a.attempt()
