@@ -60,6 +60,10 @@ test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (AR
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
 	$(PYTHON) -m tests.policy $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## give each parser of others' input what nobody would send (ARGS="--seconds 60 --only frames"); 8 minutes
+	$(PYTHON) -m tests.fuzz $(ARGS)
+
 .PHONY: test-hostile
 test-hostile: setup ## attack a tunnel as a peer with a right certificate (ARGS="--seconds 60 --only ping,table"); 5 minutes
 	$(PYTHON) -m bench.hostile $(ARGS)
@@ -84,7 +88,9 @@ lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warn
 	$(PYTHON) -m mypy.stubtest tunnel._core
 	$(VENV)/bin/lint-imports
 	$(CARGO) fmt --check --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --check --manifest-path tunnel/fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path cni/Cargo.toml
+	$(CARGO) fmt --check --manifest-path cni/fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
 	$(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
 	$(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
@@ -95,7 +101,9 @@ fmt: setup ## format the code
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 	$(CARGO) fmt --manifest-path tunnel/Cargo.toml
+	$(CARGO) fmt --manifest-path tunnel/fuzz/Cargo.toml
 	$(CARGO) fmt --manifest-path cni/Cargo.toml
+	$(CARGO) fmt --manifest-path cni/fuzz/Cargo.toml
 	$(CARGO) fmt --manifest-path bench/load/Cargo.toml
 
 .PHONY: clean

@@ -363,5 +363,7 @@ impl ClientCertVerifier for Client {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used)] // as in tests, which clippy knows only by `cfg(test)` alone
+#[cfg_attr(fuzzing, allow(dead_code))]
 pub mod testing;

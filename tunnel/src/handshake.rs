@@ -238,7 +238,9 @@ fn encode<D>(mut message: EncodeTlsData<'_, D>, out: &mut Out) -> Result<(), Err
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used)] // as in tests, which clippy knows only by `cfg(test)` alone
+#[cfg_attr(fuzzing, allow(dead_code))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

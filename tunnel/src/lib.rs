@@ -20,6 +20,8 @@ mod dump;
 mod flow;
 mod flusher;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 pub mod headers; // `policy` and `proto`, too: for the programs in benches/ and examples/
 mod heap;

@@ -274,5 +274,7 @@ pub fn size(input: &[u8]) -> Option<usize> {
     Some(HEAD + usize::from(u16::from_be_bytes([a, b]))).filter(|size| *size <= input.len())
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
