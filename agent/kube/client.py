@@ -108,9 +108,9 @@ class Client:
             raise
         return response.data, response.headers.get("date", "")
 
-    def read(self, path: str, timeout: float = 10) -> Any:
-        """The object at `path`. Raises ApiError."""
-        body = self.request("GET", path, timeout=timeout)
+    def read(self, path: str, timeout: float = 10, query: Query = NOTHING) -> Any:
+        """The object at `path`, or the list. Raises ApiError."""
+        body = self.request("GET", path, query=query, timeout=timeout)
         try:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

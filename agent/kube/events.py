@@ -8,7 +8,7 @@ from agent.kube.client import MERGE, Client, path_of
 from agent.kube.errors import ApiError
 
 _TIMEOUT = 10.0  # seconds
-_COMPONENT = "warren"
+COMPONENT = "warren"
 _LONGEST = 1024  # characters that an Event's message may have
 
 
@@ -45,8 +45,8 @@ def _event(about: Any, reason: str, message: str, now: str) -> dict[str, Any]:
         "type": "Warning",
         "reason": reason,
         "message": message[:_LONGEST],
-        "source": {"component": _COMPONENT},
-        "reportingComponent": _COMPONENT,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,

@@ -29,7 +29,7 @@ class Cluster:
     @classmethod
     def of(cls, state: State) -> "Cluster":
         """A lab's. Raises SettingsError when its kubeconfig is of no use any more."""
-        return cls(state.run / "cluster", Api(Path(state.api)) if state.api else None)
+        return cls(state.run / "cluster", Api(Path(state.api), state.mark) if state.api else None)
 
     def put(self, bodies: Iterable[Body]) -> None:
         """Add or replace objects."""
@@ -40,15 +40,10 @@ class Cluster:
 
     def delete(self, key: Key) -> None:
         """Take an object away. Raises KeyError when it is not there."""
-        del self.objects[key]
+        body = self.objects.pop(key)
         if self.api:
-            self.api.delete([key])
+            self.api.delete(body)
         self._file(key).unlink()
-
-    def withdraw(self) -> None:
-        """Take all from the API server. Raises LabError."""
-        if self.api:
-            self.api.withdraw(self.objects)
 
     def of_kind(self, kind: str) -> list[Body]:
         return [body for key, body in sorted(self.objects.items()) if key.kind == kind]

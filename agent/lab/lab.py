@@ -1,5 +1,6 @@
 """A lab: nodes, pods and the mesh between them, made and taken away again."""
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,8 @@ class Lab:
                 raise LabError("a lab is there already, whole or in part: `warren lab down` takes it away")
             kernel.check_free(node.netns for node in state.nodes)
             if api:
-                Api(api).check_free(state.nodes)
+                state.mark = f"{name:.40}-{uuid.uuid4().hex[:12]}"
+                Api(api, state.mark).check_free(state.nodes)
             cluster = Cluster.of(state)
             state.save()
             try:

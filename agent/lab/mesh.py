@@ -64,6 +64,8 @@ def prepare(state: State, cluster: Cluster) -> None:
     authority.mkdir(mode=0o700)
     if cluster.api:
         cluster.put(api.system(state.nodes))
+        state.found = cluster.api.found()
+        state.save()
         state.server = api.copy_kubeconfig(Path(state.api), state.run / "kubeconfig", _API_PORT)
     tokens = {}
     for node in state.nodes:

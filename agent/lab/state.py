@@ -62,6 +62,8 @@ class State(msgspec.Struct):
     api: str = ""  # a kubeconfig; empty: agents and the CA read the folder
     direct: bool = True  # pods of one node connect without the tunnel, once allowed
     server: tuple[str, int] = ("", 0)  # host and port of that API server
+    mark: str = ""  # of the lab's objects there (`agent.lab.ownership`)
+    found: list[str] | None = None  # what was there of what CA and agents write; None: they have not begun
     nodes: list[NodeState] = []
     pods: list[PodState] = []
     netns_directory_made: bool = False

@@ -2,10 +2,11 @@
 
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from agent.errors import WarrenError
 from agent.lab import cgroups, kernel, topology
-from agent.lab.cluster import Cluster
+from agent.lab.api import Api
 from agent.lab.errors import LabError
 from agent.lab.state import State
 
@@ -53,10 +54,10 @@ def _panics(state: State) -> list[str]:
 
 
 def _withdraw(state: State) -> str:
-    """Take the cluster's objects from its API server; gives what went wrong, which must not stop the rest."""
+    """Take the lab's objects from its API server; gives what went wrong, which must not stop the rest."""
     try:
         if state.api:
-            Cluster.of(state).withdraw()
+            Api(Path(state.api), state.mark).withdraw(state.found)
     except WarrenError as error:
         return str(error)
     return ""

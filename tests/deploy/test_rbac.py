@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from agent.ca.configmaps import CRL, ROOTS
 from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.lab import Lab
-from agent.lab.api import CA_ACCOUNT, CRL, NODE_ACCOUNT, ROOT, copy_kubeconfig
+from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, copy_kubeconfig
 from agent.lab.mesh import save_root
 from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
 from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
@@ -148,8 +149,8 @@ MADE = {
     "ca": (
         f"{SECRETS}/istio-ca-secret",
         f"{LEASES}/warren-ca",
-        f"{CONFIGMAPS}/{ROOT}",
-        f"/api/v1/namespaces/{NAMESPACE}/configmaps/{ROOT}",
+        f"{CONFIGMAPS}/{ROOTS.name}",
+        f"/api/v1/namespaces/{NAMESPACE}/configmaps/{ROOTS.name}",
     ),
     "agent": (f"{LEASES}/warren-status",),
 }
@@ -166,19 +167,21 @@ def everything(admin: Client, lab: Lab) -> None:
     for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries", "sidecars"):
         until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
     in_part(admin)
-    until(lambda: items(admin, CONFIGMAPS, name=ROOT), 30)
+    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name), 30)
     body = {"data": {"root-cert.pem": "changed"}}
-    admin.request("PATCH", f"{CONFIGMAPS}/{ROOT}", body=body, content_type="application/merge-patch+json")
-    until(lambda: items(admin, CONFIGMAPS, name=ROOT)[0]["data"]["root-cert.pem"] != "changed", 30)
+    admin.request(
+        "PATCH", f"{CONFIGMAPS}/{ROOTS.name}", body=body, content_type="application/merge-patch+json"
+    )
+    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name)[0]["data"]["root-cert.pem"] != "changed", 30)
 
 
 def revoked(admin: Client, command: list[str]) -> None:
     """A list that is told, and told again when somebody spoils it."""
     subprocess.run(command, check=True, capture_output=True)
-    until(lambda: items(admin, CONFIGMAPS, name=CRL), 30)
+    until(lambda: items(admin, CONFIGMAPS, name=CRL.name), 30)
     body = {"data": {"ca-crl.pem": "changed"}}
-    admin.request("PATCH", f"{CONFIGMAPS}/{CRL}", body=body, content_type="application/merge-patch+json")
-    until(lambda: items(admin, CONFIGMAPS, name=CRL)[0]["data"]["ca-crl.pem"] != "changed", 30)
+    admin.request("PATCH", f"{CONFIGMAPS}/{CRL.name}", body=body, content_type="application/merge-patch+json")
+    until(lambda: items(admin, CONFIGMAPS, name=CRL.name)[0]["data"]["ca-crl.pem"] != "changed", 30)
 
 
 def missing(admin: Client, log: Path) -> None:
@@ -269,7 +272,9 @@ def token(admin: Client, account: str) -> str:
 
 def roots(admin: Client) -> int:
     """How many a namespace is told of."""
-    return sum(item["data"]["root-cert.pem"].count("BEGIN") for item in items(admin, CONFIGMAPS, name=ROOT))
+    return sum(
+        item["data"]["root-cert.pem"].count("BEGIN") for item in items(admin, CONFIGMAPS, name=ROOTS.name)
+    )
 
 
 def delete(admin: Client, path: str) -> None:

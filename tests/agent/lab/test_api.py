@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,10 +17,11 @@ from agent.lab import Lab, kernel
 from agent.lab.api import Api, copy_kubeconfig
 from agent.lab.errors import LabError
 from agent.lab.mesh import roles
-from agent.model.objects import Key
 from tests.support import apiserver
-from tests.support.custom import install
+from tests.support.cluster import Cluster
+from tests.support.custom import install, policy
 from tests.support.leftovers import leftovers
+from tests.support.wait import until
 
 SERVICE = {
     "apiVersion": "v1",
@@ -27,6 +29,47 @@ SERVICE = {
     "metadata": {"name": "first", "namespace": "default"},
     "spec": {"clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"], "ports": [{"port": 80}]},
 }
+
+
+SHOP = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, mine: "yes"}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+"""
+OF_REQUESTS = {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]}  # of which its status tells
+_GIVEN = ("resourceVersion", "generation")
+POLICIES = "apis", "security.istio.io", "v1", "authorizationpolicies"
+PLURALS = (
+    *(("api", "v1", plural) for plural in ("namespaces", "nodes", "pods", "services", "serviceaccounts")),
+    *(("api", "v1", plural) for plural in ("secrets", "configmaps", "events")),
+    ("apis", "coordination.k8s.io", "v1", "leases"),
+    POLICIES,
+)
+
+
+def named(kind: str, name: str, **metadata: Any) -> Any:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, **metadata}}
+
+
+def within(namespace: str, plural: str) -> tuple[str, ...]:
+    return "api", "v1", "namespaces", namespace, plural
+
+
+def everything(admin: Cluster) -> dict[tuple[str, str, str], Any]:
+    """All objects of all kinds, but for what any write counts up."""
+    found = {}
+    for path in PLURALS:
+        for item in admin.get(*path)["items"]:
+            meta = item["metadata"] = {k: v for k, v in item["metadata"].items() if k not in _GIVEN and v}
+            if not (item.get("status") or {}).get("conditions", True):
+                del item["status"]
+            found[path[-1], meta.get("namespace", ""), meta["name"]] = item
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +135,80 @@ def test_down_leaves_nothing_on_the_server() -> None:
         assert {plural: names(own, plural) for plural in plurals} == before
 
 
+def test_down_leaves_others_objects_as_they_were(tmp_path: Path) -> None:
+    """A cluster in use: all that is there before is there afterwards, and like it was."""
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    with apiserver.fake() as own:
+        install(own.kubeconfig)
+        admin = Cluster(own.kubeconfig)
+        for namespace in ("shop", "warren-system", "other"):
+            admin.post(named("Namespace", namespace, labels={"istio.io/dataplane-mode": "none"}),
+                       "api", "v1", "namespaces")  # fmt: skip
+            for name in ("istio-ca-root-cert", "istio-ca-crl"):
+                theirs = {**named("ConfigMap", name), "data": {"root-cert.pem": f"theirs in {namespace}"}}
+                admin.post(theirs, *within(namespace, "configmaps"))
+            admin.post(named("Secret", "theirs"), *within(namespace, "secrets"))
+            admin.post(policy("theirs", namespace, **OF_REQUESTS), *POLICIES[:3], "namespaces", namespace,
+                       POLICIES[3])  # fmt: skip
+        admin.post(named("ServiceAccount", "warren-node", annotations={"a": "b"}),
+                   *within("warren-system", "serviceaccounts"))  # fmt: skip
+        service = {"ports": [{"name": "theirs", "port": 81}], "sessionAffinity": "ClientIP"}
+        admin.post({**named("Service", "web"), "spec": service}, *within("shop", "services"))
+        before = everything(admin)
+        with Lab.up([tmp_path], name=f"wt-apiuse-{os.getpid()}", nodes=1, api=own.kubeconfig):
+            until(
+                lambda: "conditions" in str(everything(admin)["authorizationpolicies", "other", "theirs"]), 40
+            )
+            changed = everything(admin)
+            web = changed["services", "shop", "web"]
+            assert [port["port"] for port in web["spec"]["ports"]] == [80]
+            assert web["spec"]["sessionAffinity"] == "ClientIP"
+            assert web["spec"]["clusterIP"] == before["services", "shop", "web"]["spec"]["clusterIP"]
+            assert changed["namespaces", "", "shop"]["metadata"]["labels"]["mine"] == "yes"
+            assert "BEGIN" in changed["configmaps", "other", "istio-ca-root-cert"]["data"]["root-cert.pem"]
+            late = named("Namespace", "other", labels={"late": "yes"})
+            admin.patch(late, "api", "v1", "namespaces", "other")
+        after = everything(admin)
+        assert after.pop(("namespaces", "", "other"))["metadata"]["labels"].pop("late") == "yes"
+        before.pop(("namespaces", "", "other"))
+        assert after == before
+        admin.close()
+
+
+def test_what_somebody_has_made_anew_stays(server: apiserver.Fake) -> None:
+    """An object of the lab's name that is not the lab's."""
+    api, admin = Api(server.kubeconfig, "wt-anew"), Cluster(server.kubeconfig)
+    [body] = api.put([SERVICE])
+    admin.delete(*within("default", "services"), "first")
+    admin.post(SERVICE, *within("default", "services"))
+    api.delete(body)
+    api.withdraw(None)
+    assert "first" in names(server, "services")
+    admin.delete(*within("default", "services"), "first")
+    admin.close()
+
+
+def test_pods_and_nodes_of_somebody_elses_are_not_taken_over(server: apiserver.Fake) -> None:
+    admin = Cluster(server.kubeconfig)
+    pod = {**named("Pod", "theirs"), "spec": {"nodeName": "x", "containers": [{"name": "c", "image": "i"}]}}
+    stored = admin.post(pod, *within("default", "pods"))
+    with pytest.raises(LabError, match="theirs is there already on the API server: it is not this lab's"):
+        Api(server.kubeconfig, "wt-pods").put(
+            [{**pod, "metadata": {**pod["metadata"], "namespace": "default"}}]
+        )
+    assert admin.get(*within("default", "pods"), "theirs") == stored
+    admin.delete_pod("theirs", "default")
+    admin.close()
+
+
+def test_a_killed_up_is_taken_back_without_a_memory(server: apiserver.Fake) -> None:
+    """What was created last may be in no file of the lab's yet."""
+    before = names(server, "services")
+    Api(server.kubeconfig, "wt-killed").put([SERVICE])
+    Api(server.kubeconfig, "wt-killed").withdraw(None)
+    assert names(server, "services") == before
+
+
 def test_nodes_of_somebody_elses_are_left_alone(lab: Lab, server: apiserver.Fake) -> None:
     name = f"wt-apitwice-{os.getpid()}"
     with pytest.raises(LabError, match="node1 is there already"):
@@ -101,18 +218,19 @@ def test_nodes_of_somebody_elses_are_left_alone(lab: Lab, server: apiserver.Fake
 
 
 def test_an_address_that_the_server_refuses_is_chosen_by_it(server: apiserver.Fake) -> None:
-    api = Api(server.kubeconfig)
+    api = Api(server.kubeconfig, "wt-address")
     [first] = api.put([SERVICE])
     [second] = api.put([{**SERVICE, "metadata": {"name": "second", "namespace": "default"}}])
     assert first["spec"]["clusterIP"] == "10.96.7.7" != second["spec"]["clusterIP"]
-    api.delete(Key("Service", "default", name) for name in ("first", "second", "none"))
+    for body in (first, second, first):
+        api.delete(body)
     assert not {"first", "second"} & names(server, "services")
 
 
 def test_what_the_server_refuses_is_one_line(server: apiserver.Fake) -> None:
     body = {**SERVICE, "metadata": {"name": "first", "namespace": "nowhere"}}
     with pytest.raises(LabError, match=r"the API server: .*nowhere"):
-        Api(server.kubeconfig).put([body])
+        Api(server.kubeconfig, "wt-refused").put([body])
 
 
 def test_a_server_that_is_away_is_told_after_the_rest_is_gone(tmp_path: Path) -> None:
