@@ -1,5 +1,6 @@
 //! The kernel's part, as the agent has pinned it: what is allowed goes in, what became of connections comes out.
 use super::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
+use super::pairs::Allowances;
 use crate::bpf::{self, Map, Ring};
 use crate::diag::{Diag, Found};
 use crate::sockets::NetNs;
@@ -77,21 +78,6 @@ impl Kernel {
         self.ours.get()
     }
 
-    /// False where a newer tunnel has taken over, or there is no room.
-    pub fn allow(&self, pair: &Pair, allowance: Allowance) -> bool {
-        let ours = self.generations.get(&GENERATION).is_ok_and(|now| now == Some(self.generation));
-        ours && self.direct.put(pair, &Allowance { generation: self.generation, ..allowance }).is_ok()
-    }
-
-    /// From now on; what is connected stays so.
-    pub fn deny(&self, pair: &Pair) {
-        if let Err(error) = self.direct.delete(pair) {
-            // Going on would let through what is not allowed. With us every allowance ends.
-            eprintln!("warren: a direct connection could not be forbidden: {error}");
-            std::process::abort();
-        }
-    }
-
     /// Those that are to be taken, if they are ours.
     pub fn events(&self, mut take: impl FnMut(&Event)) {
         if !self.is_ours() {
@@ -113,6 +99,22 @@ impl Kernel {
             }
         })?;
         Ok(diag)
+    }
+}
+
+impl Allowances for Kernel {
+    /// False where a newer tunnel has taken over, or there is no room.
+    fn allow(&self, pair: &Pair, allowance: Allowance) -> bool {
+        let ours = self.generations.get(&GENERATION).is_ok_and(|now| now == Some(self.generation));
+        ours && self.direct.put(pair, &Allowance { generation: self.generation, ..allowance }).is_ok()
+    }
+
+    fn deny(&self, pair: &Pair) {
+        if let Err(error) = self.direct.delete(pair) {
+            // Going on would let through what is not allowed. With us every allowance ends.
+            eprintln!("warren: a direct connection could not be forbidden: {error}");
+            std::process::abort();
+        }
     }
 }
 

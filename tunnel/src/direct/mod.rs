@@ -287,11 +287,7 @@ impl Direct {
 
 impl State {
     /// With a kernel, and all that goes with it.
-    fn on<T>(
-        &mut self,
-        mesh: &Mesh,
-        action: impl FnOnce(&Rc<Kernel>, &mut Connections, &mut Scene<'_>) -> T,
-    ) -> Option<T> {
+    fn on<T>(&mut self, mesh: &Mesh, action: impl FnOnce(&Kernel, &mut Connections, &mut Scene<'_>) -> T) -> Option<T> {
         let kernel = self.kernel.clone()?;
         let mut scene = Scene { mesh, pods: &self.pods, pairs: &mut self.pairs };
         Some(action(&kernel, &mut self.connections, &mut scene))

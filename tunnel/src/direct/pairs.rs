@@ -1,5 +1,4 @@
 //! Which pairs of pods may connect directly, and by which policies.
-use super::kernel::Kernel;
 use super::layout::{Allowance, Pair};
 use crate::decision::{self, Direct, OriginalDst};
 use crate::handshake::Failure;
@@ -17,6 +16,14 @@ const SHUNNED: Duration = Duration::from_secs(300);
 
 /// Of one pod, that no pod takes the kernel's room from the others.
 const MOST: usize = 1024;
+
+/// Where the pairs are kept that may connect directly: the kernel's map.
+pub trait Allowances {
+    /// From now on, unless the result is false.
+    fn allow(&self, pair: &Pair, allowance: Allowance) -> bool;
+    /// From now on; what is connected stays so.
+    fn deny(&self, pair: &Pair);
+}
 
 /// A pod of this node, by its netns cookie.
 #[derive(Default)]
@@ -131,7 +138,14 @@ fn own_address(source: &Workload, target: SocketAddr) -> Option<IpAddr> {
 
 impl Pairs {
     /// The tunnel has carried a connection of this pair: further ones may not need it.
-    pub fn offer(&mut self, mesh: &Mesh, pods: &Pods, pair: Pair, revoked: &HashSet<Identity>, kernel: &Kernel) {
+    pub fn offer(
+        &mut self,
+        mesh: &Mesh,
+        pods: &Pods,
+        pair: Pair,
+        revoked: &HashSet<Identity>,
+        kernel: &impl Allowances,
+    ) {
         self.shunned.retain(|_, since| since.elapsed() < SHUNNED);
         let of_pod = self.known.keys().filter(|known| known.netns == pair.netns);
         if self.shunned.contains_key(&pair) || of_pod.count() >= MOST {
@@ -178,7 +192,7 @@ impl Pairs {
     }
 
     /// Takes a pair back whose connections do not arrive.
-    pub fn shun(&mut self, pair: &Pair, kernel: &Kernel) {
+    pub fn shun(&mut self, pair: &Pair, kernel: &impl Allowances) {
         kernel.deny(pair);
         self.shunned.insert(*pair, Instant::now());
         if let Some(known) = self.known.get_mut(pair) {
@@ -188,7 +202,12 @@ impl Pairs {
 
     /// Holds all pairs against a new mesh. What no longer may is denied; gives the pairs whose connections have to end,
     /// with the reason.
-    pub fn review(&mut self, mesh: &Mesh, revoked: &HashSet<Identity>, kernel: &Kernel) -> HashMap<Pair, Failure> {
+    pub fn review(
+        &mut self,
+        mesh: &Mesh,
+        revoked: &HashSet<Identity>,
+        kernel: &impl Allowances,
+    ) -> HashMap<Pair, Failure> {
         let mut refused = HashMap::new();
         self.known.retain(|pair, known| {
             if let Some(guard) = mesh.guard(&known.way.destination.key()).filter(|now| !Arc::ptr_eq(now, &known.guard))
@@ -217,7 +236,7 @@ impl Pairs {
     }
 
     /// Denies all pairs of a pod that goes; gives those that it has made, or was called by.
-    pub fn forget(&mut self, cookie: u64, kernel: Option<&Kernel>) -> Vec<Pair> {
+    pub fn forget(&mut self, cookie: u64, kernel: Option<&impl Allowances>) -> Vec<Pair> {
         let is_of_pod = |known: &Known| known.pods.0 == cookie || known.pods.1 == cookie;
         let of_pod: Vec<Pair> =
             self.known.iter().filter(|(_, known)| is_of_pod(known)).map(|(pair, _)| *pair).collect();
@@ -251,3 +270,6 @@ impl Pairs {
         self.known.iter().filter(|(_, known)| known.allowed).map(|(pair, known)| (known, pair.to.into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

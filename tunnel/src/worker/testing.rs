@@ -23,14 +23,19 @@ pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
     runtime.block_on(async { test(Worker::new(shared, 0).unwrap()).await });
 }
 
-/// Of this identity. Its network namespace is none.
+/// Of this identity.
 pub fn pod(identity: &str) -> Rc<Pod> {
+    Pod::new(info(identity, "pod"))
+}
+
+/// What is known of a pod of this identity. Its uid is its name, its network namespace is none.
+pub fn info(identity: &str, name: &str) -> Arc<PodInfo> {
     let identity: Identity = identity.parse().unwrap();
     let key = PodKey {
         namespace: identity.namespace.clone(),
-        name: "pod".into(),
+        name: name.into(),
         service_account: identity.service_account.clone(),
     };
     let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
-    Pod::new(Arc::new(PodInfo { uid: "uid".into(), key, identity, netns, budget: Budget::pod(&Budget::process()) }))
+    Arc::new(PodInfo { uid: name.into(), key, identity, netns, budget: Budget::pod(&Budget::process()) })
 }
