@@ -575,3 +575,6 @@ fn wake_all(blocked: &mut Vec<Rc<Stream>>) {
         stream.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -424,3 +424,6 @@ impl std::fmt::Display for Broken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -566,3 +566,8 @@ fn write(sock: &TcpStream, session: &mut Session) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;

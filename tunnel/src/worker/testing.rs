@@ -5,7 +5,10 @@ use crate::sockets::NetNs;
 use crate::telemetry::Options;
 use tokio::sync::mpsc::unbounded_channel;
 
-/// Runs `test` in a worker's runtime.
+/// Seconds after which a test hangs.
+const LIMIT: u64 = 30;
+
+/// Runs `test` in a worker's runtime, where tunnels are written and have their turns. Its clock stands: nothing is timed out.
 pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
     let options = Options { access_log: "off".parse().unwrap() };
     let shared = Arc::new(Shared {
@@ -20,7 +23,16 @@ pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
         budget: Budget::process(),
     });
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
-    runtime.block_on(async { test(Worker::new(shared, 0).unwrap()).await });
+    runtime.block_on(async {
+        let worker = Worker::new(shared, 0).unwrap();
+        let [flushing, calling] = [(); 2].map(|()| worker.clone());
+        spawn_local(async move { flushing.flusher.run().await });
+        spawn_local(async move { calling.turns.run().await });
+        let watch = Rc::new(Clock::new().unwrap());
+        let ticking = watch.clone();
+        spawn_local(async move { ticking.run().await });
+        watch.timeout(LIMIT, test(worker)).await.expect("it hangs");
+    });
 }
 
 /// Of this identity.
