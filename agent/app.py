@@ -54,7 +54,7 @@ class Settings(Struct, frozen=True):
 
     source: `kube`, or a folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose
     processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
-    what a pod has, or kubectl uses; namespace: where the agents' Lease is; cni_conf_dir: None where no CNI
+    what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
     ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written.
     """
@@ -69,7 +69,6 @@ class Settings(Struct, frozen=True):
     metrics_port: int
     mesh: Mesh
     kubeconfig: Path | None = None
-    namespace: str = "warren-system"
     cni_conf_dir: Path | None = None
     cni_bin_dir: Path = Path("/opt/cni/bin")
     cri_socket: Path | None = None
@@ -90,8 +89,7 @@ class Agent:
         except OSError as error:
             raise SettingsError(f"--run-dir {settings.run_dir}: {error.strerror}") from error
         self._model = Model(settings.mesh)
-        where = settings.kubeconfig, settings.namespace, settings.node
-        self._source, netns_of, self._reporter, client = open_source(settings.source, *where)
+        self._source, netns_of, client = open_source(settings.source, settings.kubeconfig, settings.node)
         self._installation = (
             Installation(client, settings.daemon_set) if client and settings.daemon_set else None
         )
@@ -139,7 +137,6 @@ class Agent:
                 self._search.run(),
                 self._trust_kubelet(),
                 self._watch.run(),
-                self._report(),
             )
             if removed := await self._removed():
                 await self._take_away()
@@ -167,11 +164,11 @@ class Agent:
         sweeping: asyncio.Task[None] | None = None
         swept: Collection[Key | None] | None = None
         async for changes in self._source.changes():
-            await self._take(changes)
+            rejected = await self._take(changes)
             if not self._pods.ready:
                 await asyncio.to_thread(memory.after_loading)
                 await self._open()
-            unread = {key for key in self._unread() if key is None or key.kind in _OF_CAPTURE}
+            unread = {key for key in rejected if key is None or key.kind in _OF_CAPTURE}
             if unread != swept and (sweeping is None or sweeping.done()):
                 swept, sweeping = unread, asyncio.create_task(self._sweep(unread))
 
@@ -180,20 +177,20 @@ class Agent:
         keys = {rejection.key for rejection in self._source.rejected}
         return frozenset(key for key in keys if key is None or key not in self._model.store.objects)
 
-    async def _take(self, changes: Changes) -> None:
+    async def _take(self, changes: Changes) -> frozenset[Key | None]:
+        """Let all know of changes; gives the objects of which no version is in force."""
         since, known = time.monotonic(), self._model.problems
         self._model, delta = await asyncio.to_thread(apply, self._model, changes)
         if self._model.problems != known:
             for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
                 log.warning("%s: %s", key, self._model.problems[key])
-            if self._reporter:
-                self._reporter.tell(self._model.problems)
-        unread = Unread(self._settings.mesh, self._unread())
-        self._xds.update(delta, self._model.version, unread, since)
+        unread = self._unread()
+        self._xds.update(delta, self._model.version, Unread(self._settings.mesh, unread), since)
         await self._pods.update(self._model, changes)
         if delta:
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
+        return unread
 
     async def _open(self) -> None:
         """Let tunnels in, once all pods are there for their first snapshot."""
@@ -252,12 +249,6 @@ class Agent:
         if directory := self._settings.cni_conf_dir:
             ours = conflist.entry(self._settings.run_dir, self._settings.daemon_set)
             await Conflist(directory, self._settings.cni_bin_dir, ours).keep()
-
-    async def _report(self) -> None:
-        """What owners of objects have to know, where the source can tell them."""
-        if self._reporter:
-            await self._reporter.run()
-        await asyncio.Future()
 
     async def _propose(self, files: list[File]) -> Proposal:
         """For `warren authz check`. Only an API server writes when an object was created."""

@@ -16,6 +16,7 @@ COMMANDS = {
     "tunnel": "Run a node's tunnel: the bytes, inside mutual TLS.",
     "cni": "Put the CNI plugin on this node, or take it away.",
     "ca": "Run the certificate authority.",
+    "reporter": "Write into objects' status why they are not in force.",
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say what the kernel holds on this node: features, programs, pods, verdicts.",
     "authz": "Say who may talk to whom on this node, and why.",

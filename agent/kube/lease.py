@@ -58,15 +58,8 @@ class Lease:
         started = time.monotonic()
         try:
             lease = self._read()
-            if lease is None:
-                body = {
-                    "metadata": {"name": self._name, "namespace": self._namespace},
-                    "spec": self._spec({}),
-                }
-                self._client.request("POST", self._path, body=body, timeout=_TIMEOUT)
-            elif self._may_take(lease):
-                lease["spec"] = self._spec(lease.get("spec") or {})
-                self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
+            if lease is None or self._may_take(lease):
+                self._write(lease or {"metadata": {"name": self._name, "namespace": self._namespace}})
             else:
                 self._until = 0.0
                 return False
@@ -123,6 +116,16 @@ class Lease:
             if error.status == 404:
                 return None
             raise
+
+    def _write(self, lease: Any) -> None:
+        """A Lease that is not there is made by an update: the right to create may name it then."""
+        lease["spec"] = self._spec(lease.get("spec") or {})
+        try:
+            self._client.request("PUT", f"{self._path}/{self._name}", body=lease, timeout=_TIMEOUT)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._client.request("POST", self._path, body=lease, timeout=_TIMEOUT)
 
     def _may_take(self, lease: Any) -> bool:
         version, now = lease["metadata"]["resourceVersion"], time.monotonic()

@@ -28,6 +28,7 @@ from agent.model.objects import Key
 NAMESPACE = "warren-system"
 NODE_ACCOUNT = "warren-node"
 CA_ACCOUNT = "warren-ca"
+REPORTER_ACCOUNT = "warren-reporter"
 _CONFIGMAPS = path_of("api", "v1", "configmaps")
 _AUDIENCE = "istio-ca"
 _TOKEN_SECONDS = 30 * 86400  # no kubelet renews them; a server may give less
@@ -190,7 +191,7 @@ def system(nodes: Sequence[NodeState]) -> list[Body]:
     """What a cluster has of Warren's own: the namespace, the accounts, and the pod on each node."""
     accounts: list[Body] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
-        for name in (NODE_ACCOUNT, CA_ACCOUNT)
+        for name in (NODE_ACCOUNT, CA_ACCOUNT, REPORTER_ACCOUNT)
     ]
     namespace: Body = {
         "apiVersion": "v1",

@@ -24,6 +24,7 @@ _STEPS = {
     "ca": "certificate authority",
     "agent": "agents",
     "tunnel": "tunnels",
+    "reporter": "reporter",
 }
 
 

@@ -33,8 +33,11 @@ def roles(state: State, node: NodeState) -> list[str]:
     """What runs on a node, in the order in which it is started."""
     if not state.mesh:
         return ["dns"]
-    central = ["api", "ca"] if state.api else ["ca"]
-    return ["dns", *(central if node == state.nodes[0] else []), "agent", "tunnel"]
+    if node != state.nodes[0]:
+        return ["dns", "agent", "tunnel"]
+    return (
+        ["dns", "api", "ca", "agent", "tunnel", "reporter"] if state.api else ["dns", "ca", "agent", "tunnel"]
+    )
 
 
 def cgroup(state: State, node: NodeState, role: str) -> Path:
@@ -83,7 +86,7 @@ def prepare(state: State, cluster: Cluster) -> None:
 
 def start(state: State, node: NodeState, role: str) -> None:
     """Start one role's process on a node; `await_ready` says when it is of use. Raises LabError."""
-    argv = {"dns": _dns, "api": _api, "ca": _ca, "agent": _agent, "tunnel": _tunnel}[role](state, node)
+    argv = _COMMANDS[role](state, node)
     group = cgroup(state, node, role)
     group.mkdir(parents=True, exist_ok=True)
     root = str(Path(agent.__file__).parents[1])
@@ -102,6 +105,8 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
             return _says_ready(node, _READY_PORTS[role])
         if role == "api":
             return _accepts(node, _API_PORT)
+        if role == "reporter":
+            return True  # nobody waits for it
         port = 53 if role == "dns" else _CA_PORT
         return any(port in process.listening_ports(pid) for pid in cgroups.pids(place))
 
@@ -227,6 +232,21 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
         ready_port=_READY_PORTS["tunnel"],
         trust_domain=TRUST_DOMAIN,
     )
+
+
+def _reporter(state: State, node: NodeState) -> list[str]:
+    own = {"kubeconfig": state.run / "kubeconfig", "namespace": api.NAMESPACE, "trust_domain": TRUST_DOMAIN}
+    return _warren("reporter", **own)
+
+
+_COMMANDS = {
+    "dns": _dns,
+    "api": _api,
+    "ca": _ca,
+    "agent": _agent,
+    "tunnel": _tunnel,
+    "reporter": _reporter,
+}
 
 
 def _ztunnel_environment(state: State, node: NodeState) -> list[str]:

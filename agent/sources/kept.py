@@ -1,8 +1,8 @@
 """The objects of one kind as an API server told them: decoded, checked, and those not in force named."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from agent.sources.documents import Refused
 CONDITION = "warren.dev/Accepted"  # in the status of objects of which we had something to say
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _MARK = CONDITION.encode()
 _NOT_ENFORCED = "not enforced by this version of Warren: the object has no effect"
@@ -34,6 +36,27 @@ class Verdict(NamedTuple):
     generation: int
 
 
+class Told(NamedTuple):
+    """What our condition in an object's status says: for which generation, and which there is now."""
+
+    reason: str
+    message: str
+    observed: int
+    generation: int
+
+
+class _Condition(msgspec.Struct, rename="camel"):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+
+
+class _Status(msgspec.Struct):
+    conditions: list[_Condition] | None = None
+
+
 class _Metadata(msgspec.Struct):
     generation: int = 0
 
@@ -42,18 +65,24 @@ class _Head(msgspec.Struct):
     metadata: _Metadata
 
 
+class _Whole(_Head):
+    status: _Status | None = None
+
+
 class Kept:
     """What there is of a kind. An invalid object keeps its last good version in force, a policy that has none
     its strictest reading.
 
-    verdicts: of objects that are not in force as they stand. marked: those with a condition of ours in their
-    status, as far as it is read. judged: how often either changed. listed: whether all have been told once.
+    verdicts: of objects that are not in force as they stand. told: what our condition in their status says.
+    judged: how often a verdict changed. listed: whether all have been told once.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, noticed: Callable[[Key], None] = lambda key: None) -> None:
+        """noticed: an object has another verdict, or its status says something else."""
         self.kind = kind
+        self._noticed = noticed
         self.verdicts: dict[Name, Verdict] = {}
-        self.marked: set[Name] = set()
+        self.told: dict[Name, Told] = {}
         self.judged = 0
         self.listed = False
         self._objects: dict[Name, Object] = {}
@@ -80,7 +109,7 @@ class Kept:
     def _put(self, event: Put) -> Iterator[Change]:
         name, text = event.name, bytes(event.raw)
         if self._decoder is None:
-            self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), marked=False)
+            self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), _told(text))
             return
         former, verdict = self._objects.get(name), None
         try:
@@ -90,7 +119,7 @@ class Kept:
             verdict = Verdict("Invalid", f"{refused}{standing(item)}", _generation(text))
         if item is not None:
             self._objects[name] = item
-        self._judge(name, verdict, marked=_MARK in text)
+        self._judge(name, verdict, _told(text))
         if former != item:
             yield self.key(name), item
 
@@ -102,25 +131,43 @@ class Kept:
         return strictest(self.kind.type, self.key(name), documents.readable(text), reason)
 
     def _remove(self, name: Name) -> Iterator[Change]:
-        self._judge(name, None, marked=False)
+        self._judge(name, None, None)
         if self._objects.pop(name, None) is not None:
             yield self.key(name), None
 
-    def _judge(self, name: Name, verdict: Verdict | None, marked: bool) -> None:
-        former = self.verdicts.pop(name, None)
+    def _judge(self, name: Name, verdict: Verdict | None, told: Told | None) -> None:
+        former, said = self.verdicts.pop(name, None), self.told.pop(name, None)
         if verdict:
             self.verdicts[name] = verdict
             if verdict.reason == "Invalid" and (former is None or former.message != verdict.message):
                 item = self._objects.get(name)
                 kept = "; a good version stays in force" if item and not standing(item) else ""
                 log.warning("rejected %s: %s%s", self.key(name), verdict.message, kept)
-        if former != verdict or marked != (name in self.marked):
+        if told:
+            self.told[name] = told
+        if former != verdict:
             self.judged += 1
-        (self.marked.add if marked else self.marked.discard)(name)
+        if former != verdict or said != told:
+            self._noticed(self.key(name))
 
 
 def _generation(text: bytes) -> int:
+    head = _decoded(text, _Head)
+    return head.metadata.generation if head else 0
+
+
+def _told(text: bytes) -> Told | None:
+    whole = _decoded(text, _Whole) if _MARK in text else None
+    for one in (whole and whole.status and whole.status.conditions) or ():
+        if whole and one.type == CONDITION:
+            # Another status than False is not ours: whatever it says is to be written anew.
+            reason = one.reason if one.status == "False" else ""
+            return Told(reason, one.message, one.observed_generation, whole.metadata.generation)
+    return None
+
+
+def _decoded(text: bytes, type_: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(text, type=_Head).metadata.generation
+        return msgspec.json.decode(text, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0
+        return None

@@ -13,9 +13,9 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Container, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.kube.client import Client, path_of
 from agent.kube.listwatch import Event
@@ -61,11 +61,15 @@ class Kube:
         client: Client,
         kinds: Iterable[Kind] = tuple(KINDS.values()),
         harmless: Callable[[Key, Object | None], bool] = lambda key, item: False,
+        noticed: Callable[[Key], None] = lambda key: None,
     ) -> None:
-        """harmless: whether a changed object (None: gone) opens nothing, whatever policies there are."""
+        """harmless: whether a changed object (None: gone) opens nothing, whatever policies there are.
+
+        noticed: of an object there may be something else to say; called by a watch's thread.
+        """
         self._client = client
         self._kinds = tuple(kinds)
-        self._harmless = harmless
+        self._harmless, self._noticed = harmless, noticed
         self._definitions = Definitions(client, self._arrange, self._went_back)
         self._absence = Absence(client, self._doubted, self._arrange)
         self._lock = threading.Lock()  # of what follows; each watch has a thread
@@ -75,6 +79,7 @@ class Kube:
         self._listed: set[str] = set()  # kinds of which all objects are pending, or have been taken
         self._away: set[str] = set()
         self._complained: set[str] = set()  # kinds that cannot be read
+        self._rejected: tuple[list[Any], list[Rejected]] = [], []
         self._restored_at = -math.inf
         self._began = time.monotonic()
         self._restarts: Counter[str] = Counter()  # of watches that have ended
@@ -83,14 +88,13 @@ class Kube:
 
     @property
     def rejected(self) -> list[Rejected]:
-        """Objects that are refused, and kinds that are forbidden."""
-        found = []
-        for kept, watcher in self.following:
-            if watcher.state == "forbidden":
-                found.append(Rejected(Key(kept.kind.name, "", ""), str(watcher.error)))
-            if kept.kind.type:
-                found += [Rejected(kept.key(name), told.message) for name, told in [*kept.verdicts.items()]]
-        return found
+        """Objects that are refused, and kinds that are forbidden. The same list until that changes."""
+        following = self.following
+        # Thousands of objects may be refused, and this is asked with each change.
+        version = [(one.kept, one.kept.judged, one.watcher.error) for one in following]
+        if version != self._rejected[0]:
+            self._rejected = version, [*_rejected(following)]
+        return self._rejected[1]
 
     @property
     def unsynced(self) -> dict[str, str]:
@@ -137,13 +141,8 @@ class Kube:
             self._awake.clear()
             told, changes = time.monotonic(), self._take_harmless() if self.unsynced else self._take()
             rejected, former = self.rejected, rejected
-            if changes or rejected != former:
+            if changes or (rejected is not former and rejected != former):
                 yield changes
-
-    def follow(self, kinds: Iterable[Kind]) -> None:
-        """Read these kinds from now on; what was known of others is told to be gone."""
-        self._kinds = tuple(kinds)
-        self._arrange()
 
     def close(self) -> None:
         self._kinds = ()
@@ -240,7 +239,7 @@ class Kube:
         return frozenset(there) if self._definitions.visible else frozenset()
 
     def _join(self, kind: Kind) -> None:
-        kept = Kept(kind)
+        kept = Kept(kind, self._noticed)
         paths = [_path(kind, version) for version in kind.versions]
         told, noted = partial(self._told, kept), partial(self._noted, kind.name)
         watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.type is None)
@@ -343,3 +342,11 @@ class Kube:
 def _path(kind: Kind, version: str) -> str:
     group = ("apis", kind.group) if kind.group else ("api",)
     return path_of(*group, version, kind.plural)
+
+
+def _rejected(following: Iterable[Following]) -> Iterator[Rejected]:
+    for kept, watcher in following:
+        if watcher.state == "forbidden":
+            yield Rejected(Key(kept.kind.name, "", ""), str(watcher.error))
+        if kept.kind.type:
+            yield from (Rejected(kept.key(name), told.message) for name, told in [*kept.verdicts.items()])

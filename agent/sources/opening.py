@@ -12,34 +12,31 @@ from agent.sources.source import Source
 
 if TYPE_CHECKING:
     from agent.kube.client import Client
-    from agent.sources.reporter import Reporter
 
 
 class Opened(NamedTuple):
     """netns_of: where the source says that a pod's network namespace is; None: it does not.
 
-    reporter: None: nobody is told. client: of the API server, if it is one.
+    client: of the API server, if it is one.
     """
 
     source: Source
     netns_of: Callable[[Pod], Path | None] | None
-    reporter: "Reporter | None"
     client: "Client | None" = None
 
 
-def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, namespace: str, node: str) -> Opened:
-    """kubeconfig, namespace and node are for `kube`: the last two of our own pod. Raises SettingsError."""
+def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, node: str) -> Opened:
+    """kubeconfig and node, our own, are for `kube`. Raises SettingsError."""
     if source != "kube":
-        return Opened(Folder(source), netns_of, None)
+        return Opened(Folder(source), netns_of)
     # The kubernetes package takes 25 MB, which a folder can do without.
     from agent.kube.client import Client  # noqa: PLC0415
     from agent.sources.kube import Kube  # noqa: PLC0415
-    from agent.sources.reporter import Reporter  # noqa: PLC0415
 
     client = Client.load(kubeconfig)
     kube = Kube(client, harmless=partial(_opens_nothing, node))
     # Whoever may make pods could name any namespace of the node: there, only the runtime is asked.
-    return Opened(kube, None, Reporter(client, kube, namespace, node), client)
+    return Opened(kube, None, client)
 
 
 def _opens_nothing(node: str, key: Key, item: Object | None) -> bool:

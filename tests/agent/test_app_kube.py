@@ -38,13 +38,13 @@ async def test_bookinfo_is_the_same_from_both_sources(world: World, cluster: Clu
     }
     bookinfo.write(world.source, [labelled, *items])
     read = await resources(world, namespace)
-    world.configure(source="kube", kubeconfig=cluster.kubeconfig, namespace=namespace)
+    world.configure(source="kube", kubeconfig=cluster.kubeconfig)
     assert await resources(world, namespace) == read
     assert len(read) == 4 + 6
 
 
 async def test_metrics_of_the_source(world: World, cluster: Cluster) -> None:
-    world.configure(source="kube", kubeconfig=cluster.kubeconfig, namespace=cluster.namespace)
+    world.configure(source="kube", kubeconfig=cluster.kubeconfig)
     async with world.agent():
         page = await world.page("/metrics")
         assert "warren_agent_source_age_seconds 0.0" in page
@@ -59,7 +59,7 @@ class Site:
     def __init__(self, world: World, fake: Fake) -> None:
         install(fake.kubeconfig)
         self.world, self.fake, self.admin = world, fake, Cluster(fake.kubeconfig)
-        world.configure(source="kube", kubeconfig=fake.kubeconfig, namespace=self.admin.namespace)
+        world.configure(source="kube", kubeconfig=fake.kubeconfig)
         self.plugin = Plugin(world.settings.run_dir / "cni.sock")
 
     def pod(self) -> Pod:

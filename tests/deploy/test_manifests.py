@@ -84,8 +84,8 @@ def test_nothing_runs_with_more_than_it_needs() -> None:
             assert context["capabilities"]["drop"] == ["ALL"]
             assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
             assert "privileged" not in context
-    [deployment] = of_kind("Deployment")
-    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+    for deployment in of_kind("Deployment"):
+        assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
 
 
 def test_the_tunnel_gets_no_token_for_the_api_server() -> None:

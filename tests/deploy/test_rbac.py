@@ -23,7 +23,7 @@ from agent.ca.configmaps import CRL, ROOTS
 from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.lab import Lab
-from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, copy_kubeconfig
+from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, REPORTER_ACCOUNT, copy_kubeconfig
 from agent.lab.mesh import save_root
 from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
 from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
@@ -100,8 +100,9 @@ def fits(right: Right, line: dict[str, str]) -> bool:
     if right.path:
         return (right.verb, "") == (line["verb"], line["resource"]) and fnmatch(line["uri"], right.path)
     resource = line["resource"] + (f"/{line['subresource']}" if line["subresource"] else "")
+    verb = "create" if str(line["code"]) == "201" else line["verb"]  # an update may do so as well
     return (
-        (right.verb, right.group, right.resource) == (line["verb"], line["group"], resource)
+        (right.verb, right.group, right.resource) == (verb, line["group"], resource)
         and right.namespace in ("", line["namespace"])
         and right.name in ("", line["name"])
     )
@@ -123,7 +124,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         node = lab.node("node1")
         environment = exits.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("WARREN_DAEMON_SET", f"{NAMESPACE}/{NODE_ACCOUNT}")
-        for role, account in (("ca", CA_ACCOUNT), ("agent", NODE_ACCOUNT)):
+        for role, account in ACCOUNTS.items():
             # Anew with its own account, and with nothing there that it had made as the admin.
             node.stop(role)
             own = server.kubeconfig_for(token(admin, account), log.parent / account)
@@ -152,8 +153,10 @@ MADE = {
         f"{CONFIGMAPS}/{ROOTS.name}",
         f"/api/v1/namespaces/{NAMESPACE}/configmaps/{ROOTS.name}",
     ),
-    "agent": (f"{LEASES}/warren-status",),
+    "agent": (),
+    "reporter": (f"{LEASES}/warren-status",),
 }
+ACCOUNTS = {"ca": CA_ACCOUNT, "agent": NODE_ACCOUNT, "reporter": REPORTER_ACCOUNT}
 
 
 def everything(admin: Client, lab: Lab) -> None:
@@ -212,7 +215,7 @@ def said(admin: Client, count: int) -> bool:
 
 
 def test_nothing_is_missing(audit: list[dict[str, str]]) -> None:
-    for account in (NODE_ACCOUNT, CA_ACCOUNT):
+    for account in ACCOUNTS.values():
         refused = {
             (
                 line["verb"],
@@ -228,12 +231,23 @@ def test_nothing_is_missing(audit: list[dict[str, str]]) -> None:
         assert not refused
 
 
-@pytest.mark.parametrize("account", [NODE_ACCOUNT, CA_ACCOUNT])
+@pytest.mark.parametrize("account", ACCOUNTS.values())
 def test_nothing_is_there_that_is_not_used(audit: list[dict[str, str]], account: str) -> None:
     lines = of(audit, account)
     assert lines
     unused = {right for right in granted(account) if not any(fits(right, line) for line in lines)}
     assert not unused
+
+
+def test_who_only_reads_cannot_write() -> None:
+    """An agent is on every node: whoever takes one over must not get to write anything."""
+    assert {right.verb for right in granted(NODE_ACCOUNT)} <= {"get", "list", "watch"}
+
+
+def test_every_right_to_create_a_lease_names_it() -> None:
+    rights = [right for account in ACCOUNTS.values() for right in granted(account)]
+    made = [right for right in rights if (right.resource, right.verb) == ("leases", "create")]
+    assert len(made) == 2 and all(right.name and right.namespace == NAMESPACE for right in made)
 
 
 def of(audit: list[dict[str, str]], account: str) -> list[dict[str, str]]:

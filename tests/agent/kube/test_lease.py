@@ -1,11 +1,15 @@
 """One of several holds a lease."""
 
+from pathlib import Path
+
 import pytest
 
+from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.kube.lease import Lease
 from tests.support.apiserver import Fake
 from tests.support.cluster import Cluster
+from tests.support.kubernetes.users import API_AUDIENCE
 from tests.support.wait import until
 
 
@@ -72,6 +76,24 @@ def test_another_was_faster(fake: Fake) -> None:
     assert a.attempt()
     fake.faults.refuse = lambda verb, resource: 409 if verb == "update" else None
     assert not a.attempt() and not a.held
+    cluster.close()
+
+
+def test_who_may_make_one_by_name_makes_that_one(fake: Fake, tmp_path: Path) -> None:
+    cluster = Cluster(fake.kubeconfig)
+    rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["x"],
+            "verbs": ["get", "create", "update"]}  # fmt: skip
+    within = "apis", "rbac.authorization.k8s.io", "v1", "namespaces", cluster.namespace
+    cluster.account("a")
+    cluster.post({"metadata": {"name": "a"}, "rules": [rule]}, *within, "roles")
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a"}
+    subject = {"kind": "ServiceAccount", "name": "a", "namespace": cluster.namespace}
+    cluster.post({"metadata": {"name": "a"}, "roleRef": role, "subjects": [subject]}, *within, "rolebindings")
+    token = cluster.token("a", None, API_AUDIENCE)
+    client = Client.load(cluster.kubeconfig_for(token, tmp_path / "a"))
+    assert Lease(client, cluster.namespace, "x", "a").attempt()
+    with pytest.raises(ApiError, match="403"):
+        Lease(client, cluster.namespace, "y", "a").attempt()
     cluster.close()
 
 

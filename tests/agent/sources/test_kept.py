@@ -12,7 +12,7 @@ from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.model.objects import EndpointSlice, Key, Pod
 from agent.model.refusal import said
 from agent.model.security import Policy
-from agent.sources.kept import CONDITION, Kept, Verdict
+from agent.sources.kept import CONDITION, Kept, Told, Verdict
 from agent.sources.manifests import parse
 
 NAME = Name("ns", "a")
@@ -113,11 +113,30 @@ def test_mended() -> None:
     assert not kept.verdicts
 
 
-def test_objects_with_our_condition_are_known() -> None:
-    kept = pods(put(status={"conditions": [{"type": CONDITION, "status": "False"}]}))
-    assert kept.marked == {NAME}
+def test_what_our_condition_says_is_known() -> None:
+    noticed: list[Key] = []
+    kept = Kept(KINDS["Pod"], noticed.append)
+    ours = {
+        "type": CONDITION,
+        "status": "False",
+        "reason": "Invalid",
+        "message": "m",
+        "observedGeneration": 2,
+    }
+    told = put(metadata={"generation": 3}, status={"conditions": [{"type": "Ready"}, ours]})
+    list(kept.take([told, told]))
+    assert kept.told == {NAME: Told("Invalid", "m", 2, 3)}
     list(kept.take([put()]))
-    assert not kept.marked
+    assert not kept.told
+    assert noticed == [Key("Pod", *NAME)] * 2, "what is told again as it was is not noticed"
+
+
+@pytest.mark.parametrize("status", [{"conditions": None}, {"conditions": CONDITION}, CONDITION, None])
+def test_a_status_that_cannot_be_read_says_nothing(status: object) -> None:
+    kept = Kept(NOT_ACTED_ON["VirtualService"])
+    list(kept.take([put(metadata={"generation": 2, "annotations": {"a": CONDITION}}, status=status)]))
+    assert not kept.told
+    assert kept.verdicts[NAME].generation == 2
 
 
 def test_a_kind_that_is_not_acted_on() -> None:

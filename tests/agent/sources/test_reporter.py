@@ -1,8 +1,10 @@
-"""What is not in force is said in the object's status or as an Event, by one agent, and no more than once."""
+"""What is not in force is said in the object's status or as an Event, and no more than once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 from agent.kube.client import Client
 from agent.model.objects import Key
 from agent.sources.kept import CONDITION
-from agent.sources.kube import Kube
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
 from tests.support.bookinfo import collection
@@ -34,26 +35,22 @@ async def cluster(fake: Fake) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def reporting(
-    cluster: Cluster, node: str = "n1", problems: Mapping[Key, str] = NOTHING
-) -> AsyncIterator[list[int]]:
-    """A source with its reporter, which is told of `problems`; gives how many changes each batch had."""
-    client = Client.load(cluster.kubeconfig)
-    kube = Kube(client)
-    reporter = Reporter(client, kube, cluster.namespace, node)
-    reporter.tell(problems)
-    batches: list[int] = []
+async def reporting(cluster: Cluster, problems: Mapping[Key, str] = NOTHING) -> AsyncIterator[Reporter]:
+    """A reporter, which is told of `problems`."""
+    reporter = Reporter(Client.load(cluster.kubeconfig))
+    there: set[Key] = set()
 
     async def follow() -> None:
-        async for batch in kube.changes():
-            batches.append(len(batch))
+        async for batch in reporter.kube.changes():
+            there.update(key for key, _ in batch)
+            reporter.tell({key: text for key, text in problems.items() if key in there})
 
     tasks = [asyncio.create_task(follow()), asyncio.create_task(reporter.run())]
-    yield batches
+    yield reporter
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    kube.close()
+    reporter.kube.close()
 
 
 def ours(cluster: Cluster, item: Any) -> Any:
@@ -65,7 +62,7 @@ def ours(cluster: Cluster, item: Any) -> Any:
 async def test_a_condition_that_stands_until_the_object_is_mended(cluster: Cluster) -> None:
     bad = entry("bad", "*.example")
     post(cluster, bad)
-    async with reporting(cluster) as batches:
+    async with reporting(cluster):
         await eventually(lambda: ours(cluster, bad), _TIME)
         condition = ours(cluster, bad)
         assert (condition["status"], condition["reason"], condition["observedGeneration"]) == (
@@ -76,10 +73,6 @@ async def test_a_condition_that_stands_until_the_object_is_mended(cluster: Clust
         assert condition["message"].startswith("spec.hosts: *.example cannot be resolved")
         cluster.patch({"spec": {"hosts": ["a.example"]}}, *collection(bad), "bad")
         await eventually(lambda: ours(cluster, bad) is None, _TIME)
-        changes = sum(batches)
-        post(cluster, entry("next", "b.example"))
-        await eventually(lambda: sum(batches) > changes, _TIME)
-        assert sum(batches) == changes + 1, "what we wrote ourselves is no change"
 
 
 async def test_what_is_in_force_only_in_part(cluster: Cluster) -> None:
@@ -135,16 +128,101 @@ async def test_an_event_for_kinds_without_conditions(cluster: Cluster) -> None:
         assert event["message"].startswith("spec.containers[0].ports[0].containerPort: ")
 
 
-async def test_one_of_two_agents_says_it(cluster: Cluster, fake: Fake) -> None:
-    writes = []
-    fake.faults.refuse = lambda verb, resource: writes.append(resource) if verb == "patch" else None
-    bad, later = entry("bad", "*.example"), entry("later", "*.example")
+async def test_the_status_says_of_which_generation_it_is(cluster: Cluster) -> None:
+    """Also where the object is another one, and what is to be said of it is not."""
+    bad, part = entry("bad", "*.example"), entry("part", "a.example")
+    problems = {Key("ServiceEntry", "default", "part"): "hosts[1] is another's"}
+    async with reporting(cluster, problems):
+        for item in (bad, part):
+            post(cluster, item)
+            await eventually(partial(ours, cluster, item), _TIME)
+            change = {"spec": {"ports": [{"number": 81, "name": "http"}]}}
+            cluster.patch(change, *collection(item), item["metadata"]["name"])
+            await eventually(partial(of_second, cluster, item), _TIME)
+
+
+def of_second(cluster: Cluster, item: Any) -> bool:
+    return bool(ours(cluster, item)["observedGeneration"] == 2)
+
+
+async def test_a_status_that_is_wiped_is_written_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.sources.reporter._AGAIN", 0.2)
+    bad = entry("bad", "*.example")
     post(cluster, bad)
-    async with reporting(cluster, "n1"), reporting(cluster, "n2"):
+    async with reporting(cluster):
+        for _ in range(2):
+            await eventually(lambda: ours(cluster, bad), _TIME)
+            cluster.patch({"status": None}, *collection(bad), "bad", "status")
         await eventually(lambda: ours(cluster, bad), _TIME)
-        post(cluster, later)
-        await eventually(lambda: ours(cluster, later), _TIME)
-    assert len(writes) == 2
+
+
+async def test_what_somebody_wipes_always_is_written_seldom(cluster: Cluster, fake: Fake) -> None:
+    writes = counted(fake)
+    bad = entry("bad", "*.example")
+    post(cluster, bad)
+    async with reporting(cluster):
+        await eventually(lambda: ours(cluster, bad), _TIME)
+        cluster.patch({"status": None}, *collection(bad), "bad", "status")
+        post(cluster, entry("later", "*.example"))
+        await eventually(lambda: ours(cluster, entry("later", "*.example")), _TIME)
+        assert ours(cluster, bad) is None
+    assert len(writes) == 3, "two of ours, and the one that wipes"
+
+
+async def test_the_newest_is_said_first_and_what_is_gone_not_at_all(cluster: Cluster, fake: Fake) -> None:
+    """Hundreds of objects are waiting to be written about, at a rate that a server bears."""
+    writes, many = counted(fake), [entry(f"old-{number}", "*.example") for number in range(600)]
+    for item in many:
+        post(cluster, item)
+    async with reporting(cluster):
+        await eventually(lambda: len(writes) > 5, _TIME)
+        gone, at = [item for item in many if not ours(cluster, item)], len(writes)
+        for item in gone:
+            cluster.delete(*collection(item), item["metadata"]["name"])
+        new = entry("new", "*.example")
+        post(cluster, new)
+        began = time.monotonic()
+        await eventually(lambda: ours(cluster, new), _TIME)
+        await eventually(lambda: len(writes) > at, _TIME)
+        assert time.monotonic() - began < 5
+
+
+async def test_an_event_is_told_again_when_it_would_end(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.sources.reporter._EVENTS_LAST", 0.5)
+    container = {"name": "app", "image": "none", "ports": [{"containerPort": 70000}]}
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [container]}}
+    cluster.post(pod, "api", "v1", "namespaces", cluster.namespace, "pods")
+    async with reporting(cluster):
+        await eventually(lambda: [event["count"] > 1 for event in said(cluster, cluster.namespace)], _TIME)
+
+
+def counted(fake: Fake) -> list[str]:
+    """The resources of all patches from now on."""
+    writes: list[str] = []
+    fake.faults.refuse = lambda verb, resource: writes.append(resource) if verb == "patch" else None
+    return writes
+
+
+async def test_a_namespace_that_cannot_be_written_to_silences_no_other(
+    cluster: Cluster, fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that is being deleted: nothing can be made in it."""
+    container = {"name": "app", "image": "none", "ports": [{"containerPort": 70000}]}
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [container]}}
+    ending, other = "wt-ending", cluster.new_namespace("other")
+    cluster.post({"metadata": {"name": ending}}, "api", "v1", "namespaces")
+    held = {**pod, "metadata": {"name": "a", "finalizers": ["example.com/held"]}}
+    cluster.post(held, "api", "v1", "namespaces", ending, "pods")
+    cluster.delete("api", "v1", "namespaces", ending)
+    async with reporting(cluster):
+        await eventually(lambda: "because it is being terminated" in caplog.text, _TIME)
+        cluster.post(pod, "api", "v1", "namespaces", other, "pods")
+        await eventually(lambda: said(cluster, other), _TIME)
+    cluster.patch({"metadata": {"finalizers": None}}, "api", "v1", "namespaces", ending, "pods", "a")
 
 
 async def test_a_missing_permission_is_named_once(

@@ -43,7 +43,7 @@ def admin(fake: Fake) -> Iterator[Cluster]:
 
 
 def kube(fake: Fake, node: str = "n1") -> Kube:
-    source = open_source("kube", fake.kubeconfig, "warren-system", node).source
+    source = open_source("kube", fake.kubeconfig, node).source
     assert isinstance(source, Kube)
     return source
 

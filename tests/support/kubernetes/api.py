@@ -1,5 +1,6 @@
 """Answers to requests, however they came: storage, rules and controllers put together."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,17 @@ class Api:
             raise _forbidden(user, access)
         return reason
 
+    def implied(self, call: Call) -> list[Access]:
+        """The rights that a request needs beside its own: an update that makes the object, to create it."""
+        access = call.access
+        kind = self.kinds.get(access.group, call.version, access.resource)
+        makes = kind and access.verb == "update" and self._makes(call, kind, access.namespace)
+        return [dataclasses.replace(access, verb="create")] if makes else []
+
+    def _makes(self, call: Call, kind: Kind, namespace: str) -> bool:
+        """Leases are of the kinds whose strategy has AllowCreateOnUpdate."""
+        return kind.plural == "leases" and self.storage.get(kind, namespace, call.access.name) is None
+
     def answer(self, call: Call, user: User, bookmark_every: float) -> Answer | Watch:
         """The answer to a request that is allowed; `bookmark_every` is in seconds. Raises Refused."""
         access = call.access
@@ -135,6 +147,8 @@ class Api:
         if isinstance(body, dict) and (body.get("metadata") or {}).get("name", name) != name:
             given = body["metadata"]["name"]
             raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        if self._makes(call, view.kind, namespace):
+            return self._create(call, view, namespace)
         return self._change(call, view, namespace, lambda old: body)
 
     def _patch(self, call: Call, view: View, namespace: str) -> Answer:

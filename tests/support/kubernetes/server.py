@@ -97,7 +97,8 @@ class Server:
         user, reason = User(), ""
         try:
             user = self._user(headers.get("Authorization", ""))
-            reason = self.api.permit(user, call.access)
+            for access in (*self.api.implied(call), call.access):
+                reason = self.api.permit(user, access)
             self._fail(call)
             answer = self.api.answer(call, user, self.faults.bookmark_every)
         except Refused as error:

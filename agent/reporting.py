@@ -1,0 +1,72 @@
+"""The reporter's process: of several replicas the one that holds the lease reads all objects and writes."""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+from agent import memory
+from agent.kube.client import Client
+from agent.kube.lease import Lease
+from agent.model.mesh import Mesh
+from agent.model.model import Model, apply
+from agent.sources.reporter import Reporter
+
+log = logging.getLogger(__name__)
+
+_LEASE = "warren-status"
+_LOOK = 0.5  # seconds between two looks at the lease
+
+
+async def report(client: Client, namespace: str, holder: str, mesh: Mesh) -> None:
+    """Until SIGTERM or SIGINT. namespace: of the lease. holder: our name, which no other replica has."""
+    ended, lease = asyncio.Event(), Lease(client, namespace, _LEASE, holder)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    work = [asyncio.create_task(lease.keep()), asyncio.create_task(_lead_at_times(client, lease, mesh))]
+    ending = asyncio.create_task(ended.wait())
+    try:
+        done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await _cancel(ending, *work)
+        await asyncio.to_thread(lease.leave)
+
+
+async def _lead_at_times(client: Client, lease: Lease, mesh: Mesh) -> None:
+    """Whenever the lease is ours. A replica that stands by reads nothing."""
+    while True:
+        if lease.held:
+            await _lead(client, lease, mesh)
+        await asyncio.sleep(_LOOK)
+
+
+async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
+    """Write as long as the lease is ours."""
+    reporter = Reporter(client)
+    work = [asyncio.create_task(reporter.run()), asyncio.create_task(_follow(reporter, mesh))]
+    try:
+        while lease.held:
+            done, _ = await asyncio.wait(work, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        reporter.kube.close()
+        await _cancel(*work)
+
+
+async def _follow(reporter: Reporter, mesh: Mesh) -> None:
+    model, loaded = Model(mesh), False
+    async for changes in reporter.kube.changes():
+        model, _ = await asyncio.to_thread(apply, model, changes)
+        if not loaded:
+            loaded = True
+            await asyncio.to_thread(memory.after_loading)
+        reporter.tell(model.problems)
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
