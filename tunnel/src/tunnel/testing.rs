@@ -48,7 +48,9 @@ pub async fn sockets(buffer: u32) -> (TcpStream, TcpStream) {
     to.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let listener = to.listen(1).unwrap();
     let first = from.connect(listener.local_addr().unwrap()).await.unwrap();
-    (first, listener.accept().await.unwrap().0)
+    let (second, _) = listener.accept().await.unwrap();
+    [&first, &second].map(|sock| sock.set_nodelay(true).unwrap());
+    (first, second)
 }
 
 pub async fn write(sock: &TcpStream, mut bytes: &[u8]) {
