@@ -57,18 +57,40 @@ static __always_inline bool endpoint_equals(const struct endpoint *one, const st
 	return address_equals(&one->address, &other->address) && one->port == other->port;
 }
 
+static __always_inline bool address_is_redirect(const struct address *address)
+{
+	return address->word[0] == bpf_htonl(REDIRECT_PREFIX_0) && address->word[1] == bpf_htonl(REDIRECT_PREFIX_1);
+}
+
 /* An address that never leaves the network namespace. A connect() to "any" goes to loopback, in both families. */
 static __always_inline bool address_is_loopback(const struct address *address)
 {
 	if (address_is_v4(address))
 		return !address->word[3] || bpf_ntohl(address->word[3]) >> 24 == 127;
+	if (address_is_redirect(address))
+		return true;
 	return !(address->word[0] | address->word[1] | address->word[2]) && bpf_ntohl(address->word[3]) <= 1;
 }
 
-/* The pod's own loopback in the family of `address`: 127.0.0.1, ::ffff:127.0.0.1 or ::1. */
-static __always_inline struct address loopback_like(const struct address *address)
+/* Every bit of the result depends on every bit of `h` (the last step of MurmurHash3). */
+static __always_inline __u64 mix(__u64 h)
 {
-	if (address_is_v4(address))
-		return address_from_v4(bpf_htonl(0x7f000001));
-	return (struct address){ { 0, 0, 0, bpf_htonl(1) } };
+	h = (h ^ h >> 33) * 0xff51afd7ed558ccd;
+	h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53;
+	return h ^ h >> 33;
+}
+
+/* The pod's own loopback for what asks for `to`: in 127.0.0.0/8, v4-mapped or not, or in the prefix of REDIRECT_PREFIX_0.
+ * By the hash of what is asked for, so that one source port serves a connection to each destination, as it does without us.
+ * Not the first and the last of 127.0.0.0/8, which are broadcast addresses. Without `prefix` IPv6 has ::1 alone. */
+static __always_inline struct address redirect_address(const struct endpoint *to, bool prefix)
+{
+	const __be32 *word = to->address.word;
+	__u64 hash = mix(mix(mix((__u64)word[0] << 32 | word[1]) ^ ((__u64)word[2] << 32 | word[3])) ^ to->port);
+
+	if (address_is_v4(&to->address))
+		return address_from_v4(bpf_htonl(0x7f000000 | (hash % 0xfffffe + 1)));
+	if (!prefix)
+		return (struct address){ { 0, 0, 0, bpf_htonl(1) } };
+	return (struct address){ { bpf_htonl(REDIRECT_PREFIX_0), bpf_htonl(REDIRECT_PREFIX_1), hash >> 32, hash } };
 }

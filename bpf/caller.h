@@ -16,3 +16,11 @@ static __always_inline struct pod *pod_of(__u64 netns)
 {
 	return bpf_map_lookup_elem(&pods, &netns);
 }
+
+/* Whether it is an address of that pod. */
+static __always_inline bool is_own(__u64 netns, const struct address *address)
+{
+	__u64 *owner = bpf_map_lookup_elem(&addresses, address);
+
+	return owner && *owner == netns;
+}

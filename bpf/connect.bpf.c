@@ -63,6 +63,8 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 	forget(sk);
 	if (address_is_loopback(&to->address))
 		return CONNECT_LOOPBACK;
+	if (is_own(netns, &to->address))
+		return CONNECT_OWN;
 	if (goes_direct(sk, netns, to))
 		return endpoint_equals(to, &now.peer) || remember(sk, &now) ? CONNECT_DIRECT : CONNECT_REFUSED_MEMORY;
 	now.netns = netns;
@@ -71,21 +73,24 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 		return CONNECT_REFUSED_MEMORY;
 	if (!free_from_device(ctx, sk))
 		return CONNECT_REFUSED_DEVICE;
-	*to = endpoint_of(loopback_like(&to->address), bpf_htons(PORT_OUTBOUND));
+	*to = endpoint_of(redirect_address(to, pod->flags & POD_PREFIX), bpf_htons(PORT_OUTBOUND));
 	return CONNECT_CAPTURED;
 }
 
 /* The mark keeps a delivery to the pod's own application on lo, where it is not captured once more. Any other mark
- * would be routed by rules that are not ours. A pod that calls itself through HBONE is no delivery. */
+ * would be routed by rules that are not ours. A pod that calls itself through HBONE is no delivery. One that is bound to a
+ * device, for a listener that is, seems to come by it: the pod has to be told. */
 static __always_inline enum verdict mark(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
 					 const struct endpoint *to)
 {
-	__u64 *owner = bpf_map_lookup_elem(&addresses, &to->address);
-	bool delivery = owner && *owner == netns && to->port != bpf_htons(PORT_HBONE);
+	bool delivery = is_own(netns, &to->address) && to->port != bpf_htons(PORT_HBONE);
 	__u32 mark = delivery ? MARK_DELIVERY : 0;
+	struct announcement by_device = { .connection.to = *to, .kind = ANNOUNCED_DELIVERY };
 
 	if (sk->mark != mark && bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return CONNECT_REFUSED_MARK;
+	if (delivery && sk->bound_dev_if && !will_announce(sk, &by_device))
+		return CONNECT_REFUSED_MEMORY;
 	return delivery ? CONNECT_DELIVERY : CONNECT_TUNNEL;
 }
 

@@ -10,6 +10,10 @@
 /* On a connection of the tunnel to the pod's own application. agent/node/routing.py keeps such a connection on lo. */
 #define MARK_DELIVERY 0x5741
 
+/* fd29:fca8:b7bf::/64, a prefix of our own (RFC 4193), of which every address is the pod's lo. agent/node/routing.py. */
+#define REDIRECT_PREFIX_0 0xfd29fca8
+#define REDIRECT_PREFIX_1 0xb7bf0000
+
 #define LOOPBACK_IFINDEX 1
 
 /* UAPI values whose headers do not go together with <linux/bpf.h> for this target. */

@@ -7,7 +7,7 @@ import ctypes
 import sys
 from ipaddress import IPv4Address, IPv6Address
 
-POD_CAPTURED = 1  # enum pod_flag
+POD_CAPTURED, POD_PREFIX = 1, 2  # enum pod_flag
 PROBE_PORTS = 32  # as many a pod can have
 Address = ctypes.c_uint8 * 16
 _MAPPED = bytes(10) + b"\xff\xff"

@@ -6,6 +6,7 @@
 
 enum pod_flag {
 	POD_CAPTURED = 1, /* redirect what its applications connect to */
+	POD_PREFIX = 2, /* its lo has the prefix of REDIRECT_PREFIX_0 */
 };
 
 /* Of one pod; more than any has. */
@@ -52,6 +53,7 @@ enum announced {
 	ANNOUNCED_NO_MORE,
 	ANNOUNCED_PROBE,
 	ANNOUNCED_DIRECT,
+	ANNOUNCED_DELIVERY,
 };
 
 /* On the socket that makes such a connection. */

@@ -2,6 +2,7 @@
 /* A connection arrives for a captured pod: the tunnel gets it, whatever the application listens on. Attached to each
  * captured pod's network namespace. */
 #include "announced.h"
+#include "caller.h"
 
 static __always_inline struct address local_address(struct bpf_sk_lookup *ctx)
 {
@@ -32,15 +33,19 @@ static __always_inline struct bpf_sock *listener_of(const __u64 *netns)
 	return bpf_map_lookup_elem(&listeners, &key);
 }
 
+/* Nobody else gets far with the pod's address as a source: for IPv4 the kernel drops what comes with it from outside, for IPv6
+ * the answer stays in the pod, where no socket waits for it. */
 static __always_inline enum verdict steer(struct bpf_sk_lookup *ctx, bool direct)
 {
-	struct address local = local_address(ctx);
+	struct address local = local_address(ctx), remote = remote_address(ctx);
 	__u64 *netns = bpf_map_lookup_elem(&addresses, &local);
 	struct bpf_sock *listener;
 	long failed;
 
 	if (!netns)
 		return INBOUND_REFUSED_ADDRESS;
+	if (is_own(*netns, &remote))
+		return INBOUND_OWN;
 	listener = listener_of(netns);
 	if (!listener)
 		return INBOUND_REFUSED_NO_TUNNEL;
@@ -62,6 +67,8 @@ static __always_inline enum verdict judge(struct bpf_sk_lookup *ctx)
 	announced = announced_here(ctx);
 	if (announced == ANNOUNCED_PROBE)
 		return INBOUND_PROBE;
+	if (announced == ANNOUNCED_DELIVERY)
+		return INBOUND_DELIVERY;
 	/* Without a tunnel nobody would look after a direct connection, or end it when policies change. */
 	return steer(ctx, announced == ANNOUNCED_DIRECT);
 }

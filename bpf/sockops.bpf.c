@@ -60,6 +60,16 @@ static __always_inline enum verdict take_over(struct bpf_sock_ops *ctx, struct b
 	return bpf_sk_storage_get(&accepted, sk, &copy, BPF_SK_STORAGE_GET_F_CREATE) ? HANDOVER_DONE : HANDOVER_LOST;
 }
 
+/* The connection of the tunnel's to the pod's own application. It bears the addresses of one that came by another device, and
+ * may bear its ports: bound to lo, it is no other's to the kernel. A listener's own device stays. */
+static __always_inline void keep_apart(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__be32 lo = bpf_htonl('l' << 24 | 'o' << 16); /* a string would be a map of its own */
+
+	if (sk->mark == MARK_DELIVERY && !sk->bound_dev_if)
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &lo, sizeof(lo));
+}
+
 static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
@@ -69,8 +79,10 @@ static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	own->connection.from = local_end(ctx);
 	if (own->kind == ANNOUNCED_DIRECT)
 		count(announce_direct(ctx, sk, own));
-	else
+	else if (own->kind == ANNOUNCED_PROBE)
 		announce_probe(ctx, own);
+	else
+		announce(ctx, own, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /* The tunnel takes the pair back: the way that the tunnel takes itself may be open. */
@@ -112,6 +124,8 @@ static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		return;
 	if (own->kind == ANNOUNCED_PROBE)
 		return end_probe(own);
+	if (own->kind == ANNOUNCED_DELIVERY)
+		return withdraw(own);
 	seen = own->established || has_arrived(own);
 	withdraw(own);
 	tell(ctx, sk, own, EVENT_CLOSED, seen);
@@ -145,6 +159,7 @@ int tcp_event(struct bpf_sock_ops *ctx)
 		establish(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		keep_apart(ctx, sk);
 		netns = bpf_sk_storage_get(&tunnel_ports, sk, NULL, 0);
 		if (netns && ctx->local_port == PORT_OUTBOUND)
 			count(take_over(ctx, sk, *netns));

@@ -12,6 +12,7 @@ enum verdict {
 	CONNECT_CAPTURED,	  /* redirected to the tunnel */
 	CONNECT_DIRECT,		  /* passed: to a pod of this node, as the tunnel has allowed */
 	CONNECT_LOOPBACK,	  /* passed: it stays inside the pod */
+	CONNECT_OWN,		  /* passed: to the pod's own address, it stays inside as well */
 	CONNECT_REFUSED_MEMORY,	  /* refused: no room to remember where it wanted to go */
 	CONNECT_REFUSED_DEVICE,	  /* refused: bound to a device from which it cannot be freed */
 
@@ -48,7 +49,9 @@ enum verdict {
 	INBOUND_HBONE,		  /* passed: to the tunnel's listener for mutual TLS */
 	INBOUND_DIRECT,		  /* passed: direct from another pod of this node, to the application */
 	INBOUND_PROBE,		  /* passed: a probe of the kubelet's, to the application */
+	INBOUND_DELIVERY,	  /* passed: the tunnel's delivery to a listener that is bound to a device */
 	INBOUND_LOOPBACK,	  /* passed: the pod's own, or the tunnel's delivery */
+	INBOUND_OWN,		  /* passed: the pod's own, from one of its addresses to another */
 	INBOUND_REFUSED_NO_TUNNEL, /* refused: no tunnel listens in this pod */
 	INBOUND_REFUSED_ADDRESS,  /* refused: not an address that the agent knows of this pod */
 

@@ -13,14 +13,14 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agent.node import features, state
+from agent.node import features, routing, state
 from agent.node.audit import Finding, Subject, audit
 from agent.node.cgroups import cgroup_exists, cgroup_of
 from agent.node.errors import DatapathError
 from agent.node.netns import NetnsFd
 from agent.node.state import Address, Cookie, PodState
 from bpf.errors import BpfError
-from bpf.layout import POD_CAPTURED, PROBE_PORTS, Pod, pack_address, pack_number, unpack_number
+from bpf.layout import POD_CAPTURED, POD_PREFIX, PROBE_PORTS, Pod, pack_address, pack_number, unpack_number
 from bpf.maps import Descriptor, Link
 from bpf.pins import INBOUND, Pins
 from bpf.programs import OBJECT, Object
@@ -125,6 +125,7 @@ class Datapath:
     def capture(self, netns: NetnsFd, cookie: Cookie) -> None:
         """Redirect the pod's new connections, both ways; without a tunnel they are refused.
 
+        Routing comes before: without its prefix a source port serves one IPv6 connection at a time.
         Raises DatapathError.
         """
         with self._doing(f"pod {cookie}"):
@@ -133,8 +134,9 @@ class Datapath:
                 program = self._program
                 link = Link.create(program.program(INBOUND), netns.fileno(), program.attach_type(INBOUND))
                 self._pins.pin_pod(cookie, link)
+            prefix = POD_PREFIX if routing.has_prefix(netns) else 0
             with self._changing(cookie) as pod:
-                pod.flags = POD_CAPTURED
+                pod.flags = POD_CAPTURED | prefix
 
     def release(self, cookie: Cookie) -> None:
         """Capture no new connection any more; those that are there stay with the tunnel.

@@ -11,6 +11,15 @@ with the local table first it would see the pod's eth0 and capture the connectio
 replies, to a client that is elsewhere, follow because `net.ipv4.tcp_fwmark_accept` (it is for both families)
 gives the accepted socket the mark, and `fwmark_reflect` a reset of the kernel's where no application listens.
 
+A listener that is bound to a device hears only what comes by it. For such a one the tunnel binds its
+connection to the device; table 100 has a default for each, of less preference, so that this stays inside and
+seems to come by the device.
+
+What an application asks for is redirected to an address of lo that depends on it, in 127.0.0.0/8 or, for
+IPv6, in a prefix of our own (`PREFIX`) that lo is given for this:
+
+    local fd29:fca8:b7bf::/64 dev lo src ::1   in the kernel's local table
+
 With `net.ipv4.tcp_migrate_req` (Linux 5.14, both families) a tunnel that ends leaves the connections that it
 has not accepted to the one that listens beside it (SO_REUSEPORT); else the kernel would reset them.
 """
@@ -19,7 +28,9 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from ipaddress import IPv6Network
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -31,13 +42,15 @@ from agent.node.netns import NetnsFd
 
 MARK = 0x5741  # MARK_DELIVERY of bpf/constants.h
 TABLE = 100
+PREFIX = IPv6Network("fd29:fca8:b7bf::/64")  # REDIRECT_PREFIX_0 and _1 there
 _MARKED, _LOCAL, _KERNEL_LOCAL = 50, 100, 0  # preferences
 _TABLE_LOCAL = 255
+_LESS = 2000  # a metric above that which IPv6 gives to routes without one
 _TYPE_LOCAL = 2
 _LO = 1
 _GET_ROUTE, _GET_RULE = 26, 34
 _HEAD = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr
-_OIF, _PRIORITY, _FWMARK, _RULE_TABLE = 4, 6, 10, 15
+_DST, _OIF, _PRIORITY, _FWMARK, _RULE_TABLE = 1, 4, 6, 10, 15
 _PROC = Path("/proc")
 _SETTINGS = [
     "sys/net/ipv4/tcp_fwmark_accept",
@@ -76,8 +89,14 @@ def present() -> bool:
     """Whether all of it is in place in the calling thread's namespace. Raises OSError."""
     settings = all(setting.read_text().strip() == "1" for setting in _settings(_PROC))
     return settings and all(
-        _rules(family) == {_MARKED, _LOCAL} and _has_default(family) for family in _families()
+        _rules(family) == {_MARKED, _LOCAL} and all(_has(route) for route in _routes(family))
+        for family in _families()
     )
+
+
+def has_prefix(netns: NetnsFd) -> bool:
+    """Whether lo has the prefix. Raises OSError."""
+    return netns.run(lambda: socket.AF_INET6 in _families() and _has(_PREFIX_ROUTE))
 
 
 def _within(netns: NetnsFd, action: Callable[[], None]) -> None:
@@ -96,7 +115,8 @@ def _change(action: Callable[[IPRoute], None]) -> None:
 def _install(route: IPRoute, proc: Path) -> None:
     for family in _families():
         there = _rules(family)
-        route.route("replace", **_local_default(family))
+        for wanted in _routes(family):
+            route.route("replace", **wanted)
         if _MARKED not in there:
             route.rule("add", **_marked(family))
         if _LOCAL not in there:
@@ -116,8 +136,8 @@ def _remove(route: IPRoute, proc: Path) -> None:
             route.rule("del", **_local(family, _LOCAL))
         if _MARKED in there:
             route.rule("del", **_marked(family))
-        if _has_default(family):
-            route.route("del", **_local_default(family))
+        for wanted in filter(_has, _routes(family)):
+            route.route("del", **wanted)
 
 
 def _set(proc: Path, value: str) -> None:
@@ -148,19 +168,23 @@ def _rules(family: int) -> set[int]:
     return found
 
 
-def _has_default(family: int) -> bool:
-    request = _HEAD.pack(family, 0, 0, 0, TABLE, 0, 0, 0, 0)
+def _has(wanted: dict[str, Any]) -> bool:
+    """Whether the route is there."""
+    request = _HEAD.pack(wanted["family"], 0, 0, 0, wanted["table"], 0, 0, 0, 0)
     try:
         routes = list(netlink.dump(netlink.ROUTE, _GET_ROUTE, request))
     except OSError as error:
         if error.errno == errno.ENOENT:  # no such table yet
             return False
         raise
-    return any(
-        (_HEAD.unpack_from(route)[1], _HEAD.unpack_from(route)[7]) == (0, _TYPE_LOCAL)
-        and number(attributes(route, _HEAD.size).get(_OIF)) == _LO
-        for route in routes
-    )
+    network = None if wanted["dst"] == "default" else IPv6Network(wanted["dst"])
+    length, address = (network.prefixlen, network.network_address.packed) if network else (0, None)
+    for route in routes:
+        head, given = _HEAD.unpack_from(route), attributes(route, _HEAD.size)
+        found = (head[1], head[7], given.get(_DST), number(given.get(_OIF)))
+        if found == (length, _TYPE_LOCAL, address, wanted["oif"]):
+            return True
+    return False
 
 
 def _marked(family: int) -> dict[str, object]:
@@ -171,5 +195,18 @@ def _local(family: int, preference: int) -> dict[str, object]:
     return {"family": family, "priority": preference, "table": _TABLE_LOCAL, "action": "to_tbl"}
 
 
-def _local_default(family: int) -> dict[str, object]:
-    return {"family": family, "dst": "default", "type": _TYPE_LOCAL, "scope": 254, "oif": _LO, "table": TABLE}
+def _routes(family: int) -> list[dict[str, Any]]:
+    """In the calling thread's namespace."""
+    devices = [index for index, _ in socket.if_nameindex() if index != _LO]
+    defaults = [_local_route(family, "default", TABLE, _LO)] + [
+        _local_route(family, "default", TABLE, device) | {"priority": _LESS + device} for device in devices
+    ]
+    return defaults if family == socket.AF_INET else [*defaults, _PREFIX_ROUTE]
+
+
+def _local_route(family: int, dst: str, table: int, device: int) -> dict[str, Any]:
+    return {"family": family, "dst": dst, "type": _TYPE_LOCAL, "scope": 254, "oif": device, "table": table}
+
+
+# The source that connections to loopback have, whatever addresses the pod has besides.
+_PREFIX_ROUTE = _local_route(socket.AF_INET6, str(PREFIX), _TABLE_LOCAL, _LO) | {"prefsrc": "::1"}

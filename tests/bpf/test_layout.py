@@ -2,7 +2,8 @@
 
 import ctypes
 import re
-from ipaddress import ip_address
+import struct
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,9 @@ def test_maps_have_the_sizes_that_are_written(program: Object, name: str, key: i
 
 def test_flags_are_the_same(program: Object) -> None:
     """The enum is in no signature, so it has no BTF; the header is asked."""
-    assert f"POD_CAPTURED = {layout.POD_CAPTURED}," in (HEADERS / "maps.h").read_text()
+    header = (HEADERS / "maps.h").read_text()
+    assert f"POD_CAPTURED = {layout.POD_CAPTURED}," in header
+    assert f"POD_PREFIX = {layout.POD_PREFIX}," in header
 
 
 def test_room_for_probe_ports_is_the_same() -> None:
@@ -59,6 +62,8 @@ def test_room_for_probe_ports_is_the_same() -> None:
 def test_ports_and_mark_are_the_same() -> None:
     defined = dict(re.findall(r"^#define (\w+) (\w+)", (HEADERS / "constants.h").read_text(), re.MULTILINE))
     assert int(defined["MARK_DELIVERY"], 0) == routing.MARK
+    prefix = struct.pack("!II8x", int(defined["REDIRECT_PREFIX_0"], 0), int(defined["REDIRECT_PREFIX_1"], 0))
+    assert IPv6Network((prefix, 64)) == routing.PREFIX
     assert int(defined["PORT_OUTBOUND"]) == standin.OUTBOUND
     assert int(defined["PORT_INBOUND"]) == standin.INBOUND
     assert int(defined["PORT_HBONE"]) == standin.HBONE

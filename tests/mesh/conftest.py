@@ -127,11 +127,18 @@ class Connector:
         self.made: list[Connection] = []
 
     def __call__(
-        self, source: str, target: str, family: int = 4, *, to: sockets.Address | None = None, port: int = 0
+        self,
+        source: str,
+        target: str,
+        family: int = 4,
+        *,
+        to: sockets.Address | None = None,
+        abort: bool = False,
     ) -> Connection:
-        """From a pod to a pod: to its own address, or to another one that leads there; from that port."""
+        """From a pod to a pod: to its own address, or to another that leads there; reset at once, or not."""
         client, server = self.mesh.inside(source), self.mesh.inside(target)
-        near = client.call(sockets.connect, to or (self.mesh.address(target, family), PORT), port)
+        act = sockets.connect_and_reset if abort else sockets.connect
+        near = client.call(act, to or (self.mesh.address(target, family), PORT))
         far, seen = server.call(sockets.accept, self.listening[target])
         self.made.append(Connection(client, server, near, far, seen))
         return self.made[-1]

@@ -76,7 +76,7 @@ def test_explain_names_the_rule_that_decides(mesh: Mesh) -> None:
     other = {"to": [{"operation": {"ports": [str(OTHER)]}}]}
     not_port = authorization("not-port", action="DENY", rules=[other])
     with applied(mesh, ONLY_B, not_port):
-        becomes(lambda: reaching(mesh, "a"), {"near", "far"})
+        becomes(lambda: reaching(mesh, "a"), {"a", "near", "far"})
         until(lambda: not reaches(mesh, "far", "a", OTHER), what="nobody reaches the other port")
         code, text = explained(mesh, "far")
         assert code == 0

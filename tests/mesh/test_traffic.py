@@ -90,6 +90,41 @@ def test_a_clients_reset_is_a_reset_at_the_server(connect: Connector, target: st
 
 
 @TARGETS
+def test_a_client_that_resets_at_once_is_no_end(connect: Connector, target: str) -> None:
+    for _ in range(10):
+        connection = connect("a", target, abort=True)
+        with pytest.raises(ConnectionResetError):
+            connection.server.call(sockets.receive, connection.far, 1)
+
+
+@TARGETS
+def test_a_reset_after_its_end_reaches_who_still_sends(connect: Connector, target: str) -> None:
+    connection = connect("a", target)
+    connection.client.call(sockets.end, connection.near)
+    assert connection.server.call(sockets.receive, connection.far, 1) == b""
+    connection.client.call(sockets.reset, connection.near)
+    until(lambda: connection.server.call(sockets.is_broken, connection.far), what="the server learns it")
+
+
+@TARGETS
+def test_a_reset_reaches_who_does_not_read(connect: Connector, target: str) -> None:
+    """It is not to wait until there is room for the bytes before it."""
+    connection = connect("a", target)
+    assert connection.client.call(sockets.fill, connection.near) > 64 << 10
+    connection.client.call(sockets.reset, connection.near)
+    until(lambda: connection.server.call(sockets.is_broken, connection.far), what="the server learns it")
+
+
+@TARGETS
+def test_an_urgent_byte_arrives_among_the_others(connect: Connector, target: str) -> None:
+    for _ in range(20):
+        connection = connect("a", target)
+        connection.server.call(sockets.take_inline, connection.far)
+        connection.client.call(sockets.send_urgent, connection.near, b"abc", b"!", b"def")
+        assert connection.server.call(sockets.receive, connection.far, 7) == b"abc!def"
+
+
+@TARGETS
 def test_a_servers_reset_is_a_reset_at_the_client(connect: Connector, target: str) -> None:
     connection = connect("a", target)
     assert carries(connection)
@@ -151,7 +186,7 @@ def test_with_the_tunnel_stopped_nothing_passes(mesh: Mesh, connect: Connector) 
     node.stop("tunnel")
     try:
         for family in (4, 6):
-            for target in ("a", "near", "far", "outside"):
+            for target in ("near", "far", "outside"):
                 with pytest.raises(ConnectionRefusedError):
                     mesh.inside("a").call(sockets.connect, (mesh.address(target, family), PORT))
             with pytest.raises(ConnectionRefusedError):
@@ -183,23 +218,28 @@ def test_families_are_not_mixed_up(mesh: Mesh, connect: Connector) -> None:
 
 
 @FAMILIES
-def test_the_ports_that_servers_see_are_none_that_clients_choose(
-    mesh: Mesh, connect: Connector, family: int
+@pytest.mark.parametrize("path", ["outside a", "outside near", "a near", "a far", "far a"])
+def test_a_server_sees_its_clients_own_port(connect: Connector, path: str, family: int) -> None:
+    """So a client has as many connections as it has ports, as without a mesh."""
+    source, target = path.split()
+    for _ in range(20):
+        connection = connect(source, target, family)
+        seen = connection.server.call(sockets.peer, connection.far)
+        assert seen[1] == connection.client.call(sockets.port, connection.near)
+        assert carries(connection)
+
+
+@FAMILIES
+@pytest.mark.parametrize("source", ["outside", "a", "far"])
+def test_a_listener_that_is_bound_to_a_device_is_reached(
+    mesh: Mesh, connect: Connector, source: str, family: int
 ) -> None:
-    """Of those that come plainly: else the kernel takes one for another, and the later gets no answer."""
-    connections = [connect("outside", "a", family) for _ in range(300)]
-    assert all(map(carries, connections))
-    chosen = {connection.client.call(sockets.port, connection.near) for connection in connections}
-    seen = {connection.server.call(sockets.peer, connection.far)[1] for connection in connections}
-    assert chosen.isdisjoint(seen)
-    assert max(seen) < 32768, "where Linux' clients begin to choose, unless they are told otherwise"
-
-
-def test_a_client_may_hold_ports_that_servers_see(mesh: Mesh, connect: Connector) -> None:
-    """It binds, one after the other, ports of which each is as good for us as for him."""
-    seen = set[int]()
-    for port in range(16385, 16385 + 2 * 600, 2):
-        if port not in seen:  # that is the one that it cannot have
-            connection = connect("outside", "a", port=port)
-            seen.add(connection.server.call(sockets.peer, connection.far)[1])
-    assert carries(connection)
+    server, client = mesh.inside("near"), mesh.inside(source)
+    listener = server.call(sockets.listen, 7400, "eth0")
+    near = client.call(sockets.connect, (mesh.address("near", family), 7400))
+    far, seen = server.call(sockets.accept, listener)
+    assert seen == mesh.address(source, family)
+    assert carries(Connection(client, server, near, far, seen))
+    client.call(sockets.forget, near)
+    for number in (far, listener):
+        server.call(sockets.forget, number)

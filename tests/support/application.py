@@ -69,6 +69,37 @@ def calls(to: Address, number: int, payload: bytes = b"") -> list[int]:
     return [_short(to, payload) for _ in range(number)]
 
 
+def calls_from(port: int, to: list[Address]) -> list[Address]:
+    """A connection to each from one port of ours, all open at the same time: the peers that they have."""
+    with contextlib.ExitStack() as exits:
+        peers = []
+        for one in to:
+            sock = exits.enter_context(socket.socket(socket.AF_INET6 if ":" in one[0] else socket.AF_INET))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.settimeout(5)
+            sock.bind(("", port))
+            sock.connect(one)
+            assert sock.recv(1)
+            peers.append(_plain(sock.getpeername()))
+        return peers
+
+
+def calls_at_once(to: list[Address], number: int) -> list[int]:
+    """That many connections to each, all open at the same time: how many there could be."""
+    with contextlib.ExitStack() as exits:
+        opened = []
+        for one in to:
+            opened.append(0)
+            for _ in range(number):
+                sock = exits.enter_context(
+                    socket.socket(socket.AF_INET6 if ":" in one[0] else socket.AF_INET)
+                )
+                with contextlib.suppress(OSError):
+                    sock.connect(one)
+                    opened[-1] += 1
+        return opened
+
+
 def reconnect(first: Address, second: Address) -> Address:
     """Connect, disconnect (AF_UNSPEC), connect elsewhere with the same socket: the peer that it has then."""
     sock = socket.socket()

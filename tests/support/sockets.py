@@ -24,9 +24,12 @@ def keep(sock: socket.socket) -> int:
     return number
 
 
-def listen(port: int) -> int:
-    """On all addresses of both families."""
-    return keep(socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True))
+def listen(port: int, device: str = "") -> int:
+    """On all addresses of both families; of a device alone, if one is named."""
+    sock = socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True)
+    if device:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    return keep(sock)
 
 
 def accept(listener: int) -> tuple[int, str]:
@@ -35,9 +38,32 @@ def accept(listener: int) -> tuple[int, str]:
     return keep(sock), address[0].removeprefix("::ffff:")
 
 
-def connect(to: Address, port: int = 0) -> int:
-    """From a port of the caller's choice, if it has one."""
-    return keep(socket.create_connection(to, timeout=20, source_address=("", port) if port else None))
+def connect(to: Address) -> int:
+    return keep(socket.create_connection(to, timeout=20))
+
+
+def connect_and_reset(to: Address) -> int:
+    """Connect, and reset the connection at once."""
+    reset(number := connect(to))
+    return number
+
+
+def take_inline(number: int) -> None:
+    """Urgent bytes are to be read among the others."""
+    _sockets[number].setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def send_urgent(number: int, before: bytes, urgent: bytes, after: bytes) -> None:
+    sock = _sockets[number]
+    for data, flags in ((before, 0), (urgent, socket.MSG_OOB), (after, 0)):
+        assert sock.send(data, flags) == len(data)
+
+
+def is_broken(number: int) -> bool:
+    """Whether the kernel has an error to tell of it."""
+    poll = select.poll()
+    poll.register(_sockets[number], 0)
+    return bool(poll.poll(0))
 
 
 def begin(to: Address) -> int:

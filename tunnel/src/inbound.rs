@@ -1,5 +1,5 @@
 //! The second tour: a connection that arrives for a pod, through a tunnel or plainly, to the application.
-use crate::decision::{self, ConnectRequest, Inbound, OriginalDst};
+use crate::decision::{self, ConnectRequest, OriginalDst};
 use crate::handshake::{Failure, Handshake};
 use crate::headers::Fields;
 use crate::mesh::{canonical, Workload};
@@ -13,8 +13,8 @@ use crate::stream::Stream;
 use crate::telemetry::{Connection, Direction, Parties};
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -69,59 +69,60 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     let inbound = decision::inbound(&mesh, &local, tunnel.local().ip(), &request).map_err(fail)?;
     let baggage = worker.telemetry.baggage(fields.baggage.as_bytes());
     record.describe(Parties::inbound(&mesh, &local, peer, remote.ip(), baggage, &inbound));
-    let Inbound { target, .. } = inbound;
+    let (target, client) = (inbound.target, SocketAddr::new(remote.ip(), inbound.client_port));
     let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
-    let app = match worker.may_be_direct(&mesh, &local, remote.ip()) {
-        true => connect_apart(worker, pod, remote.ip(), target).await?,
-        false => connect(worker, pod, remote.ip(), target).await?,
-    };
+    let apart = worker.may_be_direct(&mesh, &local, remote.ip());
+    let app = connect(worker, pod, Delivery { client, target, device: tunnel.device(), apart }).await?;
     Ok(Admitted { app, local, by })
 }
 
-/// Ports of ours that are tried for a connection that came plainly.
-const TRIES: usize = 8;
+/// Ports that are tried for a connection, where others of this client may not be in a tunnel.
+const TRIES: usize = 16;
 
-/// As `connect`, from a port that the client has not chosen itself, as far as one can tell: for a client of which
-/// connections come that are not in a tunnel, plain or direct ones.
-///
-/// Such a connection ends in the namespace in which the application's begins, and both have the client's address: if
-/// both had one port, the kernel would take one for the other, and the later one would never be answered. Linux clients
-/// choose ports from 32768 on, others from 49152 on; and Linux' connect() takes those of one parity first, whatever the
-/// range: the even ones, where it begins with an even one. So the odd ones below are ours. One that an open connection has
-/// nevertheless does not answer, and another one is tried. Chance says which, because workers, and processes during an
-/// upgrade, do not know each other's.
-///
-/// What remains: a new connection from a port that we use for that client at that time gets no answer, and has to be tried
-/// from another port. It was bound to such a port, or an address translation chose it out of all; or that client had so many
-/// open connections that the choice was left to the kernel.
-async fn connect_apart(worker: &Worker, pod: &Pod, client: IpAddr, target: SocketAddr) -> Result<TcpStream, Failure> {
-    if client != target.ip() && client.is_ipv4() == target.is_ipv4() {
-        for _ in 0..TRIES {
-            let source = SocketAddr::new(client, own_port(worker.rng.borrow_mut().draw()));
-            let connected = pod.stash.connect_from(&pod.netns, source, target);
-            if let Some(app) = connected.map_err(|error| failure(target, &error))? {
+/// How the application is connected to.
+struct Delivery {
+    /// The application sees this address, and this port unless it is taken: a client may reach a pod by more than one of
+    /// the pod's addresses.
+    client: SocketAddr,
+    target: SocketAddr,
+    /// By which the client came.
+    device: Option<i32>,
+    /// Whether connections of this client may come that are not in a tunnel, plain or direct ones.
+    apart: bool,
+}
+
+/// Connects to the application.
+async fn connect(worker: &Worker, pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure> {
+    let Delivery { client, target, device, .. } = delivery;
+    match try_connect(worker, pod, &delivery).await {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            // A listener that is bound to a device (SO_BINDTODEVICE) does not hear what comes by lo.
+            let connect_by = |device| pod.stash.connect_by(device, &pod.netns, client.ip(), target).ok().flatten();
+            device.and_then(connect_by).ok_or(e)
+        }
+        connected => connected,
+    }
+    .map_err(|error| Failure { refusal: sockets::refusal(&error), detail: format!("{target}: {error}") })
+}
+
+/// The application's connection ends in the namespace in which it begins, and has the client's address, as that of a direct
+/// one has: where both have one port as well, the kernel takes one for the other, and the later one is not answered. Then
+/// another port is tried. The other way round nothing is mistaken: the application's side of what comes over lo is bound
+/// to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
+async fn try_connect(worker: &Worker, pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
+    let Delivery { client, target, apart, .. } = *delivery;
+    // A pod that calls itself needs no help to have its own address.
+    let source = (client.ip() != target.ip() && client.is_ipv4() == target.is_ipv4()).then_some(client);
+    if let Some(client) = source.filter(|_| apart) {
+        for port in std::iter::once(client.port()).chain(std::iter::repeat_n(0, TRIES)) {
+            let source = SocketAddr::new(client.ip(), port);
+            if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target)? {
                 return Ok(app);
             }
         }
     }
-    connect(worker, pod, client, target).await
-}
-
-/// An odd one in 16385..=32767: below are the ports of most servers.
-fn own_port(chance: u64) -> u16 {
-    0x4001 | (chance as u16 & 0x3ffe)
-}
-
-/// The application sees the client's own address. A pod that calls itself needs no help with that.
-async fn connect(worker: &Worker, pod: &Pod, client: IpAddr, target: SocketAddr) -> Result<TcpStream, Failure> {
-    let source = (client != target.ip()).then_some(client);
-    let connected = pod.stash.connect(&pod.netns, &worker.clock, source, target).await;
-    connected.map_err(|error| failure(target, &error))
-}
-
-fn failure(target: SocketAddr, error: &io::Error) -> Failure {
-    Failure { refusal: sockets::refusal(error), detail: format!("{target}: {error}") }
+    pod.stash.connect(&pod.netns, &worker.clock, source, target).await
 }
 
 /// A tunnel that a peer opens, from accept to close.
@@ -148,9 +149,10 @@ pub async fn serve_tunnel(worker: &Rc<Worker>, pod: &Rc<Pod>, sock: TcpStream) {
 /// A connection from outside the mesh, or from a peer that does not tunnel, from accept to close.
 pub async fn serve_plain(worker: Rc<Worker>, pod: Rc<Pod>, sock: TcpStream, client: SocketAddr) {
     let (client, Ok(local)) = (canonical(client), sock.local_addr()) else { return }; // gone already
+    let device = sockets::bind_to_arrival(&sock);
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
     let record = worker.telemetry.accept(Direction::Inbound, client, wanted.address());
-    match admit_plain(&worker, &pod, client, wanted, &record).await {
+    match admit_plain(&worker, &pod, (client, device), wanted, &record).await {
         Ok(Admitted { app, by, .. }) => {
             let pipe = Pipe::new(&worker, &pod, sock, app, record);
             let _listed = pod.list_admitted(pipe.clone(), by, &worker.shared.mesh);
@@ -166,7 +168,7 @@ pub async fn serve_plain(worker: Rc<Worker>, pod: Rc<Pod>, sock: TcpStream, clie
 async fn admit_plain(
     worker: &Worker,
     pod: &Pod,
-    client: SocketAddr,
+    (client, device): (SocketAddr, Option<i32>),
     wanted: OriginalDst,
     record: &Connection,
 ) -> Result<Admitted, Failure> {
@@ -179,6 +181,6 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
-    let app = connect_apart(worker, pod, client.ip(), target).await?;
+    let app = connect(worker, pod, Delivery { client, target, device, apart: true }).await?;
     Ok(Admitted { app, local, by })
 }

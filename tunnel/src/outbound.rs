@@ -9,7 +9,7 @@ use crate::pipe::Pipe;
 use crate::pod::{Listed, Live, Pod};
 use crate::refusal::Refusal;
 use crate::sockets::{self, original_destination, reset_on_close};
-use crate::stream::{Answer, Stream};
+use crate::stream::{Answer, Broken, Stream};
 use crate::telemetry::{Baggage, Connection, Direction, Parties};
 use crate::worker::Worker;
 use socket2::SockRef;
@@ -84,13 +84,19 @@ async fn through_tunnel(
     let request = request(worker, pod, client, source, route);
     // What the application says first goes with the request, which saves a round trip. It stays in the socket until
     // the far end has accepted: then it counts as delivered, and as often as it takes it can be sent again.
-    let early = sockets::peek(&app);
+    let (early, failed) = match sockets::peek(&app) {
+        Ok(early) => (early, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
     match open(worker, pod, route, &request, &early).await {
         Ok((stream, sent)) => {
             worker.offer_direct(pod, source, wanted, &route.destination);
             sockets::discard(&app, sent);
             record.sent(sent as u64);
             let _listed = pod.list(stream.clone());
+            if let Some(error) = failed {
+                stream.fail(Broken::App(Rc::new(error))); // the far end's application learns it, too
+            }
             stream.relay(app, record).await;
         }
         Err(Failure { refusal, detail }) => refuse(&app, &record, refusal, &detail),

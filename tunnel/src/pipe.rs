@@ -5,7 +5,7 @@ use crate::frame::DATA_MAX;
 use crate::panics::OnPanic;
 use crate::pod::{Live, Pod};
 use crate::refusal::Refusal;
-use crate::sockets::reset_on_close;
+use crate::sockets::{self, reset_on_close};
 use crate::spin::Conversation;
 use crate::stream::Broken;
 use crate::telemetry::Connection;
@@ -13,9 +13,10 @@ use crate::turns::{Ticket, Turns, HEAVY};
 use crate::worker::Worker;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::io::IoSlice;
+use std::future::{poll_fn, Future};
+use std::io::{IoSlice, IoSliceMut};
 use std::net::Shutdown;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::{io, io::ErrorKind::WouldBlock};
@@ -86,7 +87,9 @@ impl Pipe {
             reset_on_close(&self.client);
             reset_on_close(&self.server);
         });
-        match poll_fn(|cx| self.poll(cx)).await {
+        let mut client = pin!(sockets::failure(&self.client));
+        let mut server = pin!(sockets::failure(&self.server));
+        match poll_fn(|cx| self.poll(client.as_mut(), server.as_mut(), cx)).await {
             Ok(()) => self.record.finish(),
             Err(broken) => {
                 reset_on_close(&self.client);
@@ -96,7 +99,12 @@ impl Pipe {
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll<F: Future<Output = io::Error>>(
+        &self,
+        client: Pin<&mut F>,
+        server: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         if !self.task.borrow().as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             *self.task.borrow_mut() = Some(cx.waker().clone());
         }
@@ -113,6 +121,14 @@ impl Pipe {
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        if self.up.is_deaf() {
+            if let Poll::Ready(error) = client.poll(cx) {
+                return Poll::Ready(Err(broken(error)));
+            }
+        }
+        if self.down.is_deaf() {
+            return server.poll(cx).map(|error| Err(broken(error)));
+        }
         Poll::Pending
     }
 }
@@ -126,6 +142,11 @@ impl Flow {
             ended: Cell::default(),
             done: Cell::default(),
         }
+    }
+
+    /// Whether its sender is not read at present: only the socket's error would tell that it is gone.
+    fn is_deaf(&self) -> bool {
+        self.done.get() || !self.backlog.borrow().is_empty()
     }
 
     /// Ready when this direction has ended. Pending when it waits, or has had its turn (and is woken for more).
@@ -189,10 +210,10 @@ impl Flow {
         let most = if self.share.spare() < most { DATA_MAX } else { most };
         let mut got = None;
         let read = from.try_io(Interest::READABLE, || {
-            let n = rustix::io::read(from, &mut scratch[..most])?;
-            got = Some(n);
-            // A short read has emptied the socket: saves the read that would only say so.
-            if 0 < n && n < most {
+            let received = sockets::receive(from, &mut [IoSliceMut::new(&mut scratch[..most])])?;
+            got = Some(received.size);
+            // Saves the read that would only say so.
+            if received.empty {
                 return Err(WouldBlock.into());
             }
             Ok(())

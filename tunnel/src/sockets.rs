@@ -1,16 +1,18 @@
 //! Sockets inside pods' network namespaces: listeners, and connections with a client's own source address.
 use crate::clock::Clock;
 use crate::refusal::Refusal;
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::RefCell;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::LazyLock;
-use std::{io, time::Duration};
-use tokio::net::TcpStream;
+use std::{io, io::ErrorKind, io::IoSliceMut, time::Duration};
+use tokio::{io::Interest, net::TcpStream};
 
 /// Connections that may wait for `accept`; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -21,6 +23,10 @@ const EARLY_MAX: usize = 4096;
 /// Bytes that a socket takes before it has sent them: what comes later does not wait behind more, and an application or a
 /// peer that does not read costs the kernel no more.
 const UNSENT: libc::c_int = 256 << 10;
+/// <linux/tcp.h>: with what was read comes how much more there is.
+const TCP_INQ: libc::c_int = 36;
+/// <linux/in.h>, Linux 6.3
+const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 /// Sockets made at a time: entering and leaving a namespace costs as much as a few sockets.
 const STASH: usize = 8;
 
@@ -82,6 +88,8 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as are the next
+    socket.set_out_of_band_inline(true)?;
+    set(&socket, libc::SOL_TCP, TCP_INQ, 1)?;
     set(&socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
     keep_alive(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
@@ -104,6 +112,7 @@ pub fn keep_alive(socket: &SockRef) -> io::Result<()> {
 pub struct Stash {
     v4: RefCell<Vec<Socket>>,
     v6: RefCell<Vec<Socket>>,
+    ephemeral: OnceCell<RangeInclusive<u16>>,
 }
 
 impl Stash {
@@ -114,52 +123,111 @@ impl Stash {
         }
         let make = || (0..STASH).map(|_| open(Domain::for_address(address))).collect::<io::Result<Vec<_>>>();
         let mut made = netns.enter(make)?;
-        let socket = made.pop().ok_or(io::ErrorKind::Other)?;
+        let socket = made.pop().ok_or(ErrorKind::Other)?;
         *stash.borrow_mut() = made;
         Ok(socket)
     }
 
-    /// Connects to `target` from within `netns`; with `source`, from that address, whoever owns it.
+    /// Connects to `target` from within `netns`; with `source`, from that address, whoever owns it, and from that port if it
+    /// is not 0 and is free.
     ///
     /// Errors: ErrorKind::TimedOut after `CONNECT_TIMEOUT`; what connect and bind say.
     pub async fn connect(
         &self,
         netns: &NetNs,
         clock: &Clock,
-        source: Option<IpAddr>,
+        source: Option<SocketAddr>,
         target: SocketAddr,
     ) -> io::Result<TcpStream> {
-        let socket = self.take(netns, target)?;
-        if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
-            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
-        }
-        let connected = begin(&socket, target)?;
+        let (socket, connected) = self.begin(netns, source, target)?;
         let stream = TcpStream::from_std(socket.into())?;
         if !connected {
+            reset_on_close(&stream); // should nobody wait for it any more
             let writable = clock.timeout(CONNECT_TIMEOUT, stream.writable()).await;
-            writable.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            writable.map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
             if let Some(error) = stream.take_error()? {
                 return Err(error);
             }
+            SockRef::from(&stream).set_linger(None)?;
         }
         Ok(stream)
     }
 
-    /// Connects to `target`, an address of the namespace itself, if it answers at once. None if it does not, or if the
-    /// port of `source` is taken.
+    /// As `connect` to an address of the namespace itself; None if it does not answer at once.
     ///
-    /// Errors: what connect says.
-    pub fn connect_from(&self, netns: &NetNs, source: SocketAddr, target: SocketAddr) -> io::Result<Option<TcpStream>> {
-        let socket = self.take(netns, target)?;
-        socket.set_reuse_address(true)?; // lets an application listen on this port, if it says the same
-        let connected = socket.bind(&source.into()).and_then(|()| begin(&socket, target));
-        match connected {
-            Ok(true) => TcpStream::from_std(socket.into()).map(Some),
-            Ok(false) => Ok(None),
-            Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => Ok(None),
-            Err(e) => Err(e),
+    /// Errors: what connect and bind say.
+    pub fn connect_at_once(
+        &self,
+        netns: &NetNs,
+        source: SocketAddr,
+        target: SocketAddr,
+    ) -> io::Result<Option<TcpStream>> {
+        match self.begin(netns, Some(source), target)? {
+            (socket, true) => TcpStream::from_std(socket.into()).map(Some),
+            (_, false) => Ok(None),
         }
     }
+
+    /// As `connect_at_once`, in a way that a listener on this device alone hears it. A port that others have is not answered.
+    pub fn connect_by(
+        &self,
+        device: i32,
+        netns: &NetNs,
+        client: IpAddr,
+        target: SocketAddr,
+    ) -> io::Result<Option<TcpStream>> {
+        let socket = self.take(netns, target)?;
+        set(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, device)?;
+        if client.is_ipv4() == target.is_ipv4() {
+            socket.bind(&SocketAddr::new(client, 0).into())?;
+        }
+        let connected = begin(&socket, target)?;
+        connected.then(|| TcpStream::from_std(socket.into())).transpose()
+    }
+
+    /// A socket that connects, and whether the connection is there already.
+    fn begin(&self, netns: &NetNs, source: Option<SocketAddr>, target: SocketAddr) -> io::Result<(Socket, bool)> {
+        let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) else {
+            let socket = self.take(netns, target)?;
+            let connected = begin(&socket, target)?;
+            return Ok((socket, connected));
+        };
+        match self.begin_from(netns, source, target) {
+            Err(e) if source.port() != 0 && is_taken(&e) => {
+                self.begin_from(netns, SocketAddr::new(source.ip(), 0), target)
+            }
+            begun => begun,
+        }
+    }
+
+    fn begin_from(&self, netns: &NetNs, source: SocketAddr, target: SocketAddr) -> io::Result<(Socket, bool)> {
+        let socket = self.take(netns, target)?;
+        let range = self.ephemeral.get_or_init(|| ephemeral_ports(netns));
+        if range.contains(&source.port()) {
+            // A port of these that bind() has taken is one that no connect() takes any more: there would soon be none left
+            // for the pod's own connections. Before Linux 6.3 it will be another port.
+            let one = i32::from(source.port());
+            let _ = set(&socket, libc::SOL_IP, IP_LOCAL_PORT_RANGE, one << 16 | one);
+            socket.bind(&SocketAddr::new(source.ip(), 0).into())?;
+        } else {
+            socket.bind(&source.into())?;
+        }
+        let connected = begin(&socket, target)?;
+        Ok((socket, connected))
+    }
+}
+
+/// Whether another port may do.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied)
+}
+
+/// From which connect() chooses in this namespace.
+fn ephemeral_ports(netns: &NetNs) -> RangeInclusive<u16> {
+    let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let text = netns.enter(read).unwrap_or_default();
+    let mut ends = text.split_whitespace().map_while(|end| end.parse().ok());
+    ends.next().unwrap_or(32768)..=ends.next().unwrap_or(60999)
 }
 
 /// Whether the connection is there already.
@@ -179,13 +247,16 @@ fn begin(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
 fn open(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?; // HBONE has no urgent data: as what it was among, rather than not at all
+    set(&socket, libc::SOL_TCP, TCP_INQ, 1)?;
     set(&socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
     if domain == Domain::IPV4 {
         socket.set_ip_transparent_v4(true)?;
     } else {
         socket.set_ip_transparent_v6(true)?;
     }
-    // Leaves the choice of the source port to connect(), which can use a port once for each destination.
+    socket.set_reuse_address(true)?; // lets an application listen on the same port, if it says the same
+                                     // Leaves the choice of the source port to connect(), which can use a port once for each destination.
     set(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     Ok(socket)
 }
@@ -209,10 +280,41 @@ fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_
     }
 }
 
+/// Likewise.
+fn get(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the descriptor is open, the pointer and the length describe `value`, which the kernel fills in.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length) };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Binds an accepted connection to the device by which it came, which it gives.
+///
+/// Then a connection over lo that bears the same addresses and ports, as one to the application does, is another one to the
+/// kernel. Before that it takes the later one for the earlier one, as it does where the listener is without IPv6.
+pub fn bind_to_arrival(socket: &TcpStream) -> Option<i32> {
+    let device = arrival_device(socket)?;
+    // Where it is refused, so may be later connections that are taken for this one.
+    let _ = set(&SockRef::from(socket), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, device);
+    Some(device)
+}
+
+/// The device by which an accepted connection came, as the kernel numbers it.
+pub fn arrival_device(socket: &TcpStream) -> Option<i32> {
+    // Where the kernel keeps it, for IPv4 as well.
+    get(&SockRef::from(socket), libc::SOL_IPV6, libc::IPV6_MULTICAST_IF).ok().filter(|device| *device != 0)
+}
+
 /// The name of what connect() says.
 pub fn refusal(error: &io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::TimedOut => Refusal::ConnectTimeout,
+        ErrorKind::TimedOut => Refusal::ConnectTimeout,
         _ => Refusal::ConnectFailed,
     }
 }
@@ -224,12 +326,52 @@ pub fn original_destination(socket: &TcpStream) -> Option<SocketAddr> {
     socket.original_dst_v4().or_else(|_| socket.original_dst_v6()).ok()?.as_socket()
 }
 
+/// What a read of a socket gave. `empty`: there is no more to read, for the moment.
+pub struct Received {
+    pub size: usize,
+    pub empty: bool,
+}
+
+/// Reads once, of a socket that `listen` or `open` has made. A size of 0 is the end.
+///
+/// That it gives less than there is room for does not say that there is no more: the kernel stops in front of an urgent byte.
+pub fn receive(socket: &TcpStream, bufs: &mut [IoSliceMut]) -> io::Result<Received> {
+    // SAFETY: all zeros is a message of nothing.
+    let (mut control, mut message): (Control, libc::msghdr) = unsafe { std::mem::zeroed() };
+    message.msg_iov = bufs.as_mut_ptr().cast(); // an IoSliceMut is an iovec
+    message.msg_iovlen = bufs.len();
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: the descriptor is open; the message describes `bufs` and `control`, which live longer than the call.
+    let size = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    let told = control.head.cmsg_type == TCP_INQ; // the one message that such a socket gives
+    Ok(Received { size, empty: told && size > 0 && control.more == 0 })
+}
+
+/// What comes with `TCP_INQ`.
+#[repr(C)]
+struct Control {
+    head: libc::cmsghdr,
+    more: libc::c_int,
+}
+
 /// What an application has said already, which stays where it is; it may be nothing. At most `EARLY_MAX` bytes.
-pub fn peek(socket: &TcpStream) -> Vec<u8> {
+///
+/// Errors: the socket's. The kernel tells it once: whoever reads later would see an end.
+pub fn peek(socket: &TcpStream) -> io::Result<Vec<u8>> {
     let mut early = [0; EARLY_MAX];
-    // An error, also that there is nothing yet, will be met again by whoever reads.
-    let n = rustix::net::recv(socket, &mut early, RecvFlags::PEEK | RecvFlags::DONTWAIT).map_or(0, |(n, _)| n);
-    early[..n].to_vec()
+    match rustix::net::recv(socket, &mut early, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((n, _)) => Ok(early[..n].to_vec()),
+        Err(Errno::AGAIN) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The error of a socket that nobody reads at present: its peer has reset it, or is gone.
+pub async fn failure(socket: &TcpStream) -> io::Error {
+    let taken = || socket.take_error()?.ok_or_else(|| ErrorKind::WouldBlock.into());
+    socket.async_io(Interest::ERROR, taken).await.unwrap_or_else(|error| error)
 }
 
 /// Takes `n` bytes that were peeked at.

@@ -10,7 +10,7 @@ use crate::panics::OnPanic;
 use crate::pod::Live;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
-use crate::sockets::reset_on_close;
+use crate::sockets::{self, reset_on_close, Received};
 use crate::spin::Conversation;
 use crate::telemetry::Connection;
 use crate::tunnel::{Pull, Tunnel};
@@ -21,7 +21,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{poll_fn, Future};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
-use std::pin::pin;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::{io::Interest, net::TcpStream};
@@ -105,7 +105,7 @@ pub enum Broken {
 
 /// Reads up to `want` bytes behind the end of `out`, into slots that leave room for a record's and a frame's header and
 /// for the tag. The caller seals what came.
-pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<usize> {
+pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<Received> {
     let mut bufs: [IoSliceMut; HEAVY / DATA_MAX] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
     let (mut n, mut rest) = (0, want);
     for (buf, slot) in bufs.iter_mut().zip(out.room(want.div_ceil(DATA_MAX) * SLOT).chunks_mut(SLOT)) {
@@ -113,7 +113,7 @@ pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<us
         *buf = IoSliceMut::new(&mut slot[HEAD + HEADER..HEAD + HEADER + len]);
         (n, rest) = (n + 1, rest - len);
     }
-    Ok(rustix::io::readv(sock, &mut bufs[..n])?)
+    sockets::receive(sock, &mut bufs[..n])
 }
 
 impl Live for Stream {
@@ -206,7 +206,8 @@ impl Stream {
     pub async fn relay(self: &Rc<Self>, sock: TcpStream, record: Connection) {
         let app = self.app.get_or_init(|| App { sock, record });
         let _guard = OnPanic(|| self.break_down());
-        match poll_fn(|cx| self.poll(app, cx)).await {
+        let mut failure = pin!(sockets::failure(&app.sock));
+        match poll_fn(|cx| self.poll(app, failure.as_mut(), cx)).await {
             Ok(()) => {
                 self.tunnel.close(self.id, None);
                 app.record.finish();
@@ -236,7 +237,12 @@ impl Stream {
     }
 
     /// The stream's task: ready when both sides have ended, or with what broke it.
-    fn poll(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll(
+        self: &Rc<Self>,
+        app: &App,
+        failure: Pin<&mut impl Future<Output = io::Error>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         self.remember(cx);
         for _ in 0..READS {
             if let Some(broken) = &*self.broken.borrow() {
@@ -245,6 +251,7 @@ impl Stream {
             match self.turn(app, cx) {
                 Ok(Turn::Again) => {}
                 Ok(Turn::Wait) => return Poll::Pending,
+                Ok(Turn::Deaf) => return failure.poll(cx).map(|error| Err(Broken::App(Rc::new(error)))),
                 Ok(Turn::Over) => return Poll::Ready(Ok(())),
                 Err(e) => return Poll::Ready(Err(Broken::App(Rc::new(e)))),
             }
@@ -266,7 +273,10 @@ impl Stream {
             return Ok(Turn::Over);
         }
         // application -> tunnel
-        if ended.get() || app.sock.poll_read_ready(cx)?.is_pending() {
+        if ended.get() {
+            return Ok(Turn::Deaf);
+        }
+        if app.sock.poll_read_ready(cx)?.is_pending() {
             return Ok(Turn::Wait);
         }
         let Poll::Ready(most) = self.tunnel.worker.turns.poll(&self.ticket, cx) else { return Ok(Turn::Wait) };
@@ -283,7 +293,7 @@ impl Stream {
                 ended.set(true);
                 Ok(Turn::Again)
             }
-            Pull::Blocked => Ok(Turn::Wait), // the tunnel wakes us
+            Pull::Blocked => Ok(Turn::Deaf), // the tunnel wakes us
         }
     }
 
@@ -386,6 +396,8 @@ impl Stream {
 enum Turn {
     Again,
     Wait,
+    /// As `Wait`, and the socket is not read meanwhile: only its error would tell that the application is gone.
+    Deaf,
     Over,
 }
 

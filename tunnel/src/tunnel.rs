@@ -15,6 +15,7 @@ use crate::pod::Pod;
 use crate::records::{HEAD, TAIL};
 use crate::refusal::Refusal;
 use crate::session::Session;
+use crate::sockets;
 use crate::stream::{self, Broken, Stream};
 use crate::telemetry::Direction;
 use crate::turns::{Ticket, HEAVY, LIGHT};
@@ -337,9 +338,10 @@ impl Tunnel {
         let Some((out, records)) = session.sealer()? else { return Ok(Pull::Blocked) };
         let mut got = None;
         let read = sock.try_io(Interest::READABLE, || {
-            let n = stream::read_slots(sock, out, want)?;
-            got = Some(n);
-            if 0 < n && n < want {
+            let received = stream::read_slots(sock, out, want)?;
+            got = Some(received.size);
+            // Saves the read that would only say so.
+            if received.empty {
                 return Err(WouldBlock.into());
             }
             Ok(())
@@ -414,6 +416,11 @@ impl Tunnel {
     /// Our own address.
     pub fn local(&self) -> SocketAddr {
         self.local.get().copied().unwrap_or(self.remote)
+    }
+
+    /// The device by which it came, as the kernel numbers it.
+    pub fn device(&self) -> Option<i32> {
+        self.sock.get().and_then(sockets::arrival_device)
     }
 
     /// Counts a task that serves a peer's request, for as long as the result lives.

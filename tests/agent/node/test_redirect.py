@@ -3,8 +3,10 @@
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +81,18 @@ KINDS: dict[str, Callable[[Pod], Call]] = {
 }
 
 
+@contextmanager
+def narrow(pod: Pod, ports: str) -> Iterator[None]:
+    """The pod's range of ephemeral ports is this one."""
+    setting = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    before = pod.netns.run(setting.read_text)
+    pod.netns.run(lambda: setting.write_text(ports))
+    try:
+        yield
+    finally:
+        pod.netns.run(lambda: setting.write_text(before))
+
+
 def plain(address: Address) -> Address:
     return address[0].removeprefix("::ffff:"), address[1]
 
@@ -122,11 +136,35 @@ def test_two_sockets_may_share_a_port_on_two_addresses(world: World) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_pod_that_calls_itself_goes_through_the_tunnel(world: World, version: int) -> None:
+def test_pod_that_calls_its_own_address_needs_no_tunnel(world: World, counted: Counted, version: int) -> None:
     own = str(world.client.v4 if version == 4 else world.client.v6)
     outcome = world.on_client.call(application.call, Call((own, PORT)))
     assert (outcome.server, outcome.client[0], outcome.peer) == ("client", own, (own, PORT))
-    assert [seen.port for seen in world.seen()] == [OUTBOUND]
+    assert world.seen() == []
+    given = counted()
+    assert given.pop("inbound_own") >= 1
+    assert given == {"connect_own": 1}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_one_source_port_serves_a_connection_to_each_destination(world: World, version: int) -> None:
+    pods = [world.server, world.outside]
+    to = [(str(pod.v4 if version == 4 else pod.v6), PORT) for pod in pods]
+    assert world.on_client.call(application.calls_from, 21237, to) == to
+    assert [(seen.peer[1], seen.wanted) for seen in world.seen() if seen.port == OUTBOUND] == [
+        (21237, one) for one in to
+    ]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_all_source_ports_are_there_for_each_destination(world: World, version: int) -> None:
+    """As many as there are, for two destinations: so none is left for the other if they share them."""
+    pods = [world.server, world.outside]
+    to = [(str(pod.v4 if version == 4 else pod.v6), PORT) for pod in pods]
+    with narrow(world.client, "50000 50063"):
+        opened = world.on_client.call(application.calls_at_once, to, 60)
+    assert opened == [60, 60]
+    arrivals(world, 2 * 60)
 
 
 @pytest.mark.parametrize("to", ["127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::"])

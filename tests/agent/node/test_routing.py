@@ -26,6 +26,7 @@ def everything(netns: NetnsFd) -> list[str]:
         for what in (("rule",), ("route", "show", "table", "100"))
     ]
     names = ("ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect", "ipv4/tcp_migrate_req")
+    shown += [ip(netns, "-6", "route", "show", "table", "local", str(routing.PREFIX))]
     return shown + [netns.run((Path("/proc/sys/net") / name).read_text) for name in names]
 
 
@@ -40,7 +41,8 @@ def test_install_twice_and_remove_twice(stage: Stage) -> None:
         "100:\tfrom all lookup local",
     ]
     assert after[1].startswith("local default dev lo")
-    assert after[4:] == ["1\n"] * 4
+    assert after[4].startswith(f"local {routing.PREFIX} dev lo")
+    assert after[5:] == ["1\n"] * 4
     routing.install(netns)
     assert everything(netns) == after
     assert routing.installed(netns)
@@ -53,10 +55,11 @@ def test_install_twice_and_remove_twice(stage: Stage) -> None:
 def test_what_was_half_done_is_completed(stage: Stage) -> None:
     netns = stage.pod().netns
     routing.install(netns)
-    ip(netns, "-6", "rule", "del", "pref", "50")
-    assert not routing.installed(netns)
-    routing.install(netns)
-    assert routing.installed(netns)
+    for undo in (("rule", "del", "pref", "50"), ("route", "del", "local", str(routing.PREFIX))):
+        ip(netns, "-6", *undo)
+        assert not routing.installed(netns)
+        routing.install(netns)
+        assert routing.installed(netns)
 
 
 def test_pod_without_ipv6(stage: Stage) -> None:

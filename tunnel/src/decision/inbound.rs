@@ -23,6 +23,8 @@ pub struct Inbound {
     /// The service that the client meant, where it says so and the pod is of it.
     pub service: Option<Arc<Service>>,
     pub authority: Authority,
+    /// The client's own port, where it says so; else 0.
+    pub client_port: u16,
 }
 
 /// Decides for a request that came through a tunnel to `local` at `local_ip`.
@@ -50,7 +52,8 @@ pub fn inbound(
     };
     let target = SocketAddr::new(local_ip, application_port(local, port)?);
     let service = named.or_else(|| forwarded_service(mesh, local, request.forwarded?)).cloned();
-    Ok(Inbound { target, service, authority })
+    let client_port = request.forwarded.and_then(forwarded_port).unwrap_or(0);
+    Ok(Inbound { target, service, authority, client_port })
 }
 
 /// Decides for a plain connection that came to a pod.
@@ -102,17 +105,40 @@ fn forwarded_service<'a>(mesh: &'a Mesh, local: &Workload, forwarded: &[u8]) -> 
     mesh.service(key.text())
 }
 
-/// RFC 7239, one element: `for="10.0.0.1:1234";host=reviews.default.svc.cluster.local`, values quoted or not.
 fn forwarded_host(forwarded: &str) -> Option<&str> {
-    let pairs = forwarded.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let host = pairs.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("host"))?.1;
-    let host = host.strip_prefix('"').and_then(|host| host.strip_suffix('"')).unwrap_or(host);
-    (!host.is_empty() && host.is_ascii()).then_some(host)
+    element(forwarded, "host").filter(|host| !host.is_empty() && host.is_ascii())
+}
+
+/// What the application will see for the client's port. The client chose it anyway.
+fn forwarded_port(forwarded: &[u8]) -> Option<u16> {
+    let client = element(std::str::from_utf8(forwarded).ok()?, "for")?;
+    client.parse::<SocketAddr>().ok().map(|client| client.port())
+}
+
+/// RFC 7239, one element: `for="10.0.0.1:1234";host=reviews.default.svc.cluster.local`, values quoted or not.
+fn element<'a>(forwarded: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut pairs = forwarded.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let value = pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?.1;
+    Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_of_forwarded_is_found() {
+        for (header, port) in [
+            ("for=\"10.0.0.1:7\";host=a.b", Some(7)),
+            ("host=a.b;For=\"[fd00::1]:65535\"", Some(65535)),
+            ("for=10.0.0.1:7", Some(7)),
+            ("for=\"10.0.0.1\"", None),
+            ("for=\"10.0.0.1:65536\"", None),
+            ("host=a.b", None),
+        ] {
+            assert_eq!(forwarded_port(header.as_bytes()), port, "{header:?}");
+        }
+    }
 
     #[test]
     fn the_host_of_forwarded_is_found() {

@@ -23,6 +23,9 @@ pub const INBOUND_PLAIN_PORT: u16 = 15006;
 /// Where tunnels end.
 pub const HBONE_PORT: u16 = 15008;
 
+/// fd29:fca8:b7bf::/64, of bpf/constants.h: what asks for IPv6 is redirected there.
+const REDIRECT_PREFIX: [u16; 4] = [0xfd29, 0xfca8, 0xb7bf, 0];
+
 /// The address that an application asked for, canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OriginalDst(SocketAddr);
@@ -42,6 +45,14 @@ impl OriginalDst {
 
     pub fn port(self) -> u16 {
         self.0.port()
+    }
+
+    /// Whether it never leaves the pod: loopback, or the prefix that the redirection has put beside it.
+    pub fn is_loopback(self) -> bool {
+        match self.ip() {
+            IpAddr::V6(ip) if ip.segments()[..4] == REDIRECT_PREFIX => true,
+            ip => ip.is_loopback(),
+        }
     }
 }
 

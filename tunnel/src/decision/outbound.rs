@@ -61,7 +61,7 @@ pub fn outbound(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng)
 }
 
 fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Result<Outbound, Refusal> {
-    if dst.ip().is_loopback() && is_own_port(dst.port()) {
+    if dst.is_loopback() && is_own_port(dst.port()) {
         return Err(Refusal::IllegalPort);
     }
     let workload = mesh.workload_at(&source.network, dst.ip());
@@ -82,7 +82,7 @@ pub fn leave(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Result<(), Ref
             || mesh.service_at(&source.network, dst.ip(), namespace).is_some()
     };
     match mesh.outbound_traffic(namespace) {
-        OutboundTraffic::RegistryOnly if !dst.ip().is_loopback() && !known() => Err(Refusal::NotInRegistry),
+        OutboundTraffic::RegistryOnly if !dst.is_loopback() && !known() => Err(Refusal::NotInRegistry),
         _ => Ok(()),
     }
 }
