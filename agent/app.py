@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent import memory, web
-from agent.errors import SettingsError, WarrenError
+from agent.errors import SettingsError, WarrenError, describe
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
 from agent.model.mesh import Mesh
@@ -27,6 +27,8 @@ from agent.node.conflist import Conflist
 from agent.node.cri import Cri
 from agent.node.datapath import Datapath
 from agent.node.enrolment import Enrolment, Sandbox, Tunnels
+from agent.node.errors import NodeError
+from agent.node.exclusive import exclusive
 from agent.node.kubelet import Kubelet
 from agent.node.netns import NetnsFd
 from agent.node.pods import Pods
@@ -85,9 +87,10 @@ class Agent:
         self._settings = settings
         try:
             settings.run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = exclusive(settings.run_dir)  # another agent would take our sockets' places
             sandboxes = Sandboxes(settings.run_dir / "sandboxes")
-        except OSError as error:
-            raise SettingsError(f"--run-dir {settings.run_dir}: {error.strerror}") from error
+        except (OSError, NodeError) as error:
+            raise SettingsError(f"--run-dir: {describe(error)}") from error
         self._model = Model(settings.mesh)
         self._source, netns_of, client = open_source(settings.source, settings.kubeconfig, settings.node)
         self._installation = (
@@ -119,6 +122,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         async with AsyncExitStack() as exits:
+            exits.callback(self._lock.close)
             exits.callback(self._datapath.close)
             exits.callback(self._source.close)
             if self._cri:

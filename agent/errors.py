@@ -1,5 +1,23 @@
 """Errors whose text is for people: one line that names the thing and the remedy."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_RIGHTS = "run it as root, in a container with the capabilities of deploy/daemonset/node.yaml"
+_REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there, or raise the quota",
+    errno.EROFS: "mount it writable",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE)",
+    errno.ENFILE: "raise the sysctl fs.file-max",
+    errno.ENOMEM: "free memory, or raise the container's limit",
+}
+
 
 class WarrenError(Exception):
     """What a user is told, as it stands. `exit_code` is the process's, 1 to 125."""
@@ -11,3 +29,22 @@ class SettingsError(WarrenError):
     """One or more settings that cannot be used; the text has one line for each."""
 
     exit_code = 2
+
+
+def describe(error: Exception) -> str:
+    """An error's text; of one of the system's the place, the reason, and what helps where that is known."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+    return f"{place}{error.strerror}{remedy}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system's that does not say where, such as that of a write, name this path."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

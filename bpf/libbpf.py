@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bpf.errors import BpfError
@@ -77,13 +78,16 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-def call(name: str, *arguments: Any) -> int:
-    """Call a function that gives an int; a negative one, or a null pointer, becomes an OSError."""
+def call(name: str, *arguments: Any, place: Path | None = None) -> int:
+    """Call a function that gives an int; a negative one, or a null pointer, becomes an OSError.
+
+    place: the file that is meant, which the error names.
+    """
     result = getattr(library(), name)(*arguments)
     if result is None and _FUNCTIONS[name][0] is _P:
-        raise _os_error(ctypes.get_errno(), name)
+        raise _os_error(ctypes.get_errno(), name, place)
     if isinstance(result, int) and result < 0:
-        raise _os_error(-result, name)
+        raise _os_error(-result, name, place)
     return 0 if result is None else int(result)
 
 
@@ -109,8 +113,9 @@ def log() -> list[str]:
     return lines
 
 
-def _os_error(code: int, where: str) -> OSError:
-    return OSError(code, f"{where}: {os.strerror(code)}")
+def _os_error(code: int, where: str, place: Path | None) -> OSError:
+    reason = f"{where}: {os.strerror(code)}"
+    return OSError(code, reason, str(place)) if place else OSError(code, reason)
 
 
 def _listen(_level: int, form: bytes, arguments: int) -> int:

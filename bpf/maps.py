@@ -60,14 +60,14 @@ class Descriptor:
         """Keep the object at `path`, in place of what was there, with no moment between the two."""
         new = path.with_name(path.name + "_new")  # bpffs allows no dot in a name
         new.unlink(missing_ok=True)
-        call("bpf_obj_pin", self.fd, os.fsencode(new))
+        call("bpf_obj_pin", self.fd, os.fsencode(new), place=new)
         new.replace(path)
 
 
 def pinned(path: Path) -> int | None:
     """A descriptor of what is pinned at `path`; None if nothing is."""
     try:
-        return call("bpf_obj_get", os.fsencode(path))
+        return call("bpf_obj_get", os.fsencode(path), place=path)
     except FileNotFoundError:
         return None
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from agent.errors import describe
+
 # The text is here and not taken from the command, so that `warren --help` imports no command.
 COMMANDS = {
     "agent": "Run a node's agent: redirection, pods and configuration for the tunnel.",
@@ -87,7 +89,7 @@ def _explain(error: Exception) -> str:
     while isinstance(error, ExceptionGroup):  # of tasks side by side: the first ended the rest
         error = error.exceptions[0]
     if type(error).__module__.startswith(_OURS) or isinstance(error, OSError):
-        return str(error)
+        return describe(error)
     if isinstance(error, ModuleNotFoundError):
         return f"the Python module {error.name} is missing: install warren-mesh with its dependencies"
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.errors import naming
 from agent.lab import addresses, cgroups
 from agent.lab.errors import LabError
 from agent.lab.kernel import NETNS_DIRECTORY
@@ -139,6 +140,6 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
     data = content.encode() if isinstance(content, str) else content
     draft = path.with_name(f".{path.name}.new")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(fd, "wb") as file:
+    with naming(path), os.fdopen(fd, "wb") as file:
         file.write(data)
     draft.rename(path)

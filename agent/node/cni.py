@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from agent import unix
-from agent.errors import WarrenError
+from agent.errors import WarrenError, describe
 from agent.model.objects import to_address
 from agent.node.sandboxes import Attachment
 
@@ -159,7 +159,7 @@ class CniServer:
         except (WarrenError, OSError) as error:
             self.calls[call.command, "refused"] += 1
             subject = f"pod {attachment}" if call.name else "sandboxes"
-            log.warning("CNI %s, %s: %s", call.command, subject, error)
+            log.warning("CNI %s, %s: %s", call.command, subject, describe(error))
             details = "this is tried again; if it lasts, see the log of Warren's agent on this node"
             return Answer(_TRY_LATER, str(error), details)
         finally:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from agent.errors import SettingsError
+from agent.errors import SettingsError, describe, naming
 from agent.inotify import Watch
 from agent.model.mesh import NEVER_ENROLLED
 from agent.node.errors import NodeError
@@ -93,7 +93,7 @@ class Conflist:
                 prepare(directory)
             self.repair()
         except OSError as error:
-            raise SettingsError(f"--cni-conf-dir, --cni-bin-dir: {error}") from error
+            raise SettingsError(f"--cni-conf-dir, --cni-bin-dir: {describe(error)}") from error
 
     def repair(self) -> None:
         """Make everything as it should be; writes only what is not. Raises OSError."""
@@ -188,7 +188,7 @@ def _content(path: Path) -> bytes | None:
 def _put(path: Path, content: bytes, mode: int) -> None:
     """Whole or not at all, also when the machine stops: the runtime must never read a part."""
     fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("wb") as file:
+    with naming(path), fresh.open("wb") as file:
         file.write(content)
         file.flush()
         os.fchmod(file.fileno(), mode)

@@ -6,17 +6,18 @@ Within the agent any thread may call.
 """
 
 import contextlib
-import fcntl
 import os
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agent.errors import describe
 from agent.node import features, routing, state
 from agent.node.audit import Finding, Subject, audit
 from agent.node.cgroups import cgroup_exists, cgroup_of
 from agent.node.errors import DatapathError
+from agent.node.exclusive import exclusive
 from agent.node.netns import NetnsFd
 from agent.node.state import Address, Cookie, PodState
 from bpf.errors import BpfError
@@ -39,7 +40,7 @@ class Datapath:
         self._pins = Pins(bpffs)
         self._program = Object(program)
         self._target = Descriptor(os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        self._lock = _locked(bpffs)
+        self._lock = exclusive(bpffs)
         try:
             self._maps = self._pins.load(self._target.fd, self._program)
         except BaseException:
@@ -197,7 +198,7 @@ class Datapath:
         if not bpffs.exists():
             return
         with _told(str(bpffs)):
-            directory = _locked(bpffs)
+            directory = exclusive(bpffs)
             Pins(bpffs).remove()
             directory.close()
 
@@ -229,16 +230,6 @@ class Datapath:
         self._maps["pods"].put(key, bytes(pod))
 
 
-def _locked(bpffs: Path) -> Descriptor:
-    """The directory, held by this process alone."""
-    directory = Descriptor(os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    try:
-        fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DatapathError(f"{bpffs} is in use by another agent: stop it first") from error
-    return directory
-
-
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
     """Whatever goes wrong is a DatapathError that says with what."""
@@ -247,4 +238,4 @@ def _told(what: str) -> Iterator[None]:
     except BpfError as error:
         raise DatapathError(str(error)) from error
     except OSError as error:
-        raise DatapathError(f"{what}: {error.strerror or error}") from error
+        raise DatapathError(f"{what}: {describe(error)}") from error

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from agent.errors import WarrenError
+from agent.errors import WarrenError, describe
 from agent.node import routing
 from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
@@ -193,8 +193,8 @@ class Enrolment:
                 pause = _FIRST_RETRY
             except (WarrenError, OSError) as error:
                 name = self._wanted.get(uid) or self._held[uid].sandbox
-                log.warning("pod %s: %s; trying again", name, error)
-                self.failing[uid] = f"{name}: {error}"
+                log.warning("pod %s: %s; trying again", name, describe(error))
+                self.failing[uid] = f"{name}: {describe(error)}"
                 await _pause(news, pause)
                 pause = min(2 * pause, _LAST_RETRY)
             finally:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from agent.errors import WarrenError
+from agent.errors import WarrenError, describe
 from agent.node.cgroups import cgroup_of
 from agent.node.errors import DatapathError, NodeError
 
@@ -90,7 +90,7 @@ async def follow(kubelet: Kubelet, trust: Callable[[Path], Awaitable[None]]) -> 
             known, said = place, ""
         except (WarrenError, OSError) as error:
             known = None
-            if str(error) != said:
-                log.warning("%s", error)
-                said = str(error)
+            if (text := describe(error)) != said:
+                log.warning("%s", text)
+                said = text
         await asyncio.sleep(_AGAIN if known else _SEARCH)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from agent.errors import naming
 from agent.model.objects import STATIC_POD, IPAddress, Pod, to_address
 from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
@@ -90,8 +91,9 @@ class Sandboxes:
             netns.close()
         path = self._path(attachment.container)
         fresh = path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(record, enc_hook=str))
-        fresh.rename(path)
+        with naming(path):
+            fresh.write_bytes(msgspec.json.encode(record, enc_hook=str))
+            fresh.rename(path)
         self._put(attachment)
 
     def found(self, attachment: Attachment) -> None:

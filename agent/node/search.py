@@ -6,6 +6,7 @@ Those that such a conflist ended went without a call, too: that their namespace 
 import asyncio
 import logging
 
+from agent.errors import describe
 from agent.node.cri import Cri
 from agent.node.errors import NodeError
 from agent.node.pods import Pods
@@ -46,7 +47,7 @@ class Search:
                 wanted = {(pod.metadata.namespace, pod.metadata.name) for pod in self._pods.nowhere.values()}
                 self._pods.find(await self._runtime.sandboxes(wanted))
         except (NodeError, OSError) as error:
-            self._complain(str(error))
+            self._complain(describe(error))
             return
         self._complain("")
         why = "the runtime knows no sandbox of it" if self._runtime else "give --cri-socket"

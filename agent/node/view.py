@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from agent.errors import describe
 from agent.node import state
 from agent.node.audit import Fault, Finding, Subject, audit
 from agent.node.cgroups import cgroup_exists
@@ -62,7 +63,7 @@ def look(cgroup: Path, bpffs: Path, wanted: Sequence[Wanted] | None = None) -> N
         try:
             _read(view, cgroup, Pins(bpffs), wanted)
         except (OSError, BpfError) as error:
-            view.problems.append(str(error))
+            view.problems.append(describe(error))
     return view
 
 

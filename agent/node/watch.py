@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from agent.errors import WarrenError
+from agent.errors import WarrenError, describe
 from agent.node.audit import MENDED, Fault, Finding, Subject
 from agent.node.datapath import Datapath
 from agent.node.enrolment import Enrolment
@@ -40,7 +40,7 @@ class Watch:
             try:
                 await self.look()
             except (WarrenError, OSError) as error:
-                log.warning("looking at what is captured: %s; trying again", error)
+                log.warning("looking at what is captured: %s; trying again", describe(error))
 
     async def look(self) -> None:
         """Once. Raises DatapathError."""

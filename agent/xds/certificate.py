@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.errors import naming
 from agent.model.objects import IPAddress
 
 # An agent may run for years, and only a restart makes a new leaf.
@@ -87,7 +88,8 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write(path: Path, content: bytes, mode: int) -> None:
     """The whole file or the former one, never a part."""
     draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode, exist_ok=False)
-    draft.write_bytes(content)
-    draft.replace(path)
+    with naming(path):
+        draft.unlink(missing_ok=True)
+        draft.touch(mode, exist_ok=False)
+        draft.write_bytes(content)
+        draft.replace(path)

@@ -1,9 +1,11 @@
 """The whole agent on a node of network namespaces: from a folder to the kernel and to the tunnels."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.app import Agent
 from agent.errors import SettingsError
@@ -122,8 +124,13 @@ async def test_metrics(world: World) -> None:
 
 async def test_two_agents_on_one_node(world: World) -> None:
     async with world.agent():
-        with pytest.raises(DatapathError, match="in use by another agent"):
+        sockets = {path: path.stat().st_ino for path in world.settings.run_dir.glob("*.sock")}
+        with pytest.raises(SettingsError, match=rf"--run-dir: .*/run is in use by .* \(pid {os.getpid()}\)"):
             Agent(world.settings)
+        assert {path: path.stat().st_ino for path in world.settings.run_dir.glob("*.sock")} == sockets
+        elsewhere = replace(world.settings, run_dir=world.settings.run_dir.with_name("other"))
+        with pytest.raises(DatapathError, match="in use by another agent"):
+            Agent(elsewhere)
 
 
 async def test_a_port_that_is_taken_ends_it(world: World) -> None:

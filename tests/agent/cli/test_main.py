@@ -52,7 +52,7 @@ def test_settings_from_the_environment(failing: list[Exception], monkeypatch: py
     ("error", "code", "line"),
     [
         (SettingsError("--x: bad"), 2, "warren: --x: bad"),
-        (FileNotFoundError(2, "No such file", "/x"), 1, "warren: [Errno 2] No such file: '/x'"),
+        (FileNotFoundError(2, "No such file", "/x"), 1, "warren: /x: No such file"),
         (
             ModuleNotFoundError("m", name="grpc"),
             1,

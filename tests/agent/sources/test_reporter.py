@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.kube.client import Client
+from agent.kube.listwatch import Name
 from agent.model.objects import Key
 from agent.sources.kept import CONDITION
 from agent.sources.reporter import Reporter
@@ -151,22 +152,42 @@ async def test_a_status_that_is_wiped_is_written_again(
     monkeypatch.setattr("agent.sources.reporter._AGAIN", 0.2)
     bad = entry("bad", "*.example")
     post(cluster, bad)
-    async with reporting(cluster):
+    async with reporting(cluster) as reporter:
         for _ in range(2):
             await eventually(lambda: ours(cluster, bad), _TIME)
+            await eventually(lambda: heard(reporter, bad) and not reporter._later, _TIME)
             cluster.patch({"status": None}, *collection(bad), "bad", "status")
         await eventually(lambda: ours(cluster, bad), _TIME)
+
+
+def heard(reporter: Reporter, item: Any) -> bool:
+    """Whether it has seen that its condition stands, and has nothing to do."""
+    return bool(told(reporter, item)) and not reporter._queue and not reporter._noticed
+
+
+def told(reporter: Reporter, item: Any) -> Any:
+    name = Name("default", item["metadata"]["name"])
+    kinds = [one.kept for one in reporter.kube.following if one.kept.kind.name == item["kind"]]
+    return kinds[0].told.get(name) if kinds else None
+
+
+async def written_after(cluster: Cluster, name: str) -> None:
+    """Until there was time to write all that there was to write before."""
+    item = entry(name, "*.example")
+    post(cluster, item)
+    await eventually(lambda: ours(cluster, item), _TIME)
 
 
 async def test_what_somebody_wipes_always_is_written_seldom(cluster: Cluster, fake: Fake) -> None:
     writes = counted(fake)
     bad = entry("bad", "*.example")
     post(cluster, bad)
-    async with reporting(cluster):
-        await eventually(lambda: ours(cluster, bad), _TIME)
+    async with reporting(cluster) as reporter:
+        await eventually(lambda: heard(reporter, bad), _TIME)
         cluster.patch({"status": None}, *collection(bad), "bad", "status")
-        post(cluster, entry("later", "*.example"))
-        await eventually(lambda: ours(cluster, entry("later", "*.example")), _TIME)
+        await eventually(lambda: not told(reporter, bad) and not reporter._queue, _TIME)
+        await written_after(cluster, "later")
+        await eventually(lambda: heard(reporter, entry("later", "*.example")), _TIME)
         assert ours(cluster, bad) is None
     assert len(writes) == 3, "two of ours, and the one that wipes"
 
@@ -178,15 +199,15 @@ async def test_the_newest_is_said_first_and_what_is_gone_not_at_all(cluster: Clu
         post(cluster, item)
     async with reporting(cluster):
         await eventually(lambda: len(writes) > 5, _TIME)
-        gone, at = [item for item in many if not ours(cluster, item)], len(writes)
-        for item in gone:
-            cluster.delete(*collection(item), item["metadata"]["name"])
-        new = entry("new", "*.example")
-        post(cluster, new)
         began = time.monotonic()
-        await eventually(lambda: ours(cluster, new), _TIME)
-        await eventually(lambda: len(writes) > at, _TIME)
+        await written_after(cluster, "new")
         assert time.monotonic() - began < 5
+        for item in many:
+            cluster.delete(*collection(item), item["metadata"]["name"])
+        await written_after(cluster, "alone")
+        at = len(writes)
+        await written_after(cluster, "last")
+        assert len(writes) == at + 1, "nothing is left of those that are gone"
 
 
 async def test_an_event_is_told_again_when_it_would_end(
@@ -197,7 +218,7 @@ async def test_an_event_is_told_again_when_it_would_end(
     pod = {"metadata": {"name": "a"}, "spec": {"containers": [container]}}
     cluster.post(pod, "api", "v1", "namespaces", cluster.namespace, "pods")
     async with reporting(cluster):
-        await eventually(lambda: [event["count"] > 1 for event in said(cluster, cluster.namespace)], _TIME)
+        await eventually(lambda: any(event["count"] > 1 for event in said(cluster, cluster.namespace)), _TIME)
 
 
 def counted(fake: Fake) -> list[str]:
