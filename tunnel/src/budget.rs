@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_grows_leaves_as_much_to_the_next() {
+        let pod = pod();
+        let share = Share::of(&pod);
+        while share.held() < share.limit() {
+            assert!(share.hold(share.limit()));
+        }
+        assert!(pod.spare() >= share.held(), "{} of {}", share.held(), pod.spare());
+    }
+
+    #[test]
     fn a_tunnel_leaves_something_to_the_next() {
         let pod = pod();
         let shares: Vec<_> = (0..3).map(|_| Share::of(&Budget::tunnel(&pod))).collect();

@@ -185,6 +185,35 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_survives_a_release() {
+        let (_, mut out) = out();
+        put(&mut out, b"abc");
+        out.room(100);
+        out.release();
+        assert_eq!(out.waiting(), b"abc");
+    }
+
+    #[test]
+    fn what_has_been_written_makes_room() {
+        let (_, mut out) = out();
+        put(&mut out, b"a");
+        for _ in 0..10 {
+            put(&mut out, &[7; SIZE / 4]);
+            out.sent(SIZE / 4);
+        }
+        assert_eq!((out.waiting().len(), out.buf.len()), (1, SIZE));
+    }
+
+    #[test]
+    fn a_few_buffers_of_the_usual_size_are_kept_for_the_next() {
+        let mut outs: Vec<Out> = (0..2 * SPARE).map(|_| out().1).collect();
+        put(&mut outs[0], &[7; SIZE + 1]);
+        outs.iter_mut().for_each(|out| put(out, b"a"));
+        outs.iter_mut().for_each(|out| out.sent(out.waiting().len()));
+        SPARES.with_borrow(|spares| assert!(spares.iter().map(Vec::len).eq([SIZE; SPARE])));
+    }
+
+    #[test]
     fn what_stays_is_counted_until_it_is_written() {
         let (budget, mut out) = out();
         put(&mut out, &[7; 100_000]);
@@ -238,9 +267,16 @@ mod tests {
     #[test]
     fn a_backlog_takes_little_more_than_it_holds() {
         let mut backlog = Backlog::default();
-        for _ in 0..16 {
+        for _ in 0..17 {
             backlog.add(&[IoSlice::new(&[7; 1000])], 0);
         }
-        assert!((16_000..=20_000).contains(&backlog.size(0)));
+        assert!((17_000..=21_250).contains(&backlog.size(0)));
+        backlog.taken(16_999);
+        assert!(backlog.size(0) >= 17_000, "the memory is still there");
+        for _ in 0..100 {
+            backlog.add(&[IoSlice::new(&[7; 1000])], 0);
+            backlog.taken(1000);
+        }
+        assert!(backlog.size(0) <= 21_250, "what has been written makes room");
     }
 }

@@ -125,6 +125,8 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::Notify;
+    use tokio::task::spawn_local;
 
     fn heavy(pod: usize) -> Rc<Ticket> {
         let ticket = Ticket::new(pod);
@@ -185,5 +187,42 @@ mod tests {
         assert!(turns.pods.borrow().is_empty());
         assert_eq!(asks(&turns, &ticket), Poll::Ready(HEAVY));
         assert_eq!(asks(&turns, &ticket), Poll::Pending);
+    }
+
+    #[test]
+    fn who_asks_twice_takes_no_turn_of_others() {
+        let turns = Turns::default();
+        let (first, second) = (heavy(1), heavy(1));
+        let _ = (asks(&turns, &first), asks(&turns, &first), asks(&turns, &second));
+        turns.call();
+        turns.call();
+        assert_eq!(asks(&turns, &second), Poll::Ready(HEAVY));
+    }
+
+    #[test]
+    fn what_a_turn_makes_ready_runs_before_the_next_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap();
+        let (turns, ran, notify) = (Rc::new(Turns::default()), Rc::new(RefCell::new(vec![])), Rc::new(Notify::new()));
+        runtime.block_on(async {
+            for name in ["first", "second"] {
+                let (turns, ran, notify) = (turns.clone(), ran.clone(), notify.clone());
+                let ticket = heavy(1);
+                spawn_local(async move {
+                    poll_fn(|cx| turns.poll(&ticket, cx)).await;
+                    ran.borrow_mut().push(name);
+                    notify.notify_one();
+                });
+            }
+            let ready = ran.clone();
+            spawn_local(async move {
+                notify.notified().await;
+                ready.borrow_mut().push("made ready");
+            });
+            spawn_local(async move { turns.run().await });
+            while ran.borrow().len() < 3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(*ran.borrow(), ["first", "made ready", "second"]);
     }
 }

@@ -47,7 +47,32 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
-    use std::task::Context;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
+    use std::task::{Context, Wake};
+
+    /// How often a task was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_change_wakes_all_who_wait() {
+        let (waiters, woken) = (Waiters::default(), Arc::new(Woken::default()));
+        let waker = woken.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        let mut both = [(); 2].map(|()| Box::pin(waiters.find(|| None::<()>)));
+        for changes in 1..=2 {
+            assert!(both.iter_mut().all(|one| one.as_mut().poll(&mut cx).is_pending()));
+            waiters.wake();
+            assert_eq!(woken.0.load(Ordering::Relaxed), 2 * changes);
+        }
+    }
 
     #[test]
     fn nothing_is_left_of_one_that_has_found_or_given_up() {

@@ -5,7 +5,7 @@ use crate::frame::{put_data, put_end, put_goaway, put_headers, put_ping, put_res
 use crate::refusal::Refusal;
 use crate::stream::Answer;
 use crate::tunnel::testing::{
-    connected, is_at_end, raw, read, read_some, settings, shaken, sockets, until, write, Ours, Peer, INITIAL_WINDOW,
+    connected, is_at_end, opened, raw, read, read_some, settings, shaken, until, write, Ours, Peer, INITIAL_WINDOW,
     MAX_STREAMS, USUAL,
 };
 use crate::worker::testing;
@@ -14,19 +14,6 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 const MAX: u32 = WINDOW_MAX as u32;
-
-/// A stream that we have asked for, and the peer has accepted; gives the application's socket.
-async fn opened(tunnel: &Rc<Tunnel>, peer: &mut Peer) -> (Rc<Stream>, TcpStream) {
-    let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
-    peer.headers(stream.id, Kind::Request).await;
-    peer.respond(stream.id, 200).await;
-    assert!(matches!(stream.answer().await, Answer::Open));
-    let (near, app) = sockets(USUAL).await;
-    let record = tunnel.worker.telemetry.accept(crate::telemetry::Direction::Outbound, tunnel.remote, tunnel.remote);
-    let relaying = stream.clone();
-    spawn_local(async move { relaying.relay(near, record).await });
-    (stream, app)
-}
 
 /// Bytes go both ways.
 async fn carries(peer: &mut Peer, id: u32, app: &TcpStream) {
@@ -51,7 +38,7 @@ async fn asked(worker: &Rc<Worker>) -> (Rc<Tunnel>, Peer) {
 fn the_peers_initial_window_holds_for_streams_that_are_open() {
     testing::run(async |worker| {
         let (tunnel, mut peer) = connected(&worker, Ours::Client, &[(INITIAL_WINDOW, 10)]).await;
-        let (_, app) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         write(&app, b"0123456789abcdefghijklmnopqrstuvwxyz").await;
         assert_eq!(peer.payload(1, 10).await, b"0123456789");
         assert_eq!(peer.rest().await, []);
@@ -69,20 +56,20 @@ fn the_peers_initial_window_holds_for_streams_that_are_open() {
 fn the_tunnels_window_holds_for_all_its_streams() {
     testing::run(async |worker| {
         let (tunnel, mut peer) = connected(&worker, Ours::Client, &[(INITIAL_WINDOW, MAX)]).await;
-        let (first, app) = opened(&tunnel, &mut peer).await;
-        let (second, other) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
+        let (_, other) = opened(&tunnel, &mut peer, USUAL).await;
         let writing = spawn_local(async move {
             write(&app, &[7; 70_000]).await;
             app
         });
-        peer.payload(first.id, DEFAULT_WINDOW as usize).await;
+        peer.payload(1, DEFAULT_WINDOW as usize).await;
         write(&other, b"other").await;
         assert_eq!(peer.rest().await, []);
         assert!(tunnel.is_stalled());
         peer.send(|out| put_window(out, 0, 10_000)).await;
         let both = 70_000 - DEFAULT_WINDOW as usize;
-        peer.payload(first.id, both).await;
-        assert_eq!(peer.payload(second.id, 5).await, b"other");
+        peer.payload(1, both).await;
+        assert_eq!(peer.payload(3, 5).await, b"other");
         assert!(!tunnel.is_stalled());
         writing.await.unwrap();
     });
@@ -225,21 +212,40 @@ fn a_second_header_block_breaks_its_stream_alone() {
         });
         testing::run(async |worker| {
             let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
-            let (_, app) = opened(&tunnel, &mut peer).await;
+            let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
             peer.send(|out| put_headers(out, 1, &block.0, end)).await;
             peer.hears(Event::Reset(1, Code::PROTOCOL_ERROR)).await;
             assert!(read_some(&app, 1).await.is_err(), "{what}");
-            let (_, app) = opened(&tunnel, &mut peer).await;
+            let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
             carries(&mut peer, 3, &app).await;
         });
     }
+}
+
+/// An interim answer is none yet (RFC 9110 section 15.2), unless it ends the stream.
+#[test]
+fn an_answer_is_the_first_that_is_final() {
+    testing::run(async |worker| {
+        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+        let [first, second, third] = [(); 3].map(|()| tunnel.open(&Block::connect("192.0.2.1:80"), b"").0);
+        peer.respond(first.id, 103).await;
+        peer.respond(first.id, 503).await;
+        assert!(matches!(first.answer().await, Answer::Refused(503)));
+        for (stream, status) in [(&second, 103), (&third, 200)] {
+            peer.send(|out| put_headers(out, stream.id, &Block::status(status).0, true)).await;
+            peer.rest().await;
+            assert!(stream.is_finished());
+        }
+        assert!(matches!(second.answer().await, Answer::Refused(103)));
+        assert!(matches!(third.answer().await, Answer::Open));
+    });
 }
 
 #[test]
 fn trailers_end_a_stream() {
     testing::run(async |worker| {
         let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
-        let (_, app) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         peer.data(1, b"all").await;
         peer.send(|out| put_headers(out, 1, &[], true)).await;
         assert_eq!(read(&app, 3).await, b"all");
@@ -292,7 +298,7 @@ fn an_answer_to_a_stream_that_we_have_reset_is_ignored() {
         peer.respond(1, 200).await;
         peer.data(1, b"late").await;
         peer.rest().await;
-        let (_, app) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         carries(&mut peer, 3, &app).await;
     });
 }
@@ -367,14 +373,14 @@ fn a_client_that_says_goodbye_is_served_to_the_end() {
 fn what_a_server_has_not_looked_at_may_be_asked_again() {
     testing::run(async |worker| {
         let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
-        let (first, app) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         let (second, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
         peer.headers(second.id, Kind::Request).await;
-        peer.send(|out| put_goaway(out, first.id, Code::NO_ERROR)).await;
+        peer.send(|out| put_goaway(out, 1, Code::NO_ERROR)).await;
         assert!(matches!(second.answer().await, Answer::Unprocessed));
         assert!(!tunnel.is_usable());
         tunnel.close(second.id, None);
-        carries(&mut peer, first.id, &app).await;
+        carries(&mut peer, 1, &app).await;
         drop(app);
         peer.hears(Event::End(1)).await;
         peer.send(|out| put_end(out, 1)).await;
@@ -439,7 +445,7 @@ fn a_ping_is_answered_with_what_it_says() {
 fn what_is_too_much_for_a_turn_is_done_in_the_next_ones() {
     testing::run(async |worker| {
         let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
-        let (_, app) = opened(&tunnel, &mut peer).await;
+        let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         let pings = 3 * frame::TURN;
         peer.send(|out| {
             for n in 0..pings as u32 {

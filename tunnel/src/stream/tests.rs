@@ -1,10 +1,10 @@
 //! A stream between an application's socket and a peer that speaks frame by frame.
 use super::*;
+use crate::budget::{Share, POD};
+use crate::flow::BASE;
 use crate::frame::{put_end, Event};
-use crate::headers::Kind;
-use crate::telemetry::Direction;
 use crate::tunnel::testing::{
-    connected, is_at_end, is_reset, read, read_some, sockets, until, write, Ours, Peer, LEAST, USUAL,
+    connected, is_at_end, is_reset, opened, read, read_some, until, write, Ours, Peer, LEAST, USUAL,
 };
 use crate::worker::testing;
 use std::rc::Weak;
@@ -24,15 +24,8 @@ impl Open {
     fn run(buffer: u32, test: impl AsyncFnOnce(Open)) {
         testing::run(async |worker| {
             let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
-            let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
-            peer.headers(1, Kind::Request).await;
-            peer.respond(1, 200).await;
-            assert!(matches!(stream.answer().await, Answer::Open));
-            let (near, app) = sockets(buffer).await;
-            let record = worker.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
-            let weak = Rc::downgrade(&stream);
-            spawn_local(async move { stream.relay(near, record).await });
-            test(Open { tunnel, peer, stream: weak, app }).await;
+            let (stream, app) = opened(&tunnel, &mut peer, buffer).await;
+            test(Open { tunnel, peer, stream, app }).await;
         });
     }
 
@@ -173,7 +166,7 @@ fn a_tunnel_that_is_lost_leaves_what_is_settled() {
 #[test]
 fn what_an_application_does_not_read_is_kept_in_order() {
     Open::run(LEAST, async |mut open| {
-        let all: Vec<u8> = (0..crate::flow::BASE).flat_map(|n| (n as u8).to_be_bytes()).collect();
+        let all: Vec<u8> = (0..BASE).flat_map(|n| (n as u8).to_be_bytes()).collect();
         let (first, second) = all.split_at(all.len() / 2);
         for part in first.chunks(1000) {
             open.peer.data(1, part).await;
@@ -197,10 +190,65 @@ fn what_an_application_does_not_read_is_kept_in_order() {
 #[test]
 fn a_window_is_given_back_when_an_application_has_read() {
     Open::run(LEAST, async |mut open| {
-        open.peer.data(1, &[7; crate::flow::BASE as usize]).await;
+        open.peer.data(1, &[7; BASE as usize]).await;
         assert_eq!(open.peer.given(1).await, 0);
-        read(&open.app, crate::flow::BASE as usize).await;
-        assert!(open.peer.given(1).await >= crate::flow::BASE / 2);
+        read(&open.app, BASE as usize).await;
+        assert!(open.peer.given(1).await >= BASE / 2);
+    });
+}
+
+/// What is open for the peer and what waits are no more than the window, which does not grow for one who reads slowly.
+#[test]
+fn a_window_does_not_grow_while_bytes_wait() {
+    Open::run(LEAST, async |mut open| {
+        open.peer.data(1, &[7; BASE as usize]).await;
+        open.peer.rest().await;
+        let mut given = 0;
+        while given == 0 {
+            read_some(&open.app, 100).await.unwrap();
+            given = open.peer.given(1).await;
+        }
+        assert!(given + open.stream().waiting() as u32 <= BASE, "{given}");
+    });
+}
+
+#[test]
+fn a_window_grows_as_far_as_there_is_memory() {
+    for (short, most) in [(false, 2 * BASE), (true, BASE)] {
+        Open::run(USUAL, async |mut open| {
+            let others = Share::of(&open.tunnel.pod.budget);
+            others.hold_anyway(if short { POD / 2 } else { 0 });
+            open.peer.data(1, &[7; BASE as usize]).await;
+            read(&open.app, BASE as usize).await;
+            assert_eq!(open.peer.given(1).await, most, "{short}");
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_has_ended_needs_no_window() {
+    Open::run(LEAST, async |mut open| {
+        open.peer.data(1, &[7; BASE as usize]).await;
+        open.end().await;
+        read(&open.app, BASE as usize).await;
+        assert_eq!(open.peer.given(1).await, 0);
+    });
+}
+
+#[test]
+fn bytes_for_which_there_is_no_memory_break_the_stream() {
+    Open::run(LEAST, async |mut open| {
+        let others = Share::of(&open.tunnel.pod.budget);
+        others.hold_anyway(POD);
+        open.peer.data(1, &[7; BASE as usize]).await;
+        open.peer.hears(Event::Reset(1, Code::CANCEL)).await;
+        let error = loop {
+            match read_some(&open.app, 1000).await {
+                Ok(part) => assert!(!part.is_empty(), "an end instead of a reset"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 

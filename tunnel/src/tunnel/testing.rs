@@ -4,6 +4,7 @@ use crate::credentials::testing::{expected, usual, Authority};
 use crate::frame::{Code, Event, Parser};
 use crate::handshake::testing::End;
 use crate::headers::{self, Decoder, Fields, Kind};
+use crate::stream::Answer;
 use crate::worker::testing::pod;
 use std::collections::VecDeque;
 use tokio::net::TcpSocket;
@@ -49,7 +50,9 @@ pub async fn sockets(buffer: u32) -> (TcpStream, TcpStream) {
     let listener = to.listen(1).unwrap();
     let first = from.connect(listener.local_addr().unwrap()).await.unwrap();
     let (second, _) = listener.accept().await.unwrap();
-    [&first, &second].map(|sock| sock.set_nodelay(true).unwrap());
+    for sock in [&first, &second] {
+        sock.set_nodelay(true).unwrap();
+    }
     (first, second)
 }
 
@@ -147,6 +150,20 @@ pub async fn shaken(worker: &Rc<Worker>, ours: Ours) -> (Rc<Tunnel>, Peer) {
     }
     peer.flush().await;
     (tunnel, peer)
+}
+
+/// A stream that we have asked for, the next one, and that the peer has accepted: its task has it, and one end of the
+/// application's connection. Gives the other end.
+pub async fn opened(tunnel: &Rc<Tunnel>, peer: &mut Peer, buffer: u32) -> (Weak<Stream>, TcpStream) {
+    let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
+    peer.headers(stream.id, Kind::Request).await;
+    peer.respond(stream.id, 200).await;
+    assert!(matches!(stream.answer().await, Answer::Open));
+    let (near, app) = sockets(buffer).await;
+    let record = tunnel.worker.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
+    let weak = Rc::downgrade(&stream);
+    spawn_local(async move { stream.relay(near, record).await });
+    (weak, app)
 }
 
 impl Peer {

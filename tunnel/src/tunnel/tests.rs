@@ -1,4 +1,4 @@
-use super::testing::{connected, until, Ours};
+use super::testing::{connected, opened, read, until, Ours, USUAL};
 use super::*;
 use crate::worker::testing;
 
@@ -41,5 +41,24 @@ fn records_that_are_padded_as_far_as_may_be_arrive_in_pieces() {
             peer.write(&[*last]).await;
             peer.hears(frame::Event::Pong(ping.to_be_bytes())).await;
         }
+    });
+}
+
+#[test]
+fn a_window_that_has_grown_is_paid_for_until_it_rests() {
+    testing::run(async |worker| {
+        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+        let (_stream, app) = opened(&tunnel, &mut peer, USUAL).await;
+        let mut window = crate::flow::BASE;
+        while window < 100_000 {
+            peer.data(1, &vec![7; window as usize]).await;
+            read(&app, window as usize).await;
+            window = peer.given(1).await;
+        }
+        assert!(tunnel.budget.used() >= window as usize);
+        let look = || tunnel.session.borrow_mut().look();
+        look(); // it was used since the last time
+        look();
+        assert_eq!(tunnel.budget.used(), 0);
     });
 }
