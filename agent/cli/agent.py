@@ -52,6 +52,7 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 @option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
 @option("--trust-domain", default="cluster.local", help="of all identities")
 @option("--cluster", default="Kubernetes", help="id of this cluster")
+@option("--revision", default="default", help="objects labelled istio.io/rev for another one are passed over")
 @option("--network", default="", help="id of the network that pods are in")
 @option(
     "--outbound-traffic-policy",
@@ -68,6 +69,7 @@ def agent(
     trust_domain: str,
     cluster: str,
     network: str,
+    revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     **settings: Any,
 ) -> None:
@@ -83,6 +85,8 @@ def agent(
     from agent.model.mesh import Mesh  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
-    mesh = Mesh(cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy)
+    mesh = Mesh(
+        cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy, revision=revision
+    )
     memory.before_loading()
     asyncio.run(Agent(Settings(mesh=mesh, **settings)).run())

@@ -20,6 +20,7 @@ from agent.reporting import report
 @option("--namespace", default="warren-system", help="of the Lease warren-status")
 @option("--trust-domain", default="cluster.local", help="of all identities")
 @option("--cluster", default="Kubernetes", help="id of this cluster")
+@option("--revision", default="default", help="objects labelled istio.io/rev for another one are passed over")
 @option("--network", default="", help="id of the network that pods are in")
 @option(
     "--outbound-traffic-policy",
@@ -36,6 +37,7 @@ def reporter(
     trust_domain: str,
     cluster: str,
     network: str,
+    revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     log_level: str,
     log_format: str,
@@ -45,6 +47,8 @@ def reporter(
     Of several replicas one writes, the holder of the Lease warren-status.
     """
     logs.configure(log_level, log_format)
-    mesh = Mesh(cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy)
+    mesh = Mesh(
+        cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy, revision=revision
+    )
     memory.before_loading()
     asyncio.run(report(Client.load(kubeconfig), namespace, socket.gethostname(), mesh))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from agent.model.entries import ServiceEntry, WorkloadEntry
 from agent.model.guards import judged_by, selected_by
-from agent.model.objects import EndpointSlice, Key, Object, Pod, Service, fits, key_of
+from agent.model.objects import EndpointSlice, Key, Object, Pod, Service, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.traffic import of_namespace
 from agent.model.view import ServiceLike, View
@@ -78,12 +78,7 @@ def _guarded(view: View, item: Object | None) -> Iterator[Key]:
 
 def _endpoints(view: View, item: ServiceLike) -> Iterator[Key]:
     store, namespace = view.store, item.metadata.namespace
-    for pod in store.each(Pod, "Pod", namespace) if item.selector else ():
-        if fits(item.selector, pod.metadata.labels):
-            yield key_of(pod)
-    for entry in store.each(WorkloadEntry, "WorkloadEntry", namespace) if item.selector else ():
-        if fits(item.selector, entry.labels):
-            yield key_of(entry)
+    yield from map(key_of, view.selected(namespace, item.selector))
     for endpoints in store.each(EndpointSlice, "slices", namespace, item.metadata.name):
         yield key_of(endpoints)
         yield from _named(view, endpoints)

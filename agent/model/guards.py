@@ -4,13 +4,11 @@ from collections.abc import Iterator
 
 from agent.model import authentication
 from agent.model.authentication import STRICT
-from agent.model.entries import WorkloadEntry
+from agent.model.members import Workload, labels_of, workloads
 from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.objects import Key, Labels, Pod, fits, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.view import View
-
-Workload = Pod | WorkloadEntry
 
 
 def named_policies(view: View, item: Workload) -> list[str]:
@@ -21,19 +19,11 @@ def named_policies(view: View, item: Workload) -> list[str]:
     return sorted({*names, *authentication.required(view, namespace, labels)})
 
 
-def labels_of(item: Workload) -> Labels:
-    """What selectors look at."""
-    return item.labels if isinstance(item, WorkloadEntry) else item.metadata.labels
-
-
 def selected_by(view: View, policy: AuthorizationPolicy) -> Iterator[Key]:
     """The workloads that a policy selects."""
     namespace = policy.metadata.namespace
-    if policy.selector:
-        anywhere = namespace == ROOT_NAMESPACE
-        for item in _everywhere(view) if anywhere else _workloads(view, namespace):
-            if fits(policy.selector, labels_of(item)):
-                yield key_of(item)
+    within = "" if namespace == ROOT_NAMESPACE else namespace
+    yield from map(key_of, view.selected(within, policy.selector))
 
 
 def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
@@ -41,12 +31,12 @@ def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
     namespace = item.metadata.namespace
     yield STRICT
     if item.selector:
-        yield from (key_of(one) for one in _workloads(view, namespace) if fits(item.selector, labels_of(one)))
+        yield from map(key_of, view.selected(namespace, item.selector))
     elif namespace == ROOT_NAMESPACE:
         everything = view.store.objects.items()
         yield from (key for key, one in everything if isinstance(one, Workload | PeerAuthentication))
     else:
-        yield from (key_of(one) for one in _workloads(view, namespace))
+        yield from map(key_of, workloads(view.store, namespace))
         yield from view.store.find("PeerAuthentication", namespace)
 
 
@@ -67,12 +57,3 @@ def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
         services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
     for service in services:
         yield from view.store.each(AuthorizationPolicy, "attached", namespace, service.kind, service.name)
-
-
-def _workloads(view: View, namespace: str) -> Iterator[Workload]:
-    yield from view.store.each(Pod, "Pod", namespace)
-    yield from view.store.each(WorkloadEntry, "WorkloadEntry", namespace)
-
-
-def _everywhere(view: View) -> Iterator[Workload]:
-    return (item for item in view.store.objects.values() if isinstance(item, Workload))

@@ -10,6 +10,7 @@ from agent.model.objects import Labels, Metadata, Object
 from agent.model.syntax import FieldError, check_selector
 
 DRY_RUN = "istio.io/dry-run"
+REVISION = "istio.io/rev"
 # What istiod writes into objects that it makes itself.
 _INTERNAL = tuple(
     f"internal.istio.io/{name}" for name in ("parents", "parent-namespace", "webhook-always-reject")

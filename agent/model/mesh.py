@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from agent.model.objects import Namespace, Pod
+from agent.model.istio import REVISION, IstioObject
+from agent.model.objects import Namespace, Object, Pod
 
 MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
@@ -18,7 +19,8 @@ OutboundTrafficPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
 class Mesh(Struct, frozen=True):
     """What every translation needs to know; fixed for the life of a process.
 
-    domain: of the cluster's DNS names; outbound_traffic_policy: where no Sidecar says anything else.
+    domain: of the cluster's DNS names; outbound_traffic_policy: where no Sidecar says anything else;
+    revision: objects of Istio's kinds that are labelled for another one are not ours.
     """
 
     cluster: str = "Kubernetes"
@@ -26,6 +28,16 @@ class Mesh(Struct, frozen=True):
     network: str = ""
     domain: str = "cluster.local"
     outbound_traffic_policy: OutboundTrafficPolicy = "ALLOW_ANY"
+    revision: str = "default"
+
+
+def is_ours(mesh: Mesh, item: Object) -> bool:
+    """Whether an object is for this mesh: one of Istio's kinds may name the revision that is to read it.
+
+    Kubernetes' own are everybody's. Without the label it is for all revisions (istiod's config filter).
+    """
+    named = item.metadata.labels.get(REVISION)
+    return not named or named == mesh.revision or not isinstance(item, IstioObject)
 
 
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:

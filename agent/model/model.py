@@ -7,7 +7,7 @@ from immutables import Map
 from msgspec import Struct
 
 from agent.model.consequences import consequences
-from agent.model.mesh import Mesh, enrolled
+from agent.model.mesh import Mesh, enrolled, is_ours
 from agent.model.objects import Key, Namespace, Object, Pod
 from agent.model.resources import Delta, Resource
 from agent.model.store import Store
@@ -46,8 +46,10 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
     """
     view = View.of(model.mesh, model.store)
     concerned: dict[Key, None] = {OF_THE_MESH: None}  # it may be there without any object
-    for key, item in sorted(changes, key=lambda change: _is_endpoint(change[0])):
-        before, view = view, View.of(model.mesh, view.store.put(key, item))
+    for key, told in sorted(changes, key=lambda change: _is_endpoint(change[0])):
+        item = told if told is not None and is_ours(model.mesh, told) else None
+        members = None if _is_endpoint(key) else view.members
+        before, view = view, View.of(model.mesh, view.store.put(key, item), members)
         concerned |= dict.fromkeys(consequences(before, view, key))
 
     translated = {key: translate(view, key) for key in sorted(concerned, key=_is_endpoint)}

@@ -6,7 +6,8 @@ from agent.model.entries import EndpointSpec, EntryPort, ServiceEntry
 from agent.model.objects import EndpointSlice, Pod, Service, ServicePort
 from protocols.workload_pb2 import GRPC, HTTP2, HTTP11, TCP, TLS, UNKNOWN, AppProtocol, PortList
 
-_BY_NAME = {
+_BY_NAME = {  # of grpc-web istiod tells no protocol: it is HTTP/1.1 or HTTP/2, as the client likes
+    "grpc-web": UNKNOWN,
     "http": HTTP11,
     "http2": HTTP2,
     "grpc": GRPC,
@@ -41,12 +42,15 @@ def number_of(port: AnyPort) -> int:
 
 
 def app_protocol(port: AnyPort) -> AppProtocol:
-    """What is declared, else what stands before the first `-` of the name; unknown when neither says."""
-    if isinstance(port, ServicePort):
-        declared = _KUBERNETES.get(port.app_protocol, port.app_protocol) or port.name
-    else:
-        declared = port.protocol or port.name
-    known = _BY_NAME.get(declared.lower().split("-", maxsplit=1)[0])
+    """What is declared, else what stands before the first `-` of a Service's port name; else unknown.
+
+    A ServiceEntry's port says nothing by its name (Istio's ServicePort.protocol).
+    """
+    if isinstance(port, EntryPort):
+        return _BY_NAME.get(port.protocol.lower(), UNKNOWN)
+    declared = (_KUBERNETES.get(port.app_protocol, port.app_protocol) or port.name).lower()
+    name = "grpc-web" if declared.startswith("grpc-web") else declared.split("-", maxsplit=1)[0]
+    known = _BY_NAME.get(name)
     if known is None:
         return TCP if number_of(port) in _SERVER_FIRST else UNKNOWN
     return known

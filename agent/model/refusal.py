@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
-from agent.model.istio import DRY_RUN, Dated
+from agent.model.istio import DRY_RUN, REVISION, Dated
 from agent.model.objects import Key, Labels, Object
 from agent.model.security import (
     Action,
@@ -66,8 +66,10 @@ def strictest(type_: Any, key: Key, raw: Any, reason: str) -> Policy | None:
     written = raw.get("metadata")
     dry_run = _dry_run(_get(written, "annotations")) if _knows_dry_run(type_, spec) else {}
     since = _read({"name": "any", "creationTimestamp": _get(written, "creationTimestamp")}, Dated)
+    revision = _get(_get(written, "labels"), REVISION)
     metadata = Dated(
         key.name,
+        labels={REVISION: revision} if isinstance(revision, str) else {},
         namespace=key.namespace,
         annotations=dry_run or {},
         creation_timestamp=since.creation_timestamp if since else "",

@@ -16,9 +16,9 @@ def traffic(view: View, namespace: str) -> Resource | None:
     """What a namespace says of its own, or (empty) what holds for the mesh; None: nothing has to be told."""
     counting = _counting(view, namespace or ROOT_NAMESPACE)
     outbound = counting.spec.outbound_traffic_policy if counting else None
-    if namespace:
-        return traffic_resource(namespace, outbound.mode) if outbound else None
     mode = outbound.mode if outbound else view.mesh.outbound_traffic_policy
+    if namespace:  # one without a policy stands for itself as well: what the root's says is not inherited
+        return traffic_resource(namespace, mode) if counting else None
     return traffic_resource("", mode) if mode != "ALLOW_ANY" else None
 
 

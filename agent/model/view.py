@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from agent.model.entries import ServiceEntry
+from agent.model.members import Members, Workload
 from agent.model.mesh import ROOT_NAMESPACE, Mesh
 from agent.model.objects import EndpointSlice, Key, Labels, Namespace, Pod, Service, key_of
 from agent.model.store import Store
@@ -16,15 +17,21 @@ ServiceLike = Service | ServiceEntry
 
 
 class View(Struct, frozen=True):
-    """The store at one moment. network: of all that names none of its own."""
+    """The store at one moment. network: of all that names none of its own; members: of its workloads."""
 
     mesh: Mesh
     store: Store
     network: str
+    members: Members
 
     @classmethod
-    def of(cls, mesh: Mesh, store: Store) -> "View":
-        return cls(mesh, store, network(mesh, store))
+    def of(cls, mesh: Mesh, store: Store, members: Members | None = None) -> "View":
+        """members: of another store with the same workloads."""
+        return cls(mesh, store, network(mesh, store), members or Members())
+
+    def selected(self, namespace: str, selector: Labels) -> Iterator[Workload]:
+        """The workloads that a selector selects, in a namespace or (empty) in all."""
+        return self.members.selected(self.store, namespace, selector)
 
     def namespace(self, name: str) -> Namespace | None:
         return self.store.get(Namespace, "", name)
@@ -37,10 +44,7 @@ class View(Struct, frozen=True):
 
     def slices_naming(self, pod: Pod) -> Iterable[EndpointSlice]:
         """The slices of Services without a selector that have this pod as an endpoint."""
-        namespace, name = pod.metadata.namespace, pod.metadata.name
-        for service in self.store.each(Service, "unselective", namespace):
-            slices = self.store.each(EndpointSlice, "slices", namespace, service.metadata.name)
-            yield from (one for one in sorted(slices, key=key_of) if name in one.pods)
+        return self.members.naming(self.store, pod)
 
     def hosts(self, item: ServiceLike) -> Iterable[str]:
         """The hostnames under which an object is a service: in each namespace one object has a hostname."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent.model import members
 from agent.model.model import Change, Model, apply, enrolled_on
 from agent.model.objects import Key, Object, key_of
 from agent.model.refusal import last_good
@@ -178,6 +179,47 @@ def test_a_change_of_one_pod_translates_one_pod(monkeypatch: pytest.MonkeyPatch)
     untouched = model.resources[Key("Pod", "default", "p8")]
     after, _ = apply(model, changes(pod("p7", "10.9.9.9", labels={"app": "web"})))
     assert after.resources[Key("Pod", "default", "p8")] is untouched
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """The calls of a function of `members`, which looks at all workloads of a namespace."""
+    calls: list[str] = []
+    function = getattr(members, name)
+
+    def called(*args: Any) -> Any:
+        calls.append(name)
+        return function(*args)
+
+    monkeypatch.setattr(members, name, called)
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["Service", "AuthorizationPolicy", "PeerAuthentication"])
+def test_what_selects_is_not_held_against_every_pod(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many objects that arrive together in a large namespace: the pods are looked at once for all."""
+    pods = (pod(f"p{number}", f"10.0.0.{number}", labels={"app": f"a{number}"}) for number in range(100))
+    base = model_of(*pods)
+    items = [selecting(kind, f"a{number}") for number in range(100)]
+    calls = counted(monkeypatch, "_by")
+    model_of(*items, base=base)
+    assert len(calls) == 1
+
+
+def selecting(kind: str, app: str) -> Object:
+    """An object that selects the pods with this label."""
+    selector: dict[str, Any] = {"app": app}
+    if kind == "Service":
+        return service(app, [{"port": 80}], selector=selector)
+    return make(kind, app, spec={"selector": {"matchLabels": selector}})
+
+
+def test_slices_are_not_searched_for_every_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services without selectors, beside pods that change."""
+    bare = [service(f"s{number}", [{"port": 80}], selector={}) for number in range(100)]
+    base = model_of(*bare)
+    calls = counted(monkeypatch, "_slices")
+    model_of(*(pod(f"p{number}", f"10.0.0.{number}") for number in range(100)), base=base)
+    assert len(calls) == 1
 
 
 def test_enrolled_pods_of_a_node() -> None:

@@ -62,8 +62,8 @@ def test_the_nearest_mode_holds(
     items += [sidecar("shop", namespace)] if namespace else []
     base = Model(Mesh(outbound_traffic_policy=setting))
     assert told(model_of(*items, base=base)) == told(model_of(*reversed(items), base=base)) == expected
-    silent = [sidecar("shop", None), sidecar("other", None)] if not namespace else []
-    assert told(model_of(*items, *silent, base=base)) == expected, "who says nothing inherits"
+    silent = [sidecar("other", None)]
+    assert told(model_of(*items, *silent, base=base)) == {**expected, "other": setting}, "not the root's"
     model = model_of(*items, base=base)
     model, _ = apply(model, [(key_of(item), None) for item in items])
     assert model == apply(base, [])[0], "they leave nothing behind"
