@@ -41,7 +41,7 @@ INITIAL_WINDOW = SettingsFrame.INITIAL_WINDOW_SIZE
 
 def test_client_that_overruns_a_window(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
     stream, far = opened(stage, tunnel, application)
-    with far, stage.refusal("destination", "tunnel_lost") as line:
+    with far, stage.refusal("destination", "tunnel_violation") as line:
         piece = DataFrame(stream, b"o" * (1 << 20)).serialize()
         with pytest.raises(Closed):
             while True:  # the application takes a few MB at most, and reads none
@@ -126,16 +126,23 @@ def bomb() -> bytes:
     return bytes(large) + bytes(encoder.encode([("x", "y" * 3900)])) * 20_000
 
 
+def lost(stage: Stage, reason: str) -> int:
+    """How many tunnels of clients have ended for that reason."""
+    return stage.tunnel.counted("warren_tunnels_lost").get(f'reporter="destination",reason="{reason}"', 0)
+
+
 @pytest.mark.parametrize("what", VIOLATIONS)
 def test_violation(stage: Stage, tunnel: Http2, application: socket.socket, what: str) -> None:
     """The tunnel ends with the right error; its streams are reset; other tunnels go on."""
     wrong, code = VIOLATIONS[what]
     stream, far = opened(stage, tunnel, application)
     sent = wrong(tunnel, stream)
-    with far, stage.refusal("destination", "tunnel_lost"):
+    ends = lost(stage, "tunnel_violation")
+    with far, stage.refusal("destination", "tunnel_violation"):
         tunnel.write(sent if isinstance(sent, bytes) else b"".join(f.serialize() for f in sent))
         assert tunnel.goodbye() == code
         assert is_reset(far)
+    assert lost(stage, "tunnel_violation") == ends + 1
     with stage.client() as another:
         another.greet()
         assert serves(stage, another, application)
@@ -195,8 +202,10 @@ def test_no_greeting(stage: Stage, first: bytes) -> None:
 def test_more_streams_than_allowed(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
     """The 1001st is refused in a way that says: ask again elsewhere."""
     assert tunnel.alive()
-    streams = [tunnel.connect(f"{stage.ours.v4}:{PORT}") for _ in range(1001)]
-    refused = tunnel.read(RstStreamFrame)
+    streams = [tunnel.connect(f"{stage.ours.v4}:{PORT}") for _ in range(1000)]
+    with stage.refusal("destination", "too_many_streams"):
+        streams.append(tunnel.connect(f"{stage.ours.v4}:{PORT}"))
+        refused = tunnel.read(RstStreamFrame)
     assert (refused.stream_id, refused.error_code) == (streams[-1], REFUSED_STREAM)
     tunnel.send(*[RstStreamFrame(stream, 8) for stream in streams[:-1]])
     assert tunnel.alive()
@@ -241,11 +250,13 @@ def test_flood_that_is_read(stage: Stage, tunnel: Http2, frame: Frame) -> None:
     ids=["PING", "SETTINGS"],
 )
 def test_flood_that_is_not_read(stage: Stage, tunnel: Http2, frame: Frame) -> None:
-    """Answers do not pile up without bound: the tunnel ends."""
+    """Answers do not pile up without bound: the tunnel ends, and is counted by what would have piled up."""
     piece = frame.serialize() * 20_000
+    before = lost(stage, "out_of_memory")
     with pytest.raises(Closed):
         for _ in range(1000):
             tunnel.write(piece)
+    until(lambda: lost(stage, "out_of_memory") == before + 1)
     with stage.client() as another:
         another.greet()
         assert another.alive()

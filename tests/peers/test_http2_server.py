@@ -228,7 +228,7 @@ def test_violation(stage: Stage, servers: Servers, apps: ExitStack, what: str) -
     tunnel = servers.accept()
     stream = answered(tunnel)
     assert carries(tunnel, stream, app)
-    with stage.refusal("source", "tunnel_lost") as line:
+    with stage.refusal("source", "tunnel_violation") as line:
         tunnel.write(wrong(tunnel, stream))
         assert tunnel.goodbye() == code
         assert is_reset(app)
@@ -276,7 +276,7 @@ def test_second_header_block(
 
 
 def test_server_that_speaks_no_http2(stage: Stage, servers: Servers, apps: ExitStack) -> None:
-    with stage.refusal("source", "tunnel_lost"):
+    with stage.refusal("source", "tunnel_violation"):
         app = dialled(stage, apps)
         servers.tls().sendall(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
         assert is_reset(app)

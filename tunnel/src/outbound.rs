@@ -138,7 +138,7 @@ async fn open(
             Ok(Answer::Lost(refusal, detail)) => {
                 tunnel.close(stream.id, None);
                 match refusal {
-                    Refusal::TunnelLost if was_up => Failure { refusal, detail },
+                    Refusal::TunnelLost | Refusal::TunnelViolation if was_up => Failure { refusal, detail },
                     _ => return Err(Failure { refusal, detail }),
                 }
             }

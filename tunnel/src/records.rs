@@ -152,7 +152,7 @@ impl Records {
             Broken::Violation(alert, what) => {
                 let _ = self.fail(alert, out); // it ends in any case
                 let detail = format!("{what}: TLS alert {} sent", alert::name(alert));
-                Failure { refusal: Refusal::TunnelLost, detail }
+                Failure { refusal: of_violation(alert), detail }
             }
         })
     }
@@ -265,6 +265,14 @@ impl Records {
             self.rekey(out).map_err(|_| Broken::Violation(alert::INTERNAL_ERROR, "no new TLS keys could be made"))?;
         }
         Ok(())
+    }
+}
+
+/// Whose fault it is that a tunnel ends with this alert of ours.
+fn of_violation(alert: u8) -> Refusal {
+    match alert {
+        alert::INTERNAL_ERROR => Refusal::InternalError,
+        _ => Refusal::TunnelViolation,
     }
 }
 

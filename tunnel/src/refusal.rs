@@ -119,6 +119,8 @@ reasons! {
     PeerUnavailable "peer_unavailable" Connect 503 "the peer answered 503: its application could not be reached";
     PeerRefused "peer_refused" Connect 503 "the peer answered with another status than 200";
     StreamViolation "stream_violation" Connect 503 "the peer broke HTTP/2's rules on this stream";
+    TooManyStreams "too_many_streams" Connect 503 "the peer has as many streams open in one tunnel as it may";
+    TunnelViolation "tunnel_violation" Connect 503 "the peer broke the rules of TLS or HTTP/2, which ended the tunnel";
     TunnelLost "tunnel_lost" Connect 503 "the tunnel broke";
     OutOfMemory "out_of_memory" Connect 503 "too much waits for applications that do not read, or for peers that do not";
     PeerReset "peer_reset" Fine 503 "reset by the peer";

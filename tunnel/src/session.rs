@@ -11,6 +11,7 @@ use crate::inbound;
 use crate::link::Link;
 use crate::mesh::Identity;
 use crate::records::Records;
+use crate::refusal::Refusal;
 use crate::stream::{Broken, Stream};
 use crate::tunnel::Tunnel;
 use std::collections::HashMap;
@@ -322,6 +323,7 @@ impl Session {
         self.last_id = id;
         if self.refusing || self.links.len() >= STREAMS_MAX {
             frame::put_reset(&mut self.control, id, Code::REFUSED_STREAM);
+            tunnel.refused(if self.refusing { Refusal::Drained } else { Refusal::TooManyStreams });
             return Ok(());
         }
         // A peer that resets what it has just asked for does not make the work undone.

@@ -185,7 +185,7 @@ impl Tunnel {
         match result {
             // What is agreed on can still be violated.
             Err(Failure { refusal: Refusal::H2Handshake, detail }) if self.peer.get().is_some() => {
-                Failure { refusal: Refusal::TunnelLost, detail: detail.clone() }
+                Failure { refusal: Refusal::TunnelViolation, detail: detail.clone() }
             }
             Err(failure) => failure.clone(),
             Ok(()) => Failure { refusal: Refusal::TunnelLost, detail: "closed by the peer".into() },
@@ -423,6 +423,12 @@ impl Tunnel {
         self.sock.get().and_then(sockets::arrival_device)
     }
 
+    /// A stream was refused before anybody looked at what it is for.
+    pub fn refused(&self, why: Refusal) {
+        let peer = self.peer.get().cloned();
+        self.worker.telemetry.refused(self.remote, self.local(), peer, why, "");
+    }
+
     /// Counts a task that serves a peer's request, for as long as the result lives.
     pub fn task(self: &Rc<Self>) -> Task {
         self.tasks.set(self.tasks.get() + 1);
@@ -518,7 +524,7 @@ impl Tunnel {
         let Some(sock) = self.sock.get() else { return };
         if session.unsent() > UNREAD_MAX {
             let detail = "the peer asks for answers and does not read them";
-            return self.kill(Refusal::TunnelLost, detail);
+            return self.kill(Refusal::OutOfMemory, detail);
         }
         if !self.full.get() {
             match write(sock, session) {

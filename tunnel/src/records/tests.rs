@@ -186,7 +186,7 @@ fn a_violation_is_answered_with_its_alert() {
 
 fn answered(near: &mut End, far: &mut End, what: &str, alert: &str) {
     let ours = near.failure.as_ref().expect(what);
-    assert_eq!(ours.refusal, Refusal::TunnelLost, "{what}");
+    assert_eq!(ours.refusal, Refusal::TunnelViolation, "{what}");
     assert!(ours.detail.ends_with(&format!("TLS alert {alert} sent")), "{what}: {ours}");
     far.hear(&near.said());
     let theirs = far.failure.as_ref().expect(what);
