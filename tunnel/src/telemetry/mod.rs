@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::heap::Counted;
 use crate::mesh::{Identity, Mesh};
 use crate::policy::Judgement;
 use crate::refusal::Refusal;
@@ -175,6 +176,7 @@ impl WorkerTelemetry {
             peer: OnceCell::new(),
             series: OnceCell::new(),
             ended: OnceCell::new(),
+            _counted: Counted::new(),
         }
     }
 
@@ -251,6 +253,7 @@ pub struct Connection {
     peer: OnceCell<Arc<Identity>>,
     series: OnceCell<Arc<Series>>,
     ended: OnceCell<()>,
+    _counted: Counted,
 }
 
 impl Connection {
