@@ -53,7 +53,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["serve", echo, http, mix] => {
             serve::serve(&[(address(echo)?, Kind::Echo), (address(http)?, Kind::Http(0)), (address(mix)?, Kind::Mix)])
         }
-        ["victim", ip] => serve::serve(&hostile::applications(ip.parse()?)),
+        ["victim", ip] => serve::apart(hostile::applications(ip.parse()?)),
         ["rr", addr, seconds, size] => client::round_trips(address(addr)?, time(seconds)?, number(size)?),
         ["crr", addr, seconds, max, close @ ("fin" | "rst")] => {
             client::connections(address(addr)?, time(seconds)?, number(max)?, *close == "rst")

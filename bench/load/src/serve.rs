@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::net::listen;
+use rustix::net::{listen, sockopt::set_socket_send_buffer_size};
 
 use crate::Failure;
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n";
 const BACKLOG: i32 = 4096;
 static ZEROS: &[u8] = &[0; 65_536];
+/// Bytes that the kernel takes of a `Source`: of 2,000 that nobody reads it would take gigabytes otherwise, and filling them
+/// would keep the processor from what is measured.
+const UNSENT: usize = 256 << 10;
 /// With which a connection begins that is to be a `Sink`.
 pub const BULK: u8 = b'b';
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
@@ -64,6 +68,15 @@ pub fn serve(servers: &[(SocketAddr, Kind)]) -> Result<(), Failure> {
     }
 }
 
+/// Each server in a thread of its own: thousands of downloads should not hold up an echo here, where nobody measures it.
+pub fn apart(servers: Vec<(SocketAddr, Kind)>) -> Result<(), Failure> {
+    let serve_one = |server| thread::spawn(move || serve(&[server]).map_err(|e| e.to_string()));
+    for server in servers.into_iter().map(serve_one).collect::<Vec<_>>() {
+        server.join().map_err(|_| "a server has panicked")??;
+    }
+    Ok(())
+}
+
 fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(addr).map_err(|e| format!("listen on {addr}: {e}"))?;
     listener.set_nonblocking(true)?;
@@ -89,6 +102,9 @@ fn accept(
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        if matches!(kind, Kind::Source) {
+            set_socket_send_buffer_size(&stream, UNSENT)?;
+        }
         let events = match kind {
             Kind::Source => EventFlags::OUT,
             Kind::Held => EventFlags::empty(), // it is still told of the end
