@@ -18,7 +18,8 @@ from agent.cli.types import (
 )
 from tunnel.settings import AccessLog, CertificateAuthority, Configuration, Listen, Settings
 
-_CPUS = len(os.sched_getaffinity(0))
+# Half of the CPUs: the applications, whose bytes they are, need the others.
+_WORKERS = max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 @click.command(cls=Command)
@@ -45,7 +46,12 @@ _CPUS = len(os.sched_getaffinity(0))
     help="certificate revocation lists, PEM or DER, read again when the file changes; no file is no list, "
     "and one that cannot be used at the start lets no peer in [default: nobody is revoked]",
 )
-@option("--workers", type=click.IntRange(1, 1024), default=_CPUS, help="threads that carry bytes")
+@option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=_WORKERS,
+    help="threads that carry bytes; by default half as many as CPUs",
+)
 @option(
     "--spin", type=click.IntRange(0, 10_000), default=50, help="microseconds to look for work before sleep"
 )

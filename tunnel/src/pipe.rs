@@ -108,13 +108,19 @@ impl Pipe {
         if !self.task.borrow().as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             *self.task.borrow_mut() = Some(cx.waker().clone());
         }
-        self.conversation.went_on(&self.worker.spin);
         if let Some(broken) = self.cancelled.borrow_mut().take() {
             return Poll::Ready(Err(broken));
         }
         let broken = |e| Broken::App(Rc::new(e));
-        let sent = |n| self.record.client_sent(n);
-        let received = |n| self.record.server_sent(n);
+        let went_on = |n| self.conversation.went_on(n, &self.worker.spin);
+        let sent = |n| {
+            went_on(n);
+            self.record.client_sent(n as u64);
+        };
+        let received = |n| {
+            went_on(n);
+            self.record.server_sent(n as u64);
+        };
         let turns = &self.worker.turns;
         let up = self.up.poll(turns, (&self.client, &self.server), sent, cx).map_err(broken)?;
         let down = self.down.poll(turns, (&self.server, &self.client), received, cx).map_err(broken)?;
@@ -154,7 +160,7 @@ impl Flow {
         &self,
         turns: &Turns,
         (from, to): (&TcpStream, &TcpStream),
-        count: impl Fn(u64),
+        count: impl Fn(usize),
         cx: &mut Context<'_>,
     ) -> io::Result<Poll<()>> {
         for _ in 0..READS {
@@ -181,7 +187,7 @@ impl Flow {
                 Ok(0) => self.ended.set(true),
                 Ok(n) => {
                     self.ticket.carried(n);
-                    count(n as u64);
+                    count(n);
                 }
                 Err(e) if e.kind() == WouldBlock => {}
                 Err(e) => return Err(e),

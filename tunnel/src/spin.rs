@@ -2,8 +2,11 @@
 //!
 //! Waking a thread costs more than it does here: spinning for 50 us halves the round trip at about the same CPU. Opening
 //! and closing connections gains nothing from it, it keeps both ends' processors from the applications: so only
-//! connections that have gone to and fro a few times make a thread spin. At rest nothing spins and nothing wakes.
+//! connections that have gone to and fro a few times, with little each time, make a thread spin. Bulk alone does
+//! not: there is always more to do, and what spins beside it takes the processor from those who send and receive it. At rest
+//! nothing spins and nothing wakes.
 use crate::flusher::behind_the_others;
+use crate::frame::DATA_MAX;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
@@ -15,16 +18,20 @@ const DEPTH: u32 = 3;
 /// How often a connection carries something before it counts as a conversation.
 const GREETING: u8 = 4;
 
+/// Turns of bulk since a conversation went on, some 10 ms, after which it is taken to rest.
+const LIVELY: u32 = 64;
+
 /// Of one connection.
 #[derive(Default)]
 pub struct Conversation(Cell<u8>);
 
 impl Conversation {
-    /// Something was carried.
-    pub fn went_on(&self, spin: &Spin) {
+    /// `n` bytes were carried.
+    pub fn went_on(&self, n: usize, spin: &Spin) {
         match self.0.get() {
-            GREETING => spin.touch(),
-            n => self.0.set(n + 1),
+            GREETING if n < DATA_MAX => spin.talk(),
+            GREETING => spin.touch_beside_talk(),
+            before => self.0.set(before + 1),
         }
     }
 }
@@ -32,10 +39,25 @@ impl Conversation {
 #[derive(Default)]
 pub struct Spin {
     touched: Cell<bool>,
+    /// Turns of bulk for which a conversation is still taken to go on.
+    lively: Cell<u32>,
     sleeper: RefCell<Option<Waker>>,
 }
 
 impl Spin {
+    fn talk(&self) {
+        self.lively.set(LIVELY);
+        self.touch();
+    }
+
+    /// Bulk was carried: where somebody talks as well, it makes way as often as they do.
+    fn touch_beside_talk(&self) {
+        if let Some(left) = self.lively.get().checked_sub(1) {
+            self.lively.set(left);
+            self.touch();
+        }
+    }
+
     /// Costs a store while the spinner is awake.
     fn touch(&self) {
         if !self.touched.replace(true) {
@@ -77,5 +99,27 @@ impl Spin {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a worker spins after something was carried.
+    fn spins(spin: &Spin, conversation: &Conversation, n: usize) -> bool {
+        spin.touched.set(false);
+        conversation.went_on(n, spin);
+        spin.touched.get()
+    }
+
+    #[test]
+    fn bulk_makes_a_thread_spin_only_beside_a_conversation() {
+        let (spin, bulk, talk) = (Spin::default(), Conversation::default(), Conversation::default());
+        assert!((0..100).all(|_| !spins(&spin, &bulk, DATA_MAX)));
+        assert!((0..GREETING).all(|_| !spins(&spin, &talk, 1)));
+        assert!(spins(&spin, &talk, 1));
+        let beside = (0..100).take_while(|_| spins(&spin, &bulk, DATA_MAX)).count();
+        assert_eq!(beside, LIVELY as usize);
     }
 }

@@ -331,7 +331,7 @@ impl Stream {
     }
 
     fn carry(&self, n: usize) {
-        self.conversation.went_on(&self.tunnel.worker.spin);
+        self.conversation.went_on(n, &self.tunnel.worker.spin);
         let before = self.carried.get();
         self.carried.set(before + n as u64);
         if before < BULK && self.is_bulk() {
