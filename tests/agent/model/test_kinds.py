@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.model.kinds import KINDS, NOT_ACTED_ON, find
+from agent.model.kinds import KINDS, NOT_ACTED_ON, find, meant
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,22 @@ from agent.model.kinds import KINDS, NOT_ACTED_ON, find
 def test_found_by_its_group_and_name(api_version: str, name: str, plural: str | None) -> None:
     kind = find(api_version, name)
     assert (kind and kind.plural) == plural
+
+
+@pytest.mark.parametrize(
+    ("api_version", "name", "nearest"),
+    [
+        ("security.istio.io/v1", "AuthorisationPolicy", "AuthorizationPolicy"),
+        ("security.istio.io/v1", "Authorization", "AuthorizationPolicy"),  # of several the nearest
+        ("networking.istio.io/v1", "AuthorizationPolicy", "AuthorizationPolicy"),
+        ("discovry.k8s.io/v1", "EndpointSlice", "EndpointSlice"),
+        ("serving.knative.dev/v1", "Service", None),
+        ("apps/v1", "Deployment", None),
+    ],
+)
+def test_a_name_or_a_group_that_is_misspelt(api_version: str, name: str, nearest: str | None) -> None:
+    kind = meant(api_version, name)
+    assert (kind and kind.name) == nearest
 
 
 def test_what_may_stand_in_api_version() -> None:
