@@ -5,24 +5,27 @@ that are asked for, once for all objects that change together.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from agent.model.entries import WorkloadEntry
 from agent.model.objects import EndpointSlice, Labels, Pod, Service, fits, key_of
 from agent.model.store import Store
+from protocols.workload_pb2 import Workload as Message
 
 Workload = Pod | WorkloadEntry
+_MOST = 4096  # templates
 
 
 class Members:
     """Good for stores with the same workloads: whoever changes one goes on with another."""
 
-    __slots__ = ("_by_label", "_by_pod", "_store")
+    __slots__ = ("_by_label", "_by_pod", "_store", "_templates")
 
     def __init__(self) -> None:
         self._by_label: dict[tuple[str, str], Mapping[str, Sequence[Workload]]] = {}
         self._by_pod: dict[str, Mapping[str, Sequence[EndpointSlice]]] = {}
-        self._store: Store | None = None  # of the second, which depends on Services as well
+        self._templates: dict[Hashable, Message] = {}
+        self._store: Store | None = None  # of the last two, which depend on all that there is
 
     def selected(self, store: Store, namespace: str, selector: Labels) -> Iterator[Workload]:
         """The workloads that a selector selects, in a namespace or (empty) in all. No selector: none."""
@@ -38,12 +41,22 @@ class Members:
 
     def naming(self, store: Store, pod: Pod) -> Sequence[EndpointSlice]:
         """The slices of Services without a selector that have this pod as an endpoint, in order."""
-        if store is not self._store:
-            self._store, self._by_pod = store, {}
+        self._enter(store)
         namespace = pod.metadata.namespace
         if (by_pod := self._by_pod.get(namespace)) is None:
             by_pod = self._by_pod[namespace] = _slices(store, namespace)
         return by_pod.get(pod.metadata.name, ())
+
+    def templates(self, store: Store) -> dict[Hashable, Message]:
+        """What was made for pods of one template, by what they have in common."""
+        self._enter(store)
+        if len(self._templates) > _MOST:  # of pods that have nothing in common
+            self._templates.clear()
+        return self._templates
+
+    def _enter(self, store: Store) -> None:
+        if store is not self._store:
+            self._store, self._by_pod, self._templates = store, {}, {}
 
 
 def labels_of(item: Workload) -> Labels:

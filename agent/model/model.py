@@ -48,8 +48,8 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
     concerned: dict[Key, None] = {OF_THE_MESH: None}  # it may be there without any object
     for key, told in sorted(changes, key=lambda change: _is_endpoint(change[0])):
         item = told if told is not None and is_ours(model.mesh, told) else None
-        members = None if _is_endpoint(key) else view.members
-        before, view = view, View.of(model.mesh, view.store.put(key, item), members)
+        store = view.store.put(key, item)
+        before, view = view, view.with_endpoints(store) if _is_endpoint(key) else view.with_others(store)
         concerned |= dict.fromkeys(consequences(before, view, key))
 
     translated = {key: translate(view, key) for key in sorted(concerned, key=_is_endpoint)}

@@ -31,6 +31,8 @@ Labels = Mapping[str, str]
 # The kubelet annotates the mirror pod of a static pod: that it is one (the API server lets nobody add or
 # remove this later), and the uid that the kubelet has for the pod.
 MIRROR, STATIC_POD = "kubernetes.io/config.mirror", "kubernetes.io/config.hash"
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(r"\.".join([_OCTET] * 4))
 _OF_THE_MESH = re.compile(r"istio\.io/|^warren\.dev/|^kubernetes\.io/config\.(mirror|hash)$")
 
 
@@ -306,6 +308,9 @@ def key_of(item: Object) -> Key:
 @lru_cache(4096)  # asked when an object is decoded, and soon again when it is translated
 def to_address(text: str) -> IPAddress:
     """An address in its one form: an IPv4 address mapped into IPv6 becomes IPv4. Raises ValueError."""
+    if plain := _IPV4.fullmatch(text):  # as nearly all are, read in a third of the time
+        a, b, c, d = plain.groups()
+        return IPv4Address(int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d))
     address = ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
 

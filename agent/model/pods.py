@@ -5,7 +5,7 @@ import re
 from agent.model.endpoints import slice_services
 from agent.model.guards import named_policies
 from agent.model.mesh import enrolled
-from agent.model.objects import Labels, Node, Pod
+from agent.model.objects import Labels, Node, Owner, Pod
 from agent.model.ports import of_pod, ports_of
 from agent.model.resources import Resource
 from agent.model.view import NETWORK, View
@@ -25,6 +25,7 @@ from protocols.workload_pb2 import (
     POD,
     UNHEALTHY,
     PortList,
+    Workload,
     WorkloadType,
 )
 
@@ -40,6 +41,40 @@ def pod_workload(view: View, pod: Pod) -> Resource | None:
     addresses = pod.addresses
     if pod.ended or not addresses:
         return None
+    message = Workload()
+    message.CopyFrom(_of_template(view, pod))
+    message.uid, message.name, message.node = uid_of(view, pod), pod.metadata.name, pod.spec.node_name
+    if node := view.store.get(Node, "", pod.spec.node_name):
+        locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
+    return workload_resource(message, addresses)
+
+
+def uid_of(view: View, pod: Pod) -> str:
+    return f"{view.mesh.cluster}//Pod/{pod.metadata.namespace}/{pod.metadata.name}"
+
+
+def _of_template(view: View, pod: Pod) -> Workload:
+    """What pods of one template have in common, made once for them: what they share is one object."""
+    if view.slices_naming(pod):
+        return _common(view, pod)
+    metadata, spec = pod.metadata, pod.spec
+    key = (
+        *map(id, (metadata.labels, metadata.annotations, metadata.owner_references)),
+        *map(id, (spec.containers, spec.init_containers)),
+        metadata.namespace,
+        "" if _controller(pod) else metadata.name,  # by which it goes where nothing made it
+        metadata.deletion_timestamp is not None,
+        spec.service_account_name,
+        spec.host_network,
+        pod.ready,
+    )
+    known = view.members.templates(view.store)
+    if (message := known.get(key)) is None:
+        message = known[key] = _common(view, pod)
+    return message
+
+
+def _common(view: View, pod: Pod) -> Workload:
     metadata, spec = pod.metadata, pod.spec
     namespace, labels = metadata.namespace, metadata.labels
     message = new_workload(view, f"/Pod/{namespace}/{metadata.name}", pod, _services(view, pod))
@@ -47,19 +82,16 @@ def pod_workload(view: View, pod: Pod) -> Resource | None:
     kind, owner = _owner(pod)
     identify(message, spec.service_account_name, owner, labels)
     message.workload_type = kind
-    message.node = spec.node_name
     if not pod.ready or metadata.deletion_timestamp is not None:
         message.status = UNHEALTHY
         message.draining = pod.ready
     if spec.host_network:
         message.network_mode = HOST_NETWORK
-    if node := view.store.get(Node, "", spec.node_name):
-        locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
     message.authorization_policies.extend(named_policies(view, pod))
     if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end
         captured = enrolled(pod, view.namespace(namespace))
         say_how_it_is_reached(message, labels, metadata.annotations, captured)
-    return workload_resource(message, addresses)
+    return message
 
 
 def _services(view: View, pod: Pod) -> dict[str, PortList]:
@@ -85,8 +117,7 @@ def _owner(pod: Pod) -> tuple[WorkloadType, str]:
 
 
 def _maker(pod: Pod, labels: Labels) -> tuple[WorkloadType, str]:
-    owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
-    if owner is None or owner.kind == "Node":
+    if (owner := _controller(pod)) is None:
         return POD, pod.metadata.name
     stem, _, suffix = owner.name.rpartition("-")
     match owner.kind:
@@ -100,3 +131,9 @@ def _maker(pod: Pod, labels: Labels) -> tuple[WorkloadType, str]:
         case "ReplicationController":
             return POD, labels.get(_DEPLOYMENT_CONFIG) or owner.name
     return POD, owner.name
+
+
+def _controller(pod: Pod) -> Owner | None:
+    """What made it; a node makes its static pods' mirrors."""
+    owner = next((owner for owner in pod.metadata.owner_references if owner.controller), None)
+    return None if owner is None or owner.kind == "Node" else owner

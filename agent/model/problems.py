@@ -5,7 +5,7 @@ from functools import partial
 
 from agent.model import authentication, policies, traffic
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
-from agent.model.objects import Namespace, Object, key_of
+from agent.model.objects import Namespace, Object, Pod, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.sidecar import Sidecar
 from agent.model.view import ServiceLike, View
@@ -16,6 +16,8 @@ WAYPOINT = "istio.io/use-waypoint"
 
 def problem_of(view: View, item: Object) -> str:
     """One line; empty when all is as it should be."""
+    if isinstance(item, Pod):  # of which there are most, and nothing to say
+        return ""
     return "; ".join(_problems(view, item))
 
 

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 from msgspec import Struct
 
 from agent.model.mesh import OutboundTrafficPolicy
+from agent.model.sharing import shared
 from protocols.mesh_pb2 import Traffic
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address
@@ -59,7 +60,7 @@ def address_resource(
     name: str, address: Address, aliases: tuple[str, ...], shares: tuple[str, ...] = ()
 ) -> Resource:
     """A workload or service, serialised."""
-    endpoint_of = tuple(sorted(address.workload.services))
+    endpoint_of = shared(tuple(sorted(address.workload.services)))
     return _resource(ADDRESS, name, address, aliases=aliases, endpoint_of=endpoint_of, shares=shares)
 
 

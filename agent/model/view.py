@@ -25,9 +25,16 @@ class View(Struct, frozen=True):
     members: Members
 
     @classmethod
-    def of(cls, mesh: Mesh, store: Store, members: Members | None = None) -> "View":
-        """members: of another store with the same workloads."""
-        return cls(mesh, store, network(mesh, store), members or Members())
+    def of(cls, mesh: Mesh, store: Store) -> "View":
+        return cls(mesh, store, network(mesh, store), Members())
+
+    def with_endpoints(self, store: Store) -> "View":
+        """With a store in which nothing but endpoints is different."""
+        return View(self.mesh, store, self.network, Members())
+
+    def with_others(self, store: Store) -> "View":
+        """With a store in which no endpoints are different."""
+        return View(self.mesh, store, network(self.mesh, store), self.members)
 
     def selected(self, namespace: str, selector: Labels) -> Iterator[Workload]:
         """The workloads that a selector selects, in a namespace or (empty) in all."""

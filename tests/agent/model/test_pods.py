@@ -6,6 +6,7 @@ import pytest
 
 from agent.model.mesh import Mesh
 from agent.model.model import Model
+from agent.model.objects import key_of
 from protocols.workload_pb2 import Locality, NetworkMode, TunnelProtocol, WorkloadStatus, WorkloadType
 from tests.agent.model.objects import addresses, make, model_of, pod, service, workload
 
@@ -220,3 +221,46 @@ def test_services_that_select_it_with_its_own_ports() -> None:
 def test_a_service_of_another_namespace_selects_nothing_here() -> None:
     model = model_of(pod("a", labels={"app": "a"}), service("a", metadata={"namespace": "other"}))
     assert not workload(model, "a").services
+
+
+OWNER = {"kind": "ReplicaSet", "name": "web-abc", "controller": True}
+PORT = {"containerPort": 1, "name": "http"}
+DIFFERENCES: list[dict[str, Any]] = [
+    {"labels": {"app": "other"}},
+    {"annotations": {"ambient.istio.io/redirection": "enabled"}},
+    {"ownerReferences": [{**OWNER, "name": "db"}]},
+    {"ownerReferences": []},
+    {"ownerReferences": [{**OWNER, "controller": False}]},
+    {"ownerReferences": [{**OWNER, "kind": "Node"}]},
+    {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+    {"spec": {"serviceAccountName": "other"}},
+    {"spec": {"serviceAccountName": "web", "hostNetwork": True}},
+    {"spec": {"serviceAccountName": "web", "nodeName": "n2"}},
+    {
+        "spec": {
+            "serviceAccountName": "web",
+            "containers": [{"ports": [{"containerPort": 1, "name": "http"}]}],
+        }
+    },
+    {"status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}]}},
+]
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=str)
+def test_what_differs_from_its_template_is_its_own(difference: dict[str, Any]) -> None:
+    """Pods of one template are translated once; one of them that is different in a part is not."""
+    same: dict[str, Any] = {
+        "ownerReferences": [OWNER],
+        "labels": {"app": "web"},
+        "spec": {"serviceAccountName": "web"},
+    }
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}], "conditions": ready}
+    one = pod("one", **same)
+    two = make("Pod", "two", **{"status": status, **same, **difference})
+    others = [service("web", [{"port": 80, "targetPort": "http"}]), make("Node", "n2", "", labels={
+        "topology.kubernetes.io/zone": "z"})]  # fmt: skip
+    together = model_of(one, two, *others)
+    for item in (one, two):
+        alone = model_of(item, *others)
+        assert together.resources[key_of(item)] == alone.resources[key_of(item)]
