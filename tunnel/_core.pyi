@@ -33,8 +33,11 @@ class Core:
 
         A uid that is known already is replaced. Raises OSError when it fails, with nothing left of the pod.
         """
-    def remove_pod(self, uid: str) -> None:
-        """End a pod's connections at once and listen no more. An unknown uid is no error."""
+    def remove_pod(self, uid: str, drain: bool = False) -> None:
+        """Listen no more, and end a pod's connections, or with `drain` let them go on to their ends.
+
+        An unknown uid is no error.
+        """
     def pods(self) -> list[str]:
         """The uids of the pods that are served."""
     def apply(self, push: bytes, whole: list[str]) -> Applied:

@@ -87,10 +87,10 @@ class Pods:
         if error:
             raise PodError(error)
 
-    async def remove(self, uid: str) -> None:
-        """Stop serving a pod, at once. One that is not known is no error."""
+    async def remove(self, uid: str, *, drain: bool = False) -> None:
+        """Stop serving a pod: at once, or when what is open has ended. An unknown one is no error."""
         async with self._changing:
-            await self._drop(uid)
+            await self._drop(uid, drain)
             self._changed()
 
     async def keep_only(self, uids: set[str]) -> None:
@@ -130,11 +130,11 @@ class Pods:
         log.info("pod %s/%s (%s) is served", info.namespace, info.name, uid)
         return ""
 
-    async def _drop(self, uid: str) -> None:
+    async def _drop(self, uid: str, drain: bool = False) -> None:
         if found := self._pending.pop(uid, None):
             os.close(found[1])
         if self._served.pop(uid, None):
-            await asyncio.to_thread(self._core.remove_pod, uid)
+            await asyncio.to_thread(self._core.remove_pod, uid, drain)
             log.info("pod %s is served no more", uid)
 
     def _changed(self) -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from google.protobuf.message import DecodeError
 
-from protocols.zds_pb2 import V1, Ack, AddWorkload, WorkloadRequest, WorkloadResponse, ZdsHello
+from protocols.zds_pb2 import V1, Ack, AddWorkload, DelWorkload, WorkloadRequest, WorkloadResponse, ZdsHello
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
 from tunnel.pods import Info, PodError, Pods
@@ -103,7 +103,7 @@ class ZdsClient:
             case "keep":
                 self._keep(request.keep.uid)
             case "del":
-                await self._delete(getattr(request, "del").uid)
+                await self._delete(getattr(request, "del"))
             case "snapshot_sent":
                 await self._snapshot_sent()
             case _:
@@ -128,10 +128,10 @@ class ZdsClient:
             raise PodError(f"{uid} is not known: add it")
         self._named.add(uid)
 
-    async def _delete(self, uid: str) -> None:
+    async def _delete(self, request: DelWorkload) -> None:
         if self._named is not None:
-            self._named.discard(uid)
-        await self._pods.remove(uid)
+            self._named.discard(request.uid)
+        await self._pods.remove(request.uid, drain=request.drain)
 
     async def _snapshot_sent(self) -> None:
         if self._named is None:

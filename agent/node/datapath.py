@@ -18,6 +18,7 @@ from agent.node.audit import Finding, Subject, audit
 from agent.node.cgroups import cgroup_exists, cgroup_of
 from agent.node.errors import DatapathError
 from agent.node.exclusive import exclusive
+from agent.node.listeners import carries
 from agent.node.netns import NetnsFd
 from agent.node.state import Address, Cookie, PodState
 from bpf.errors import BpfError
@@ -156,6 +157,18 @@ class Datapath:
             self._maps["pods"].delete(pack_number(cookie))
             self._pins.unpin_pod(cookie)
             self._own(cookie, set())
+
+    def carries(self, netns: NetnsFd) -> bool:
+        """Whether a tunnel still has connections in a pod; where the kernel does not tell, it has none.
+
+        Raises DatapathError.
+        """
+        with self._doing("connections of a pod"):
+            tunnels = {unpack_number(key) for key in self._maps["tunnels"]}
+            try:
+                return netns.run(lambda: carries(tunnels))
+            except FileNotFoundError:
+                return False
 
     def pods(self) -> dict[Cookie, PodState]:
         """The pods that the kernel knows, as it treats them now. Raises DatapathError."""

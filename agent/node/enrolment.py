@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ANSWER = 5.0  # seconds that the tunnels get before a pod is captured without their word
 _FIRST_RETRY, _LAST_RETRY = 0.1, 15.0  # seconds
+_DRAIN_LOOK = 0.5  # seconds
 
 
 class Sandbox(Struct, frozen=True):
@@ -55,15 +56,25 @@ class Redirection(Protocol):
     def let_probes(self, cookie: Cookie, ports: Collection[int]) -> None: ...
     def capture(self, netns: NetnsFd, cookie: Cookie) -> None: ...
     def release(self, cookie: Cookie) -> None: ...
+    def carries(self, netns: NetnsFd) -> bool: ...
     def forget(self, cookie: Cookie) -> None: ...
     def pods(self) -> dict[Cookie, PodState]: ...
 
 
+class Remove(Protocol):
+    """Of a pod, by its uid."""
+
+    def __call__(self, uid: str, /, *, drain: bool = False) -> Awaitable[None]: ...
+
+
 class Tunnels(Struct, frozen=True):
-    """How the tunnels hear of pods; both wait for their answers, `add` raises what they refuse."""
+    """How the tunnels hear of pods; both wait for their answers, `add` raises what they refuse.
+
+    `remove` with `drain` lets what is open go on.
+    """
 
     add: Callable[[Sandbox, NetnsFd], Awaitable[None]]
-    remove: Callable[[str], Awaitable[None]]
+    remove: Remove
 
 
 class Held(Struct):
@@ -86,6 +97,8 @@ class Enrolment:
         self._tunnels = tunnels
         self._wanted: dict[str, Sandbox] = {}
         self._held: dict[str, Held] = {}
+        self._going: set[str] = set()  # containers
+        self._ending = False
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._progress = asyncio.Condition()
@@ -117,12 +130,23 @@ class Enrolment:
         return self.failing.get(uid, "" if settled else f"not captured within {within:.0f} s")
 
     async def released(self, container: str, within: float) -> None:
-        """Wait until nothing is held of a sandbox that is not wanted any more, or the time is over."""
+        """Wait until nothing is held of a sandbox that is about to go, or the time is over.
+
+        What is open in it does not go on.
+        """
+        if any(held.sandbox.container == container for held in self._held.values()):
+            self._going.add(container)
+            self._wake()
         await self._wait(lambda: all(h.sandbox.container != container for h in self._held.values()), within)
 
     async def release_all(self, within: float) -> list[str]:
-        """Have no pod captured any more; gives the names of those that are, when the time is over."""
+        """Have no pod captured any more; gives the names of those that are, when the time is over.
+
+        What is open does not go on: the tunnels go, too.
+        """
+        self._ending = True
         self.want(())
+        self._wake()
         await self._wait(lambda: not self._held, within)
         return [str(held.sandbox) for held in self._held.values()]
 
@@ -249,13 +273,38 @@ class Enrolment:
         alone = all(other is held or other.cookie != cookie for other in self._held.values())
         if alone:
             await self.in_kernel(lambda: self._redirection.release(cookie))
-        await _bounded(self._tunnels.remove(sandbox.uid))
+        drain = alone and self._stays(held)
+        await _bounded(self._tunnels.remove(sandbox.uid, drain=drain))
+        if drain and not await self._drained(held):
+            return
         if alone:
             await self.in_kernel(lambda: routing.remove(held.netns, self._proc))
             await self.in_kernel(lambda: self._redirection.forget(cookie))
         del self._held[sandbox.uid]
+        self._going.discard(sandbox.container)
         await self.in_kernel(held.netns.close)  # where nobody is looking into it
         log.info("pod %s is released", sandbox)
+
+    def _stays(self, held: Held) -> bool:
+        """Whether the pod only leaves the mesh: what is open in it may go on."""
+        sandbox, wanted = held.sandbox, self._wanted.get(held.sandbox.uid)
+        going = self._ending or sandbox.container in self._going or (wanted and _moved(held, wanted))
+        return not going and held.netns.is_at(sandbox.netns)
+
+    async def _drained(self, held: Held) -> bool:
+        """Wait until no tunnel has connections in the pod any more; false if it is to be captured again."""
+        uid = held.sandbox.uid
+        while self._stays(held) and await self.in_kernel(lambda: self._redirection.carries(held.netns)):
+            if uid in self._wanted:
+                return False
+            self._news[uid].clear()
+            await _pause(self._news[uid], _DRAIN_LOOK)
+        return True
+
+    def _wake(self) -> None:
+        """Have the workers look again."""
+        for news in self._news.values():
+            news.set()
 
     async def _let_probes(self, held: Held) -> None:
         await self.in_kernel(lambda: self._redirection.let_probes(held.cookie, held.sandbox.probe_ports))

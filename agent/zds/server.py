@@ -35,6 +35,7 @@ class ZdsServer:
         self._path = path
         self._trust = trust
         self._pods: dict[str, Local] = {}
+        self._staying: set[str] = set()  # uids of pods that have left the mesh, and are there
         self._tunnels: set[Tunnel] = set()
         self._progress = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,14 +73,19 @@ class ZdsServer:
     async def add(self, pod: Local) -> None:
         """Tell of a pod, and wait until every tunnel has answered. Raises Refused, with the reasons."""
         self._pods[pod.uid] = pod
+        self._staying.discard(pod.uid)
         await self._settle(pod.uid)
         reasons = [f"tunnel {t.pid}: {t.refused[pod.uid]}" for t in self._tunnels if pod.uid in t.refused]
         if reasons:
             raise Refused("; ".join(reasons))
 
-    async def remove(self, uid: str) -> None:
-        """Tell that a pod is gone, and wait until every tunnel has answered."""
+    async def remove(self, uid: str, *, drain: bool = False) -> None:
+        """Tell that a pod is gone, and wait until every tunnel has answered.
+
+        With `drain` it only leaves the mesh: its open connections go on. (ztunnel does as it likes.)
+        """
         self._pods.pop(uid, None)
+        (self._staying.add if drain else self._staying.discard)(uid)
         await self._settle(uid)
 
     def tunnels(self) -> Mapping[int, Mapping[str, str]]:
@@ -101,7 +107,7 @@ class ZdsServer:
     async def _serve(self, connection: socket.socket) -> None:
         """One tunnel, until it goes."""
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        tunnel = Tunnel(connection, _CREDENTIALS.unpack(raw)[0], self._pods)
+        tunnel = Tunnel(connection, _CREDENTIALS.unpack(raw)[0], self._pods, self._staying)
         try:
             await tunnel.greet()
             await self._trust(tunnel.pid)

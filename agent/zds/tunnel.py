@@ -4,7 +4,7 @@ import array
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -51,13 +51,19 @@ class TunnelError(WarrenError):
 class Tunnel:
     """`greet` it, then `follow` the pods; `look_at` a pod that is new, different or gone."""
 
-    def __init__(self, connection: socket.socket, pid: int, pods: Mapping[str, Local]) -> None:
-        """`pods` are those that it should know; the mapping is read again each time."""
+    def __init__(
+        self, connection: socket.socket, pid: int, pods: Mapping[str, Local], staying: Set[str] = frozenset()
+    ) -> None:
+        """`pods` are those that it should know; what is open of those that are `staying` may go on.
+
+        Both are read again each time.
+        """
         connection.setblocking(False)
         self.pid = pid
         self.refused: dict[str, str] = {}  # by uid, why
         self._connection = connection
         self._pods = pods
+        self._staying = staying
         self._told: dict[str, Local] = {}  # by uid, whatever it answered
         self._due = dict.fromkeys(pods)  # uids to look at, in order; the first one is under way
         self._news = asyncio.Event()
@@ -121,7 +127,8 @@ class Tunnel:
         self.refused.pop(uid, None)
         if pod is None:
             request = WorkloadRequest()
-            getattr(request, "del").uid = uid
+            gone = getattr(request, "del")
+            gone.uid, gone.drain = uid, uid in self._staying
             error = await self._ask(request)
             self._told.pop(uid)
         else:

@@ -129,18 +129,18 @@ impl Core {
                 lock(&self.pods).insert(pod.uid, info);
                 self.want_own();
             }
-            Err(_) => drop(self.ask_all(|done| Command::Remove(uid.clone(), done))),
+            Err(_) => drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain: false, done })),
         }
         result
     }
 
-    /// Ends a pod's connections at once, and listens no more.
-    pub fn remove_pod(&self, uid: &str) {
+    /// Listens no more in a pod. Ends its connections at once, or with `drain` lets them go on to their ends.
+    pub fn remove_pod(&self, uid: &str, drain: bool) {
         lock(&self.pods).remove(uid);
         let uid: Arc<str> = uid.into();
-        self.ask_direct(|done| direct::Command::Remove(uid.clone(), done));
+        self.ask_direct(|done| direct::Command::Remove { uid: uid.clone(), drain, done });
         // Workers answer this with Ok, or are gone together with the process.
-        drop(self.ask_all(|done| Command::Remove(uid.clone(), done)));
+        drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain, done }));
     }
 
     pub fn pods(&self) -> Vec<String> {

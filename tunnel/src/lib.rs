@@ -125,8 +125,9 @@ impl Core {
         py.detach(|| self.0.add_pod(pod)).map_err(PyErr::from)
     }
 
-    fn remove_pod(&self, py: Python<'_>, uid: &str) {
-        py.detach(|| self.0.remove_pod(uid));
+    #[pyo3(signature = (uid, drain=false))]
+    fn remove_pod(&self, py: Python<'_>, uid: &str, drain: bool) {
+        py.detach(|| self.0.remove_pod(uid, drain));
     }
 
     fn pods(&self) -> Vec<String> {

@@ -45,6 +45,8 @@ pub struct Pod {
     pub accepting: RefCell<Vec<AbortHandle>>,
     served: RefCell<Vec<Weak<Tunnel>>>,
     live: RefCell<HashMap<u64, Open>>,
+    /// One for each accepted connection, and one of its own.
+    serving: Rc<()>,
     next: Cell<u64>,
     /// By which the connections that are open are allowed.
     guard: RefCell<Option<Arc<Guard>>>,
@@ -94,6 +96,7 @@ impl Pod {
             accepting: RefCell::default(),
             served: RefCell::default(),
             live: RefCell::default(),
+            serving: Rc::default(),
             next: Cell::new(0),
             guard: RefCell::default(),
             outbound: Cell::default(),
@@ -214,9 +217,24 @@ impl Pod {
         self.tunnels().for_each(|tunnel| tunnel.review_peer());
     }
 
+    /// Counts an accepted connection, for as long as the result lives.
+    pub fn serving(&self) -> Rc<()> {
+        self.serving.clone()
+    }
+
+    /// Whether a connection is open, or about to be.
+    pub fn is_busy(&self) -> bool {
+        Rc::strong_count(&self.serving) > 1 || self.tunnels().any(|tunnel| tunnel.is_busy())
+    }
+
     /// No new connections; peers are told to ask elsewhere.
     pub fn drain(&self) {
         self.stop_accepting();
+        self.end_tunnels();
+    }
+
+    /// Has peers ask elsewhere.
+    pub fn end_tunnels(&self) {
         for tunnel in self.served() {
             tunnel.drain();
         }

@@ -70,6 +70,12 @@ impl NetNs {
         }
     }
 
+    /// Whether it has a device beside lo. Where a pod goes, its devices go before those who hold its namespace.
+    pub fn has_network(&self) -> bool {
+        let count = || Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?.lines().count());
+        self.enter(count).map_or(true, |lines| lines > 3) // two of head, and lo
+    }
+
     /// Listens on all addresses, IPv4 as well. Several workers, and several processes during an upgrade, share a port.
     pub fn listen(&self, port: u16) -> io::Result<std::net::TcpListener> {
         self.enter(|| {

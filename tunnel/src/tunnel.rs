@@ -418,6 +418,11 @@ impl Tunnel {
         self.local.get().copied().unwrap_or(self.remote)
     }
 
+    /// Whether it has streams, or serves requests.
+    pub fn is_busy(&self) -> bool {
+        self.streams() > 0 || self.tasks.get() > 0
+    }
+
     /// The device by which it came, as the kernel numbers it.
     pub fn device(&self) -> Option<i32> {
         self.sock.get().and_then(sockets::arrival_device)

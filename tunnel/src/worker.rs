@@ -21,6 +21,7 @@ use crate::{inbound, outbound};
 use arc_swap::ArcSwap;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +95,12 @@ impl Drop for Load {
 /// What others ask of a worker. It answers when it is done.
 pub enum Command {
     Add(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
-    Remove(Arc<str>, mpsc::Sender<io::Result<()>>),
+    /// With `drain`, what is open goes on to its end.
+    Remove {
+        uid: Arc<str>,
+        drain: bool,
+        done: mpsc::Sender<io::Result<()>>,
+    },
     /// The mesh or the credentials are new.
     Changed,
     /// Other certificates are revoked.
@@ -134,6 +140,8 @@ pub struct Worker {
     pub rng: RefCell<Rng>,
     index: usize,
     pods: RefCell<HashMap<Arc<str>, Rc<Pod>>>,
+    /// Those that have left the mesh, as long as they have connections.
+    draining: RefCell<Vec<Rc<Pod>>>,
     /// For `Changed`.
     waiters: Waiters,
 }
@@ -181,6 +189,7 @@ impl Worker {
             shared,
             index,
             pods: RefCell::default(),
+            draining: RefCell::default(),
             waiters: Waiters::default(),
         }))
     }
@@ -189,15 +198,18 @@ impl Worker {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
             Command::Add(info, done) => drop(done.send(self.add(info))),
-            Command::Remove(uid, done) => {
-                if let Some(pod) = self.pods.borrow_mut().remove(&uid) {
-                    pod.close(Refusal::WorkloadGone);
+            Command::Remove { uid, drain, done } => {
+                let pod = self.pods.borrow_mut().remove(&uid);
+                match pod {
+                    Some(pod) if drain => drop(spawn_local(self.clone().drain(pod))),
+                    Some(pod) => pod.close(Refusal::WorkloadGone),
+                    None => {}
                 }
                 drop(done.send(Ok(())));
             }
             Command::Changed => self.change(),
             Command::Revoked => {
-                for pod in self.pods.borrow().values() {
+                for pod in self.all_pods() {
                     pod.pool.forget_failures();
                     pod.review_peers();
                 }
@@ -209,23 +221,23 @@ impl Worker {
                 }
             }
             Command::Inspect(answer) => {
-                let live = self.pods.borrow().values().flat_map(|pod| pod.live()).collect::<Vec<_>>();
+                let live = self.all_pods().iter().flat_map(|pod| pod.live()).collect::<Vec<_>>();
                 let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
                 drop(answer.send(records.collect()));
             }
             Command::Admitted(answer) => {
-                let admitted = self.pods.borrow().values().flat_map(|pod| pod.admitted()).collect();
+                let admitted = self.all_pods().iter().flat_map(|pod| pod.admitted()).collect();
                 drop(answer.send(admitted));
             }
             Command::Destinations(answer) => {
                 let pods = self.pods.borrow();
                 let _ = answer.send(pods.values().flat_map(|pod| pod.pool.destinations()).collect());
             }
-            Command::Drain => self.pods.borrow().values().for_each(|pod| pod.drain()),
+            Command::Drain => self.all_pods().iter().for_each(|pod| pod.drain()),
             Command::Count(answer) => {
-                let _ = answer.send(self.pods.borrow().values().map(|pod| pod.live().len()).sum());
+                let _ = answer.send(self.all_pods().iter().map(|pod| pod.live().len()).sum());
             }
-            Command::Cut => self.pods.borrow().values().for_each(|pod| pod.close(Refusal::Drained)),
+            Command::Cut => self.all_pods().iter().for_each(|pod| pod.close(Refusal::Drained)),
         }
     }
 
@@ -250,6 +262,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Serves a pod that leaves the mesh until its connections have ended, or its namespace has no network any more.
+    async fn drain(self: Rc<Self>, pod: Rc<Pod>) {
+        self.draining.borrow_mut().push(pod.clone());
+        pod.end_tunnels();
+        self.clock.sleep(0).await; // what was redirected before may still wait for accept
+        pod.drain();
+        while pod.is_busy() && pod.netns.has_network() {
+            self.clock.sleep(0).await;
+        }
+        pod.close(Refusal::WorkloadGone);
+        self.draining.borrow_mut().retain(|draining| !Rc::ptr_eq(draining, &pod));
+    }
+
+    /// Those that drain as well.
+    fn all_pods(&self) -> Vec<Rc<Pod>> {
+        self.pods.borrow().values().chain(self.draining.borrow().iter()).cloned().collect()
+    }
+
     async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
         loop {
             let Ok((sock, client)) = listener.accept().await else {
@@ -259,11 +289,20 @@ impl Worker {
                 continue;
             };
             match role {
-                Role::Outbound => drop(spawn_local(outbound::serve(self.clone(), pod.clone(), sock, client))),
-                Role::Plain => drop(spawn_local(inbound::serve_plain(self.clone(), pod.clone(), sock, client))),
+                Role::Outbound => self.serve(&pod, outbound::serve(self.clone(), pod.clone(), sock, client)),
+                Role::Plain => self.serve(&pod, inbound::serve_plain(self.clone(), pod.clone(), sock, client)),
                 Role::Tunnel => self.place(&pod, sock),
             }
         }
+    }
+
+    /// A connection, from accept to close.
+    fn serve(&self, pod: &Rc<Pod>, connection: impl Future<Output = ()> + 'static) {
+        let serving = pod.serving();
+        spawn_local(async move {
+            let _serving = serving;
+            connection.await;
+        });
     }
 
     /// The kernel spreads tunnels by a hash, so that two of them may meet in one worker: the least loaded one takes it.
@@ -292,7 +331,7 @@ impl Worker {
     fn change(&self) {
         self.waiters.wake();
         let mesh = self.shared.mesh.load();
-        for pod in self.pods.borrow().values() {
+        for pod in self.all_pods() {
             pod.pool.prune(&mesh);
             pod.pool.forget_failures();
             pod.review(&mesh);

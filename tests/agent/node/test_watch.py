@@ -38,7 +38,7 @@ async def enrolment(stage: Stage, pod: Pod, tunnel: Resident) -> AsyncIterator[E
             told.add(sandbox.uid)
             await asyncio.to_thread(tunnel.call, standin.adopt, sandbox.netns)
 
-    async def remove(_: str) -> None:
+    async def remove(_: str, *, drain: bool = False) -> None:
         await asyncio.to_thread(tunnel.call, standin.leave)
 
     enrolment = Enrolment(stage.datapath, Tunnels(add, remove))

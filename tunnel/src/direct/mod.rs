@@ -44,7 +44,12 @@ const LOOK: u64 = 4;
 /// What others ask of the thread.
 pub enum Command {
     Add(Arc<PodInfo>),
-    Remove(Arc<str>, mpsc::Sender<()>),
+    /// With `drain`, what is connected goes on to its end.
+    Remove {
+        uid: Arc<str>,
+        drain: bool,
+        done: mpsc::Sender<()>,
+    },
     /// A connection of this pod to there was let in.
     Offer(Arc<PodInfo>, OriginalDst),
     /// The mesh is new.
@@ -93,6 +98,8 @@ struct State {
     /// Why there is none.
     lacks: String,
     pods: Pods,
+    /// Those of them that have left the mesh, by cookie: known as long as they have connections.
+    draining: HashSet<u64>,
     pairs: Pairs,
     connections: Connections,
     /// Against which all pairs were held.
@@ -120,6 +127,7 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
             kernel: None,
             lacks: "no pod yet".into(),
             pods: Pods::default(),
+            draining: HashSet::new(),
             pairs: Pairs::default(),
             connections: Connections::new(shared.telemetry.worker()),
             reviewed: None,
@@ -154,8 +162,8 @@ impl Direct {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
             Command::Add(pod) => self.add(&pod),
-            Command::Remove(uid, done) => {
-                self.with(|state, mesh| state.remove(mesh, &uid));
+            Command::Remove { uid, drain, done } => {
+                self.with(|state, mesh| if drain { state.drain(&uid) } else { state.remove(mesh, &uid) });
                 let _ = done.send(());
             }
             Command::Offer(pod, to) => self.with(|state, mesh| state.offer(mesh, &pod, to)),
@@ -185,7 +193,10 @@ impl Direct {
             Ok(cookie) => cookie,
             Err(error) => return eprintln!("warren: pod {} has no direct connections: {error}", pod.uid),
         };
-        self.with(|state, _| state.pods.insert(cookie, pod));
+        self.with(|state, _| {
+            state.draining.remove(&cookie);
+            state.pods.insert(cookie, pod);
+        });
         if self.state.borrow().kernel.is_none() {
             return self.open();
         }
@@ -260,6 +271,7 @@ impl Direct {
                 self.hear();
                 // A pod may have come whose connections nobody could make sense of without it.
                 self.review_anew();
+                self.state.borrow_mut().forget_drained();
             }
             _ => self.open(),
         }
@@ -324,6 +336,24 @@ impl State {
             connections.destroy(scene, kernel, &refused)
         });
         self.reviewed = (done != Some(false)).then_some(mesh);
+    }
+
+    /// Lets no further connections of a pod go straight.
+    fn drain(&mut self, uid: &str) {
+        let Some(cookie) = self.pods.cookie_of(uid) else { return };
+        self.pairs.withdraw(cookie, self.kernel.as_deref());
+        self.draining.insert(cookie);
+    }
+
+    fn forget_drained(&mut self) {
+        let State { draining, pods, pairs, .. } = self;
+        draining.retain(|cookie| {
+            let open = pairs.are_open(*cookie);
+            if !open {
+                pods.remove(*cookie);
+            }
+            open
+        });
     }
 
     fn remove(&mut self, mesh: &Mesh, uid: &str) {

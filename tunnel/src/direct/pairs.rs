@@ -115,6 +115,10 @@ impl Known {
         Allowance { generation: 0, netns: *netns, to, from, zero: 0 }
     }
 
+    fn is_of(&self, cookie: u64) -> bool {
+        self.pods.0 == cookie || self.pods.1 == cookie
+    }
+
     /// Whether the certificate of one of the two is: nothing may go past the tunnel that it would refuse.
     fn is_revoked(&self, revoked: &HashSet<Identity>) -> bool {
         revoked.contains(&self.source.identity) || revoked.contains(&self.way.destination.identity)
@@ -235,11 +239,28 @@ impl Pairs {
         refused
     }
 
+    /// Denies all pairs of a pod that leaves the mesh. What is connected goes on.
+    pub fn withdraw(&mut self, cookie: u64, kernel: Option<&impl Allowances>) {
+        self.known.retain(|pair, known| {
+            if known.is_of(cookie) {
+                known.allowed = false;
+                if let Some(kernel) = kernel {
+                    kernel.deny(pair);
+                }
+            }
+            known.allowed || known.open > 0
+        });
+    }
+
+    /// Whether a pod has connections.
+    pub fn are_open(&self, cookie: u64) -> bool {
+        self.known.values().any(|known| known.is_of(cookie) && known.open > 0)
+    }
+
     /// Denies all pairs of a pod that goes; gives those that it has made, or was called by.
     pub fn forget(&mut self, cookie: u64, kernel: Option<&impl Allowances>) -> Vec<Pair> {
-        let is_of_pod = |known: &Known| known.pods.0 == cookie || known.pods.1 == cookie;
         let of_pod: Vec<Pair> =
-            self.known.iter().filter(|(_, known)| is_of_pod(known)).map(|(pair, _)| *pair).collect();
+            self.known.iter().filter(|(_, known)| known.is_of(cookie)).map(|(pair, _)| *pair).collect();
         for pair in &of_pod {
             self.known.remove(pair);
             if let Some(kernel) = kernel {
