@@ -260,7 +260,8 @@ def test_what_differs_from_its_template_is_its_own(difference: dict[str, Any]) -
     two = make("Pod", "two", **{"status": status, **same, **difference})
     others = [service("web", [{"port": 80, "targetPort": "http"}]), make("Node", "n2", "", labels={
         "topology.kubernetes.io/zone": "z"})]  # fmt: skip
-    together = model_of(one, two, *others)
-    for item in (one, two):
+    three = make("Pod", "three", **{"status": status, **same, **difference})
+    together = model_of(one, two, three, *others)
+    for item in (one, two, three):
         alone = model_of(item, *others)
         assert together.resources[key_of(item)] == alone.resources[key_of(item)]
