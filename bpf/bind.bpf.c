@@ -9,7 +9,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx)
 
 	if (ctx->protocol != IPPROTO_TCP || !ctx->sk)
 		return PROCEED;
-	if (port != PORT_OUTBOUND && port != PORT_INBOUND && port != PORT_HBONE)
+	if (port != PORT_OUTBOUND && port != PORT_INBOUND && port != PORT_HBONE && port != PORT_PENDING)
 		return PROCEED;
 	netns = bpf_get_netns_cookie(ctx);
 	if (!pod_of(netns))

@@ -8,6 +8,7 @@
 
 #include "caller.h"
 #include "direct.h"
+#include "pending.h"
 #include "probes.h"
 #include "sock_addr.h"
 
@@ -59,6 +60,7 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 					    const struct pod *pod, struct endpoint *to)
 {
 	struct wanted now = { .peer = *to };
+	bool pending;
 
 	forget(sk);
 	if (address_is_loopback(&to->address))
@@ -73,8 +75,10 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 		return CONNECT_REFUSED_MEMORY;
 	if (!free_from_device(ctx, sk))
 		return CONNECT_REFUSED_DEVICE;
-	*to = endpoint_of(redirect_address(to, pod->flags & POD_PREFIX), bpf_htons(PORT_OUTBOUND));
-	return CONNECT_CAPTURED;
+	pending = is_to_wait(netns, to);
+	*to = endpoint_of(redirect_address(to, pod->flags & POD_PREFIX),
+			  bpf_htons(pending ? PORT_PENDING : PORT_OUTBOUND));
+	return pending ? CONNECT_PENDING : CONNECT_CAPTURED;
 }
 
 /* The mark keeps a delivery to the pod's own application on lo, where it is not captured once more. Any other mark

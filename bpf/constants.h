@@ -2,10 +2,11 @@
 /* Numbers that the tunnel, the agent and other people's programs know too. */
 #pragma once
 
-/* The tunnel's listeners in each pod's network namespace; the same as Istio's. */
+/* The tunnel's listeners in each pod's network namespace; those that Istio has too are the same. */
 #define PORT_OUTBOUND 15001 /* what the pod's applications connect to, rewritten */
 #define PORT_INBOUND 15006  /* what arrives for the pod in the clear */
 #define PORT_HBONE 15008    /* what arrives inside mutual TLS; it needs no steering */
+#define PORT_PENDING 15003  /* what applications connect to until it is known whether the other end accepts; ours alone */
 
 /* On a connection of the tunnel to the pod's own application. agent/node/routing.py keeps such a connection on lo. */
 #define MARK_DELIVERY 0x5741

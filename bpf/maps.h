@@ -75,7 +75,7 @@ struct arrival {
 struct source {
 	__u64 netns;
 	struct endpoint from;
-	__u32 zero;
+	struct endpoint at; /* one source port serves connections to several */
 };
 
 /* Maps are weak because each program file includes them all; the linker makes them one. */
@@ -119,7 +119,15 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps") __weak;
 
-/* On the tunnel's listening sockets, and inherited by what they accept: the netns cookie. */
+/* Likewise, and as unchangeable: the tunnel's socket that takes the SYNs of pending connections. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} pending_listeners SEC(".maps") __weak;
+
+/* On the tunnel's sockets of these ports, and inherited by what they accept: the netns cookie. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -187,6 +195,21 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 19); /* bytes; the tunnel has them in its memory */
 } events SEC(".maps") __weak;
+
+/* Read by the tunnel: pending connections, each a struct pending_event of pending.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18); /* bytes */
+} pending SEC(".maps") __weak;
+
+/* Written by the tunnel: what has answered when it was asked, and when that was used last, in nanoseconds since the
+ * machine started. What finds no room here is asked again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct pair);
+	__type(value, __u64);
+} answering SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -60,8 +60,9 @@ static __always_inline enum verdict judge(struct bpf_sk_lookup *ctx)
 {
 	enum announced announced;
 
+	/* Who waits has a socket that is found before this is asked; no other socket may take its answer. */
 	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX)
-		return INBOUND_LOOPBACK;
+		return ctx->remote_port == bpf_htons(PORT_PENDING) ? INBOUND_REFUSED_GIVEN_UP : INBOUND_LOOPBACK;
 	if (ctx->local_port == PORT_HBONE)
 		return INBOUND_HBONE;
 	announced = announced_here(ctx);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, direct connections
- * and the kubelet's probes are announced. */
+/* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, pending connections are
+ * told of, direct ones and the kubelet's probes are announced. */
 #include "direct.h"
 #include "events.h"
+#include "pending.h"
 #include "probes.h"
 
 static __always_inline struct endpoint local_end(struct bpf_sock_ops *ctx)
@@ -25,31 +26,39 @@ static __always_inline struct endpoint remote_end(struct bpf_sock_ops *ctx)
 static __always_inline void register_listener(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	__u64 *netns = bpf_sk_storage_get(&tunnel_ports, sk, NULL, 0);
+	long failed;
 	__u64 key;
 
-	if (!netns || ctx->local_port != PORT_INBOUND)
+	if (!netns)
 		return;
 	key = *netns;
-	count(bpf_sock_hash_update(ctx, &listeners, &key, BPF_ANY) ? LISTENER_REFUSED_MEMORY : LISTENER_REGISTERED);
+	if (ctx->local_port == PORT_PENDING)
+		failed = bpf_sock_hash_update(ctx, &pending_listeners, &key, BPF_ANY);
+	else if (ctx->local_port == PORT_INBOUND)
+		failed = bpf_sock_hash_update(ctx, &listeners, &key, BPF_ANY);
+	else
+		return;
+	count(failed ? LISTENER_REFUSED_MEMORY : LISTENER_REGISTERED);
 }
 
-/* Before the handshake's last segment leaves, hence before the tunnel's side can be there. */
-static __always_inline void hand_over(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+/* Before the tunnel's side can be there: before the handshake's last segment leaves; of a pending connection, before its
+ * first does. */
+static __always_inline void hand_over(struct bpf_sock_ops *ctx, const struct wanted *now)
 {
-	struct wanted *now = bpf_sk_storage_get(&wanted, sk, NULL, 0);
 	struct source source = {};
 
 	if (!now || !now->netns)
 		return;
 	source.netns = now->netns;
 	source.from = local_end(ctx);
+	source.at = remote_end(ctx);
 	if (bpf_map_update_elem(&original, &source, &now->peer, BPF_ANY))
 		count(HANDOVER_LOST);
 }
 
 static __always_inline enum verdict take_over(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u64 netns)
 {
-	struct source source = { .netns = netns, .from = remote_end(ctx) };
+	struct source source = { .netns = netns, .from = remote_end(ctx), .at = local_end(ctx) };
 	struct endpoint *peer = bpf_map_lookup_elem(&original, &source);
 	struct endpoint copy;
 
@@ -70,10 +79,56 @@ static __always_inline void keep_apart(struct bpf_sock_ops *ctx, struct bpf_sock
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &lo, sizeof(lo));
 }
 
+#define PENDING_CALLBACKS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG)
+
+/* Not inlined: in its BTF a test finds the layout of what is told. */
+static __noinline int tell_pending(struct bpf_sock_ops *ctx, struct pending_event *event)
+{
+	event->socket = bpf_get_socket_cookie(ctx);
+	return bpf_ringbuf_output(&pending, event, sizeof(*event), 0) ? count(PENDING_NOT_TOLD) : 0;
+}
+
+static __always_inline void ask(struct bpf_sock_ops *ctx, const struct wanted *now, __u32 sequence)
+{
+	struct pending_event event = {
+		.netns = now->netns,
+		.from = local_end(ctx),
+		.at = remote_end(ctx),
+		.to = now->peer,
+		.sequence = sequence,
+		.kind = PENDING_BEGINS,
+	};
+
+	hand_over(ctx, now);
+	tell_pending(ctx, &event);
+}
+
+/* The sequence number is not in the context yet. */
+static __always_inline void ask_first(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct wanted *now)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | PENDING_CALLBACKS);
+	if (tcp)
+		ask(ctx, now, tcp->write_seq);
+}
+
+static __always_inline void ask_no_more(struct bpf_sock_ops *ctx, const struct wanted *now)
+{
+	struct source source = { .netns = now->netns, .from = local_end(ctx) };
+	struct pending_event event = { .netns = now->netns, .kind = PENDING_ENDS };
+
+	bpf_map_delete_elem(&original, &source);
+	tell_pending(ctx, &event);
+}
+
 static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
+	struct wanted *now = pending_of(ctx, sk);
 
+	if (now)
+		ask_first(ctx, sk, now);
 	if (!own)
 		return;
 	own->connection.from = local_end(ctx);
@@ -95,7 +150,12 @@ static __always_inline void miss(struct bpf_sock_ops *ctx, struct bpf_sock *sk, 
 static __always_inline void establish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
+	struct wanted *now = bpf_sk_storage_get(&wanted, sk, NULL, 0);
 
+	if (pending_of(ctx, sk))
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~PENDING_CALLBACKS);
+	else
+		hand_over(ctx, now);
 	if (!own || own->kind != ANNOUNCED_DIRECT)
 		return;
 	own->established = 1;
@@ -109,7 +169,10 @@ static __always_inline void establish(struct bpf_sock_ops *ctx, struct bpf_sock 
 static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
+	struct wanted *now = pending_of(ctx, sk);
 
+	if (now)
+		return ask(ctx, now, ctx->snd_una);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RETRANS_CB_FLAG);
 	if (own && !own->established && !has_arrived(own))
 		miss(ctx, sk, own);
@@ -118,8 +181,11 @@ static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock
 static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct announcement *own = announcement_of(sk);
+	struct wanted *now = pending_of(ctx, sk);
 	bool seen;
 
+	if (now)
+		ask_no_more(ctx, now);
 	if (!own || own->kind == ANNOUNCED_NO_MORE)
 		return;
 	if (own->kind == ANNOUNCED_PROBE)
@@ -132,11 +198,19 @@ static __always_inline void end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	own->kind = ANNOUNCED_NO_MORE; /* deleting it here would cost more than all the rest: it goes with the socket */
 }
 
+/* The tunnel's side is there. */
+static __always_inline void accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__u64 *netns = bpf_sk_storage_get(&tunnel_ports, sk, NULL, 0);
+
+	if (netns)
+		count(take_over(ctx, sk, *netns));
+}
+
 SEC("sockops")
 int tcp_event(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	__u64 *netns;
 
 	if (!sk)
 		return 1;
@@ -155,14 +229,15 @@ int tcp_event(struct bpf_sock_ops *ctx)
 		register_listener(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		hand_over(ctx, sk);
-		establish(ctx, sk);
+		if (ctx->local_port == PORT_PENDING)
+			accept(ctx, sk);
+		else
+			establish(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		keep_apart(ctx, sk);
-		netns = bpf_sk_storage_get(&tunnel_ports, sk, NULL, 0);
-		if (netns && ctx->local_port == PORT_OUTBOUND)
-			count(take_over(ctx, sk, *netns));
+		if (ctx->local_port == PORT_OUTBOUND)
+			accept(ctx, sk);
 		break;
 	}
 	return 1;

@@ -10,6 +10,7 @@
 enum verdict {
 	/* An application in a captured pod connects. */
 	CONNECT_CAPTURED,	  /* redirected to the tunnel */
+	CONNECT_PENDING,	  /* redirected likewise, and waits for what the other end says */
 	CONNECT_DIRECT,		  /* passed: to a pod of this node, as the tunnel has allowed */
 	CONNECT_LOOPBACK,	  /* passed: it stays inside the pod */
 	CONNECT_OWN,		  /* passed: to the pod's own address, it stays inside as well */
@@ -25,6 +26,9 @@ enum verdict {
 	HANDOVER_DONE,		  /* the tunnel can ask for the original destination */
 	HANDOVER_LOST,		  /* no room to hand the original destination over */
 	HANDOVER_UNKNOWN,	  /* nobody redirected it: the pod called the port itself */
+
+	/* A pending connection is about to send its SYN, once more perhaps, or has ended. */
+	PENDING_NOT_TOLD,	  /* no room to tell the tunnel: it is told with the next SYN */
 
 	/* A direct connection has its source port, and is about to be sent. */
 	DIRECT_ANNOUNCED,	  /* the other pod lets it in */
@@ -53,6 +57,7 @@ enum verdict {
 	INBOUND_LOOPBACK,	  /* passed: the pod's own, or the tunnel's delivery */
 	INBOUND_OWN,		  /* passed: the pod's own, from one of its addresses to another */
 	INBOUND_REFUSED_NO_TUNNEL, /* refused: no tunnel listens in this pod */
+	INBOUND_REFUSED_GIVEN_UP, /* refused: the tunnel's answer to a connect() that is not pending any more */
 	INBOUND_REFUSED_ADDRESS,  /* refused: not an address that the agent knows of this pod */
 
 	VERDICTS, /* how many there are */
@@ -67,6 +72,7 @@ static inline bool is_refusal(enum verdict verdict)
 	case LISTENER_REFUSED_MEMORY:
 	case BIND_REFUSED_RESERVED:
 	case INBOUND_REFUSED_NO_TUNNEL:
+	case INBOUND_REFUSED_GIVEN_UP:
 	case INBOUND_REFUSED_ADDRESS:
 		return true;
 	default:

@@ -16,6 +16,7 @@ class Core:
         access_log: str,
         on_demand: str | None = None,
         direct: tuple[PathLike[str], PathLike[str]] | None = None,
+        pending: tuple[PathLike[str], PathLike[str]] | None = None,
         crl: bool = False,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
@@ -24,7 +25,8 @@ class Core:
         sleeps, 0 to sleep at once; access_log: "off", "errors" or "all", with ",json" for JSON lines;
         on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`);
         direct: where the agent pins its maps, and a file to be locked, if connections between two pods of
-        this node need no tunnel once it has let one in; crl: nobody is believed before `set_crl`.
+        this node need no tunnel once it has let one in; pending: likewise, with another file, if connect()
+        is to wait until the other end has answered; crl: nobody is believed before `set_crl`.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str

@@ -35,6 +35,7 @@ class Tunnel:
             on_demand=settings.cluster if settings.xds.on_demand else None,
             crl=settings.crl is not None,
             direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
+            pending=(settings.bpffs, settings.zds.with_name("pending.lock")) if settings.bpffs else None,
         )
         authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)

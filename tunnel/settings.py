@@ -55,6 +55,7 @@ class Settings:
     crl: file of certificate revocation lists; None: nobody is revoked.
     direct: where the agent pins its maps; None where connections between pods of one node have to go through
     the tunnel like all others.
+    bpffs: likewise; None where every connect() of an application succeeds, whatever the other end answers.
     """
 
     node: str
@@ -69,4 +70,5 @@ class Settings:
     trust_domain: str = "cluster.local"
     cluster: str = "Kubernetes"
     direct: Path | None = None
+    bpffs: Path | None = None
     crl: Path | None = None

@@ -68,6 +68,12 @@ _WORKERS = max(1, len(os.sched_getaffinity(0)) // 2)
 @option("--trust-domain", default="cluster.local", help="of this node's pods")
 @option("--cluster", default="Kubernetes", help="name of this cluster")
 @option(
+    "--bpffs",
+    type=click.Path(path_type=Path),
+    help="the agent's --bpffs: then an application's connect() waits for what the other end answers, and "
+    "fails where that refuses [default: it succeeds at once, and the connection is reset]",
+)
+@option(
     "--direct",
     type=click.Path(path_type=Path),
     help="the agent's --bpffs: then the kernel carries allowed connections between pods of this node, in "
@@ -95,6 +101,7 @@ def tunnel(
     drain_deadline: float,
     trust_domain: str,
     cluster: str,
+    bpffs: Path | None,
     direct: Path | None,
     log_level: str,
 ) -> None:
@@ -113,6 +120,7 @@ def tunnel(
         trust_domain=trust_domain,
         cluster=cluster,
         direct=direct,
+        bpffs=bpffs,
         crl=crl,
     )
     # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.

@@ -227,6 +227,7 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
         ca=f"https://{_authority(state)}",
         ca_root=state.run / "ca" / "root.pem",
         ca_token=run / "ca-token",
+        bpffs=bpffs(state, node),
         crl=state.run / "ca" / "ca-crl.pem",
         access_log=state.access_log,
         ready_port=_READY_PORTS["tunnel"],

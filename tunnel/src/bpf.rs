@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::{io, slice};
@@ -33,6 +33,14 @@ unsafe impl Plain for u64 {}
 pub fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     // SAFETY: the length is checked, the read needs no alignment, and any bytes make a `Plain`.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Where things are.
+pub struct Places {
+    /// What the agent has pinned, its `--bpffs`.
+    pub pins: PathBuf,
+    /// A file that only one tunnel can lock: it takes the events. (Not a pin: AppArmor's default profiles allow no lock there.)
+    pub lock: PathBuf,
 }
 
 /// union bpf_attr, as far as it is used here.

@@ -3,6 +3,7 @@ mod authorization;
 mod configuration;
 mod question;
 
+use crate::bpf::Places;
 use crate::budget::Budget;
 use crate::credentials::{Credentials, Key};
 use crate::demand::Demand;
@@ -10,9 +11,10 @@ use crate::direct;
 use crate::heap;
 use crate::mesh::{Identity, Mesh, PodKey};
 use crate::panics;
+use crate::pending;
 use crate::pod::PodInfo;
 use crate::revocation::{Lists, Revocation};
-use crate::sockets::NetNs;
+use crate::sockets::{NetNs, Raw};
 use crate::telemetry::{Options, Telemetry};
 use crate::worker::{self, Command, Shared, WorkerHandle};
 use arc_swap::ArcSwap;
@@ -41,7 +43,9 @@ pub struct Settings {
     /// The mesh holds only what was asked for; this is the cluster's id, by which our own pods are known.
     pub on_demand: Option<String>,
     /// Where connections between pods of this node may go without the tunnel.
-    pub direct: Option<direct::Places>,
+    pub direct: Option<Places>,
+    /// Where connect() waits until the other end has answered.
+    pub pending: Option<Places>,
     /// Nobody is believed before there are revocation lists, or it is known that there are none.
     pub crl: bool,
 }
@@ -79,6 +83,7 @@ impl Core {
             .unzip();
         let mesh = Mesh::new(&settings.node);
         let (offers, offered) = unbounded_channel();
+        let (calls, called) = unbounded_channel();
         let shared = Arc::new(Shared {
             mesh: ArcSwap::from_pointee(mesh.clone()),
             credentials: ArcSwap::default(),
@@ -88,6 +93,7 @@ impl Core {
             spin: settings.spin,
             budget: Budget::process(),
             direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
+            pending: settings.pending.is_some().then(|| pending::Handle::new(calls)),
             demand: settings.on_demand.as_ref().map(|_| Demand::new()).transpose()?,
         });
         for (index, receiver) in receivers.into_iter().enumerate() {
@@ -102,6 +108,9 @@ impl Core {
         }
         if let Some(places) = settings.direct {
             direct::start(places, shared.clone(), offered)?;
+        }
+        if let Some(places) = settings.pending {
+            pending::start(places, shared.clone(), called)?;
         }
         Ok(Core {
             shared,
@@ -121,11 +130,12 @@ impl Core {
         };
         let uid: Arc<str> = pod.uid.as_str().into();
         let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
-        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns, budget });
+        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns, raw: Raw::default(), budget });
         let result = self.ask_all(|done| Command::Add(info.clone(), done));
         match result {
             Ok(()) => {
                 self.tell_direct(|| direct::Command::Add(info.clone()));
+                self.tell_pending(|| pending::Command::Add(info.clone()));
                 lock(&self.pods).insert(pod.uid, info);
                 self.want_own();
             }
@@ -138,6 +148,7 @@ impl Core {
     pub fn remove_pod(&self, uid: &str, drain: bool) {
         lock(&self.pods).remove(uid);
         let uid: Arc<str> = uid.into();
+        self.tell_pending(|| pending::Command::Remove(uid.clone()));
         self.ask_direct(|done| direct::Command::Remove { uid: uid.clone(), drain, done });
         // Workers answer this with Ok, or are gone together with the process.
         drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain, done }));
@@ -255,8 +266,15 @@ impl Core {
         }
     }
 
+    fn tell_pending(&self, command: impl FnOnce() -> pending::Command) {
+        if let Some(pending) = &self.shared.pending {
+            pending.tell(command());
+        }
+    }
+
     /// No new connections; waits for those that are open, then cuts. Returns how many were cut.
     pub fn drain(&self, deadline: Duration) -> usize {
+        self.tell_pending(|| pending::Command::Drain);
         self.tell_all(|| Command::Drain);
         let end = Instant::now() + deadline;
         loop {

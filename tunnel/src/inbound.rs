@@ -122,7 +122,7 @@ async fn try_connect(worker: &Worker, pod: &Pod, delivery: &Delivery) -> io::Res
             }
         }
     }
-    pod.stash.connect(&pod.netns, &worker.clock, source, target).await
+    pod.stash.connect(&pod.netns, source, target).await
 }
 
 /// A tunnel that a peer opens, from accept to close.

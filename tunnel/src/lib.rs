@@ -9,6 +9,7 @@ mod alert;
 mod bpf;
 mod budget;
 mod buffer;
+mod caller;
 mod clock;
 mod core;
 mod credentials;
@@ -27,10 +28,12 @@ pub mod headers; // `policy` and `proto`, too: for the programs in benches/ and 
 mod heap;
 mod hpack;
 mod inbound;
+mod layout;
 mod link;
 mod mesh;
 mod outbound;
 mod panics;
+mod pending;
 mod pipe;
 mod pod;
 pub mod policy;
@@ -70,6 +73,10 @@ fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
+fn places((pins, lock): (PathBuf, PathBuf)) -> bpf::Places {
+    bpf::Places { pins, lock }
+}
+
 fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
@@ -81,7 +88,7 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, crl=false))]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, crl=false))]
     #[allow(clippy::too_many_arguments)] // named ones, in Python
     fn new(
         node: String,
@@ -90,6 +97,7 @@ impl Core {
         access_log: &str,
         on_demand: Option<String>,
         direct: Option<(PathBuf, PathBuf)>,
+        pending: Option<(PathBuf, PathBuf)>,
         crl: bool,
     ) -> PyResult<Self> {
         let settings = core::Settings {
@@ -98,7 +106,8 @@ impl Core {
             spin: Duration::from_micros(spin_us),
             telemetry: telemetry::Options { access_log: access_log.parse().map_err(value_error)? },
             on_demand,
-            direct: direct.map(|(pins, lock)| direct::Places { pins, lock }),
+            direct: direct.map(places),
+            pending: pending.map(places),
             crl,
         };
         core::Core::new(settings).map(Core).map_err(PyErr::from)

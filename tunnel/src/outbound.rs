@@ -1,14 +1,16 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
+use crate::caller::Caller;
 use crate::decision::{self, OriginalDst, Outbound, Plain, Route};
 use crate::frame::Code;
 use crate::handshake::Failure;
 use crate::headers::Block;
 use crate::mesh::{canonical, Workload};
 use crate::panics::OnPanic;
+use crate::pending::Unreachable;
 use crate::pipe::Pipe;
 use crate::pod::{Listed, Live, Pod};
 use crate::refusal::Refusal;
-use crate::sockets::{self, original_destination, reset_on_close};
+use crate::sockets;
 use crate::stream::{Answer, Broken, Stream};
 use crate::telemetry::{Baggage, Connection, Direction, Parties};
 use crate::worker::Worker;
@@ -16,44 +18,36 @@ use socket2::SockRef;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
-/// Seconds for the far end's answer: its connect and our dialling have limits of their own within it.
-const ANSWER_TIMEOUT: u64 = 35;
 /// How often a stream is asked for, where a peer says that it has not looked at it.
 const ATTEMPTS: usize = 3;
 
-/// A connection of a pod's application, from accept to close.
-pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, app: TcpStream, client: SocketAddr) {
-    let wanted = wanted(&app);
+/// A connection of a pod's application, from its SYN or its accept to close.
+pub async fn serve(worker: Rc<Worker>, pod: Rc<Pod>, caller: Caller) {
+    let wanted = caller.wanted();
     let source = worker.workload(&pod).await;
-    let client = source.as_ref().map_or(canonical(client), |source| own(source, client, wanted));
+    let client = canonical(caller.client());
+    let client = source.as_ref().map_or(client, |source| own(source, client, wanted));
     let record = worker.telemetry.accept(Direction::Outbound, client, wanted.address());
     let Some(source) = source else {
-        return refuse(&app, &record, Refusal::UnknownWorkload, "");
+        return refuse(&worker, &pod, caller, &record, Refusal::UnknownWorkload);
     };
     worker.acquaint(&source, wanted).await;
     let decision = decision::outbound(&worker.shared.mesh.load(), &source, wanted, &mut worker.rng.borrow_mut());
     record.describe(Parties::outbound(&source, &decision));
     match decision {
-        _ if pod.budget.is_short() => refuse(&app, &record, Refusal::OutOfMemory, ""),
+        _ if pod.budget.is_short() => refuse(&worker, &pod, caller, &record, Refusal::OutOfMemory),
         Outbound::Hbone(route) => {
             let from = Origin { client, source: &source, wanted };
-            through_tunnel(&worker, &pod, app, from, &route, record).await;
+            through_tunnel(&worker, &pod, caller, from, &route, record).await;
         }
-        Outbound::Plain(Plain { addr, .. }) => plain(&worker, &pod, app, addr, record, |pipe| pod.list(pipe)).await,
+        Outbound::Plain(Plain { addr, .. }) => plain(&worker, &pod, caller, addr, record, |pipe| pod.list(pipe)).await,
         Outbound::Passthrough { addr } => {
             let list = |pipe| pod.list_leaving(pipe, wanted, &worker.shared.mesh);
-            plain(&worker, &pod, app, addr, record, list).await;
+            plain(&worker, &pod, caller, addr, record, list).await;
         }
-        Outbound::Refuse(why) => refuse(&app, &record, why, ""),
+        Outbound::Refuse(why) => refuse(&worker, &pod, caller, &record, why),
     }
-}
-
-/// Where the application wanted to go. Without a redirection that is where it went.
-fn wanted(app: &TcpStream) -> OriginalDst {
-    let local = || app.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    OriginalDst::new(original_destination(app).unwrap_or_else(local))
 }
 
 /// The client as others know it: the redirection has made its address loopback.
@@ -73,24 +67,29 @@ struct Origin<'a> {
 async fn through_tunnel(
     worker: &Rc<Worker>,
     pod: &Rc<Pod>,
-    app: TcpStream,
+    mut caller: Caller,
     Origin { client, source, wanted }: Origin<'_>,
     route: &Route,
     record: Connection,
 ) {
     if worker.credentials_soon(&pod.identity).await.is_none() {
-        return refuse(&app, &record, Refusal::NoIdentity, &pod.identity.to_string());
+        let why = Failure { refusal: Refusal::NoIdentity, detail: pod.identity.to_string() };
+        return caller.refuse(worker, pod, &record, &why, Unreachable::Port);
     }
     let request = request(worker, pod, client, source, route);
     // What the application says first goes with the request, which saves a round trip. It stays in the socket until
     // the far end has accepted: then it counts as delivered, and as often as it takes it can be sent again.
-    let (early, failed) = match sockets::peek(&app) {
+    let (early, failed) = match caller.early() {
         Ok(early) => (early, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    match open(worker, pod, route, &request, &early).await {
-        Ok((stream, sent)) => {
-            worker.offer_direct(pod, source, wanted, &route.destination);
+    let (stream, sent) = match open(worker, pod, &mut caller, route, &request, &early).await {
+        Ok(opened) => opened,
+        Err(why) => return caller.refuse(worker, pod, &record, &why, Unreachable::Port),
+    };
+    worker.offer_direct(pod, source, wanted, &route.destination);
+    match caller.accept(worker, pod).await {
+        Ok(app) => {
             sockets::discard(&app, sent);
             record.sent(sent as u64);
             let _listed = pod.list(stream.clone());
@@ -99,7 +98,10 @@ async fn through_tunnel(
             }
             stream.relay(app, record).await;
         }
-        Err(Failure { refusal, detail }) => refuse(&app, &record, refusal, &detail),
+        Err(Failure { refusal, detail }) => {
+            stream.tunnel().close(stream.id, Some(Code::CANCEL));
+            record.fail(refusal, &detail);
+        }
     }
 }
 
@@ -107,6 +109,7 @@ async fn through_tunnel(
 async fn open(
     worker: &Rc<Worker>,
     pod: &Rc<Pod>,
+    caller: &mut Caller,
     route: &Route,
     request: &Block,
     early: &[u8],
@@ -117,7 +120,7 @@ async fn open(
         let was_up = tunnel.peer.get().is_some();
         let (stream, sent) = tunnel.open(request, early);
         let _guard = OnPanic(|| stream.break_down());
-        let answer = worker.clock.timeout(ANSWER_TIMEOUT, stream.answer()).await;
+        let answer = caller.wait(&worker.clock, stream.answer()).await;
         lost = match answer {
             Ok(Answer::Open) => return Ok((stream.clone(), sent)),
             Ok(Answer::Refused(status)) => {
@@ -142,10 +145,9 @@ async fn open(
                     _ => return Err(Failure { refusal, detail }),
                 }
             }
-            Err(_) => {
+            Err(why) => {
                 tunnel.close(stream.id, Some(Code::CANCEL));
-                let detail = format!("{} does not answer within {ANSWER_TIMEOUT} s", route.dial);
-                return Err(Failure { refusal: Refusal::ConnectTimeout, detail });
+                return Err(why);
             }
         };
     }
@@ -170,27 +172,36 @@ fn request(worker: &Worker, pod: &Pod, client: SocketAddr, source: &Arc<Workload
 async fn plain(
     worker: &Rc<Worker>,
     pod: &Rc<Pod>,
-    app: TcpStream,
+    mut caller: Caller,
     to: SocketAddr,
     record: Connection,
     list: impl FnOnce(Rc<dyn Live>) -> Listed,
 ) {
-    match pod.stash.connect(&pod.netns, &worker.clock, None, to).await {
-        Ok(server) => {
+    let (why, as_seen) = match caller.wait(&worker.clock, pod.stash.connect(&pod.netns, None, to)).await {
+        Ok(Ok(server)) => {
             // Fails only where the socket is gone, which whoever reads next will meet.
             let _ = sockets::keep_alive(&SockRef::from(&server));
-            let pipe = Pipe::new(worker, pod, app, server, record);
-            let _listed = list(pipe.clone());
-            pipe.relay().await;
+            match caller.accept(worker, pod).await {
+                Ok(app) => {
+                    let pipe = Pipe::new(worker, pod, app, server, record);
+                    let _listed = list(pipe.clone());
+                    pipe.relay().await;
+                }
+                Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+            }
+            return;
         }
-        Err(error) => refuse(&app, &record, sockets::refusal(&error), &format!("{to}: {error}")),
-    }
+        Ok(Err(error)) => {
+            let why = Failure { refusal: sockets::refusal(&error), detail: format!("{to}: {error}") };
+            (why, Unreachable::from(&error))
+        }
+        Err(why) => (why, Unreachable::Port),
+    };
+    caller.refuse(worker, pod, &record, &why, as_seen);
 }
 
-/// The application sees a reset, as it would from a host that refuses.
-fn refuse(app: &TcpStream, record: &Connection, why: Refusal, detail: &str) {
-    reset_on_close(app);
-    record.fail(why, detail);
+fn refuse(worker: &Worker, pod: &Pod, caller: Caller, record: &Connection, refusal: Refusal) {
+    caller.refuse(worker, pod, record, &Failure { refusal, detail: String::new() }, Unreachable::Port);
 }
 
 /// What a pod says of itself to its peers.

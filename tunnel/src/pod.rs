@@ -7,7 +7,7 @@ use crate::outbound;
 use crate::policy::{Admission, Attempt, Guard, Verdict};
 use crate::pool::Pool;
 use crate::refusal::Refusal;
-use crate::sockets::{NetNs, Stash};
+use crate::sockets::{NetNs, Raw, Stash};
 use crate::telemetry::Connection;
 use crate::tunnel::Tunnel;
 use crate::worker::Admitted;
@@ -26,6 +26,8 @@ pub struct PodInfo {
     pub key: PodKey,
     pub identity: Identity,
     pub netns: NetNs,
+    /// Tells its applications that they are refused.
+    pub raw: Raw,
     /// Of what waits for it and for its peers.
     pub budget: Arc<Budget>,
 }

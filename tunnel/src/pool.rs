@@ -140,7 +140,9 @@ fn dial(worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route, key: Key) -> Result<R
     spawn_local(async move {
         let Dialled { pod, key, tunnel } = &dialled;
         // Whoever waits for a stream records how the tunnel ended.
-        match pod.stash.connect(&pod.netns, &worker.clock, None, tunnel.remote).await {
+        let connected = pod.stash.connect(&pod.netns, None, tunnel.remote);
+        let in_time = worker.clock.timeout(CONNECT_TIMEOUT, connected).await;
+        match in_time.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(sock) => {
                 let result = tunnel.run(sock).await;
                 pod.pool.remember(key, &result, tunnel.peer.get().is_some());

@@ -125,6 +125,7 @@ reasons! {
     OutOfMemory "out_of_memory" Connect 503 "too much waits for applications that do not read, or for peers that do not";
     PeerReset "peer_reset" Fine 503 "reset by the peer";
     AppReset "app_reset" Fine 503 "reset by the application on this node";
+    GivenUp "given_up" Fine 503 "given up by the application before the other end had answered";
     Drained "drained" Fine 503 "cut when the tunnel was drained";
     WorkloadGone "workload_gone" Fine 503 "cut when its workload was removed";
     InternalError "internal_error" Connect 503 "a fault of the tunnel itself: its log has a line with `panicked`";

@@ -1,22 +1,21 @@
 //! Sockets inside pods' network namespaces: listeners, and connections with a client's own source address.
-use crate::clock::Clock;
 use crate::refusal::Refusal;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::{io, io::ErrorKind, io::IoSliceMut, time::Duration};
 use tokio::{io::Interest, net::TcpStream};
 
 /// Connections that may wait for `accept`; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// Seconds for a TCP connect, as the peer has it.
+/// Seconds for a tunnel's TCP connect, as the peer has it.
 pub const CONNECT_TIMEOUT: u64 = 10;
 /// What goes with a request: less than what any peer takes before it has said how much.
 const EARLY_MAX: usize = 4096;
@@ -34,17 +33,20 @@ const STASH: usize = 8;
 static HOME: LazyLock<io::Result<File>> = LazyLock::new(|| File::open("/proc/self/ns/net"));
 
 /// A pod's network namespace.
-pub struct NetNs(OwnedFd);
+pub struct NetNs {
+    fd: OwnedFd,
+    cookie: OnceLock<u64>,
+}
 
 impl NetNs {
     pub fn new(fd: OwnedFd) -> Self {
-        NetNs(fd)
+        NetNs { fd, cookie: OnceLock::new() }
     }
 
     /// What `make` gives inside the namespace. The calling thread is back at home afterwards.
     pub fn enter<T>(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let home = HOME.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
-        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
+        move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::Network))?;
         let result = make();
         if move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
             // Going on would open sockets for everybody inside one pod.
@@ -55,6 +57,9 @@ impl NetNs {
 
     /// The number by which the redirection knows it, never given twice.
     pub fn cookie(&self) -> io::Result<u64> {
+        if let Some(cookie) = self.cookie.get() {
+            return Ok(*cookie);
+        }
         let socket = self.enter(|| Socket::new(Domain::IPV4, Type::DGRAM, None))?;
         let mut cookie = 0u64;
         let mut length = size_of_val(&cookie) as libc::socklen_t;
@@ -64,7 +69,7 @@ impl NetNs {
             libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, to, &raw mut length)
         };
         if result == 0 {
-            Ok(cookie)
+            Ok(*self.cookie.get_or_init(|| cookie))
         } else {
             Err(io::Error::last_os_error())
         }
@@ -84,15 +89,59 @@ impl NetNs {
             listen(any6).or_else(|_| listen(SocketAddr::from(([0, 0, 0, 0], port)))).map(Into::into)
         })
     }
+
+    /// As `listen`, but takes no SYN: nobody answers, and nobody is refused.
+    pub fn listen_deaf(&self, port: u16) -> io::Result<Socket> {
+        let deaf = |address| {
+            let socket = listener(address)?;
+            let drop_all = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+            socket.attach_filter(&[drop_all])?;
+            socket.bind(&address.into())?;
+            socket.listen(1)?;
+            Ok(socket)
+        };
+        self.enter(|| {
+            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            deaf(any6).or_else(|_| deaf(SocketAddr::from(([0, 0, 0, 0], port))))
+        })
+    }
 }
 
-fn listen(address: SocketAddr) -> io::Result<Socket> {
+/// Sends whole IP packets inside a namespace.
+#[derive(Default)]
+pub struct Raw {
+    v4: OnceLock<Socket>,
+    v6: OnceLock<Socket>,
+}
+
+impl Raw {
+    pub fn send(&self, netns: &NetNs, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+        let kept = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        let made = match kept.get() {
+            Some(_) => None,
+            None => Some(netns.enter(|| {
+                let kind = Type::RAW.nonblocking().cloexec();
+                Socket::new_raw(Domain::for_address(to), kind, Some(Protocol::from(libc::IPPROTO_RAW)))
+            })?),
+        };
+        let socket = made.map_or_else(|| kept.get(), |made| Some(kept.get_or_init(|| made)));
+        let sent = socket.ok_or(io::ErrorKind::Other)?.send_to(packet, &SocketAddr::new(to.ip(), 0).into());
+        sent.map(drop)
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = listener(address)?;
     socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as are the next
     socket.set_out_of_band_inline(true)?;
     set(&socket, libc::SOL_TCP, TCP_INQ, 1)?;
@@ -137,26 +186,28 @@ impl Stash {
     /// Connects to `target` from within `netns`; with `source`, from that address, whoever owns it, and from that port if it
     /// is not 0 and is free.
     ///
-    /// Errors: ErrorKind::TimedOut after `CONNECT_TIMEOUT`; what connect and bind say.
+    /// Errors: what connect and bind say; ErrorKind::TimedOut when the kernel has given up (net.ipv4.tcp_syn_retries).
     pub async fn connect(
         &self,
         netns: &NetNs,
-        clock: &Clock,
         source: Option<SocketAddr>,
         target: SocketAddr,
     ) -> io::Result<TcpStream> {
         let (socket, connected) = self.begin(netns, source, target)?;
-        let stream = TcpStream::from_std(socket.into())?;
-        if !connected {
-            reset_on_close(&stream); // should nobody wait for it any more
-            let writable = clock.timeout(CONNECT_TIMEOUT, stream.writable()).await;
-            writable.map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
-            if let Some(error) = stream.take_error()? {
-                return Err(error);
-            }
-            SockRef::from(&stream).set_linger(None)?;
-        }
-        Ok(stream)
+        finish(socket, connected).await
+    }
+
+    /// From `at` to a socket at `from` that is connecting to `at`: both have sent a SYN then, and are connected.
+    ///
+    /// Errors: what connect and bind say.
+    pub async fn meet(&self, netns: &NetNs, at: SocketAddr, from: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.take(netns, from)?;
+        keep_alive(&SockRef::from(&socket))?;
+        socket.set_reuse_port(true)?; // shares its port with a listener, and with all that do the same
+        socket.set_reuse_address(true)?;
+        socket.bind(&at.into())?;
+        let connected = begin(&socket, from)?;
+        finish(socket, connected).await
     }
 
     /// As `connect` to an address of the namespace itself; None if it does not answer at once.
@@ -234,6 +285,20 @@ fn ephemeral_ports(netns: &NetNs) -> RangeInclusive<u16> {
     let text = netns.enter(read).unwrap_or_default();
     let mut ends = text.split_whitespace().map_while(|end| end.parse().ok());
     ends.next().unwrap_or(32768)..=ends.next().unwrap_or(60999)
+}
+
+/// What is connecting, however long it takes.
+async fn finish(socket: Socket, connected: bool) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        reset_on_close(&stream); // should nobody wait for it any more
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        SockRef::from(&stream).set_linger(None)?;
+    }
+    Ok(stream)
 }
 
 /// Whether the connection is there already.

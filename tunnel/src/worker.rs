@@ -1,5 +1,6 @@
 //! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
 use crate::budget::Budget;
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::decision::{self, Needed, OriginalDst, HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
@@ -9,6 +10,7 @@ use crate::flusher::Flusher;
 use crate::handshake::Failure;
 use crate::mesh::{Identity, Mesh, PodKey, Rng, Workload};
 use crate::panics::{self, spawn_vital};
+use crate::pending;
 use crate::pod::{Pod, PodInfo};
 use crate::policy::{Admission, Attempt, Verdict};
 use crate::refusal::Refusal;
@@ -46,6 +48,8 @@ pub struct Shared {
     pub demand: Option<Demand>,
     /// Where connections between pods of this node may go without the tunnel.
     pub direct: Option<direct::Handle>,
+    /// Where connect() waits until the other end has answered.
+    pub pending: Option<pending::Handle>,
     pub telemetry: Arc<Telemetry>,
     pub workers: Vec<WorkerHandle>,
     pub spin: Duration,
@@ -107,6 +111,8 @@ pub enum Command {
     Revoked,
     /// A tunnel that another worker has accepted for this one.
     Tunnel(Arc<str>, std::net::TcpStream),
+    /// An application of a pod that waits for an answer.
+    Pending(Arc<str>, pending::Call),
     /// Calls back for each connection, with its record.
     Inspect(mpsc::Sender<Vec<String>>),
     /// The connections that policies have let in.
@@ -220,6 +226,11 @@ impl Worker {
                     self.serve_tunnel(&pod, sock);
                 }
             }
+            Command::Pending(uid, call) => {
+                if let Some(pod) = self.pods.borrow().get(&uid) {
+                    self.serve(pod, outbound::serve(self.clone(), pod.clone(), Caller::Pending(call)));
+                }
+            }
             Command::Inspect(answer) => {
                 let live = self.all_pods().iter().flat_map(|pod| pod.live()).collect::<Vec<_>>();
                 let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
@@ -289,7 +300,10 @@ impl Worker {
                 continue;
             };
             match role {
-                Role::Outbound => self.serve(&pod, outbound::serve(self.clone(), pod.clone(), sock, client)),
+                Role::Outbound => {
+                    let caller = Caller::Connected(sock, client);
+                    self.serve(&pod, outbound::serve(self.clone(), pod.clone(), caller));
+                }
                 Role::Plain => self.serve(&pod, inbound::serve_plain(self.clone(), pod.clone(), sock, client)),
                 Role::Tunnel => self.place(&pod, sock),
             }
@@ -401,6 +415,15 @@ impl Worker {
         let is_near = destination.node == source.node;
         if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_some() {
             direct.tell(direct::Command::Offer(pod.info().clone(), to));
+        }
+    }
+
+    /// Whether the far end has answered a pod's connection: if so, the next connect() to there need not wait for it.
+    pub fn answered(&self, pod: &Pod, to: OriginalDst, accepted: bool) {
+        match &self.shared.pending {
+            Some(pending) if accepted => pending.remember(pod, to),
+            Some(pending) => pending.forget(pod, to),
+            None => {}
         }
     }
 

@@ -4,6 +4,7 @@ use crate::demand::Demand;
 use crate::direct;
 use crate::heap;
 use crate::mesh::{Mesh, Rejected};
+use crate::pending;
 use crate::proto::AUTHORIZATION;
 use crate::push::{self, Push};
 use crate::worker::Command;
@@ -73,6 +74,7 @@ impl Core {
         self.want_own();
         self.tell_all(|| Command::Changed);
         self.tell_direct(|| direct::Command::Changed);
+        self.tell_pending(|| pending::Command::Changed);
     }
 
     /// Our own pods and their services are always there.

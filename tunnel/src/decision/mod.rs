@@ -20,6 +20,8 @@ use crate::mesh::canonical;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Where plain connections to a pod are captured.
 pub const INBOUND_PLAIN_PORT: u16 = 15006;
+/// What applications connect to while nobody knows whether the other end accepts.
+pub const PENDING_PORT: u16 = 15003;
 /// Where tunnels end.
 pub const HBONE_PORT: u16 = 15008;
 
@@ -58,7 +60,7 @@ impl OriginalDst {
 
 /// Whether a connection to this port would come back to the tunnel itself.
 fn is_own_port(port: u16) -> bool {
-    matches!(port, OUTBOUND_PORT | INBOUND_PLAIN_PORT | HBONE_PORT)
+    matches!(port, OUTBOUND_PORT | PENDING_PORT | INBOUND_PLAIN_PORT | HBONE_PORT)
 }
 
 #[cfg(test)]

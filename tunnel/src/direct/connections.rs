@@ -1,8 +1,8 @@
 //! The records of direct connections: written by what the kernel tells, and held against what it has.
 use super::kernel::Kernel;
-use super::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
 use super::pairs::{Known, Pairs, Pods};
 use crate::handshake::Failure;
+use crate::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
 use crate::mesh::Mesh;
 use crate::refusal::Refusal;
 use crate::telemetry::{Connection, Direction, Parties, Tcp, WorkerTelemetry};

@@ -1,8 +1,8 @@
 //! The kernel's part, as the agent has pinned it: what is allowed goes in, what became of connections comes out.
-use super::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
 use super::pairs::Allowances;
-use crate::bpf::{self, Map, Ring};
+use crate::bpf::{self, Map, Places, Ring};
 use crate::diag::{Diag, Found};
+use crate::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
 use crate::sockets::NetNs;
 use rustix::fs::{flock, FlockOperation};
 use std::cell::Cell;
@@ -13,14 +13,6 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 
 const GENERATION: u32 = 0;
-
-/// Where things are.
-pub struct Places {
-    /// What the agent has pinned, its `--bpffs`.
-    pub pins: PathBuf,
-    /// A file that only one tunnel can lock: it takes the events. (Not a pin: AppArmor's default profiles allow no lock there.)
-    pub lock: PathBuf,
-}
 
 pub struct Kernel {
     maps: PathBuf,

@@ -8,13 +8,14 @@
 //! One thread does all of it: [`pairs`] who may, [`connections`] what is told of them, [`kernel`] where both are kept.
 mod connections;
 mod kernel;
-mod layout;
 mod pairs;
 
+use crate::bpf::Places;
 use crate::clock::Clock;
 use crate::decision::OriginalDst;
 use crate::diag::Diag;
 use crate::handshake::Failure;
+use crate::layout::Pair;
 use crate::mesh::{Identity, Mesh, Rng};
 use crate::panics::{self, spawn_vital};
 use crate::pod::PodInfo;
@@ -22,8 +23,6 @@ use crate::refusal::Refusal;
 use crate::worker::{Admitted, Shared};
 use connections::{Connections, Scene};
 use kernel::Kernel;
-pub use kernel::Places;
-use layout::Pair;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
 use std::cell::{Ref, RefCell};

@@ -1,7 +1,7 @@
 //! Which pairs of pods may connect directly, and by which policies.
-use super::layout::{Allowance, Pair};
 use crate::decision::{self, Direct, OriginalDst};
 use crate::handshake::Failure;
+use crate::layout::{Allowance, Pair};
 use crate::mesh::{Identity, Mesh, PodKey, Workload};
 use crate::pod::PodInfo;
 use crate::policy::{Attempt, Guard, Judgement, Verdict};

@@ -1,7 +1,7 @@
 //! A worker without a thread, and a pod without a network, for tests of what belongs to them.
 use super::*;
 use crate::mesh::PodKey;
-use crate::sockets::NetNs;
+use crate::sockets::{NetNs, Raw};
 use crate::telemetry::Options;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -17,6 +17,7 @@ pub fn run(test: impl AsyncFnOnce(Rc<Worker>)) {
         revocation: Revocation::new(false),
         demand: None,
         direct: None,
+        pending: None,
         telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
         workers: vec![WorkerHandle::new(unbounded_channel().0)],
         spin: Duration::ZERO,
@@ -49,5 +50,6 @@ pub fn info(identity: &str, name: &str) -> Arc<PodInfo> {
         service_account: identity.service_account.clone(),
     };
     let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
-    Arc::new(PodInfo { uid: name.into(), key, identity, netns, budget: Budget::pod(&Budget::process()) })
+    let budget = Budget::pod(&Budget::process());
+    Arc::new(PodInfo { uid: name.into(), key, identity, netns, raw: Raw::default(), budget })
 }

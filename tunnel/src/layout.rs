@@ -1,4 +1,4 @@
-//! The structs of bpf/maps.h and bpf/events.h that are written and read here. A test holds them against the BTF of the
+//! The structs of bpf/maps.h, bpf/events.h and bpf/pending.h that are written and read here. A test holds them against the BTF of the
 //! programs.
 use crate::bpf::Plain;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -78,6 +78,19 @@ pub struct Event {
     pub seen: u32,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PendingEvent {
+    pub socket: u64,
+    pub netns: u64,
+    pub from: Endpoint,
+    pub at: Endpoint,
+    pub to: Endpoint,
+    pub sequence: u32,
+    pub kind: u32,
+    pub zero: u32,
+}
+
 // SAFETY: integers only; the test below finds no padding.
 unsafe impl Plain for Pair {}
 // SAFETY: as above.
@@ -86,8 +99,11 @@ unsafe impl Plain for Allowance {}
 unsafe impl Plain for Announcement {}
 // SAFETY: as above.
 unsafe impl Plain for Event {}
+// SAFETY: as above.
+unsafe impl Plain for PendingEvent {}
 
 pub const ANNOUNCED_DIRECT: u32 = 2;
+pub const PENDING_BEGINS: u32 = 1;
 pub const EVENT_OPENED: u32 = 1;
 pub const EVENT_CLOSED: u32 = 2;
 pub const EVENT_UNSEEN: u32 = 3;
@@ -171,6 +187,7 @@ mod tests {
         check!(types, "pair", Pair { netns, to, zero });
         check!(types, "allowance", Allowance { generation, netns, to, from, zero });
         check!(types, "announcement", Announcement { connection, pair, since, kind, established });
+        check!(types, "pending_event", PendingEvent { socket, netns, from, at, to, sequence, kind, zero });
         check!(
             types,
             "event",
@@ -200,6 +217,7 @@ mod tests {
             values.iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one["val"].as_u64().unwrap())).collect()
         };
         assert_eq!(values("announced")["ANNOUNCED_DIRECT"], u64::from(ANNOUNCED_DIRECT));
+        assert_eq!(values("pending_kind")["PENDING_BEGINS"], u64::from(PENDING_BEGINS));
         for (name, number) in
             [("EVENT_OPENED", EVENT_OPENED), ("EVENT_CLOSED", EVENT_CLOSED), ("EVENT_UNSEEN", EVENT_UNSEEN)]
         {

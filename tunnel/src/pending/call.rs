@@ -1,0 +1,44 @@
+//! One application's connect() that waits for an answer.
+use super::segment::{self, Syn, Unreachable};
+use crate::clock::Clock;
+use crate::decision::OriginalDst;
+use crate::pod::Pod;
+use crate::sockets::original_destination;
+use std::io;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Seconds for the application's socket to take an answer: it is on this node, and only waits.
+const ANSWER_TIMEOUT: u64 = 1;
+
+pub struct Call {
+    pub syn: Syn,
+    pub wanted: OriginalDst,
+    /// Closed when it waits no more.
+    pub over: oneshot::Receiver<()>,
+}
+
+impl Call {
+    /// Ready when the application has given up.
+    pub async fn given_up(&mut self) {
+        let _ = (&mut self.over).await; // nothing is ever sent
+    }
+
+    /// Has connect() succeed. Errors: the application has given up meanwhile; what sockets say.
+    pub async fn accept(&self, pod: &Pod, clock: &Clock) -> io::Result<TcpStream> {
+        let meeting = pod.stash.meet(&pod.netns, self.syn.at, self.syn.from);
+        let app = clock.timeout(ANSWER_TIMEOUT, meeting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        // Its port may have a new owner, who asked for something else.
+        match original_destination(&app).map(OriginalDst::new) {
+            Some(wanted) if wanted == self.wanted => Ok(app),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Has connect() fail. Where that cannot be said, the application's next SYN begins it all anew.
+    pub fn refuse(&self, pod: &Pod, why: Unreachable) {
+        if let Err(error) = pod.raw.send(&pod.netns, &segment::answer(&self.syn, why), self.syn.from) {
+            eprintln!("warren: pod {}: connect() cannot be refused: {error}", pod.uid);
+        }
+    }
+}
