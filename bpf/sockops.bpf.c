@@ -115,7 +115,7 @@ static __always_inline void ask_first(struct bpf_sock_ops *ctx, struct bpf_sock 
 
 static __always_inline void ask_no_more(struct bpf_sock_ops *ctx, const struct wanted *now)
 {
-	struct source source = { .netns = now->netns, .from = local_end(ctx) };
+	struct source source = { .netns = now->netns, .from = local_end(ctx), .at = remote_end(ctx) };
 	struct pending_event event = { .netns = now->netns, .kind = PENDING_ENDS };
 
 	bpf_map_delete_elem(&original, &source);
@@ -171,8 +171,11 @@ static __always_inline void retransmit(struct bpf_sock_ops *ctx, struct bpf_sock
 	struct announcement *own = announcement_of(sk);
 	struct wanted *now = pending_of(ctx, sk);
 
-	if (now)
-		return ask(ctx, now, ctx->snd_una);
+	if (now) {
+		if (ctx->state == BPF_TCP_SYN_SENT)
+			ask(ctx, now, ctx->snd_una);
+		return;
+	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RETRANS_CB_FLAG);
 	if (own && !own->established && !has_arrived(own))
 		miss(ctx, sk, own);

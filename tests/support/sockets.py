@@ -97,12 +97,19 @@ def receive(number: int, size: int) -> bytes:
     return data
 
 
+def settled(number: int, seconds: float) -> bool:
+    """Whether a connect() that was begun is over within so many seconds, well or badly."""
+    poll = select.poll()
+    poll.register(_sockets[number], select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
+
+
 def is_reset(to: Address) -> bool:
-    """Whether a connection is reset: at once, or after somebody on the way has accepted it."""
+    """Whether a connection is refused, or reset after somebody on the way has accepted it."""
     try:
         with socket.create_connection(to, timeout=20) as sock:
             return sock.recv(1) is None
-    except ConnectionResetError:
+    except (ConnectionRefusedError, ConnectionResetError):
         return True
 
 
@@ -116,14 +123,14 @@ def is_refused(to: Address) -> bool:
 
 
 def is_turned_away(to: Address) -> bool:
-    """Whether a connection that speaks first ends, or is reset, without a word of the application's."""
+    """Whether a connection that speaks first is refused or ends without a word of the application's."""
     try:
         with socket.create_connection(to, timeout=20) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
             while data := sock.recv(_BLOCK):
                 if GREETING in data:
                     return False
-    except (ConnectionResetError, BrokenPipeError):
+    except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         pass
     return True
 

@@ -35,6 +35,16 @@ pub struct Pair {
     pub zero: u32,
 }
 
+/// The netns cookie of a pod, and the application's end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Source {
+    pub netns: u64,
+    pub from: Endpoint,
+    /// The other end, to which it was redirected.
+    pub at: Endpoint,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Allowance {
@@ -92,6 +102,10 @@ pub struct PendingEvent {
 }
 
 // SAFETY: integers only; the test below finds no padding.
+unsafe impl Plain for Endpoint {}
+// SAFETY: as above.
+unsafe impl Plain for Source {}
+// SAFETY: as above.
 unsafe impl Plain for Pair {}
 // SAFETY: as above.
 unsafe impl Plain for Allowance {}
@@ -185,6 +199,7 @@ mod tests {
         check!(types, "endpoint", Endpoint { address, port, zero });
         check!(types, "connection", Connection { from, to });
         check!(types, "pair", Pair { netns, to, zero });
+        check!(types, "source", Source { netns, from, at });
         check!(types, "allowance", Allowance { generation, netns, to, from, zero });
         check!(types, "announcement", Announcement { connection, pair, since, kind, established });
         check!(types, "pending_event", PendingEvent { socket, netns, from, at, to, sequence, kind, zero });

@@ -9,7 +9,7 @@ pub use segment::Unreachable;
 use crate::bpf::{self, Map, Places, Ring};
 use crate::clock::Clock;
 use crate::decision::{self, OriginalDst, Outbound, PENDING_PORT};
-use crate::layout::{Pair, PendingEvent, PENDING_BEGINS};
+use crate::layout::{Endpoint, Pair, PendingEvent, Source, PENDING_BEGINS};
 use crate::mesh::Rng;
 use crate::panics::{self, spawn_vital};
 use crate::pod::PodInfo;
@@ -89,7 +89,9 @@ fn now() -> u64 {
 
 /// What the agent has pinned.
 struct Kernel {
-    ids: [Option<u32>; 2],
+    ids: [Option<u32>; 3],
+    /// Where those want to go whose connection is not there yet.
+    original: Map<Source, Endpoint>,
     ring: AsyncFd<Ring>,
     /// Held by the one that takes the calls; the others wait for it to end.
     lock: File,
@@ -100,7 +102,14 @@ impl Kernel {
         let ring = Ring::open(&places.pins.join("maps/pending"))?;
         // SAFETY: the ring owns its descriptor, so it stays open and the same for as long as it is registered.
         let ring = unsafe { AsyncFd::register(ring)? };
-        Ok(Kernel { ids: ids(places), ring, lock: File::create(&places.lock)? })
+        let original = Map::open(&places.pins.join("maps/original"))?;
+        Ok(Kernel { ids: ids(places), original, ring, lock: File::create(&places.lock)? })
+    }
+
+    /// Whether this is still to be answered: it may have been told twice, and answered in between.
+    fn waits(&self, event: &PendingEvent) -> bool {
+        let source = Source { netns: event.netns, from: event.from, at: event.at };
+        self.original.get(&source).is_ok_and(|to| to == Some(event.to))
     }
 
     fn claim(&self) -> bool {
@@ -109,9 +118,9 @@ impl Kernel {
 }
 
 /// Of the maps that are pinned now.
-fn ids(places: &Places) -> [Option<u32>; 2] {
+fn ids(places: &Places) -> [Option<u32>; 3] {
     let id = |name| bpf::pinned(&places.pins.join(name)).and_then(|fd| bpf::info(fd.as_fd())).ok().map(|info| info.id);
-    ["maps/pending", "maps/answering"].map(id)
+    ["maps/pending", "maps/answering", "maps/original"].map(id)
 }
 
 /// A pod whose applications wait here. While it has a listener, the kernel has them wait.
@@ -257,7 +266,7 @@ impl Pending {
             loop {
                 kernel.ring.get_ref().consume(|record| {
                     if let Some(event) = bpf::read(record) {
-                        pending.take(&event);
+                        pending.take(&kernel, &event);
                     }
                 });
                 let Ok(mut ready) = kernel.ring.readable().await else { return };
@@ -267,14 +276,14 @@ impl Pending {
         *self.hearing.borrow_mut() = Some(task.abort_handle());
     }
 
-    fn take(&self, event: &PendingEvent) {
+    fn take(&self, kernel: &Kernel, event: &PendingEvent) {
         let state = &mut *self.state.borrow_mut();
         if event.kind != PENDING_BEGINS {
             state.waiting.remove(&event.socket);
             return;
         }
         let is_known = state.waiting.get(&event.socket).is_some_and(|call| !call.is_closed());
-        let Some(room) = state.rooms.get(&event.netns).filter(|_| !is_known) else { return };
+        let Some(room) = state.rooms.get(&event.netns).filter(|_| !is_known && kernel.waits(event)) else { return };
         let (call, over) = oneshot::channel();
         let syn = Syn { from: event.from.into(), at: event.at.into(), sequence: event.sequence };
         let command = worker::Command::Pending(
