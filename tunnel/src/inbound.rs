@@ -73,7 +73,7 @@ async fn admit(tunnel: &Tunnel, fields: &Fields, authority: &str, record: &Conne
     let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
     let apart = worker.may_be_direct(&mesh, &local, remote.ip());
-    let app = connect(worker, pod, Delivery { client, target, device: tunnel.device(), apart }).await?;
+    let app = connect(pod, Delivery { client, target, device: tunnel.device(), apart }).await?;
     Ok(Admitted { app, local, by })
 }
 
@@ -93,9 +93,9 @@ struct Delivery {
 }
 
 /// Connects to the application.
-async fn connect(worker: &Worker, pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure> {
+async fn connect(pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure> {
     let Delivery { client, target, device, .. } = delivery;
-    match try_connect(worker, pod, &delivery).await {
+    match try_connect(pod, &delivery).await {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
             // A listener that is bound to a device (SO_BINDTODEVICE) does not hear what comes by lo.
             let connect_by = |device| pod.stash.connect_by(device, &pod.netns, client.ip(), target).ok().flatten();
@@ -110,7 +110,7 @@ async fn connect(worker: &Worker, pod: &Pod, delivery: Delivery) -> Result<TcpSt
 /// one has: where both have one port as well, the kernel takes one for the other, and the later one is not answered. Then
 /// another port is tried. The other way round nothing is mistaken: the application's side of what comes over lo is bound
 /// to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
-async fn try_connect(worker: &Worker, pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
+async fn try_connect(pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
     let Delivery { client, target, apart, .. } = *delivery;
     // A pod that calls itself needs no help to have its own address.
     let source = (client.ip() != target.ip() && client.is_ipv4() == target.is_ipv4()).then_some(client);
@@ -181,6 +181,6 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = worker.admit(pod, attempt, record).await?;
-    let app = connect(worker, pod, Delivery { client, target, device, apart: true }).await?;
+    let app = connect(pod, Delivery { client, target, device, apart: true }).await?;
     Ok(Admitted { app, local, by })
 }
