@@ -60,6 +60,11 @@ impl Link {
 
     /// What came goes to the application, or waits for it. Gives the WINDOW_UPDATE that is due.
     pub fn deliver(&mut self, parts: &[IoSlice], total: usize) -> Option<u32> {
+        if self.stream.is_finished() {
+            let violation = Violation { code: Code::STREAM_CLOSED, what: "DATA behind the end" }; // RFC 9113 section 5.1
+            self.stream.fail(Broken::Violation(violation));
+            return None;
+        }
         match self.stream.deliver(parts, total) {
             Ok(done) if done == total || self.keep(parts, done, total) => self.taken(done),
             Ok(_) => {

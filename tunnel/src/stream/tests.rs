@@ -2,7 +2,7 @@
 use super::*;
 use crate::budget::{Share, POD};
 use crate::flow::BASE;
-use crate::frame::{put_end, Event};
+use crate::frame::{put_data, put_end, Event};
 use crate::tunnel::testing::{
     connected, is_at_end, is_reset, opened, read, read_some, until, write, Ours, Peer, LEAST, USUAL,
 };
@@ -252,17 +252,28 @@ fn bytes_for_which_there_is_no_memory_break_the_stream() {
     });
 }
 
+/// All in one record, and one behind the other.
 #[test]
 fn data_behind_the_end_breaks_the_stream() {
-    Open::run(USUAL, async |mut open| {
-        open.peer.data(1, b"last").await;
-        open.end().await;
-        assert_eq!(read(&open.app, 4).await, b"last");
-        assert!(is_at_end(&open.app).await);
-        open.peer.data(1, b"more").await;
-        until(|| open.tunnel.streams() == 0).await;
-        assert!(matches!(open.peer.rest().await[..], [Event::Reset(1, _)]));
-    });
+    for apart in [false, true] {
+        Open::run(USUAL, async |mut open| {
+            open.peer
+                .send(|out| {
+                    put_data(out, 1, b"last");
+                    put_end(out, 1);
+                    if !apart {
+                        put_data(out, 1, b"more");
+                    }
+                })
+                .await;
+            if apart {
+                assert_eq!(read(&open.app, 4).await, b"last");
+                assert!(is_at_end(&open.app).await);
+                open.peer.data(1, b"more").await;
+            }
+            open.peer.hears(Event::Reset(1, Code::STREAM_CLOSED)).await;
+        });
+    }
 }
 
 #[test]
