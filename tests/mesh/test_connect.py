@@ -101,10 +101,10 @@ def test_what_cannot_be_reached_is_told_as_the_kernel_tells_it(client: Resident,
 
 
 @FAMILIES
-def test_a_service_without_endpoints_is_refused(mesh: Mesh, client: Resident, family: int) -> None:
-    virtual = mesh.service("far", family)
-    assert client.call(attempt, (virtual, 80))[0] in ("", "ECONNREFUSED")  # whoever listens on 7000
-    assert client.call(attempt, (virtual, 81))[0] == "ECONNREFUSED"
+def test_a_port_that_a_service_does_not_have_is_refused(mesh: Mesh, client: Resident, family: int) -> None:
+    log = Log(mesh, "node1")
+    assert client.call(attempt, (mesh.service("far", family), 81))[0] == "ECONNREFUSED"
+    log.tells("reason=unknown_port", ":81")
 
 
 @pytest.mark.parametrize("target", ["near", "far", "outside"])
