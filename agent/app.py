@@ -17,10 +17,12 @@ from agent import memory, web
 from agent.errors import SettingsError, WarrenError, describe
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
+from agent.model.authentication import deciding
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
-from agent.model.objects import IPAddress, Key
+from agent.model.objects import IPAddress, Key, Pod
 from agent.model.unread import Unread
+from agent.model.view import View
 from agent.node import conflist, kubelet
 from agent.node.cni import CniServer
 from agent.node.conflist import Conflist
@@ -32,14 +34,16 @@ from agent.node.exclusive import exclusive
 from agent.node.kubelet import Kubelet
 from agent.node.netns import NetnsFd
 from agent.node.pods import Pods
-from agent.node.report import report
+from agent.node.report import Report, encode, first, wanted
 from agent.node.sandboxes import Sandboxes
 from agent.node.search import Search
+from agent.node.view import look
 from agent.node.watch import Watch
-from agent.proposals import ProposalServer
+from agent.proposals import ProposalServer, Whose
 from agent.sources.opening import open_source
 from agent.sources.proposal import File, Proposal, propose
 from agent.sources.source import Changes
+from agent.version import version
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
@@ -114,7 +118,7 @@ class Agent:
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()
         self._cni = CniServer(settings.run_dir / "cni.sock", self._pods)
-        self._proposals = ProposalServer(settings.run_dir / "authz.sock", self._propose)
+        self._proposals = ProposalServer(settings.run_dir / "authz.sock", self._propose, self._deciding)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. What is captured stays so afterwards, with every connection."""
@@ -216,7 +220,7 @@ class Agent:
             if uncertain is not None:
                 await self._enrolment.sweep(self._pods.others(), uncertain)
         except WarrenError as error:
-            log.error("pods that went while no agent was here: %s", error)
+            log.error("could not clean up pods deleted while the agent was down: %s", error)
 
     async def _trust(self, pid: int) -> None:
         await self._enrolment.in_kernel(partial(self._datapath.trust_tunnel, pid))
@@ -231,7 +235,7 @@ class Agent:
             conflist.uninstall(directory, self._settings.cni_bin_dir)
         await self._cni.stop()
         if left := await self._enrolment.release_all(_RELEASED_WITHIN):
-            log.error("pods that are not released: %s; they are cut off until they restart", ", ".join(left))
+            log.error("could not release pods %s: they have no network until they restart", ", ".join(left))
 
     async def _trust_kubelet(self) -> None:
         stated = self._settings.kubelet_cgroup
@@ -259,6 +263,13 @@ class Agent:
         now = datetime.now(UTC).strftime("%FT%TZ") if self._settings.source == "kube" else ""
         return await asyncio.to_thread(propose, self._model, self._settings.node, files, now)
 
+    def _deciding(self, whose: Whose) -> str:
+        """For `warren authz explain`."""
+        pod = self._model.store.get(Pod, whose.namespace, whose.name)
+        view = View.of(self._model.mesh, self._model.store)
+        item = deciding(view, whose.namespace, pod.metadata.labels) if pod else None
+        return f"{item.metadata.namespace}/{item.metadata.name}" if item else ""
+
     async def _serve_web(self, exits: AsyncExitStack) -> None:
         if port := self._settings.metrics_port:
             pages = {
@@ -281,7 +292,26 @@ class Agent:
 
     async def _check(self) -> web.Page:
         """For `warren check`, in JSON."""
-        return web.Page("200 OK", report(self._unready(), self._source.rejected, self._enrolment))
+        settings, pods = self._settings, wanted(self._enrolment)
+        view = await asyncio.to_thread(look, settings.cgroup, settings.bpffs, pods)
+        refused, problems = self._source.rejected, self._model.problems
+        rejections = [
+            f"{', '.join(one.rejection.names) or 'all of it'}: {one.rejection.reason}"
+            for one in self._xds.subscribed()
+            if one.rejection
+        ]
+        report = Report(
+            unready=tuple(self._unready()),
+            wanted=pods,
+            refused=first(refused, len(refused)),
+            partial=first((f"{key}: {problems[key]}" for key in sorted(problems)), len(problems)),
+            rejected=first(rejections, len(rejections)),
+            version=version(),
+            stale=self._source.health.age,
+            objects=len(self._model.store.objects),
+            view=view,
+        )
+        return web.Page("200 OK", encode(report))
 
     async def _metrics(self) -> web.Page:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)

@@ -1,31 +1,36 @@
-"""One line for each event, for people or as JSON; never a traceback."""
+"""One line for each event, for people or as JSON; never a traceback. In the form of the access log.
 
+Of the standard library alone: a tunnel's process should not pay for more.
+"""
+
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 
-import msgspec
+_LEVELS = {"warning": "warn", "critical": "error"}  # the access log's names for them
 
 
 class _Text(logging.Formatter):
+    """Fields between tabs: time (RFC 3339, UTC), level, scope, message."""
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         when = datetime.fromtimestamp(record.created, UTC)
-        return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def format(self, record: logging.LogRecord) -> str:
-        when = self.formatTime(record)
-        return f"{when} {record.levelname.lower():7} {record.name}: {_message(record)}"
+        return "\t".join((self.formatTime(record), _level(record), record.name, _message(record)))
 
 
 class _Json(_Text):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": self.formatTime(record),
-            "level": record.levelname.lower(),
+            "level": _level(record),
             "scope": record.name,
             "message": _message(record),
         }
-        return msgspec.json.encode(line).decode()
+        return json.dumps(line, ensure_ascii=False)
 
 
 FORMATS: dict[str, type[logging.Formatter]] = {"text": _Text, "json": _Json}
@@ -36,6 +41,11 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _level(record: logging.LogRecord) -> str:
+    name = record.levelname.lower()
+    return _LEVELS.get(name, name)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from agent.build import build
 from agent.model.model import Model
 from agent.model.security import Policy
 from agent.node.cni import CniServer
@@ -52,6 +53,7 @@ class _Figures(Collector):
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
+        yield build("warren-agent")
         yield from _configuration(self._sources)
         yield from _capture(self._sources.enrolment, self._sources.watch)
         yield from _starting(self._sources.pods, self._sources.cni)

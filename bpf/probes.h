@@ -19,7 +19,7 @@ static __always_inline bool is_declared(const struct pod *pod, __u32 port)
 	return false;
 }
 
-/* connect(): of what the kubelet calls, this are probes: the declared ports of the pods that are captured here. */
+/* connect(): a kubelet connection is a probe only on a captured pod's declared probe port. */
 static __always_inline void recognise_probe(struct bpf_sock *sk, const struct endpoint *to)
 {
 	struct announcement probe = { .connection.to = *to, .kind = ANNOUNCED_PROBE };

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tunnel._core import Core
 from tunnel.certificates import AuthorityClient, Certificates
@@ -31,19 +32,26 @@ class Tunnel:
             node=settings.node,
             workers=settings.workers,
             spin_us=settings.spin_us,
-            access_log=settings.access_log,
+            access_log=settings.access_log + (",json" if settings.log_format == "json" else ""),
             on_demand=settings.cluster if settings.xds.on_demand else None,
             crl=settings.crl is not None,
             direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
             pending=(settings.bpffs, settings.zds.with_name("pending.lock")) if settings.bpffs else None,
         )
-        authority = AuthorityClient(core, settings.ca, settings.cluster)
+        self._authority = authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)
         self._revocation = RevocationLists(core, settings.crl, counters, self._certificates.renew)
         self._pods = Pods(core, settings.trust_domain, counters, self._certificates.use)
         self._zds = ZdsClient(settings.zds, self._pods, counters)
         self._xds = XdsClient(core, settings.xds, settings.node, settings.cluster, counters)
-        self._endpoints = Endpoints(core, counters, self.pending, self.warnings, self.stop)
+        self._endpoints = Endpoints(
+            core,
+            counters,
+            pending=self.pending,
+            warnings=self.warnings,
+            report=self.report,
+            quit=self.stop,
+        )
 
     def pending(self) -> list[str]:
         """What is missing before the tunnel does its whole job."""
@@ -51,7 +59,7 @@ class Tunnel:
             return ["the end of the drain"]
         waits = [f"configuration ({name})" for name in self._xds.missing]
         waits += [] if self._zds.synced else ["pods (agent)"]
-        waits += [f"pod {uid}" for uid in self._pods.pending]
+        waits += [f"pod {name}" for name in self._pods.pending]
         waits += [f"certificate of {identity}" for identity in self._certificates.pending]
         waits += self._revocation.pending
         return waits
@@ -59,6 +67,18 @@ class Tunnel:
     def warnings(self) -> list[str]:
         """What is not as it should be, although the tunnel does its job."""
         return self._revocation.warnings
+
+    async def report(self) -> dict[str, Any]:
+        """For `warren check`: every seam of ours, and what is wrong at it."""
+        return {
+            "draining": self._stop.is_set(),
+            "agent": {"pods": self._zds.synced, "configuration_lacks": self._xds.missing,
+                      "configuration": self._counters.xds_connected.get() == 1},
+            "pods": {"served": self._pods.served, "pending": self._pods.pending},
+            "certificates": [held._asdict() for held in self._certificates.held],
+            "authority": {"url": self._authority.url, "problem": await self._authority.unreachable()},
+            "problems": [*self._revocation.pending, *self._revocation.warnings],
+        }  # fmt: skip
 
     def stop(self) -> None:
         """Begin to drain; a second call ends the process at once."""

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import grpc
 
@@ -21,6 +22,7 @@ log = logging.getLogger("warren.certificates")
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 _AT_ONCE = 8  # requests under way
 _CALL_TIMEOUT = 10.0  # seconds
+_REACHED = 1.0  # seconds for a connection and its TLS handshake, for somebody who waits for the word
 _LOOK_EVERY = 60.0  # seconds: a machine that slept notices that its certificates aged meanwhile
 _LOOK_AT_ROOT = 2.0  # seconds between two looks at the file
 _SPREAD = 300.0  # seconds over which nodes ask anew when the root changed, so that they do not all at once
@@ -43,6 +45,27 @@ class AuthorityClient:
             return self._authority.root.read_bytes()
         except OSError:
             return None
+
+    @property
+    def url(self) -> str:
+        """Where it is, https://HOST:PORT."""
+        return self._authority.url
+
+    async def unreachable(self) -> str:
+        """Why a connection made now fails, known within `_REACHED` seconds; empty: it does not."""
+        try:
+            async with channel.connect(self.url, self._authority.root) as link, asyncio.timeout(_REACHED):
+                state = link.get_state(try_to_connect=True)
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        return "no connection, or no TLS handshake with the root that we trust"
+                    await link.wait_for_state_change(state)
+                    state = link.get_state(try_to_connect=True)
+        except TimeoutError:
+            return f"no answer within {_REACHED:g} s"
+        except OSError as error:
+            return str(error)
+        return ""
 
     async def certify(self, identity: str) -> int:
         """Get a certificate for a new key, into use; gives its end in Unix seconds.
@@ -69,6 +92,14 @@ class AuthorityClient:
         return self._link[1]
 
 
+class Held(NamedTuple):
+    """until: Unix seconds, None without a certificate. problem: why the last request failed, if it did."""
+
+    identity: str
+    until: int | None
+    problem: str
+
+
 class Certificates:
     """One task for each identity gets its certificate and renews it at half of its life.
 
@@ -83,6 +114,7 @@ class Certificates:
         self._counters = counters
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, int] = {}
+        self._problems: dict[str, str] = {}  # by identity: why the last attempt failed
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._root_changed = asyncio.Event()
 
@@ -91,6 +123,14 @@ class Certificates:
         """The identities in use that have no valid certificate."""
         now = time.time()
         return [identity for identity in self._tasks if self._ends.get(identity, 0) <= now]
+
+    @property
+    def held(self) -> list[Held]:
+        """For each identity in use what there is."""
+        return [
+            Held(identity, self._ends.get(identity), self._problems.get(identity, ""))
+            for identity in sorted(self._tasks)
+        ]
 
     def use(self, identities: set[str]) -> None:
         """Have certificates for these SPIFFE ids and for no others."""
@@ -123,6 +163,7 @@ class Certificates:
     def _forget(self, identity: str) -> None:
         self._tasks.pop(identity).cancel()
         self._core.forget_identity(identity)
+        self._problems.pop(identity, None)
         if self._ends.pop(identity, None):
             self._counters.certificate_ends.remove(identity)
         log.info("%s is no longer in use", identity)
@@ -147,8 +188,10 @@ class Certificates:
         except Exception as error:  # whatever it is, the identity must not be given up
             result, text = _explain(error)
             self._counters.certificates.add(result)
+            self._problems[identity] = text
             log.warning("no certificate for %s: %s", identity, text)
             return None
+        self._problems.pop(identity, None)
         self._ends[identity] = end
         self._counters.certificates.add("OK")
         self._counters.certificate_ends.set(end, identity)

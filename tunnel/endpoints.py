@@ -5,9 +5,10 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from tunnel import authorization
 from tunnel._core import Core
@@ -23,21 +24,25 @@ _STARTED = time.time()
 class Endpoints:
     """The three ports. `quit` is called for POST /quitquitquit.
 
-    `pending` says what readiness waits for, `warnings` what it mentions beside.
+    `pending` says what readiness waits for, `warnings` what it mentions beside, `report` what `warren check`
+    is told.
     """
 
     def __init__(
         self,
         core: Core,
         counters: Counters,
+        *,
         pending: Callable[[], list[str]],
         warnings: Callable[[], list[str]],
+        report: Callable[[], Awaitable[dict[str, Any]]],
         quit: Callable[[], None],
     ) -> None:
         self._core = core
         self._counters = counters
         self._pending = pending
         self._warnings = warnings
+        self._report = report
         self._quit = quit
 
     async def serve(self, listen: Listen) -> list[asyncio.Server]:
@@ -54,6 +59,7 @@ class Endpoints:
             ("GET", "/config_dump"): self._config_dump,
             ("GET", "/connections"): self._connections,
             **authorization.routes(self._core),
+            ("GET", "/check"): self._check,
             ("GET", "/version"): self._version,
             ("POST", "/quitquitquit"): self._quitquitquit,
         }
@@ -64,14 +70,11 @@ class Endpoints:
     async def _connections(self, _: Request) -> Response:
         return Response(await asyncio.to_thread(self._core.connections), JSON)
 
-    async def _version(self, _: Request) -> Response:
-        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 3 MB, seldom needed
+    async def _check(self, _: Request) -> Response:
+        return Response(json.dumps({"version": _installed(), **await self._report()}), JSON)
 
-        try:
-            number = version("warren-mesh")
-        except PackageNotFoundError:  # run from the source tree
-            number = "unknown"
-        return Response(json.dumps({"name": "warren-tunnel", "version": number}) + "\n", JSON)
+    async def _version(self, _: Request) -> Response:
+        return Response(json.dumps({"name": "warren-tunnel", "version": _installed()}) + "\n", JSON)
 
     async def _quitquitquit(self, _: Request) -> Response:
         self._quit()
@@ -87,6 +90,16 @@ class Endpoints:
             text = "waiting for: " + ", ".join(pending) + "\n"
             return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)
         return Response("; ".join(["ready", *self._warnings()]) + "\n")
+
+
+def _installed() -> str:
+    """The version of the package."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 3 MB, seldom needed
+
+    try:
+        return version("warren-mesh")
+    except PackageNotFoundError:  # run from the source tree
+        return "unknown"
 
 
 def _process() -> Iterator[str]:

@@ -29,6 +29,9 @@ class Info:
     namespace: str
     service_account: str
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True)
 class _Pod:
@@ -36,6 +39,15 @@ class _Pod:
 
     info: Info
     netns: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A pod that could not be served. `descriptor`: of its network namespace, ours to close."""
+
+    pod: _Pod
+    descriptor: int
+    error: str
 
 
 class Pods:
@@ -57,13 +69,18 @@ class Pods:
         self._counters = counters
         self._identities_changed = identities_changed
         self._served: dict[str, _Pod] = {}
-        self._pending: dict[str, tuple[_Pod, int]] = {}  # with a descriptor of the network namespace, ours
+        self._pending: dict[str, _Waiting] = {}
         self._changing = asyncio.Lock()
 
     @property
-    def pending(self) -> list[str]:
-        """The uids that could not be served yet."""
-        return list(self._pending)
+    def pending(self) -> dict[str, str]:
+        """The pods that could not be served yet, by `namespace/name`, and why."""
+        return {str(waiting.pod.info): waiting.error for waiting in self._pending.values()}
+
+    @property
+    def served(self) -> int:
+        """How many are."""
+        return len(self._served)
 
     def knows(self, uid: str) -> bool:
         """Whether the pod is served, or will be as soon as it can."""
@@ -82,7 +99,7 @@ class Pods:
             await self._drop(uid)
             error = await self._start(uid, pod, netns)
             if error:
-                self._pending[uid] = (pod, os.dup(netns))
+                self._pending[uid] = _Waiting(pod, os.dup(netns), error)
             self._changed()
         if error:
             raise PodError(error)
@@ -96,24 +113,23 @@ class Pods:
     async def keep_only(self, uids: set[str]) -> None:
         """Remove every pod that is not among `uids`."""
         for uid in (self._served.keys() | self._pending.keys()) - uids:
-            log.info("pod %s is no longer there", uid)
             await self.remove(uid)
 
     async def retry_forever(self, every: float = RETRY_EVERY) -> None:
         """Try pending pods again; `every` is in seconds."""
         while True:
             await asyncio.sleep(every)
-            for uid in self.pending:
+            for uid in [*self._pending]:
                 await self._retry(uid)
 
     async def _retry(self, uid: str) -> None:
         async with self._changing:
             if uid not in self._pending:
                 return
-            pod, netns = self._pending[uid]
-            if not await self._start(uid, pod, netns):
+            waiting = self._pending[uid]
+            if not await self._start(uid, waiting.pod, waiting.descriptor):
                 del self._pending[uid]
-                os.close(netns)
+                os.close(waiting.descriptor)
                 self._changed()
 
     async def _start(self, uid: str, pod: _Pod, netns: int) -> str:
@@ -123,24 +139,24 @@ class Pods:
         try:
             await asyncio.to_thread(self._core.add_pod, uid, netns, *who)
         except OSError as error:
-            text = f"pod {info.namespace}/{info.name} ({uid}) cannot be served: {error}"
-            log.warning("%s; it will be tried again", text)
+            text = f"pod {info} cannot be served: {error}"
+            log.warning("%s; retrying every %g s", text, RETRY_EVERY)
             return text
         self._served[uid] = pod
-        log.info("pod %s/%s (%s) is served", info.namespace, info.name, uid)
+        log.info("serving pod %s", info)
         return ""
 
     async def _drop(self, uid: str, drain: bool = False) -> None:
         if found := self._pending.pop(uid, None):
-            os.close(found[1])
-        if self._served.pop(uid, None):
+            os.close(found.descriptor)
+        if served := self._served.pop(uid, None):
             await asyncio.to_thread(self._core.remove_pod, uid, drain)
-            log.info("pod %s is served no more", uid)
+            log.info("stopped serving pod %s", served.info)
 
     def _changed(self) -> None:
         self._counters.pods.set(len(self._served))
         self._counters.pods_pending.set(len(self._pending))
-        pods = [*self._served.values(), *(pod for pod, _ in self._pending.values())]
+        pods = [*self._served.values(), *(waiting.pod for waiting in self._pending.values())]
         self._identities_changed({self._identity(pod.info) for pod in pods})
 
     def _identity(self, info: Info) -> str:

@@ -64,7 +64,8 @@ class Settings:
     ca: CertificateAuthority
     workers: int
     spin_us: int = 50
-    access_log: AccessLog = "errors"
+    access_log: AccessLog = "all"
+    log_format: str = "text"  # or json
     listen: Listen = Listen()
     drain_deadline: float = 5.0
     trust_domain: str = "cluster.local"

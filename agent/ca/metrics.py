@@ -9,6 +9,7 @@ from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_lat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from agent.build import build
 from agent.ca.backing import Backing
 from agent.ca.errors import Reason, Refusal
 from agent.ca.revocation import serials
@@ -56,6 +57,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         results, backing = self._results, self._backing
+        yield build("warren-ca")
         requests = CounterMetricFamily(
             "warren_ca_requests", "Certificate requests by result.", labels=["result"]
         )

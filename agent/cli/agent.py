@@ -10,6 +10,7 @@ from agent.cli.cni import BIN_DIR
 from agent.cli.command import Command, option
 from agent.cli.types import (
     FOLDER,
+    LOG_FORMATS,
     LOG_LEVELS,
     PORT,
     READABLE_FILE,
@@ -60,8 +61,9 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
     default="ALLOW_ANY",
     help="where no Sidecar says it: whether what the mesh does not know may be connected to",
 )
-@option("--log-level", type=LOG_LEVELS, default="info", help="the least that is logged")
-@option("--log-format", type=click.Choice(["text", "json"]), default="text", help="of log lines")
+@option("--standby", is_flag=True, help="wait for an agent that runs here, and be ready meanwhile [upgrades]")
+@option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
+@option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def agent(
     *,
     log_level: str,
@@ -71,6 +73,7 @@ def agent(
     network: str,
     revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
+    standby: bool,
     **settings: Any,
 ) -> None:
     """Run a node's agent: redirection, pods and configuration for the tunnel.
@@ -83,10 +86,17 @@ def agent(
     from agent import logs, memory  # noqa: PLC0415
     from agent.app import Agent, Settings  # noqa: PLC0415
     from agent.model.mesh import Mesh  # noqa: PLC0415
+    from agent.standby import stand_by  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
     mesh = Mesh(
         cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy, revision=revision
     )
     memory.before_loading()
-    asyncio.run(Agent(Settings(mesh=mesh, **settings)).run())
+
+    async def run() -> None:
+        if standby:
+            await stand_by(settings["run_dir"], settings["http_address"], settings["metrics_port"])
+        await Agent(Settings(mesh=mesh, **settings)).run()
+
+    asyncio.run(run())

@@ -3,6 +3,7 @@
 It asks the tunnel, which decides, and for manifests the agent, which reads them. Changes nothing.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,11 +17,13 @@ from agent.cli import verdicts
 from agent.cli.asking import TUNNEL, ask
 from agent.cli.command import Command, option
 from agent.cli.types import FOLDER, ip_address
-from agent.model.authentication import origin
+from agent.model.authentication import STRICT, origin
 from agent.sources.proposal import File
 
+STATIC = f"{STRICT.namespace}/{STRICT.name}"
 _UNBROKEN = 10_000  # columns: a program that reads lines gets them whole
 _tunnel = option("--tunnel", default=TUNNEL, help="where the tunnel answers: its admin port")
+_run_dir = option("--run-dir", type=FOLDER, default="/run/warren", help="the agent's folder for its sockets")
 _json = option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
 
 
@@ -36,24 +39,27 @@ def authz() -> None:
     "--port",
     type=click.IntRange(1, 65535),
     envvar=None,
-    help="of the pod itself [default: each to which its Services lead]",
+    help="destination port on the pod [default: every port a Service maps to]",
 )
 @option("--address", type=ip_address, envvar=None, help="from which an identity, or plain text, comes")
+@_run_dir
 @_tunnel
 @_json
-def explain(source: str, to: str, *, tunnel: str, as_json: bool, **details: Any) -> int:
+def explain(source: str, to: str, *, run_dir: Path, tunnel: str, as_json: bool, **details: Any) -> int:
     """Say which rule decides whether FROM may reach TO, and why the others do not.
 
     FROM is a pod (NAMESPACE/NAME, or a name in default; its Deployment's will do), an address, a SPIFFE
-    identity, or the word plain for somebody without one. TO is a pod of this node, by its name or address.
+    identity, or the word plain for plain text. TO is a pod of this node, by name or address, or a Service.
 
     Exit code 0 if it is allowed (at every port), 1 if it is refused, 2 if there is no answer.
     """
     given = {name: value for name, value in details.items() if value is not None}
     said = ask(tunnel, "/authz/explain", {"from": source, "to": to, **given})
+    objects = _objects(said, run_dir / "authz.sock")
     for one in said["ports"]:
+        one["object"] = objects.get(one["policy"])
         for policy in one["policies"]:
-            policy["object"] = origin(policy["name"])
+            policy["object"] = objects[policy["name"]]
     if as_json:
         click.echo(json.dumps(said, indent=2))
     else:
@@ -71,7 +77,7 @@ def explain(source: str, to: str, *, tunnel: str, as_json: bool, **details: Any)
     envvar=None,
     help="manifests of AuthorizationPolicies and PeerAuthentications; - for standard input",
 )
-@option("--run-dir", type=FOLDER, default="/run/warren", help="the agent's folder for its sockets")
+@_run_dir
 @_tunnel
 @_json
 def check(filename: tuple[BinaryIO, ...], run_dir: Path, tunnel: str, as_json: bool) -> int:
@@ -109,6 +115,17 @@ def dry_run(tunnel: str, as_json: bool) -> None:
         click.echo(json.dumps(on_trial, indent=2))
     else:
         verdicts.show_trial(_console(), on_trial)
+
+
+def _objects(said: dict[str, Any], agent: Path) -> dict[str, str]:
+    """What has made each policy, by its name. Only the agent knows whose mode STRICT is."""
+    objects = {policy["name"]: origin(policy["name"]) for one in said["ports"] for policy in one["policies"]}
+    if STATIC in objects:
+        with contextlib.suppress(proposals.NoAgent):
+            namespace, _, name = said["to"]["name"].partition("/")
+            if found := proposals.deciding(agent, proposals.Whose(namespace, name)):
+                objects[STATIC] = f"PeerAuthentication {found} (mode STRICT)"
+    return objects
 
 
 def _tried(policy: dict[str, Any]) -> dict[str, Any]:

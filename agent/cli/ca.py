@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import click
 
+from agent import logs
 from agent.ca.app import App, Settings
 from agent.ca.backing import Backing
 from agent.ca.cluster import Cluster
@@ -18,7 +19,7 @@ from agent.ca.standalone import Standalone
 from agent.cli.command import Command, option
 from agent.cli.revoke import revoke
 from agent.cli.rotation import rotate, status
-from agent.cli.types import LOG_LEVELS, PORT, READABLE_FILE, ip_address, ip_port, log_to_stderr
+from agent.cli.types import LOG_FORMATS, LOG_LEVELS, PORT, READABLE_FILE, ip_address, ip_port
 from agent.cli.types import source as source_type
 from agent.errors import SettingsError
 from agent.kube.client import Client
@@ -64,6 +65,7 @@ def ca() -> None:
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
 @option("--metrics-port", type=PORT, default=15016, help="port for them; 0: none")
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
+@option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def serve(
     *,
     listen: tuple[IPv4Address | IPv6Address, int],
@@ -74,6 +76,7 @@ def serve(
     http_address: str,
     metrics_port: int,
     log_level: str,
+    log_format: str,
     **where: Any,
 ) -> None:
     """Sign certificates for the node's tunnels, until told to stop.
@@ -81,7 +84,7 @@ def serve(
     With --source kube the root is in the Secret istio-ca-secret, or plugged in by the Secret cacerts, and
     tunnels call with tokens of their pods. With --source dir:PATH both are files.
     """
-    log_to_stderr(log_level)
+    logs.configure(log_level, log_format)
     longest = timedelta(seconds=lifetime)
     names = [*serving_name, *(_service_names(where["namespace"]) if source == "kube" else [])]
     settings = Settings(Listen(*listen), tuple(names), trust_domain, longest, http_address, metrics_port)

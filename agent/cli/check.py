@@ -1,30 +1,39 @@
-"""`warren check`: what the kernel holds on this node, and what is wrong with it.
+"""`warren check`: whether Warren does its work on this node, and what to do where it does not.
 
-Changes nothing, and needs no agent: one that runs is asked whether it is ready, which objects it refuses, and
-which pods it captures.
+Changes nothing. Agent and tunnel are asked over HTTP, so that it runs from either container; the agent looks
+at the kernel, and this program does where no agent answers.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from agent.cli.asking import TUNNEL
 from agent.cli.command import Command, option
+from agent.cli.health import Health, Parts, diagnose, inspect
 from agent.node import features
 from agent.node.features import Feature
-from agent.node.report import Report, ask
+from agent.node.report import Report
 from agent.node.view import NodeView, look
 
 AGENT = "http://127.0.0.1:15014"
+_CGROUP = Path("/sys/fs/cgroup")
+_ROOT = 1  # inode of the root of the cgroup v2 hierarchy
+_WIDTH = 80  # columns of what is to be read at 3 a.m.
+_NAMED = 3  # pods with the same fault that are named
+_POD = re.compile(r"pod (\S+): (.*)", re.DOTALL)
 
 
 def _own_agent() -> str:
-    """Where the agent answers that has our environment, as in its container."""
+    """Where the agent answers that has our environment, as in its container and its tunnel's."""
     address = os.environ.get("WARREN_HTTP_ADDRESS", "127.0.0.1")
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{os.environ.get('WARREN_METRICS_PORT', '15014')}"
@@ -34,14 +43,14 @@ def _own_agent() -> str:
 @option(
     "--cgroup",
     type=click.Path(path_type=Path),
-    default="/sys/fs/cgroup",
-    help="cgroup v2 directory at which the programs are attached",
+    default=_CGROUP,
+    help="cgroup v2 directory at which the programs are attached, where no agent answers",
 )
 @option(
     "--bpffs",
     type=click.Path(path_type=Path),
     default="/sys/fs/bpf/warren",
-    help="directory in a bpffs where the programs are pinned",
+    help="directory in a bpffs where the programs are pinned, where no agent answers",
 )
 @option(
     "--agent",
@@ -49,46 +58,102 @@ def _own_agent() -> str:
     show_default="by WARREN_HTTP_ADDRESS and WARREN_METRICS_PORT",
     help="where the agent answers: its metrics port",
 )
+@option("--tunnel", default=TUNNEL, envvar=None, help="where the tunnel answers: its admin port")
+@option("-v", "--verbose", is_flag=True, envvar=None, help="list features, programs, pods and verdicts, too")
 @option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
-def check(cgroup: Path, bpffs: Path, agent: str, as_json: bool) -> int:
-    """Say what the kernel holds on this node: features, programs, pods, verdicts.
+def check(cgroup: Path, bpffs: Path, *, agent: str, tunnel: str, verbose: bool, as_json: bool) -> int:
+    """Say whether agent, tunnel, CA, certificates, objects and kernel of this node are as they should be.
 
-    Exit code 1 if something is wrong; it is named.
+    Exit code 1 if something is wrong; it is named, with what to do. Takes 2 seconds at most.
     """
-    return report(cgroup, bpffs, ask(agent), as_json)
+    return report(cgroup, bpffs, inspect(agent, tunnel), verbose=verbose, as_json=as_json)
 
 
-def report(cgroup: Path, bpffs: Path, told: Report | None, as_json: bool) -> int:
-    """Print what there is of one node, and give the exit code. told: by its agent, None if none answers."""
-    found = features.features()
-    view = look(cgroup, bpffs, told.wanted if told else None)
-    lack = features.missing()
-    unready = [f"the agent is not ready: {reason}" for reason in told.unready] if told else []
-    refused = [f"refused object: {reason}" for reason in told.refused] if told else []
-    problems = [*unready, *refused, *([lack] if lack else []), *view.problems]
-    if as_json:
-        click.echo(json.dumps(_plain(found, view, problems), indent=2))
+def report(cgroup: Path, bpffs: Path, parts: Parts, *, verbose: bool, as_json: bool) -> int:
+    """Print what there is to say of one node, and give the exit code."""
+    health, view = diagnose(parts), _view(cgroup, bpffs, parts)
+    if not isinstance(parts.agent, Report) and (lack := features.missing()):
+        health.problems.append(lack)
+    if view:
+        health.problems.extend(view.problems)
     else:
-        _show(Console(), found, view, problems)
-    return 1 if problems else 0
+        health.remarks.append("kernel: cannot be seen from this container; run `warren check` in the agent's")
+    found = features.features() if verbose or as_json else []
+    if as_json:
+        click.echo(json.dumps(_plain(found, view or NodeView(), health), indent=2))
+    else:
+        _show(health, view)
+        if verbose:
+            _show_kernel(Console(), found, view or NodeView())
+    return 1 if health.problems else 0
 
 
-def _plain(found: list[Feature], view: NodeView, problems: list[str]) -> dict[str, object]:
+def _view(cgroup: Path, bpffs: Path, parts: Parts) -> NodeView | None:
+    """As the agent tells it, else as it is seen from here; None: it is not, a container has its own root."""
+    if isinstance(parts.agent, Report):
+        return parts.agent.view
+    if cgroup == _CGROUP and cgroup.is_dir() and cgroup.stat().st_ino != _ROOT:
+        return None
+    return look(cgroup, bpffs)
+
+
+def _plain(found: list[Feature], view: NodeView, health: Health) -> dict[str, object]:
     return {
+        "problems": health.problems,
+        "remarks": health.remarks,
+        "parts": health.parts,
         "features": [dataclasses.asdict(feature) for feature in found],
         "programs": view.programs,
-        "pods": {
-            str(cookie): dataclasses.asdict(pod) | {"addresses": [str(address) for address in pod.addresses]}
-            for cookie, pod in view.pods.items()
-        },
+        "pods": {str(cookie): dataclasses.asdict(pod) for cookie, pod in view.pods.items()},
         "tunnels": view.tunnels,
         "kubelets": view.kubelets,
         "verdicts": view.verdicts,
-        "problems": problems,
     }
 
 
-def _show(console: Console, found: list[Feature], view: NodeView, problems: list[str]) -> None:
+def _show(health: Health, view: NodeView | None) -> None:
+    console = Console(highlight=False)
+    console.width = min(console.width, _WIDTH)
+    _lines(console, (("wrong", problem) for problem in grouped(health.problems)), ("bold red", "bold"))
+    _lines(console, (("note", remark) for remark in health.remarks), ("yellow", ""))
+    parts = health.parts | ({"kernel": _in_kernel(view)} if view else {})
+    _lines(console, parts.items(), ("dim", "dim"))
+    if count := len(health.problems):
+        console.print(f"{count} problem{'s' if count > 1 else ''}", style="red")
+    else:
+        console.print("all is well", style="green")
+
+
+def _lines(console: Console, lines: Iterable[tuple[str, str]], styles: tuple[str, str]) -> None:
+    """Each with its word in front, wrapped beside it."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for word, text in lines:
+        grid.add_row(Text(f"{word}:", styles[0]), Text(text, styles[1]))
+    if grid.rows:
+        console.print(grid)
+
+
+def grouped(problems: Sequence[str]) -> Iterator[str]:
+    """Those that pods have in common once, with the names of the first pods."""
+    pods: dict[str, list[str]] = {}
+    for problem in problems:
+        if match := _POD.fullmatch(problem):
+            pods.setdefault(match[2], []).append(match[1])
+        else:
+            yield problem
+    for text, names in pods.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"pod{'s' if len(names) > 1 else ''} {', '.join(names[:_NAMED])}{more}: {text}"
+
+
+def _in_kernel(view: NodeView) -> str:
+    captured = sum(pod.captured for pod in view.pods.values())
+    return f"{sum(view.programs.values())} programs attached, {captured} pods captured"
+
+
+def _show_kernel(console: Console, found: list[Feature], view: NodeView) -> None:
     console.print(_table("Kernel", ("feature", "", "since", "needed for"), [_feature_row(f) for f in found]))
     programs = [(name, _mark(attached)) for name, attached in view.programs.items()]
     console.print(_table("Programs", ("program", "attached"), programs))
@@ -96,7 +161,7 @@ def _show(console: Console, found: list[Feature], view: NodeView, problems: list
         (
             pod.name,
             "not known" if pod.wanted is None else _mark(pod.wanted),
-            " ".join(map(str, pod.addresses)),
+            " ".join(pod.addresses),
             *map(_mark, (pod.captured, pod.listening, pod.routing)),
             " ".join(map(str, pod.probe_ports)),
         )
@@ -106,10 +171,6 @@ def _show(console: Console, found: list[Feature], view: NodeView, problems: list
     console.print(_table("Pods", columns, pods))
     verdicts = [(name.replace("_", " "), str(number)) for name, number in view.verdicts.items() if number]
     console.print(_table("Verdicts", ("verdict", "times"), verdicts))
-    for problem in problems:
-        console.print(f"wrong: {problem}", style="bold red", markup=False, highlight=False)
-    if not problems:
-        console.print("all is well", style="green")
 
 
 def _feature_row(feature: Feature) -> tuple[str, ...]:

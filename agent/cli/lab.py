@@ -11,13 +11,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from agent.cli.asking import TUNNEL
 from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
+from agent.cli.health import inspect
+from agent.cli.lab_live import COMMANDS, opened
 from agent.lab import Lab
 from agent.lab import status as lab_status
 from agent.lab.demo import demonstrate
 from agent.node.netns import NetnsFd
-from agent.node.report import ask
 
 _MEGABYTE = 1 << 20
 _WIDE = 140
@@ -91,6 +93,7 @@ def up(
             ztunnels=ztunnels,
             api=kubeconfig,
             direct=not no_direct,
+            watch=bool(paths),
             say=say,
         )
     console.print(
@@ -117,6 +120,8 @@ def status(name: str, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     console.width = max(console.width, _WIDE)  # a pipe is taken for 80 columns, in which names do not fit
+    for problem in found["problems"]:
+        console.print(f"wrong: {problem['text']}", style="bold red", markup=False)
     for part, columns in _COLUMNS.items():
         table = Table(title=part.capitalize(), title_justify="left", box=None, pad_edge=False)
         for column in columns:
@@ -139,14 +144,15 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
 
 @lab.command(cls=Command)
 @click.argument("node", default="node1")
+@option("-v", "--verbose", is_flag=True, help="kernel features, programs, pods and verdicts, too")
 @option("--json", "as_json", is_flag=True, help="for programs")
 @click.pass_obj
-def check(name: str, node: str, as_json: bool) -> int:
+def check(name: str, node: str, verbose: bool, as_json: bool) -> int:
     """Do `warren check` for a node of the lab (default: node1)."""
     found = Lab.open(name).node(node)
     with closing(NetnsFd.open(found.netns)) as netns:
-        told = netns.run(lambda: ask(AGENT))
-    return report(found.cgroup, found.bpffs, told, as_json)
+        parts = netns.run(lambda: inspect(AGENT, TUNNEL))
+    return report(found.cgroup, found.bpffs, parts, verbose=verbose, as_json=as_json)
 
 
 @lab.command(cls=Command, context_settings={"allow_interspersed_args": False})
@@ -166,15 +172,19 @@ def demo(name: str) -> int:
     """Show in the lab that is up what the mesh does. Ends with 1 if something does not hold."""
     console = Console(highlight=False, soft_wrap=True)
     held = True
-    for evidence in demonstrate(Lab.open(name)):
-        held = held and evidence.holds
-        console.print("[green]holds[/] " if evidence.holds else "[red]FAILS[/] ", evidence.claim, sep="")
-        for line in evidence.seen:
-            console.print(f"        {line}", style="dim", markup=False)
+    with opened(name) as there:
+        for evidence in demonstrate(there):
+            held = held and evidence.holds
+            console.print("[green]holds[/] " if evidence.holds else "[red]FAILS[/] ", evidence.claim, sep="")
+            for line in evidence.seen:
+                console.print(f"        {line}", style="dim", markup=False)
     if held:
         console.print(_NEXT, markup=False)
     return 0 if held else 1
 
+
+for command in COMMANDS:
+    lab.add_command(command)
 
 _NEXT = """
 What to try next:
@@ -183,6 +193,8 @@ What to try next:
     warren lab authz node1 explain client web
     warren lab exec deploy/client -- curl -s http://web/
     warren lab exec deploy/client -- bash
+    warren lab logs tunnel node1 --follow       # each connection
+    warren lab stop tunnel; warren lab check    # what is seen of a fault
     warren lab up --again --manifests YOUR_MANIFESTS
     warren lab down"""
 _COLUMNS = {

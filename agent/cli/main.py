@@ -20,8 +20,9 @@ COMMANDS = {
     "ca": "Run the certificate authority.",
     "reporter": "Write into objects' status why they are not in force.",
     "lab": "Build a mesh out of network namespaces on this machine.",
-    "check": "Say what the kernel holds on this node: features, programs, pods, verdicts.",
+    "check": "Say whether agent, tunnel, CA, certificates, objects and kernel of this node are well.",
     "authz": "Say who may talk to whom on this node, and why.",
+    "crds": "Print the definitions of Istio's kinds, for clusters without Istio.",
 }
 _OURS = ("agent.", "bpf.", "tunnel.")
 

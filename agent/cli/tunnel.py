@@ -1,4 +1,4 @@
-"""`warren tunnel`: a node's tunnel. Imports nothing of the agent: every megabyte is there on each node."""
+"""`warren tunnel`: a node's tunnel. Imports next to nothing of the agent: a node pays for each megabyte."""
 
 import os
 import sys
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from agent import logs
 from agent.cli.command import Command, option
 from agent.cli.types import (
+    LOG_FORMATS,
     LOG_LEVELS,
     PORT,
     READABLE_FILE,
     https_url,
     ip_address,
-    log_to_stderr,
     unix_or_https_url,
 )
 from tunnel.settings import AccessLog, CertificateAuthority, Configuration, Listen, Settings
@@ -55,9 +56,7 @@ _WORKERS = max(1, len(os.sched_getaffinity(0)) // 2)
 @option(
     "--spin", type=click.IntRange(0, 10_000), default=50, help="microseconds to look for work before sleep"
 )
-@option(
-    "--access-log", type=click.Choice(["off", "errors", "all"]), default="errors", help="connections to log"
-)
+@option("--access-log", type=click.Choice(["off", "errors", "all"]), default="all", help="connections to log")
 @option("--http-address", type=ip_address, default="127.0.0.1", help="for metrics and readiness")
 @option("--admin-port", type=PORT, default=15000, help="configuration and connections, on 127.0.0.1")
 @option("--metrics-port", type=PORT, default=15020, help="Prometheus")
@@ -80,6 +79,7 @@ _WORKERS = max(1, len(os.sched_getaffinity(0)) // 2)
     "plain text, with both identities known [default: all go through the tunnel]",
 )
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
+@option("--log-format", type=LOG_FORMATS, default="text", help="of log lines, the access log's too")
 def tunnel(
     *,
     node: str,
@@ -104,9 +104,10 @@ def tunnel(
     bpffs: Path | None,
     direct: Path | None,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Run a node's tunnel: the bytes, inside mutual TLS."""
-    log_to_stderr(log_level)
+    logs.configure(log_level, log_format)
     settings = Settings(
         node=node,
         zds=zds,
@@ -115,6 +116,7 @@ def tunnel(
         workers=workers,
         spin_us=spin,
         access_log=access_log,
+        log_format=log_format,
         listen=Listen(http_address, admin_port, metrics_port, ready_port),
         drain_deadline=drain_deadline,
         trust_domain=trust_domain,

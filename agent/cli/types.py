@@ -1,6 +1,5 @@
 """Values of options that need more than a look: functions that say what would be right."""
 
-import logging
 from ipaddress import IPv4Address, IPv6Address
 from ipaddress import ip_address as parse_address
 from pathlib import Path
@@ -11,6 +10,7 @@ from click import BadParameter, Choice, IntRange
 from click import Path as PathType
 
 LOG_LEVELS = Choice(["debug", "info", "warning", "error"])
+LOG_FORMATS = Choice(["text", "json"])
 READABLE_FILE = PathType(exists=True, dir_okay=False, readable=True, path_type=Path)
 FOLDER = PathType(file_okay=False, path_type=Path)
 SOCKET = PathType(dir_okay=False, path_type=Path)
@@ -76,9 +76,3 @@ def source(text: str) -> Path | Literal["kube"]:
     if not Path(path).is_dir():
         raise BadParameter(f"{path} is not a folder: make it first")
     return Path(path)
-
-
-def log_to_stderr(level: str) -> None:
-    """Everything from `level` on goes to stderr, one line each."""
-    form = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level.upper(), format=form, datefmt="%FT%T")

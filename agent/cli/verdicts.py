@@ -27,7 +27,7 @@ def show_explanation(console: Console, said: Row) -> None:
     """Who asks whom, and for each port the verdict above the policies that hold."""
     console.print(Text(f"from {_party(said['from'])}"))
     console.print(Text(f"to   {_party(said['to'], identified=False)}"))
-    if assumed := said["assumed"]:
+    for assumed in said["assumed"]:
         console.print(Text(f"assumed: {assumed}", "yellow"))
     for one in said["ports"]:
         style = "green" if one["verdict"] == "allowed" else "bold red"
@@ -71,16 +71,16 @@ def show_trial(console: Console, policies: list[Row]) -> None:
 
 def verdict(outcome: Row) -> str:
     """A verdict with its reason."""
-    policy = outcome["policy"]
+    policy = outcome.get("object") or origin(outcome["policy"] or "")
     match outcome["verdict"]:
-        case "allowed" if policy:
-            return f"allowed by {origin(policy)}, rules[{outcome['rule']}]"
+        case "allowed" if outcome["policy"]:
+            return f"allowed by {policy}, rules[{outcome['rule']}]"
         case "allowed":
             return "allowed: nothing denies it, and no policy has the action ALLOW"
-        case "policy_denied" if _is_authentication(origin(policy)):
-            return f"denied by {origin(policy)}: it is plain text"
+        case "policy_denied" if _is_authentication(policy):
+            return f"denied by {policy}: it is plain text"
         case "policy_denied":
-            return f"denied by {origin(policy)}, rules[{outcome['rule']}]"
+            return f"denied by {policy}, rules[{outcome['rule']}]"
         case "policy_not_allowed":
             return "not allowed: there are policies with the action ALLOW, and none of them matches"
         case _:
@@ -100,7 +100,11 @@ def _add_policy(tree: Tree, policy: Row) -> None:
     branch = tree.add(Text(f"{policy['object']}: {how}{', in dry run' if policy['dry_run'] else ''}"))
     for number, rule in enumerate(policy["rules"]):
         if rule["matches"]:
-            text, style = ("it is plain text" if authentication else f"rules[{number}] matches"), "bold"
+            beyond = f" ({rule['unjudged']} cannot be judged at L4)" if rule["unjudged"] else ""
+            text, style = (
+                ("it is plain text" if authentication else f"rules[{number}] matches{beyond}"),
+                "bold",
+            )
         else:
             reasons = " or ".join(rule["unmet"])
             text, style = f"rules[{number}] does not match: {reasons}", "dim"

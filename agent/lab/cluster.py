@@ -8,13 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import yaml
 
 from agent.lab.api import Api
 from agent.lab.controllers import Body, key_of
 from agent.lab.state import State, write_atomically
 from agent.model import mesh
-from agent.model.objects import Key, Namespace, Pod
-from agent.sources import kubeyaml
+from agent.model.objects import Key, Namespace, Node, Object, Pod, Service
+from agent.sources import documents, kubeyaml
+from agent.sources.documents import Refused
+
+_RELIED_ON: dict[str, type[Object]] = {type_.__name__: type_ for type_ in (Namespace, Node, Pod, Service)}
 
 
 class Cluster:
@@ -22,9 +26,15 @@ class Cluster:
 
     def __init__(self, folder: Path, api: Api | None = None) -> None:
         self.folder, self.api = folder, api
+        self.objects: dict[Key, Body] = {}
+        self.problems: list[str] = []  # files that are of no use, and why
         folder.mkdir(parents=True, exist_ok=True)
-        bodies = (kubeyaml.load(file.read_bytes()) for file in sorted(folder.glob("[!.]*.yaml")))
-        self.objects: dict[Key, Body] = {key_of(body): body for body in bodies}
+        for file in sorted(folder.glob("[!.]*.yaml")):
+            try:
+                body = _read(file)
+                self.objects[key_of(body)] = body
+            except (OSError, yaml.YAMLError, Refused) as error:
+                self.problems.append(f"{file} is not used: {' '.join(str(error).split())}")
 
     @classmethod
     def of(cls, state: State) -> "Cluster":
@@ -50,6 +60,16 @@ class Cluster:
 
     def _file(self, key: Key) -> Path:
         return self.folder / ("_".join(part for part in key if part) + ".yaml")
+
+
+def _read(file: Path) -> Body:
+    """One object, checked as far as the lab's own code relies on it. Raises OSError, YAMLError, Refused."""
+    body = kubeyaml.load(file.read_bytes())
+    _, kind = documents.head(body)
+    key = documents.key_of(kind, body)
+    if kind in _RELIED_ON:
+        documents.convert(body, _RELIED_ON[kind], key)
+    return dict(body)
 
 
 def enrolled(cluster: Cluster, pod: Body) -> bool:

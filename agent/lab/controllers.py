@@ -22,17 +22,22 @@ from agent.sources.admission import admit_pod
 Body = dict[str, Any]
 
 ENROLLED = {"istio.io/dataplane-mode": "ambient"}
+WORKLOAD, TEMPLATE = "warren.dev/workload", "warren.dev/template"  # annotations: what a pod was made of
 _UNENROLLED_NAMESPACES = ("kube-", "istio-system")
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery/util/rand: no vowels, so that no word comes up
 
 
 @dataclass
 class Expansion:
-    """One call's work: `objects` are to be written as they are; `pods` still need addresses and a network."""
+    """One call's work: `objects` are to be written as they are; `pods` still need addresses and a network.
+
+    outdated: pods of the same workloads that are there, and are not wanted any more as they are.
+    """
 
     nodes: Sequence[Body]
     present: Mapping[Key, Body]
     objects: dict[Key, Body] = field(default_factory=dict)
+    outdated: list[Key] = field(default_factory=list)
     pods: list[Body] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -46,7 +51,8 @@ class Expansion:
 def expand(manifests: Sequence[Manifest], nodes: Sequence[Body], present: Mapping[Key, Body]) -> Expansion:
     """The objects that a cluster of `nodes` (Node objects) holding `present` would gain from `manifests`.
 
-    Pods that are there already stay as they are. Raises SettingsError, a line for each thing that cannot be.
+    Pods that are there already stay, unless their workload has changed since. Raises SettingsError, a line
+    for each thing that cannot be.
     """
     result = Expansion(nodes, present)
     for manifest in manifests:
@@ -148,8 +154,11 @@ def _place_pods(result: Expansion, manifest: Manifest) -> None:
             f"namespace {manifest.key.namespace}: add one"
         )
         return
-    for body in _instances(result, manifest):
-        if result.known(key_of(body)):
+    wanted = [*_instances(result, manifest)]
+    outdated = {*_outdated(result, manifest.key, {key_of(body): body for body in wanted})}
+    result.outdated.extend(sorted(outdated))
+    for body in wanted:
+        if result.known(key_of(body)) and key_of(body) not in outdated:
             continue
         if node := _schedule(result, body):
             body["spec"]["nodeName"] = node
@@ -157,6 +166,26 @@ def _place_pods(result: Expansion, manifest: Manifest) -> None:
             result.pods.append(body)
         else:
             result.problems.append(f"{manifest.where}: {manifest.key}: no node fits nodeName or nodeSelector")
+
+
+def _outdated(result: Expansion, workload: Key, wanted: Mapping[Key, Body]) -> Iterator[Key]:
+    """Of the pods of a workload those that are surplus, or made of another template."""
+    for key, body in result.present.items():
+        if workload_of(body) == workload:
+            now = wanted.get(key)
+            if now is None or _made_of(now) != _made_of(body):
+                yield key
+
+
+def workload_of(pod: Body) -> Key | None:
+    """What a pod is an instance of; None for what is no pod of the lab's."""
+    kind, _, name = pod["metadata"].get("annotations", {}).get(WORKLOAD, "").partition("/")
+    return Key(kind, pod["metadata"].get("namespace", ""), name) if pod["kind"] == "Pod" and name else None
+
+
+def _made_of(pod: Body) -> str:
+    template: str = pod["metadata"]["annotations"].get(TEMPLATE, "")
+    return template
 
 
 def _template(body: Body) -> Body:
@@ -168,19 +197,21 @@ def _instances(result: Expansion, manifest: Manifest) -> Iterator[Body]:
     """The pods of one manifest, not yet bound to nodes."""
     body, (kind, namespace, name) = manifest.body, manifest.key
     if kind == "Pod":
-        yield _pod(namespace, name, body["metadata"], body["spec"], [])
+        yield _pod(manifest.key, name, body["metadata"], body["spec"], [])
         return
     template, spec, owners = body["spec"]["template"], body["spec"], [_owner(kind, name)]
     meta = template.get("metadata", {})
     if kind == "StatefulSet":
         for ordinal in range(spec.get("replicas", 1)):
             own = {"hostname": f"{name}-{ordinal}", "subdomain": spec.get("serviceName", "")}
-            yield _pod(namespace, f"{name}-{ordinal}", meta, {**template["spec"], **own}, owners)
+            yield _pod(manifest.key, f"{name}-{ordinal}", meta, {**template["spec"], **own}, owners)
     elif kind == "DaemonSet":
         for node in result.nodes:
             there = node["metadata"]["name"]
             suffix = _word(f"{namespace}/{name}/{there}", 5)
-            yield _pod(namespace, f"{name}-{suffix}", meta, {**template["spec"], "nodeName": there}, owners)
+            yield _pod(
+                manifest.key, f"{name}-{suffix}", meta, {**template["spec"], "nodeName": there}, owners
+            )
     else:
         yield from _replicas(manifest, template)
 
@@ -197,7 +228,7 @@ def _replicas(manifest: Manifest, template: Body) -> Iterator[Body]:
     count = manifest.body["spec"].get("parallelism" if kind == "Job" else "replicas", 1)
     for ordinal in range(count):
         suffix = _word(f"{namespace}/{owner['name']}/{ordinal}", 5)
-        yield _pod(namespace, f"{owner['name']}-{suffix}", meta, template["spec"], [owner])
+        yield _pod(manifest.key, f"{owner['name']}-{suffix}", meta, template["spec"], [owner])
 
 
 def _owner(kind: str, name: str) -> Body:
@@ -216,13 +247,15 @@ def _word(text: str, length: int) -> str:
     return "".join(letters)
 
 
-def _pod(namespace: str, name: str, meta: Body, spec: Body, owners: Iterable[Body]) -> Body:
+def _pod(workload: Key, name: str, meta: Body, spec: Body, owners: Iterable[Body]) -> Body:
+    labels, annotations = dict(meta.get("labels", {})), dict(meta.get("annotations", {}))
+    template = _word(json.dumps([labels, annotations, spec], sort_keys=True, default=str), 10)
     metadata = {
         "name": name,
-        "namespace": namespace,
+        "namespace": workload.namespace,
         "uid": str(uuid.uuid4()),
-        "labels": dict(meta.get("labels", {})),
-        "annotations": dict(meta.get("annotations", {})),
+        "labels": labels,
+        "annotations": {**annotations, WORKLOAD: f"{workload.kind}/{workload.name}", TEMPLATE: template},
         "ownerReferences": list(owners),
     }
     return admit_pod({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(spec)})

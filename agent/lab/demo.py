@@ -1,7 +1,7 @@
 """The demonstration: what the mesh promises, seen to hold in a running lab.
 
 Each check gives an `Evidence`, with what was seen; `demonstrate` runs them all, on the pods of the default
-manifests, which are added to the lab if they are not there.
+manifests. A lab without them has them for so long, in a namespace of their own.
 """
 
 import json
@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from agent.lab import client as client_program
+from agent.lab import manifests
 from agent.lab.capture import Capture, Traffic
 from agent.lab.errors import LabError
 from agent.lab.lab import DEFAULT_MANIFEST, Lab
 from agent.lab.members import Node, Pod
 from agent.lab.waiting import wait
+from agent.model.objects import Key
 
+NAMESPACE = "warren-demo"
 _PORT = 8080
 _HBONE = 15008
 _FIELD = re.compile(r'([\w.]+)="?([^"\t\n ]*)"?')
@@ -44,6 +47,7 @@ class Cast:
     """
 
     lab: Lab
+    namespace: str
     client: Pod
     server: Pod
     outside: Pod
@@ -66,34 +70,52 @@ class Cast:
 
 def demonstrate(lab: Lab) -> Iterator[Evidence]:
     """Gather all evidence, one by one. Raises LabError when the lab cannot show it."""
-    cast = make_cast(lab)
+    check(lab)
+    own = [] if _has_defaults(lab) else [Key("Namespace", "", NAMESPACE)]
+    try:
+        yield from _evidence(make_cast(lab, NAMESPACE if own else "default"))
+    finally:
+        lab.withdraw(own)
+
+
+def _evidence(cast: Cast) -> Iterator[Evidence]:
     checks: list[Callable[[Cast], Evidence]] = [
         names_resolve, addresses_are_kept, identities_meet, link_carries_tls_only, outside_is_reached_plainly,
         one_node_needs_no_tunnel, no_tunnel_no_connection,
     ]  # fmt: skip
-    if not lab.state.direct or cast.near.name in lab.state.ztunnels:
+    if not cast.lab.state.direct or cast.near.name in cast.lab.state.ztunnels:
         checks.remove(one_node_needs_no_tunnel)
-    for check in checks:
-        yield check(cast)
+    for one in checks:
+        yield one(cast)
 
 
-def make_cast(lab: Lab) -> Cast:
-    """Find the pods, or add them. Raises LabError for one node only, no mesh, or no access log."""
+def check(lab: Lab) -> None:
+    """Raises LabError for one node only, no mesh, or no access log."""
     if not lab.state.mesh or len(lab.nodes) < 2 or lab.state.access_log != "all":
         raise LabError("the demonstration needs a lab with the mesh and two nodes: `warren lab up --again`")
-    if not all(lab.pods_of(f"default/deploy/{name}") for name in ("client", "web", "outside")):
-        lab.apply([DEFAULT_MANIFEST])
-    client = lab.pod("default/deploy/client")
+
+
+def _has_defaults(lab: Lab) -> bool:
+    """Whether the default manifests' workloads are there, and are not somebody's own of the same names."""
+    defaults = (one for one in manifests.read([DEFAULT_MANIFEST])[0] if one.key.kind in manifests.TEMPLATED)
+    return all(lab.workloads.objects.get(one.key) == one.body for one in defaults)
+
+
+def make_cast(lab: Lab, namespace: str = "default") -> Cast:
+    """Find the pods, or add them in that namespace."""
+    if not all(lab.pods_of(f"{namespace}/deploy/{name}") for name in ("client", "web", "outside")):
+        lab.put([one.within(namespace) for one in manifests.read([DEFAULT_MANIFEST])[0]])
+    client = lab.pod(f"{namespace}/deploy/client")
 
     def find(name: str, near: bool) -> Pod:
-        pods = lab.pods_of(f"default/deploy/{name}")
+        pods = lab.pods_of(f"{namespace}/deploy/{name}")
         return next(pod for pod in pods if (pod.node == client.node) == near)
 
-    return Cast(lab, client, find("web", False), find("outside", False), find("web", True))
+    return Cast(lab, namespace, client, find("web", False), find("outside", False), find("web", True))
 
 
 def names_resolve(cast: Cast) -> Evidence:
-    names = ("web", "web.default", "web.default.svc.cluster.local")
+    names = ("web", f"web.{cast.namespace}", f"web.{cast.namespace}.svc.cluster.local")
     found = {}
     for name in names:
         lines = cast.client.run(["getent", "ahosts", name], check=False).stdout.splitlines()
@@ -106,7 +128,7 @@ def names_resolve(cast: Cast) -> Evidence:
 def addresses_are_kept(cast: Cast) -> Evidence:
     """By Service and by pod address, IPv4 and IPv6: each end sees the other as if there were no mesh."""
     seen, right = [], True
-    service = next(b for b in cast.lab.cluster.of_kind("Service") if b["metadata"]["name"] == "web")
+    service = cast.lab.cluster.objects[Key("Service", cast.namespace, "web")]
     targets = [(address, 80) for address in service["spec"]["clusterIPs"]]
     targets += [(str(address), _PORT) for address in (cast.server.ipv4, cast.server.ipv6)]
     for address, port in targets:

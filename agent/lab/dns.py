@@ -59,7 +59,7 @@ def _entries(cluster: Cluster, service: Body) -> Iterator[tuple[str, str]]:
     for address in _addresses(cluster, service):
         yield address, name
     if spec.get("clusterIP") == "None":
-        for pod in _endpoints(cluster, service):
+        for pod in endpoints(cluster, service):
             own = pod["spec"]
             if own.get("hostname") and own.get("subdomain") == meta["name"]:
                 yield from ((address, f"{own['hostname']}.{name}") for address in _of_families(pod, service))
@@ -76,10 +76,10 @@ def _addresses(cluster: Cluster, service: Body) -> Iterable[str]:
     if spec["clusterIP"] != "None":
         own: list[str] = spec["clusterIPs"]
         return own
-    return [address for pod in _endpoints(cluster, service) for address in _of_families(pod, service)]
+    return [address for pod in endpoints(cluster, service) for address in _of_families(pod, service)]
 
 
-def _endpoints(cluster: Cluster, service: Body) -> list[Body]:
+def endpoints(cluster: Cluster, service: Body) -> list[Body]:
     selector, namespace = service["spec"].get("selector", {}), service["metadata"]["namespace"]
     return [
         pod

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 
-from agent.lab import addresses, cgroups, dns, pods, process, runtime, topology
+from agent.lab import addresses, cgroups, dns, pods, process, proxy, runtime, topology
 from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body, Expansion
 from agent.lab.members import Pod, pod_cgroup, pod_etc
@@ -27,8 +27,14 @@ def admit(state: State, cluster: Cluster, plan: Expansion) -> list[PodState]:
     for node in state.nodes:
         topology.settle(node.netns)
     cluster.put(plan.objects.values())
-    dns.write_hosts(state.run / "hosts", cluster)
+    publish(state, cluster)
     return added
+
+
+def publish(state: State, cluster: Cluster) -> None:
+    """Bring what pods see of Services up to date: names, and for pods outside of the mesh the way to them."""
+    dns.write_hosts(state.run / "hosts", cluster)
+    proxy.program(state, cluster)
 
 
 def launch(state: State, cluster: Cluster, added: Sequence[PodState]) -> None:
@@ -38,23 +44,40 @@ def launch(state: State, cluster: Cluster, added: Sequence[PodState]) -> None:
         runtime.attach(state, [(pod, body) for pod, body in bodies.items() if pod.number])
     for pod, body in bodies.items():
         topology.settle(pod.netns)  # again: enrolment has added routes
-        _complete(body, pod, state.node(pod.node))
+        _complete(body, pod, state.node(pod.node), ready=not (state.manifests and _is_probed(body)))
         pods.write_etc(pod_etc(state, pod), body)
     cluster.put(bodies.values())
-    dns.write_hosts(state.run / "hosts", cluster)
+    publish(state, cluster)
     started = [Pod(state, pod, body) for pod, body in bodies.items()]
     for each in started:
-        inside = process.over_etc(pod_etc(state, each.place), pods.command(each.body))
-        process.start(each.cgroup, process.in_network(each.netns, inside), each.log, each.environment)
+        _run(each)
     for each in started:
         _await_served(each)
+
+
+def restart(pod: Pod) -> None:
+    """End a pod's processes and start them again, in the same place. Raises LabError."""
+    cgroups.kill(pod.cgroup)
+    _run(pod)
+
+
+def set_ready(state: State, cluster: Cluster, body: Body, ready: bool) -> None:
+    """Say of a pod whether it is ready."""
+    condition = {"type": "Ready", "status": "True" if ready else "False"}
+    if body["status"]["conditions"] != [condition]:
+        cluster.put([{**body, "status": {**body["status"], "conditions": [condition]}}])
+        publish(state, cluster)
+
+
+def _run(pod: Pod) -> None:
+    inside = process.over_etc(pod_etc(pod.state, pod.place), pods.command(pod.body))
+    process.start(pod.cgroup, process.in_network(pod.netns, inside), pod.log, pod.environment)
 
 
 def evict(state: State, cluster: Cluster, pod: Pod) -> None:
     """End a pod: its processes, its object, its network. The next pod on its node gets its address."""
     cgroups.kill(pod.cgroup)
     cluster.delete(Key("Pod", pod.namespace, pod.name))
-    dns.write_hosts(state.run / "hosts", cluster)
     if pod.place.number:
         if state.mesh:
             runtime.detach(state, pod.place, pod.body)
@@ -64,6 +87,7 @@ def evict(state: State, cluster: Cluster, pod: Pod) -> None:
     shutil.rmtree(pod_etc(state, pod.place))
     state.pods.remove(pod.place)
     state.save()
+    publish(state, cluster)
 
 
 def _place(state: State, body: Body) -> PodState:
@@ -75,12 +99,16 @@ def _place(state: State, body: Body) -> PodState:
     return PodState(meta["namespace"], meta["name"], node, number, f"{state.prefix}-{own}", own)
 
 
-def _complete(body: Body, pod: PodState, node: NodeState) -> None:
-    """What a kubelet would report of a running pod; it is ready at once, for `up` ends when that is true."""
+def _is_probed(body: Body) -> bool:
+    return any("readinessProbe" in container for container in body["spec"]["containers"])
+
+
+def _complete(body: Body, pod: PodState, node: NodeState, ready: bool) -> None:
+    """What a kubelet would report of a running pod; without probes it is ready at once."""
     own = [str(address) for address in topology.pod_addresses(pod, node)]
     body["status"] = {
         "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "True"}],
+        "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         "hostIP": node.address,
         "podIP": own[0],
         "podIPs": [{"ip": address} for address in own],

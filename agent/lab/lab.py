@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -9,14 +10,17 @@ from agent.errors import SettingsError
 from agent.lab import kernel, kubelet, manifests, mesh, requirements, teardown, topology
 from agent.lab.api import Api
 from agent.lab.cluster import Cluster, enrolled
-from agent.lab.controllers import Expansion, expand, node_object
+from agent.lab.controllers import Body, Expansion, expand, key_of, node_object, workload_of
 from agent.lab.errors import LabError
+from agent.lab.manifests import TEMPLATED, Manifest
 from agent.lab.members import Node, Pod
 from agent.lab.state import RUN, NodeState, State, load, locked
 from agent.model.objects import Key
 
 DEFAULT_MANIFEST = Path(__file__).with_name("default.yaml")
 MAX_NODES = 5
+_OTHERS = 10.0  # seconds for the lab's own processes that change it
+_STEPS_OF_LIFE = {"kubelet": "probes", "watch": "watch over the manifests"}
 Say = Callable[[str], None]
 _STEPS = {
     "dns": "name servers",
@@ -37,6 +41,7 @@ class Lab:
 
     def __init__(self, state: State, cluster: Cluster) -> None:
         self.state, self.cluster = state, cluster
+        self.workloads = Cluster(state.run / "workloads")  # Deployments and the like, as they were applied
 
     @classmethod
     def up(
@@ -50,6 +55,7 @@ class Lab:
         ztunnels: Mapping[str, Path] | None = None,
         api: Path | None = None,
         direct: bool = True,
+        watch: bool = False,
         say: Say = _silent,
     ) -> "Lab":
         """Build a lab out of manifests (files and folders; none: the default ones) and wait until it serves.
@@ -58,13 +64,15 @@ class Lab:
         plain cluster. `access_log` is the tunnels' (off, errors, all). `ztunnels` names for a node the binary
         of Istio's ztunnel, to run in place of our tunnel. `api` is the kubeconfig of an API server that is to
         hold the cluster; the lab's objects are taken from it again at the end. Without `direct` connections
-        between pods of one node go through the tunnel, too. `say` is told each step.
+        between pods of one node go through the tunnel, too. With `watch` the lab follows its manifests when
+        they are edited. `say` is told each step.
         Raises SettingsError for what cannot be, before anything is made; LabError after all was taken away.
         """
         if not 1 <= nodes <= MAX_NODES:
             raise SettingsError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
         binaries = {node: str(path) for node, path in (ztunnels or {}).items()}
         state = State(name, meshed, access_log, binaries, str(api.absolute()) if api else "", direct)
+        state.manifests = [str(path.absolute()) for path in paths] if watch else []
         state.nodes = [NodeState(f"node{n}", n, f"{state.prefix}-node{n}") for n in range(1, nodes + 1)]
         requirements.check(state)
         read, others = manifests.read(paths or [DEFAULT_MANIFEST])
@@ -83,10 +91,13 @@ class Lab:
             try:
                 lab = cls(state, cluster)
                 lab._build(plan, say)
+                lab.workloads.put(one.body for one in read if one.key.kind in TEMPLATED)
             except BaseException:
                 say("taking away what was made")
                 teardown.take_down(state)
                 raise
+        for role in ("kubelet", "watch"):
+            lab._start(role, _STEPS_OF_LIFE[role], say)
         return lab
 
     @classmethod
@@ -106,7 +117,7 @@ class Lab:
         False when there was none. Raises LabError for what stays.
         """
         there = (RUN / name).exists()
-        with locked(name):
+        with locked(name, within=_OTHERS):
             state = load(name) or State(name, False, "", {})
             there = there or state.cgroup.exists()
             teardown.take_down(state)
@@ -130,11 +141,10 @@ class Lab:
 
     @property
     def pods(self) -> list[Pod]:
-        """In the order in which they were placed."""
-        return [
-            Pod(self.state, pod, self.cluster.objects[Key("Pod", pod.namespace, pod.name)])
-            for pod in self.state.pods
-        ]
+        """In the order in which they were placed; none that is just coming or going."""
+        objects = self.cluster.objects
+        placed = ((pod, objects.get(Key("Pod", pod.namespace, pod.name))) for pod in self.state.pods)
+        return [Pod(self.state, pod, body) for pod, body in placed if body]
 
     def node(self, name: str) -> Node:
         """Raises LabError when there is no such node."""
@@ -167,19 +177,76 @@ class Lab:
         return self.state.mesh and enrolled(self.cluster, pod.body)
 
     def apply(self, paths: Iterable[Path]) -> list[Pod]:
-        """Add manifests' objects: pods that are there stay, other objects are replaced. Gives the new pods.
+        """Have manifests' objects as they say. Gives the pods that are new.
 
-        Raises SettingsError, before anything is changed, and LabError.
+        Pods of workloads that have not changed stay. Raises SettingsError, before anything is changed, and
+        LabError.
         """
-        read, _ = manifests.read(paths)
+        return self.put(manifests.read(paths)[0])
+
+    def put(self, read: Sequence[Manifest]) -> list[Pod]:
+        """As `apply`, for manifests that are read."""
         plan = expand(read, self.cluster.of_kind("Node"), self.cluster.objects)
+        again = {key_of(body) for body in plan.pods}
+        self._evict(key for key in plan.outdated if key in again)
         added = kubelet.admit(self.state, self.cluster, plan)
         kubelet.launch(self.state, self.cluster, added)
-        return self.pods[-len(added) :] if added else []
+        self._evict(key for key in plan.outdated if key not in again)
+        self.workloads.put(one.body for one in read if one.key.kind in TEMPLATED)
+        return [pod for pod in self.pods if pod.place in added]
+
+    def withdraw(self, keys: Iterable[Key]) -> list[Key]:
+        """Take objects away, workloads with their pods, Namespaces with all in them. Gives what was there."""
+        gone = []
+        for key in keys:
+            inside = [
+                one for one in self.cluster.objects if key.kind == "Namespace" and one.namespace == key.name
+            ]
+            pods = [one for one, body in self.cluster.objects.items() if key in (one, workload_of(body))]
+            known = [store for store in (self.workloads, self.cluster) if key in store.objects]
+            self._evict(one for one in {*pods, *inside} if one.kind == "Pod")
+            for store in (self.workloads, self.cluster):
+                for one in [one for one in store.objects if one == key or one in inside]:
+                    store.delete(one)
+            if known or pods:
+                gone.append(key)
+        kubelet.publish(self.state, self.cluster)
+        return gone
+
+    def scale(self, key: Key, replicas: int) -> list[Pod]:
+        """Have so many pods of a workload. Raises LabError when there is no such workload."""
+        body = self.workload(key)
+        return self._change(key, {**body, "spec": {**body["spec"], "replicas": replicas}})
+
+    def restart(self, key: Key) -> list[Pod]:
+        """Have new pods of a workload, as `kubectl rollout restart`. Raises LabError when there is none."""
+        body = self.workload(key)
+        template = body["spec"]["template"]
+        meta = template.get("metadata", {})
+        now = datetime.now(UTC).isoformat()
+        annotations = {**meta.get("annotations", {}), "kubectl.kubernetes.io/restartedAt": now}
+        template = {**template, "metadata": {**meta, "annotations": annotations}}
+        return self._change(key, {**body, "spec": {**body["spec"], "template": template}})
+
+    def workload(self, key: Key) -> Body:
+        """A Deployment, StatefulSet, ... as it was applied. Raises LabError when there is none."""
+        if body := self.workloads.objects.get(key):
+            return body
+        known = ", ".join(f"{one.kind.lower()}/{one.name}" for one in sorted(self.workloads.objects))
+        raise LabError(f"there is no {key}: workloads are {known or 'none'}")
 
     def delete(self, pod: Pod) -> None:
         """End a pod. Its address is free at once: the next pod on its node gets it."""
         kubelet.evict(self.state, self.cluster, pod)
+
+    def _change(self, key: Key, body: Body) -> list[Pod]:
+        return self.put([Manifest(key, body, str(key))])
+
+    def _evict(self, keys: Iterable[Key]) -> None:
+        wanted = {*keys}
+        for pod in self.pods:
+            if Key("Pod", pod.namespace, pod.name) in wanted:
+                kubelet.evict(self.state, self.cluster, pod)
 
     def _build(self, plan: Expansion, say: Say) -> None:
         state = self.state
@@ -201,6 +268,13 @@ class Lab:
         kubelet.launch(state, self.cluster, added)
         state.complete = True
         state.save()
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with files of the lab: a line each."""
+        watched = self.state.problems
+        of_manifests = watched.read_text().splitlines() if watched.exists() else []
+        return [*self.cluster.problems, *self.workloads.problems, *of_manifests]
 
     def _start(self, role: str, text: str, say: Say) -> None:
         """Start a role on each node that has it, all at once, then wait for all."""

@@ -32,6 +32,12 @@ class Manifest:
     body: dict[str, Any]
     where: str
 
+    def within(self, namespace: str) -> "Manifest":
+        """The same object, elsewhere."""
+        metadata = {**self.body["metadata"], "namespace": namespace}
+        key = self.key._replace(namespace=namespace)
+        return Manifest(key, {**self.body, "metadata": metadata}, self.where)
+
 
 class _TemplateMeta(Struct, frozen=True):
     labels: dict[str, str] = {}
@@ -92,7 +98,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Manifest], dict[str, int]]:
     found: dict[Key, Manifest] = {}
     others: dict[str, int] = {}
     problems: list[str] = []
-    for file in _files(paths, problems):
+    for file in files(paths, problems):
         bad: list[Problem] = []
         for item in documents.items(file.read_bytes(), bad):
             try:
@@ -107,7 +113,8 @@ def read(paths: Iterable[Path]) -> tuple[list[Manifest], dict[str, int]]:
     return list(found.values()), others
 
 
-def _files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
+def files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
+    """Those that are named or in a folder that is; appends to `problems` what is not there."""
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())

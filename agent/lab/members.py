@@ -14,6 +14,7 @@ from agent.lab.controllers import Body
 from agent.lab.errors import LabError
 from agent.lab.kernel import NETNS_DIRECTORY
 from agent.lab.state import NodeState, PodState, State
+from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
 from agent.node.state import Cookie
 
@@ -120,8 +121,11 @@ class Pod(_Place):
 
     def captured(self) -> bool:
         """Whether the kernel redirects the pod's connections, and has a tunnel for what arrives."""
-        with closing(NetnsFd.open(self.netns)) as netns:
-            seen = mesh.captured(self.state, self.state.node(self.node)).get(Cookie(netns.cookie()))
+        try:
+            with closing(NetnsFd.open(self.netns)) as netns:
+                seen = mesh.captured(self.state, self.state.node(self.node)).get(Cookie(netns.cookie()))
+        except NodeError:  # it is just coming or going
+            return False
         return seen is not None and seen.captured and seen.listening
 
     def command(self, argv: Sequence[str]) -> list[str]:
@@ -177,6 +181,10 @@ class Node(_Place):
 
     def pids(self, role: str) -> list[int]:
         return cgroups.pids(mesh.cgroup(self.state, self.place, role))
+
+    def fetch(self, port: int, path: str) -> str:
+        """A page that a process of the node serves. Raises LabError."""
+        return mesh.fetch(self.place, port, path)
 
     def verdicts(self) -> dict[str, int]:
         """How often the kernel of this node has given each verdict; none without the mesh."""

@@ -21,7 +21,7 @@ from bpf.pins import Pins
 
 TRUST_DOMAIN = "cluster.local"
 _CA_PORT = 15013
-_CA_METRICS_PORT = 15015  # the agent of the same node has the one that both would take
+CA_METRICS_PORT = 15015  # the agent of the same node has the one that both would take
 _READY_PORTS = {"agent": 15014, "tunnel": 15021}  # ztunnel's cannot be changed
 _XDS_ADDRESS = "127.0.0.1:15012"
 _API_PORT = 6443  # of the way to the API server, on each node's loopback
@@ -31,13 +31,13 @@ _READY_WITHIN = 20.0  # seconds; a start takes 1 to 2 on an idle machine of 2 CP
 
 def roles(state: State, node: NodeState) -> list[str]:
     """What runs on a node, in the order in which it is started."""
+    first = node == state.nodes[0]
+    watch = [*(["watch"] if first else []), "kubelet"] if state.manifests else []
     if not state.mesh:
-        return ["dns"]
-    if node != state.nodes[0]:
-        return ["dns", "agent", "tunnel"]
-    return (
-        ["dns", "api", "ca", "agent", "tunnel", "reporter"] if state.api else ["dns", "ca", "agent", "tunnel"]
-    )
+        return ["dns", *watch]
+    before, after = ["api", "ca"] if state.api else ["ca"], ["reporter"] if state.api else []
+    central = before if first else []
+    return ["dns", *central, "agent", "tunnel", *(after if first else []), *watch]
 
 
 def cgroup(state: State, node: NodeState, role: str) -> Path:
@@ -73,6 +73,7 @@ def prepare(state: State, cluster: Cluster) -> None:
     tokens = {}
     for node in state.nodes:
         run_dir(state, node).mkdir(parents=True)
+        cgroup(state, node, "kubelet").mkdir(parents=True)
         bpffs(state, node).mkdir()
         token = (
             cluster.api.token(api.pod_of(node), api.NODE_ACCOUNT)
@@ -86,12 +87,21 @@ def prepare(state: State, cluster: Cluster) -> None:
 
 def start(state: State, node: NodeState, role: str) -> None:
     """Start one role's process on a node; `await_ready` says when it is of use. Raises LabError."""
-    argv = _COMMANDS[role](state, node)
+    run(state, node, role, command(state, node, role))
+
+
+def command(state: State, node: NodeState, role: str) -> list[str]:
+    """The command line of one role on a node."""
+    return _COMMANDS[role](state, node)
+
+
+def run(state: State, node: NodeState, role: str, argv: list[str]) -> None:
+    """Start a process in a role's place. Raises LabError."""
     group = cgroup(state, node, role)
     group.mkdir(parents=True, exist_ok=True)
     root = str(Path(agent.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    if role != "api":  # that one leads out of the lab's network
+    if role not in ("api", "watch"):  # one leads out of the lab's network, one makes it
         argv = process.in_network(kernel.NETNS_DIRECTORY / node.netns, argv)
     process.start(group, argv, log(state, node, role), {**os.environ, "PYTHONPATH": path})
 
@@ -102,10 +112,12 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
 
     def ready() -> bool:
         if role in _READY_PORTS:
-            return _says_ready(node, _READY_PORTS[role])
+            return says_ready(node, _READY_PORTS[role])
+        if role == "watch":
+            return state.problems.exists()
         if role == "api":
             return _accepts(node, _API_PORT)
-        if role == "reporter":
+        if role in ("reporter", "kubelet"):
             return True  # nobody waits for it
         port = 53 if role == "dns" else _CA_PORT
         return any(port in process.listening_ports(pid) for pid in cgroups.pids(place))
@@ -136,7 +148,29 @@ def verdicts(state: State, node: NodeState) -> dict[str, int]:
     return node_state.verdicts(counters) if counters else {}
 
 
-def _says_ready(node: NodeState, port: int) -> bool:
+def fetch(node: NodeState, port: int, path: str) -> str:
+    """A page of one of the node's processes. Raises LabError when it is not to be had."""
+
+    def ask() -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise LabError(f"port {port} of {node.name} answers {answer.status} to {path}")
+            return answer.read().decode()
+
+    try:
+        return kernel.in_netns(kernel.NETNS_DIRECTORY / node.netns, ask)
+    except (OSError, http.client.HTTPException) as error:
+        raise LabError(
+            f"port {port} of {node.name} does not answer: {error}: does the process run?"
+        ) from error
+
+
+def says_ready(node: NodeState, port: int) -> bool:
+    """Whether readiness at that port says so."""
+
     def ask() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
         try:
@@ -184,6 +218,14 @@ def _api(state: State, node: NodeState) -> list[str]:
     return [sys.executable, "-P", "-m", "agent.lab.gateway", host, str(port), str(_API_PORT), *namespaces]
 
 
+def _watch(state: State, node: NodeState) -> list[str]:
+    return [sys.executable, "-P", "-m", "agent.lab.watch", state.name]
+
+
+def _kubelet(state: State, node: NodeState) -> list[str]:
+    return [sys.executable, "-P", "-m", "agent.lab.prober", state.name, node.name]
+
+
 def _ca(state: State, node: NodeState) -> list[str]:
     folder = state.run / "ca"
     own: dict[str, object] = {"dir": folder, "tokens": folder / "tokens.json"}
@@ -195,13 +237,15 @@ def _ca(state: State, node: NodeState) -> list[str]:
         **_source(state),
         listen=_authority(state),
         trust_domain=TRUST_DOMAIN,
-        metrics_port=_CA_METRICS_PORT,
+        metrics_port=CA_METRICS_PORT,
     )
 
 
 def _agent(state: State, node: NodeState) -> list[str]:
+    probing = {"kubelet_cgroup": cgroup(state, node, "kubelet")} if state.manifests else {}
     return _warren(
         "agent",
+        **probing,
         node=node.name,
         run_dir=run_dir(state, node),
         cgroup=state.cgroup / node.name,
@@ -247,6 +291,8 @@ _COMMANDS = {
     "agent": _agent,
     "tunnel": _tunnel,
     "reporter": _reporter,
+    "watch": _watch,
+    "kubelet": _kubelet,
 }
 
 

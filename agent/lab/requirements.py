@@ -14,6 +14,7 @@ from agent.lab.state import State
 _PROGRAMS = {
     "dnsmasq": "dnsmasq-base",
     "mount": "mount",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "setsid": "util-linux",
     "unshare": "util-linux",

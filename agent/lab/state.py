@@ -10,6 +10,8 @@ A lab's files are below /run/warren/<name>/:
     ca/             the certificate authority's root and the nodes' tokens
     nodes/<node>/   an agent's run directory: its sockets
     pods/<pod>/     what a pod sees as /etc/resolv.conf, hosts, hostname, nsswitch.conf
+    workloads/      Deployments and the like, as they were applied
+    problems        what is wrong with the manifests that are watched
     log/            one file per process
 """
 
@@ -26,6 +28,7 @@ from agent.errors import naming
 from agent.lab import addresses, cgroups
 from agent.lab.errors import LabError
 from agent.lab.kernel import NETNS_DIRECTORY
+from agent.lab.waiting import wait
 
 RUN = Path("/run/warren")
 
@@ -65,6 +68,7 @@ class State(msgspec.Struct):
     server: tuple[str, int] = ("", 0)  # host and port of that API server
     mark: str = ""  # of the lab's objects there (`agent.lab.ownership`)
     found: list[str] | None = None  # what was there of what CA and agents write; None: they have not begun
+    manifests: list[str] = []  # files and folders that are watched
     nodes: list[NodeState] = []
     pods: list[PodState] = []
     netns_directory_made: bool = False
@@ -73,6 +77,10 @@ class State(msgspec.Struct):
     @property
     def run(self) -> Path:
         return RUN / self.name
+
+    @property
+    def problems(self) -> Path:
+        return self.run / "problems"
 
     @property
     def cgroup(self) -> Path:
@@ -114,8 +122,11 @@ def load(name: str) -> State | None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[Path]:
-    """Hold the lab's run directory (made if need be), against another `up` or `down`. Raises LabError."""
+def locked(name: str, *, within: float = 0) -> Iterator[Path]:
+    """Hold the lab's run directory (made if need be), against others that change the lab.
+
+    within: seconds for them to be done; then LabError is raised.
+    """
     run = RUN / name
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -123,16 +134,22 @@ def locked(name: str) -> Iterator[Path]:
         raise LabError("a lab needs root: run it with `sudo`") from None
     fd = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another `warren lab up` or `down` is at work: wait for its end") from None
+        if not wait(lambda: _lock(fd), within):
+            raise LabError("another `warren lab` command is at work: wait for its end")
         yield run
     finally:
         os.close(fd)
         for directory in (run, RUN):
             with suppress(OSError):  # not empty: somebody's lab is in it
                 directory.rmdir()
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:

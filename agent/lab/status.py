@@ -9,8 +9,12 @@ Row = dict[str, Any]
 
 
 def status(lab: Lab) -> dict[str, list[Row]]:
-    """Nodes with their processes, pods, and Services; each process with pid and resident bytes."""
-    return {"nodes": _nodes(lab), "pods": _pods(lab), "services": _services(lab)}
+    """Nodes with their processes, pods, and Services; each process with pid and resident bytes.
+
+    problems: files of the lab that are of no use, as `text`.
+    """
+    problems: list[Row] = [{"text": line} for line in lab.problems]
+    return {"nodes": _nodes(lab), "pods": _pods(lab), "services": _services(lab), "problems": problems}
 
 
 def _nodes(lab: Lab) -> list[Row]:

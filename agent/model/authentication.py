@@ -40,14 +40,16 @@ def own_policy(view: View, item: PeerAuthentication) -> Resource | None:
 
 def required(view: View, namespace: str, labels: Labels) -> Iterator[str]:
     """The policy, if any, that a workload with these labels has to name."""
-    selecting = view.store.each(PeerAuthentication, "PeerAuthentication", namespace)
-    those = (item for item in selecting if _selects(item, labels) and namespace != ROOT_NAMESPACE)
-    own = min(those, key=_rank, default=None)
-    deciding = _deciding(view, namespace, own)
+    own, deciding = _holding(view, namespace, labels)
     if own and _exceptions(own, _is_strict(deciding)):
         yield _name(own)
     elif deciding and _is_strict(deciding):
         yield _name(deciding) if deciding.refusal else f"{STRICT.namespace}/{STRICT.name}"
+
+
+def deciding(view: View, namespace: str, labels: Labels) -> PeerAuthentication | None:
+    """The object whose mode holds for a workload with these labels, where no port is an exception."""
+    return _holding(view, namespace, labels)[1]
 
 
 def origin(policy: str) -> str:
@@ -70,6 +72,16 @@ def problems(item: PeerAuthentication) -> Iterator[str]:
     """What its author should know."""
     if item.selector and item.metadata.namespace == ROOT_NAMESPACE:
         yield f"selector: in {ROOT_NAMESPACE} it selects nothing; put it beside the workloads"
+
+
+def _holding(
+    view: View, namespace: str, labels: Labels
+) -> tuple[PeerAuthentication | None, PeerAuthentication | None]:
+    """The object that selects a workload, and the one whose mode holds for it."""
+    selecting = view.store.each(PeerAuthentication, "PeerAuthentication", namespace)
+    those = (item for item in selecting if _selects(item, labels) and namespace != ROOT_NAMESPACE)
+    own = min(those, key=_rank, default=None)
+    return own, _deciding(view, namespace, own)
 
 
 def _deciding(view: View, namespace: str, own: PeerAuthentication | None) -> PeerAuthentication | None:

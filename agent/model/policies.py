@@ -78,11 +78,13 @@ def _translate(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]]:
         for name in lost:
             told.append(f"rules[{number}]: {name} cannot be judged at L4, {_consequence(spec.action)}")
         if not lost and not isinstance(rule, PartOfRule):
-            message.rules.append(_rule(clauses))
+            read = _rule(clauses)
         elif spec.action == "ALLOW":
-            message.rules.append(NEVER)
+            read = NEVER
         else:
-            message.rules.append(_rule(entries for entries in clauses if not any(map(_is_empty, entries))))
+            read = _rule(entries for entries in clauses if not any(map(_is_empty, entries)))
+        message.rules.append(read)
+        message.rules[-1].unjudged = ", ".join(lost)
     return message, told
 
 

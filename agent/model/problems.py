@@ -47,7 +47,7 @@ def _taken_hosts(view: View, item: ServiceLike) -> Iterator[str]:
     for host in view.claims(item):
         owner = view.owner(host, item.metadata.namespace)
         if owner is not item:
-            yield f"hosts: {host} is that of {key_of(owner)}, which is used"
+            yield f"hosts: {host} is also claimed by {key_of(owner)}, which takes precedence"
 
 
 def _shared_addresses(view: View, item: ServiceLike) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _shared_addresses(view: View, item: ServiceLike) -> Iterator[str]:
         first = min(sharing, key=partial(_rank, view), default=item)
         if first is not item:
             where = "" if first.metadata.namespace == namespace else f" outside of namespace {namespace}"
-            yield f"address {address} is that of {key_of(first)} as well, which is used{where}"
+            yield f"address {address} is also claimed by {key_of(first)}, which takes precedence{where}"
 
 
 def _rank(view: View, item: ServiceLike) -> tuple[bool, str]:
@@ -74,7 +74,7 @@ def _visibility(item: ServiceLike) -> Iterator[str]:
     wanted = exported_to(item)
     several = wanted - {"*", ".", "~", item.metadata.namespace}
     if several and "*" not in wanted:
-        yield f"exportTo: {', '.join(sorted(several))} is taken for *, beside which only . and ~ are known"
+        yield f"exportTo: {', '.join(sorted(several))} is read as *: namespaces by name are not supported"
 
 
 def _names(entry: ServiceEntry) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _endpoints(entry: ServiceEntry) -> Iterator[str]:
     if "" in addresses:
         yield f"endpoints: {_unreachable('')}"
     if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):
-        yield f"endpoints: {twice} is there twice, the first one is used"
+        yield f"endpoints: {twice} is there twice: the first one counts"
 
 
 def _unreachable(address: str) -> str:

@@ -31,7 +31,7 @@ def problems(view: View, item: Sidecar) -> Iterator[str]:
         return
     counting = _counting(view, item.metadata.namespace)
     if counting and counting is not item:
-        yield f"{key_of(counting)} counts, not this one: of several the oldest does, else the first by name"
+        yield f"ignored: {key_of(counting)} takes precedence (oldest wins, ties by name)"
 
 
 def of_namespace(view: View, namespace: str) -> Iterator[Key]:

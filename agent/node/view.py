@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from msgspec import Struct
+
 from agent.errors import describe
 from agent.node import state
 from agent.node.audit import Fault, Finding, Subject, audit
@@ -13,8 +15,7 @@ from agent.node.cgroups import cgroup_exists
 from agent.node.errors import NodeError
 from agent.node.features import on_bpffs, on_cgroup2
 from agent.node.netns import NetnsFd
-from agent.node.report import Wanted
-from agent.node.state import Address, Cookie, PodState
+from agent.node.state import Cookie, PodState
 from bpf.errors import BpfError
 from bpf.layout import unpack_number
 from bpf.pins import INBOUND, Pins
@@ -23,13 +24,22 @@ from bpf.programs import Object
 _MAPS = ("pods", "addresses", "listeners", "tunnels", "kubelets", "verdicts")
 
 
+class Wanted(Struct, frozen=True):
+    """A pod that is to be captured. failing: why it is not enrolled, empty where it is."""
+
+    name: str  # with its namespace
+    netns: str
+    addresses: tuple[str, ...]
+    failing: str = ""
+
+
 @dataclass(frozen=True)
 class PodView:
     """A pod that is wanted, or that the kernel knows. wanted: None where no agent could be asked."""
 
     name: str  # with its namespace; "netns cookie N" of one that is not wanted
     wanted: bool | None
-    addresses: tuple[Address, ...]
+    addresses: tuple[str, ...]
     captured: bool  # both ways
     listening: bool  # the tunnel, on all of its ports
     routing: bool
@@ -158,7 +168,7 @@ def _pod(
     return PodView(
         name=wanted.name if wanted else _unnamed(cookie),
         wanted=wanted is not None if asked else None,
-        addresses=known.addresses if known else (),
+        addresses=tuple(map(str, known.addresses)) if known else (),
         captured=not unknown and not faults & {Fault.OUT, Fault.IN, Fault.ADDRESSES, Fault.CGROUP},
         listening=not unknown and not faults & {Fault.LISTENER, Fault.FOREIGN},
         routing=not unknown and Fault.ROUTING not in faults,

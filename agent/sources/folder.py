@@ -193,7 +193,7 @@ class Folder:
     def _shadowed(self) -> Iterator[Rejected]:
         for key, (first, *others) in self._holders.items():
             for path in others:
-                yield Rejected(path, 1, key, f"it is in {first} as well, which is used; remove one of them")
+                yield Rejected(path, 1, key, f"also in {first}, which takes precedence: remove one of them")
 
 
 def netns_of(pod: Pod) -> Path | None:

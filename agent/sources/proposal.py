@@ -61,7 +61,7 @@ def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposa
             if not isinstance(item, Policy):
                 proposal.left_out.append(Remark(file.name, str(key), "no policy"))
             elif key in places:
-                text = f"it is in {places[key]} as well, which is used; remove one of them"
+                text = f"also in {places[key]}, which takes precedence: remove one of them"
                 proposal.invalid.append(Remark(file.name, str(key), text))
             else:
                 places[key], policies[key] = file.name, _dated(model, key, item, now)

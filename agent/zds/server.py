@@ -115,7 +115,7 @@ class ZdsServer:
             self._tunnels.add(tunnel)
             await tunnel.follow(self._notify)
         except (OSError, WarrenError) as error:
-            log.warning("tunnel %d is let go: %s", tunnel.pid, error)
+            log.warning("closed ZDS connection from tunnel pid %d: %s", tunnel.pid, error)
         finally:
             connection.close()
             self._tunnels.discard(tunnel)

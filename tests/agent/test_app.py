@@ -83,7 +83,7 @@ async def test_who_is_no_tunnel_hears_nothing(world: World, caplog: pytest.LogCa
     async with world.agent():
         with ZdsClient(world.settings.run_dir / "ztunnel.sock") as client:
             assert await client.told() == "closed"
-        assert "is let go" in caplog.text
+        assert "closed ZDS connection from tunnel pid" in caplog.text
 
 
 async def test_what_of_an_object_does_not_work(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,6 +120,7 @@ async def test_metrics(world: World) -> None:
     assert 'warren_xds_convergence_seconds_bucket{le="+Inf"} 0.0' in text
     assert 'warren_verdicts_total{verdict="connect_captured"} 0.0' in text
     assert "process_resident_memory_bytes" in text
+    assert 'istio_build{component="warren-agent",tag="' in text
 
 
 async def test_two_agents_on_one_node(world: World) -> None:

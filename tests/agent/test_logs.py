@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -32,12 +33,12 @@ def said(form: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = said("text", capsys)
-    assert first.endswith("Z warning agent.x: two lines of it")
-    assert second.endswith("Z error   agent.x: it failed: ValueError: inside")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\twarn\tagent.x\ttwo lines of it", first)
+    assert second.endswith("Z\terror\tagent.x\tit failed: ValueError: inside")
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (json.loads(line) for line in said("json", capsys))
-    assert (first["level"], first["scope"], first["message"]) == ("warning", "agent.x", "two lines of it")
+    assert (first["level"], first["scope"], first["message"]) == ("warn", "agent.x", "two lines of it")
     assert second["message"] == "it failed: ValueError: inside"
     assert first["time"].endswith("Z")

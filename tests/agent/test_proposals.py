@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SettingsError
-from agent.proposals import NoAgent, ProposalServer, ask
+from agent.proposals import NoAgent, ProposalServer, Whose, ask, deciding
 from agent.sources.proposal import File, Proposal, Remark
 
 
@@ -18,7 +18,7 @@ async def answer(files: list[File]) -> Proposal:
 
 @pytest.fixture
 async def socket(tmp_path: Path) -> AsyncIterator[Path]:
-    server = ProposalServer(tmp_path / "authz.sock", answer)
+    server = ProposalServer(tmp_path / "authz.sock", answer, lambda pod: f"{pod.namespace}/of-{pod.name}")
     await server.start()
     yield tmp_path / "authz.sock"
     await server.stop()
@@ -27,6 +27,10 @@ async def socket(tmp_path: Path) -> AsyncIterator[Path]:
 async def test_files_go_in_and_a_proposal_comes_out(socket: Path) -> None:
     files = [File("a.yaml", "ä" * 100_000), File("b.yaml", "")]
     assert await asyncio.to_thread(ask, socket, files) == await answer(files)
+
+
+async def test_a_pod_goes_in_and_who_decides_comes_out(socket: Path) -> None:
+    assert await asyncio.to_thread(deciding, socket, Whose("shop", "web")) == "shop/of-web"
 
 
 async def test_only_its_owner_may_ask(socket: Path) -> None:
@@ -63,4 +67,4 @@ async def test_an_agent_that_says_something_else(tmp_path: Path) -> None:
 
 async def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--run-dir: cannot listen at"):
-        await ProposalServer(tmp_path / "none" / "authz.sock", answer).start()
+        await ProposalServer(tmp_path / "none" / "authz.sock", answer, str).start()

@@ -1,10 +1,12 @@
 """The manifests say what Kubernetes and our commands understand, and belong together."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import yaml
 from kubernetes import client as models
 
 from agent.cli.main import warren
@@ -15,6 +17,7 @@ CONTAINERS = [
     for body in of_kind("DaemonSet", "Deployment")
     for container in body["spec"]["template"]["spec"]["containers"]
 ]
+OVERLAYS = sorted((FOLDER.parent / "overlays").iterdir())
 SETTINGS = next(body["data"] for body in of_kind("ConfigMap"))
 
 
@@ -111,3 +114,28 @@ def test_the_image_is_named_where_it_is_chosen() -> None:
 
 def every_container(pod: Body) -> list[Body]:
     return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+@pytest.mark.parametrize(
+    "overlay", sorted((FOLDER.parent / "overlays").iterdir()), ids=lambda path: path.name
+)
+def test_an_overlay_changes_what_is_there(overlay: Path) -> None:
+    """Each patch names a workload, volumes and containers of ours; further manifests are of the API."""
+    kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+    for resource in kustomization["resources"]:
+        place = overlay / resource
+        assert place.exists()
+        for body in yaml.safe_load_all(place.read_text()) if place.is_file() else ():
+            assert unknown(body, f"V1{body['kind']}", resource) == []
+    for patch in kustomization["patches"]:
+        change = yaml.safe_load(patch["patch"])
+        [base] = [
+            body for body in of_kind(change["kind"]) if body["metadata"]["name"] == patch["target"]["name"]
+        ]
+        assert unknown(change, f"V1{change['kind']}", overlay.name) == []
+        assert names(change, "volumes") <= names(base, "volumes")
+        assert names(change, "containers") <= names(base, "containers")
+
+
+def names(workload: Body, field: str) -> set[str]:
+    return {one["name"] for one in workload["spec"]["template"]["spec"].get(field, ())}

@@ -71,6 +71,8 @@ def test_explain_names_the_rule_that_decides(mesh: Mesh) -> None:
         0,
         f"from default/far, spiffe://{principal('b')}, {mesh.address('far', 4)}\n"
         f"to   default/a, {mesh.address('a', 4)}\n"
+        "assumed: namespace default for far\n"
+        "assumed: namespace default for a\n"
         f"port {PORT}: allowed: nothing denies it, and no policy has the action ALLOW\n",
     )
     other = {"to": [{"operation": {"ports": [str(OTHER)]}}]}
@@ -80,7 +82,7 @@ def test_explain_names_the_rule_that_decides(mesh: Mesh) -> None:
         until(lambda: not reaches(mesh, "far", "a", OTHER), what="nobody reaches the other port")
         code, text = explained(mesh, "far")
         assert code == 0
-        assert text.splitlines()[2:] == [
+        assert text.splitlines()[4:] == [
             f"port {PORT}: allowed by AuthorizationPolicy default/only-b, rules[0]",
             "├── AuthorizationPolicy default/not-port: DENY",
             f"│   └── rules[0] does not match: ports: {PORT} is not {OTHER}",
@@ -111,11 +113,11 @@ def test_explain_says_what_peer_authentication_does(mesh: Mesh) -> None:
         becomes(lambda: reaching(mesh, "a"), {"a", "near", "far"})
         code, text = explained(mesh, "plain")
         assert code == 1
-        assert "denied by PeerAuthentication (mode STRICT): it is plain text" in text
+        assert "denied by PeerAuthentication default/strict (mode STRICT): it is plain text" in text
         code, text = explained(mesh, "far")
         assert code == 0
         assert text.splitlines()[-2:] == [
-            "└── PeerAuthentication (mode STRICT): plain text is refused",
+            "└── PeerAuthentication default/strict (mode STRICT): plain text is refused",
             f"    └── it comes by mutual TLS, as {principal('b')}",
         ]
 
@@ -124,9 +126,21 @@ def test_explain_says_where_to_ask(mesh: Mesh) -> None:
     code, text = explained(mesh, "a", target="far")
     assert (code, text) == (
         2,
-        "warren: far is no pod of the mesh on this node; ask on node2, where it runs: "
-        "there are default/a, default/near\n",
+        "warren: far is no pod or Service of the mesh on this node; ask on node2, where it runs: "
+        "pods are default/a, default/near\n",
     )
+
+
+def test_explain_names_the_field_that_cannot_be_judged(mesh: Mesh) -> None:
+    get = {"to": [{"operation": {"methods": ["GET"], "ports": [str(PORT)]}}]}
+    for action, verdict in (
+        ("ALLOW", "it never matches: methods cannot be"),
+        ("DENY", "matches (methods cannot be"),
+    ):
+        with applied(mesh, authorization("get", action=action, selector=OF_A, rules=[get])):
+            becomes(lambda: reaching(mesh, "a"), set())
+            code, text = explained(mesh, "far")
+            assert (code, f"{verdict} judged at L4" in text) == (1, True), text
 
 
 def test_check_says_what_a_change_would_close_and_changes_nothing(mesh: Mesh, tmp_path: Path) -> None:

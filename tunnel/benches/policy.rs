@@ -40,7 +40,7 @@ fn policy(namespace: usize, index: usize) -> Authorization {
         namespace: format!("namespace-{namespace}"),
         scope: PolicyScope::Namespace as i32,
         action: action as i32,
-        rules: vec![Rule { clauses: vec![of_callers, of_ports] }],
+        rules: vec![Rule { clauses: vec![of_callers, of_ports], ..Rule::default() }],
         ..Authorization::default()
     }
 }

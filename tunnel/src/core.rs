@@ -15,7 +15,7 @@ use crate::pending;
 use crate::pod::PodInfo;
 use crate::revocation::{Lists, Revocation};
 use crate::sockets::{NetNs, Raw};
-use crate::telemetry::{Options, Telemetry};
+use crate::telemetry::{log_error, Options, Telemetry};
 use crate::worker::{self, Command, Shared, WorkerHandle};
 use arc_swap::ArcSwap;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
@@ -101,7 +101,7 @@ impl Core {
             thread::Builder::new().name(format!("warren-{index}")).spawn(move || {
                 if let Err(error) = worker::run(shared, index, receiver) {
                     // Half a tunnel would let connections hang: better none, and a restart.
-                    eprintln!("warren: worker {index} cannot run: {error}");
+                    log_error("worker", &format!("worker {index} cannot run: {error}"));
                     std::process::abort();
                 }
             })?;

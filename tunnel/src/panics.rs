@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Once;
 use tokio::task::{spawn_local, JoinHandle};
 
+use crate::telemetry::log_error;
+
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static WATCHED: Once = Once::new();
 
@@ -17,7 +19,7 @@ pub fn watch() {
     WATCHED.call_once(|| {
         set_hook(Box::new(|panic| {
             COUNT.fetch_add(1, Ordering::Relaxed);
-            eprintln!("warren: {}", describe(panic));
+            log_error("panic", &describe(panic));
         }));
     });
 }
@@ -54,7 +56,7 @@ impl<F: FnMut()> Drop for OnPanic<F> {
 /// For a scope on which a whole worker depends: a panic that leaves it ends the process.
 pub fn vital() -> OnPanic<impl FnMut()> {
     OnPanic(|| {
-        eprintln!("warren: a worker cannot go on after that: the tunnel ends, to be started anew");
+        log_error("panic", "a worker depends on what panicked: the tunnel ends, restart it");
         std::process::abort();
     })
 }

@@ -94,7 +94,7 @@ impl Pipe {
             Err(broken) => {
                 reset_on_close(&self.client);
                 reset_on_close(&self.server);
-                self.record.fail(broken.refusal(), &broken.to_string());
+                broken.record(&self.record, self.up.ended.get() || self.down.ended.get());
             }
         }
     }

@@ -32,6 +32,12 @@ pub struct PodInfo {
     pub budget: Arc<Budget>,
 }
 
+impl std::fmt::Display for PodInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.key.namespace, self.key.name)
+    }
+}
+
 /// A connection that carries bytes.
 pub trait Live {
     /// Ends it; both ends see a reset. `detail` goes to the log, it may be empty.

@@ -331,6 +331,8 @@ impl Action {
 pub struct Rule {
     #[prost(message, repeated, tag = "1")]
     pub clauses: Vec<Clause>,
+    #[prost(string, tag = "1000")]
+    pub unjudged: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -91,7 +91,7 @@ reasons! {
     NoAddress "no_address" Connect 503 "the endpoint has no address that can be used";
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
-    NotInRegistry "not_in_registry" BlackHole 503 "the mesh does not know the destination, and may be left for no other";
+    NotInRegistry "not_in_registry" BlackHole 503 "destination not in the service registry (outboundTrafficPolicy: REGISTRY_ONLY)";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
     NotSeen "direct_not_seen" Connect 503 "sent to the other pod of this node, which has not seen it: does a network policy or an address translation stand between them? New ones go through the tunnel";

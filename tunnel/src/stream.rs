@@ -215,7 +215,7 @@ impl Stream {
             Err(broken) => {
                 reset_on_close(&app.sock);
                 self.tunnel.close(self.id, broken.code());
-                app.record.fail(broken.refusal(), &broken.to_string());
+                broken.record(&app.record, self.finished.get() || self.local.ended.get());
             }
         }
     }
@@ -409,6 +409,23 @@ impl Broken {
             Broken::Cancelled(..) => Some(Code::CANCEL),
             Broken::App(_) => Some(Code::CONNECT_ERROR),
             Broken::Violation(violation) => Some(violation.code),
+        }
+    }
+
+    /// Ends the record of a connection. A reset once one side had ended (`half_closed`) is an end like others: a server
+    /// that exits when the client says goodbye leaves TLS's close_notify unread, for which the kernel sends a reset.
+    pub fn record(&self, record: &Connection, half_closed: bool) {
+        if half_closed && self.is_reset() {
+            return record.finish();
+        }
+        record.fail(self.refusal(), &self.to_string());
+    }
+
+    fn is_reset(&self) -> bool {
+        match self {
+            Broken::Reset(code) => matches!(*code, Code::CANCEL | Code::CONNECT_ERROR),
+            Broken::App(error) => matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+            Broken::Tunnel(_) | Broken::Cancelled(..) | Broken::Violation(_) => false,
         }
     }
 

@@ -255,8 +255,7 @@ impl Worker {
     fn add(self: &Rc<Self>, info: Arc<PodInfo>) -> io::Result<()> {
         let roles = [(OUTBOUND_PORT, Role::Outbound), (INBOUND_PLAIN_PORT, Role::Plain), (HBONE_PORT, Role::Tunnel)];
         let listen = |(port, role)| {
-            let named =
-                |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {}: {e}", info.uid));
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {info}: {e}"));
             let listener = info.netns.listen(port).and_then(TcpListener::from_std).map_err(named)?;
             Ok((listener, role))
         };

@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.cli.check import grouped
 from agent.node.datapath import Datapath
 from bpf.pins import Pins
 from tests.support.netns import Pod
 from tests.support.stage import Stage
 
-NO_AGENT = ("--agent", "http://127.0.0.1:1")
+NOBODY = ("--agent", "http://127.0.0.1:1", "--tunnel", "http://127.0.0.1:1")
+
+
+def of_kernel(text: str) -> list[str]:
+    """The problems of a report in JSON, but for those of the agent and the tunnel, which are not there."""
+    problems: list[str] = json.loads(text)["problems"]
+    assert [line.partition(":")[0] for line in problems[:2]] == ["agent", "tunnel"]
+    return problems[2:]
 
 
 @pytest.fixture
@@ -21,7 +29,7 @@ def run(stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "200")  # whatever the terminal's are
 
     def run(*arguments: str) -> tuple[int, str]:
-        places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"), *NO_AGENT)
+        places = ("--cgroup", str(stage.node.cgroup), "--bpffs", str(stage.bpffs / "warren"), *NOBODY)
         code = main.run(["check", *places, *arguments])
         return code, capsys.readouterr().out
 
@@ -41,7 +49,7 @@ def test_all_is_well(stage: Stage, run: Any, pod: Pod) -> None:
     code, text = run("--json")
     said = json.loads(text)
     tunnel.close()
-    assert (code, said["problems"]) == (0, [])
+    assert (code, of_kernel(text)) == (1, [])
     assert said["programs"]["connect4"] is True
     assert all(feature["present"] for feature in said["features"])
     shown = said["pods"][str(cookie)]
@@ -51,21 +59,31 @@ def test_all_is_well(stage: Stage, run: Any, pod: Pod) -> None:
     assert said["verdicts"]["listener_registered"] == 1
 
 
-def test_tables_name_everything(stage: Stage, run: Any, pod: Pod) -> None:
+def test_tables_name_everything_if_that_is_asked_for(stage: Stage, run: Any, pod: Pod) -> None:
     stage.enrol(pod)
     tunnel = stage.tunnel(pod)
-    code, text = run()
+    short, long = run()[1], run("-v")[1]
     tunnel.close()
-    assert code == 0
-    for word in ("connect4", str(pod.v4), "listener registered", "SO_NETNS_COOKIE", "all is well"):
-        assert word in text
+    for word in ("connect4", str(pod.v4), "listener registered", "SO_NETNS_COOKIE"):
+        assert word in long and word not in short
+    assert "programs attached, 1 pods captured" in short
+    assert max(map(len, short.splitlines())) <= 80, "however wide the terminal is"
+    assert short.startswith("wrong: agent: no answer at http://127.0.0.1:1 (Connection refused)")
+
+
+def test_what_many_pods_have_in_common_is_said_once() -> None:
+    problems = [f"pod default/p{number}: no tunnel: start it" for number in range(5)]
+    assert [*grouped(["agent: dead", *problems])] == [
+        "agent: dead",
+        "pods default/p0, default/p1, default/p2 and 2 more: no tunnel: start it",
+    ]
 
 
 def test_pod_that_is_only_prepared_is_wrong(stage: Stage, run: Any, pod: Pod) -> None:
     cookie = stage.prepare(pod)
     code, text = run("--json")
     assert code == 1
-    said = json.loads(text)["problems"]
+    said = of_kernel(text)
     assert [line.partition(":")[0] for line in said] == [f"pod with netns cookie {cookie}"] * 2
     assert "what leaves it is not captured" in said[0]
     assert "what arrives for it is not captured" in said[1]
@@ -88,10 +106,10 @@ def test_program_that_is_not_attached_is_wrong(stage: Stage, run: Any) -> None:
     assert code == 1
     said = json.loads(text)
     assert said["programs"]["connect6"] is False
-    assert said["problems"] == [
+    assert of_kernel(text) == [
         f"program connect6 is attached to no cgroup, not to {stage.node.cgroup}: restart the agent"
     ]
-    assert run("--json")[0] == 0
+    assert of_kernel(run("--json")[1]) == []
 
 
 def test_nothing_there_is_wrong(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +122,7 @@ def test_nothing_there_is_wrong(stage: Stage, tmp_path: Path, capsys: pytest.Cap
         (["--cgroup", str(tmp_path), "--bpffs", str(stage.bpffs)], f"{tmp_path} is no cgroup v2 directory"),
         (["--cgroup", cgroup, "--bpffs", str(stage.bpffs / "none")], "no map pods; start the agent"),
     ):
-        assert main.run(["check", *places, *NO_AGENT, "--json"]) == 1
+        assert main.run(["check", *places, *NOBODY, "--json"]) == 1
         assert problem in "\n".join(json.loads(capsys.readouterr().out)["problems"])
 
 

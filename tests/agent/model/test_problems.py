@@ -62,15 +62,15 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
         (service_entry(endpoints=[{"network": "blue"}]), f"endpoints: {GATEWAY}"),
         (
             service_entry(endpoints=[{"address": "10.9.0.1"}, {"address": "10.9.0.1"}]),
-            "endpoints: 10.9.0.1 is there twice, the first one is used",
+            "endpoints: 10.9.0.1 is there twice: the first one counts",
         ),
         (
             service_entry(exportTo=["b", "."], resolution="NONE"),
-            "exportTo: b is taken for *, beside which only . and ~ are known",
+            "exportTo: b is read as *: namespaces by name are not supported",
         ),
         (
             service("web", metadata={"annotations": {"networking.istio.io/exportTo": "c, b"}}),
-            "exportTo: b, c is taken for *, beside which only . and ~ are known",
+            "exportTo: b, c is read as *: namespaces by name are not supported",
         ),
         (workload_entry("vm", "db.example"), f"db.example {UNRESOLVED}"),
         (make("WorkloadEntry", "vm", spec={"network": "blue"}), GATEWAY),
@@ -85,7 +85,7 @@ def test_a_hostname_that_is_anothers() -> None:
     second = service_entry(metadata={"creationTimestamp": "2026-01-02T00:00:00Z"}, resolution="NONE")
     model = model_of(first, second)
     assert dict(model.problems) == {
-        ENTRY: "hosts: api.example is that of ServiceEntry default/a, which is used",
+        ENTRY: "hosts: api.example is also claimed by ServiceEntry default/a, which takes precedence",
     }
     model, delta = apply(model, [(key_of(first), None)])
     assert not model.problems
@@ -109,7 +109,7 @@ def sharing(name: str, namespace: str = "default") -> Object:
 )
 def test_an_address_that_is_anothers(first: Object, other: Object, where: str) -> None:
     model = model_of(other, first)
-    expected = f"address 10.96.0.1 is that of {key_of(first)} as well, which is used{where}"
+    expected = f"address 10.96.0.1 is also claimed by {key_of(first)}, which takes precedence{where}"
     assert dict(model.problems) == {key_of(other): expected}
     assert not apply(model, [(key_of(first), None)])[0].problems
 

@@ -88,10 +88,10 @@ def test_of_several_the_oldest_counts_and_the_others_are_told() -> None:
     same = sidecar("other", "REGISTRY_ONLY", "b")
     model = model_of(newer, older, same, elsewhere)
     assert told(model) == {"shop": "REGISTRY_ONLY", "other": "ALLOW_ANY"}
-    why = "counts, not this one: of several the oldest does, else the first by name"
+    why = "takes precedence (oldest wins, ties by name)"
     assert dict(model.problems) == {
-        key_of(newer): f"Sidecar shop/z {why}",
-        key_of(same): f"Sidecar other/a {why}",
+        key_of(newer): f"ignored: Sidecar shop/z {why}",
+        key_of(same): f"ignored: Sidecar other/a {why}",
     }
     model, _ = apply(model, [(Key("Sidecar", "shop", "z"), None)])
     assert told(model)["shop"] == "ALLOW_ANY"

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.cli.asking import Unanswered, fetch
 from agent.node.audit import Fault
-from agent.node.report import ask
+from agent.node.report import Report
 from agent.node.view import NodeView, look
 from bpf.pins import Pins
 from tests.support.ports import free_port
 from tests.support.world import World
+
+NOWHERE = "http://127.0.0.1:1"
 
 
 def url(world: World) -> str:
@@ -20,9 +23,10 @@ def url(world: World) -> str:
 
 
 async def looked(world: World) -> NodeView:
-    told = await asyncio.to_thread(ask, url(world))
-    assert told and not told.unready
-    return look(world.settings.cgroup, world.settings.bpffs, told.wanted)
+    """As the agent itself sees it, and tells."""
+    told = await asyncio.to_thread(fetch, f"{url(world)}/check", Report, 10)
+    assert told.view and not told.unready
+    return told.view
 
 
 async def test_pods_have_their_names(world: World) -> None:
@@ -76,7 +80,7 @@ async def test_exit_code_and_json(world: World, capsys: pytest.CaptureFixture[st
     world.write(pod := world.node.pod())
     async with world.agent():
         places = ("--cgroup", str(world.settings.cgroup), "--bpffs", str(world.settings.bpffs))
-        arguments = ["check", *places, "--agent", url(world), "--json"]
+        arguments = ["check", *places, "--agent", url(world), "--tunnel", NOWHERE, "--json"]
         assert await asyncio.to_thread(main.run, arguments) == 1
     said: dict[str, Any] = json.loads(capsys.readouterr().out)["pods"][str(pod.netns.cookie())]
     assert said["name"] == f"default/{pod.name}"
@@ -93,13 +97,16 @@ async def test_a_refused_policy_is_a_problem(world: World, capsys: pytest.Captur
     (world.source / "policy.yaml").write_text(policy)
     async with world.agent():
         places = ("--cgroup", str(world.settings.cgroup), "--bpffs", str(world.settings.bpffs))
-        arguments = ["check", *places, "--agent", url(world), "--json"]
+        arguments = ["check", *places, "--agent", url(world), "--tunnel", NOWHERE, "--json"]
         assert await asyncio.to_thread(main.run, arguments) == 1
-    (problem,) = json.loads(capsys.readouterr().out)["problems"]
-    assert problem.startswith(f"refused object: {world.source / 'policy.yaml'}:4: ")
+    said = json.loads(capsys.readouterr().out)["problems"]
+    (problem,) = [line for line in said if not line.startswith("tunnel: no answer")]
+    assert problem.startswith(f"refused: {world.source / 'policy.yaml'}:4: ")
     assert "AuthorizationPolicy default/tomorrow" in problem and "source.tomorrow" in problem
 
 
-def test_no_agent_answers() -> None:
-    assert ask(f"http://127.0.0.1:{free_port()}") is None
-    assert ask("nowhere") is None
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "nowhere"])
+def test_no_agent_answers(url: str) -> None:
+    with pytest.raises(Unanswered) as error:
+        fetch(f"{url}/check", Report, 1)
+    assert not error.value.stranger

@@ -129,7 +129,7 @@ async def test_one_object_in_two_files_the_first_stays(following: Following) -> 
     assert await following.next() == [(key("c"), item("c"))]
     [rejected] = following.folder.rejected
     assert rejected.file.name == "a.yaml"
-    assert "b.yaml as well" in rejected.reason
+    assert "b.yaml, which takes precedence" in rejected.reason
     (following.root / "b.yaml").unlink()
     assert await following.next() == [(key("a"), item("a", "10.0.0.2"))]
     assert following.folder.rejected == []

@@ -99,7 +99,7 @@ def test_what_is_invalid_is_named(text: str, remark: Remark) -> None:
 
 def test_an_object_in_two_files_is_named() -> None:
     proposal = proposed(ALLOW, f"{ALLOW}spec: {{action: AUDIT}}")
-    text = "it is in 0.yaml as well, which is used; remove one of them"
+    text = "also in 0.yaml, which takes precedence: remove one of them"
     assert proposal.invalid == [Remark("1.yaml", "AuthorizationPolicy default/allow", text)]
     assert names(proposal)[AUTHORIZATION] == ["default/allow"]
 

@@ -183,7 +183,7 @@ async def test_who_is_not_trusted_is_told_nothing(tmp_path: Path, caplog: pytest
     await server.start()
     with Client(tmp_path / "zds") as client:
         assert await client.told() == "closed"
-    assert f"tunnel {os.getpid()} is let go: not in our cgroup" in caplog.text
+    assert f"closed ZDS connection from tunnel pid {os.getpid()}: not in our cgroup" in caplog.text
     await server.stop()
 
 

@@ -1,5 +1,5 @@
 //! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
-use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Tunnel, Workload};
+use crate::mesh::{Identity, Mesh, NotAnIdentity, PodKey, Service, ServiceKey, Tunnel, Workload};
 use crate::policy::Attempt;
 use serde_json::{json, Value};
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 const PLAIN: &str = "plain";
 
 /// `from`: a pod (`namespace/name`, or a name in `default`; that of its Deployment will do), an address, a SPIFFE identity, or
-/// `plain`. `to`: a pod of this node, by name or address. `address`: that of `from`, where it is an identity or `plain`.
+/// `plain`. `to`: a pod of this node, by name or address, or a Service of one. `address`: that of `from`, where it is an identity or `plain`.
 pub struct Question<'a> {
     pub from: &'a str,
     pub to: &'a str,
@@ -20,11 +20,20 @@ pub struct Question<'a> {
     pub address: Option<&'a str>,
 }
 
+/// Who is asked.
+struct Destination {
+    workload: Arc<Workload>,
+    addresses: Vec<IpAddr>,
+    /// What was not said and is taken for given.
+    assumed: Option<String>,
+}
+
 /// Who asks.
 struct Caller {
     name: Option<String>,
     identity: Option<Arc<Identity>>,
     addresses: Vec<IpAddr>,
+    /// What was not said and is taken for given.
     assumed: Option<String>,
 }
 
@@ -32,7 +41,7 @@ impl Question<'_> {
     /// A JSON object: who asks (`from`) and whom (`to`), what was `assumed`, and for each of `ports` what policies say and
     /// why. `pods` are those of this node. Errors say what to ask instead.
     pub fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
-        let (workload, asked) = self.destination(mesh, pods)?;
+        let Destination { workload, addresses: asked, assumed } = self.destination(mesh, pods)?;
         let caller = self.caller(mesh, &workload)?;
         let (source, destination) = one_family(&caller.addresses, &asked).ok_or_else(|| {
             format!(
@@ -59,13 +68,19 @@ impl Question<'_> {
                 "address": caller.assumed.is_none().then(|| source.to_string()),
             },
             "to": { "name": name(&workload), "address": destination.to_string() },
-            "assumed": caller.assumed,
+            "assumed": self.namespaces().chain(assumed).chain(caller.assumed).collect::<Vec<_>>(),
             "ports": ports.into_iter().map(explained).collect::<Vec<_>>(),
         }))
     }
 
+    /// That of a name without one.
+    fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
+        let bare = |text: &&str| !text.contains('/') && *text != PLAIN && text.parse::<IpAddr>().is_err();
+        [self.from, self.to].into_iter().filter(bare).map(|text| format!("namespace default for {text}"))
+    }
+
     /// The pod of this node, and its addresses, or the one that was asked for.
-    fn destination(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<(Arc<Workload>, Vec<IpAddr>), String> {
+    fn destination(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Destination, String> {
         let address = self.to.parse::<IpAddr>().map(|ip| ip.to_canonical()).ok();
         let local = || pods.iter().filter_map(|key| mesh.local(key));
         let meant = |workload: &Workload| match address {
@@ -73,14 +88,26 @@ impl Question<'_> {
             None => named(workload, self.to),
         };
         if let Some(workload) = best(local(), meant) {
-            return Ok((workload.clone(), address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip])));
+            let addresses = address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip]);
+            return Ok(Destination { workload: workload.clone(), addresses, assumed: None });
+        }
+        let behind = |key: &ServiceKey| best(local(), |one| one.services.iter().any(|(of, _)| of == key).then_some(()));
+        let service = mesh.services().find(|one| one.is_named(self.to));
+        if let Some((service, workload)) = service.and_then(|one| Some((one, behind(&one.key)?))) {
+            let assumed =
+                Some(format!("Service {}/{} leads to pod {}", service.key.namespace(), service.name, name(workload)));
+            return Ok(Destination { workload: workload.clone(), addresses: workload.addresses.to_vec(), assumed });
         }
         let elsewhere = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
         let node = elsewhere.map(|workload| format!("; ask on {}, where it runs", workload.node)).unwrap_or_default();
         let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
         known.sort_unstable();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Err(format!("{} is no pod of the mesh on this node{node}: there are {known}", self.to))
+        let what = match service {
+            Some(_) => "is a Service, of which no pod in the mesh runs",
+            None => "is no pod or Service of the mesh",
+        };
+        Err(format!("{} {what} on this node{node}: pods are {known}", self.to))
     }
 
     fn caller(&self, mesh: &Mesh, local: &Workload) -> Result<Caller, String> {
@@ -115,8 +142,7 @@ impl Question<'_> {
             |_| format!("--address {:?} is no address, such as 10.0.0.1 or fd00::1", self.address.unwrap_or(""));
         let address = self.address.map(str::parse::<IpAddr>).transpose().map_err(wrong)?;
         let nowhere = || vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let assumed =
-            "it comes from an address of nobody, in no range but that of all; give --address where rules have ipBlocks";
+        let assumed = "source address unknown; pass --address to evaluate rules with ipBlocks";
         Ok(Caller {
             name: None,
             identity,
@@ -139,6 +165,14 @@ impl Caller {
 
     fn stranger() -> Caller {
         Caller { name: None, identity: None, addresses: vec![], assumed: None }
+    }
+}
+
+impl Service {
+    /// Whether `namespace/name` is it, or a name in `default`, or a hostname.
+    fn is_named(&self, text: &str) -> bool {
+        let (namespace, wanted) = split(text);
+        self.key.hostname() == text || (self.key.namespace() == namespace && *self.name == *wanted)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::handshake::Failure;
 use crate::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
 use crate::mesh::Mesh;
 use crate::refusal::Refusal;
-use crate::telemetry::{Connection, Direction, Parties, Tcp, WorkerTelemetry};
+use crate::telemetry::{log_error, Connection, Direction, Parties, Tcp, WorkerTelemetry};
 use crate::worker::Admitted;
 use rustix::time::{clock_gettime, ClockId};
 use std::collections::{HashMap, HashSet};
@@ -178,7 +178,7 @@ impl Connections {
             });
             match result {
                 Ok(_) => _ = looked.insert(source),
-                Err(error) => eprintln!("warren: connections of pod {} cannot be looked at: {error}", pod.uid),
+                Err(error) => log_error("direct", &format!("pod {pod}: cannot list connections: {error}")),
             }
         }
         self.open.retain(|socket, open| {
@@ -208,7 +208,7 @@ impl Connections {
                 scene.pairs.get(scene.mesh, scene.pods, &own.pair, own.connection.to.into());
             });
             if let Err(error) = learnt {
-                eprintln!("warren: connections of pod {} cannot be looked at: {error}", pod.uid);
+                log_error("direct", &format!("pod {pod}: cannot list connections: {error}"));
             }
         }
     }
@@ -236,7 +236,7 @@ impl Connections {
                 })
             });
             if let Err(error) = result {
-                eprintln!("warren: direct connections of pod {} cannot be ended: {error}", pod.uid);
+                log_error("direct", &format!("pod {pod}: cannot close direct connections: {error}; retrying"));
                 self.puzzling.insert(source); // to be looked at again before the next try
                 done = false;
             }

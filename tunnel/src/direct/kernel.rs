@@ -4,6 +4,7 @@ use crate::bpf::{self, Map, Places, Ring};
 use crate::diag::{Diag, Found};
 use crate::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
 use crate::sockets::NetNs;
+use crate::telemetry::log_error;
 use rustix::fs::{flock, FlockOperation};
 use std::cell::Cell;
 use std::fs::File;
@@ -104,7 +105,7 @@ impl Allowances for Kernel {
     fn deny(&self, pair: &Pair) {
         if let Err(error) = self.direct.delete(pair) {
             // Going on would let through what is not allowed. With us every allowance ends.
-            eprintln!("warren: a direct connection could not be forbidden: {error}");
+            log_error("direct", &format!("cannot deny a pair of pods in the kernel: {error}; ending"));
             std::process::abort();
         }
     }

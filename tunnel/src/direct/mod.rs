@@ -20,6 +20,7 @@ use crate::mesh::{Identity, Mesh, Rng};
 use crate::panics::{self, spawn_vital};
 use crate::pod::PodInfo;
 use crate::refusal::Refusal;
+use crate::telemetry::log_error;
 use crate::worker::{Admitted, Shared};
 use connections::{Connections, Scene};
 use kernel::Kernel;
@@ -111,7 +112,7 @@ struct State {
 pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
     thread::Builder::new().name("warren-direct".into()).spawn(move || {
         if let Err(error) = run(places, shared, commands) {
-            eprintln!("warren: direct connections cannot be looked after: {error}");
+            log_error("direct", &format!("cannot watch direct connections: {error}; ending"));
             std::process::abort();
         }
     })?;
@@ -190,7 +191,7 @@ impl Direct {
     fn add(self: &Rc<Self>, pod: &Arc<PodInfo>) {
         let cookie = match pod.netns.cookie() {
             Ok(cookie) => cookie,
-            Err(error) => return eprintln!("warren: pod {} has no direct connections: {error}", pod.uid),
+            Err(error) => return log_error("direct", &format!("pod {pod}: no direct connections: {error}")),
         };
         self.with(|state, _| {
             state.draining.remove(&cookie);
@@ -211,7 +212,10 @@ impl Direct {
                 let lacks = error.to_string();
                 let state = &mut self.state.borrow_mut();
                 if state.lacks != lacks && error.kind() != io::ErrorKind::NotFound {
-                    eprintln!("warren: connections between pods of this node go through the tunnel: {lacks}");
+                    log_error(
+                        "direct",
+                        &format!("connections between pods of this node go through the tunnel: {lacks}"),
+                    );
                 }
                 state.lacks = lacks;
                 return;

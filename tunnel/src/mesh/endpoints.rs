@@ -114,7 +114,7 @@ impl Endpoints {
         self.all.get(index)
     }
 
-    /// One of the fitting endpoints of the highest rank, at random, by capacity. Without any, what the first misses.
+    /// Weighted reservoir sample over the eligible endpoints of the highest rank; if none, the first endpoint's reason.
     fn look_at_all(&self, usable: usize, wanted: Wanted<'_>, rng: &mut Rng) -> Result<Chosen<'_>, Refusal> {
         let (mut best, mut weight, mut chosen) = (0, 0, Err(Refusal::NoEndpoint));
         let mut missing = None;

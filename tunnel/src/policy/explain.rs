@@ -83,14 +83,14 @@ impl Explanation {
 
     /// As `outcome`, with every policy and rule.
     pub fn json(&self) -> Value {
-        let rule = |unmet: &Vec<String>| json!({ "matches": unmet.is_empty(), "unmet": unmet });
+        let rule = |(rule, unmet): (&Rule, &Vec<String>)| json!({ "matches": unmet.is_empty(), "unmet": unmet, "unjudged": &*rule.unjudged });
         let policy = |Explained { policy, rules }: &Explained| {
             json!({
                 "name": &*policy.name,
                 "action": policy.action.name(),
                 "dry_run": policy.dry_run,
                 "refused": &*policy.refused,
-                "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+                "rules": policy.rules.iter().zip(rules).map(rule).collect::<Vec<_>>(),
             })
         };
         let mut value = self.outcome();
@@ -105,8 +105,11 @@ impl Rule {
     fn explain(&self, facts: &Facts<'_>) -> Vec<String> {
         match self.unmet(facts) {
             None => vec![],
+            Some(Clause(matches)) if matches.is_empty() && !self.unjudged.is_empty() => {
+                vec![format!("it never matches: {} cannot be judged at L4", self.unjudged)]
+            }
             Some(Clause(matches)) if matches.is_empty() => {
-                vec!["it never matches: what it asks for cannot be judged at L4, or is not understood".to_owned()]
+                vec!["it never matches: it has a field that is not understood".to_owned()]
             }
             Some(Clause(matches)) => {
                 matches.iter().filter_map(|one| one.unmet(facts)).map(|test| test.explain(facts)).collect()

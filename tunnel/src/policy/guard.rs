@@ -142,7 +142,7 @@ impl Rule {
 
     /// The first clause that does not hold.
     pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<&Clause> {
-        self.0.iter().find(|Clause(matches)| matches.iter().all(|one| one.unmet(facts).is_some()))
+        self.clauses.iter().find(|Clause(matches)| matches.iter().all(|one| one.unmet(facts).is_some()))
     }
 }
 
@@ -165,7 +165,7 @@ struct Index {
 impl Index {
     fn file(&mut self, rule: &Rule, id: u32) {
         let worst = |demands: &Vec<Demand<'_>>| demands.iter().map(Demand::rank).max();
-        let Some(demands) = rule.0.iter().filter_map(Clause::demands).min_by_key(worst) else {
+        let Some(demands) = rule.clauses.iter().filter_map(Clause::demands).min_by_key(worst) else {
             return self.others.push(id);
         };
         for demand in demands {

@@ -21,6 +21,9 @@ pub use guard::Guard;
 pub use policies::{Guarded, Policies};
 pub use wire::{Policy, Unreadable};
 
+/// The policy that every control plane makes of PeerAuthentications with mode STRICT: it denies plain text.
+const STRICT: &str = "istio-system/istio_converted_static_strict";
+
 /// A connection that somebody attempts, as far as policies look at it.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -79,8 +82,16 @@ impl Judgement {
         };
         Err(Failure {
             refusal,
-            detail: self.refused.as_ref().map_or_else(|| policy.to_owned(), |policy| policy.blamed()),
+            detail: self.refused.as_ref().map_or_else(|| in_words(policy), |policy| policy.blamed()),
         })
+    }
+}
+
+/// A policy by name, for people.
+fn in_words(policy: &str) -> String {
+    match policy {
+        STRICT => format!("{STRICT} (PeerAuthentication, mode STRICT: plain text)"),
+        policy => policy.to_owned(),
     }
 }
 

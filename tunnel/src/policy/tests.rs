@@ -60,7 +60,7 @@ fn account(value: &str) -> proto::ServiceAccountMatch {
 /// Clauses of matches.
 fn rule(clauses: &[&[&str]]) -> proto::Rule {
     let clause = |matches: &&[&str]| proto::Clause { matches: matches.iter().map(|text| matching(text)).collect() };
-    proto::Rule { clauses: clauses.iter().map(clause).collect() }
+    proto::Rule { clauses: clauses.iter().map(clause).collect(), ..proto::Rule::default() }
 }
 
 /// A policy of namespace `default` that holds for all of it.
@@ -276,7 +276,11 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
     };
     let first = |policy: &mut proto::Authorization| policy.rules[0].clauses[0].matches[0].clone();
     let with = |m: proto::Match| {
-        pushed(&policy("p", Action::Deny, vec![proto::Rule { clauses: vec![proto::Clause { matches: vec![m] }] }]))
+        pushed(&policy(
+            "p",
+            Action::Deny,
+            vec![proto::Rule { clauses: vec![proto::Clause { matches: vec![m] }], ..proto::Rule::default() }],
+        ))
     };
     let m = first(&mut good.clone());
     let mut extended = pushed(&good);

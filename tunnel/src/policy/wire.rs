@@ -35,7 +35,11 @@ pub struct Policy {
 
 /// All clauses have to hold; none: it always matches.
 #[derive(Debug, PartialEq)]
-pub struct Rule(pub Box<[Clause]>);
+pub struct Rule {
+    pub clauses: Box<[Clause]>,
+    /// The fields that its author wrote and that cannot be judged at L4; empty: all can.
+    pub unjudged: Box<str>,
+}
 
 /// Any of the matches has to hold; none: it never does.
 #[derive(Debug, PartialEq)]
@@ -107,7 +111,7 @@ fn decode_rule(message: &proto::Rule) -> Result<Rule, String> {
         let matches = clause.matches.iter().map(decode_match).collect::<Result<Vec<_>, _>>()?;
         clauses.push(Clause(matches.into_iter().filter(|Match(tests)| !tests.is_empty()).collect()));
     }
-    Ok(Rule(clauses.into()))
+    Ok(Rule { clauses: clauses.into(), unjudged: message.unjudged.as_str().into() })
 }
 
 fn decode_match(message: &proto::Match) -> Result<Match, String> {

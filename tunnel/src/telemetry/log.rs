@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
@@ -58,6 +58,10 @@ impl FromStr for AccessLog {
     }
 }
 
+/// The scope of connections' lines.
+const ACCESS: &str = "access";
+/// Of the whole process: a panic knows of no telemetry.
+static IN_JSON: AtomicBool = AtomicBool::new(false);
 /// Records that wait for the writer, and their bytes.
 const CAPACITY: usize = 16_384;
 const BYTES_MAX: usize = 8 << 20;
@@ -125,7 +129,7 @@ impl Record {
     }
 
     fn line(&self, format: Format, out: &mut String) {
-        let mut line = Line::begin(format, self.time, self.level(), self.message(), out);
+        let mut line = Line::begin(format, self.time, self.level(), ACCESS, self.message(), out);
         self.fields(|key, field| line.put(key, field));
         line.end();
     }
@@ -142,7 +146,7 @@ impl Withheld {
     fn line(&self, format: Format, out: &mut String) {
         let Withheld { time, peer, count } = self;
         let message = format!("{count} more refusals of this peer were not logged");
-        let mut line = Line::begin(format, *time, "warn", &message, out);
+        let mut line = Line::begin(format, *time, "warn", ACCESS, &message, out);
         line.put("src.addr", Field::Text(peer.to_string().into()));
         line.put("count", Field::Number(*count));
         line.end();
@@ -156,15 +160,15 @@ enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn begin(format: Format, time: SystemTime, level: &str, message: &str, out: &'a mut String) -> Self {
+    fn begin(format: Format, time: SystemTime, level: &str, scope: &str, message: &str, out: &'a mut String) -> Self {
         let time = timestamp(time);
         match format {
             Format::Plain => {
-                let _ = write!(out, "{time}\t{level}\taccess\t{message}");
+                let _ = write!(out, "{time}\t{level}\t{scope}\t{}", printable(message));
                 Line::Plain(out)
             }
             Format::Json => {
-                Line::Json(out, json!({ "time": time, "level": level, "scope": "access", "message": message }))
+                Line::Json(out, json!({ "time": time, "level": level, "scope": scope, "message": message }))
             }
         }
     }
@@ -194,6 +198,14 @@ fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Writes a line that is of no connection to standard error, in the format of the access log.
+pub fn error(scope: &str, message: &str) {
+    let format = if IN_JSON.load(Ordering::Relaxed) { Format::Json } else { Format::Plain };
+    let mut text = String::new();
+    Line::begin(format, SystemTime::now(), "error", scope, message, &mut text).end();
+    eprint!("{text}");
+}
+
 /// What the writer is to do.
 enum Entry {
     Write(Box<Record>),
@@ -216,6 +228,7 @@ pub struct LogWriter {
 impl LogWriter {
     pub fn start(access_log: AccessLog, mut output: impl io::Write + Send + 'static) -> io::Result<Self> {
         let AccessLog { which, format } = access_log;
+        IN_JSON.store(format == Format::Json, Ordering::Relaxed);
         let (entries, received) = sync_channel(CAPACITY);
         let waiting = Arc::new(AtomicUsize::new(0));
         if which != Which::Off {

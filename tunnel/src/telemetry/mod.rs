@@ -20,7 +20,7 @@ use crate::heap::Counted;
 use crate::mesh::{Identity, Mesh};
 use crate::policy::Judgement;
 use crate::refusal::Refusal;
-pub use log::AccessLog;
+pub use log::{error as log_error, AccessLog};
 use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
 pub use record::Tcp;

@@ -24,7 +24,7 @@ fn mesh() -> Mesh {
         name: "only-far".into(),
         namespace: "default".into(),
         scope: proto::PolicyScope::Namespace as i32,
-        rules: vec![proto::Rule { clauses: vec![proto::Clause { matches: vec![one] }] }],
+        rules: vec![proto::Rule { clauses: vec![proto::Clause { matches: vec![one] }], ..proto::Rule::default() }],
         ..proto::Authorization::default()
     };
     mesh = mesh.apply(proto::AUTHORIZATION, [sent(proto::AUTHORIZATION, "default/only-far", &only_far)], &[]).0;
@@ -92,9 +92,17 @@ fn a_pod_may_be_meant_by_its_deployment() {
 
 #[test]
 fn what_is_assumed_is_told() {
-    assert!(told("plain", "web", None)["assumed"].as_str().unwrap().contains("--address"));
-    assert_eq!(told("plain", "web", Some("10.0.0.1"))["assumed"], Value::Null);
-    assert_eq!(told("far", "web", None)["assumed"], Value::Null);
+    let namespace = |name: &str| format!("namespace default for {name}");
+    let address = "source address unknown; pass --address to evaluate rules with ipBlocks".to_owned();
+    for (from, to, given, assumed) in [
+        ("plain", "web", None, vec![namespace("web"), address]),
+        ("plain", "10.0.0.2", Some("10.0.0.1"), vec![]),
+        ("default/far", "default/web", None, vec![]),
+        ("far", "web", None, vec![namespace("far"), namespace("web")]),
+        ("default/far", "default/shop", None, vec!["Service default/shop leads to pod default/web".to_owned()]),
+    ] {
+        assert_eq!(told(from, to, given)["assumed"], json!(assumed), "{from} {to}");
+    }
 }
 
 #[test]
@@ -107,10 +115,22 @@ fn without_a_port_it_is_each_that_a_service_leads_to() {
 #[test]
 fn what_cannot_be_answered_says_what_to_ask_instead() {
     for (from, to, port, address, words) in [
-        ("far", "nobody", None, None, "nobody is no pod of the mesh on this node: there are default/idle, default/web"),
-        ("web", "far", None, None, "far is no pod of the mesh on this node; ask on node-2, where it runs: there are"),
-        ("web", "10.0.0.9", None, None, "10.0.0.9 is no pod of the mesh on this node; ask on node-2"),
-        ("web", "other/web", None, None, "other/web is no pod of the mesh on this node: there are"),
+        (
+            "far",
+            "nobody",
+            None,
+            None,
+            "nobody is no pod or Service of the mesh on this node: pods are default/idle, default/web",
+        ),
+        (
+            "web",
+            "far",
+            None,
+            None,
+            "far is no pod or Service of the mesh on this node; ask on node-2, where it runs: pods are",
+        ),
+        ("web", "10.0.0.9", None, None, "10.0.0.9 is no pod or Service of the mesh on this node; ask on node-2"),
+        ("web", "other/web", None, None, "other/web is no pod or Service of the mesh on this node: pods are"),
         ("nobody", "web", None, None, "default/nobody is not known to this node's tunnel; give its address, or its id"),
         ("far", "idle", None, None, "no Service leads to idle, so that no port of it is known: give --port"),
         ("fd00::9", "10.0.0.2", None, None, "fd00::9 and 10.0.0.2 have no addresses of one family"),

@@ -60,7 +60,7 @@ fn policy(action: Action, port: u32) -> Sent {
         namespace: "default".into(),
         scope: PolicyScope::Namespace as i32,
         action: action as i32,
-        rules: vec![proto::Rule { clauses: vec![clause] }],
+        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
         ..Default::default()
     };
     sent(proto::AUTHORIZATION, "default/p", &policy)
