@@ -109,7 +109,7 @@ impl Rule {
                 vec![format!("it never matches: {} cannot be judged at L4", self.unjudged)]
             }
             Some(Clause(matches)) if matches.is_empty() => {
-                vec!["it never matches: it has a field that is not understood".to_owned()]
+                vec!["it never matches: what it asks for cannot be judged at L4, or is not understood".to_owned()]
             }
             Some(Clause(matches)) => {
                 matches.iter().filter_map(|one| one.unmet(facts)).map(|test| test.explain(facts)).collect()

@@ -57,6 +57,14 @@ fn each_test_says_why_it_does_not_hold() {
 }
 
 #[test]
+fn a_field_that_cannot_be_judged_is_named_where_the_control_plane_names_it() {
+    let never = proto::Rule { unjudged: "methods".into(), ..rule(&[&[""]]) };
+    let known = attempt("default/client", "10.0.0.1", "10.0.0.2:8080");
+    let explanation = explain(&[policy("p", Action::Allow, vec![never])], &known);
+    assert_eq!(explanation.policies[0].rules, [["it never matches: methods cannot be judged at L4"]]);
+}
+
+#[test]
 fn of_a_rule_the_first_clause_that_fails_is_told_with_all_its_ways() {
     let clauses: &[&[&str]] = &[&["ports=8080"], &["namespaces=a", "ports=80", ""], &["ports=1"]];
     let explanation = explain(
