@@ -91,23 +91,21 @@ impl Question<'_> {
             let addresses = address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip]);
             return Ok(Destination { workload: workload.clone(), addresses, assumed: None });
         }
-        let behind = |key: &ServiceKey| best(local(), |one| one.services.iter().any(|(of, _)| of == key).then_some(()));
+        let behind = |key: &ServiceKey| best(local(), |one| one.is_of(key).then_some(()));
         let service = mesh.services().find(|one| one.is_named(self.to));
         if let Some((service, workload)) = service.and_then(|one| Some((one, behind(&one.key)?))) {
             let assumed =
                 Some(format!("Service {}/{} leads to pod {}", service.key.namespace(), service.name, name(workload)));
             return Ok(Destination { workload: workload.clone(), addresses: workload.addresses.to_vec(), assumed });
         }
-        let elsewhere = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
+        let named = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
+        let serving = |key: &ServiceKey| best(mesh.workloads(), |one| one.is_of(key).then_some(()));
+        let elsewhere = named.or_else(|| serving(&service?.key));
         let node = elsewhere.map(|workload| format!("; ask on {}, where it runs", workload.node)).unwrap_or_default();
         let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
         known.sort_unstable();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let what = match service {
-            Some(_) => "is a Service, of which no pod in the mesh runs",
-            None => "is no pod or Service of the mesh",
-        };
-        Err(format!("{} {what} on this node{node}: pods are {known}", self.to))
+        Err(format!("{} is no pod or Service of the mesh on this node{node}: pods are {known}", self.to))
     }
 
     fn caller(&self, mesh: &Mesh, local: &Workload) -> Result<Caller, String> {
@@ -165,6 +163,12 @@ impl Caller {
 
     fn stranger() -> Caller {
         Caller { name: None, identity: None, addresses: vec![], assumed: None }
+    }
+}
+
+impl Workload {
+    fn is_of(&self, service: &ServiceKey) -> bool {
+        self.services.iter().any(|(key, _)| key == service)
     }
 }
 
