@@ -131,7 +131,8 @@ def test_it_lives(tmp_path: Path) -> None:
         assert '"pod": "web-' in warren_lab("exec", f"deploy/{pod}", *url).stdout, f"{pod} reaches a Service"
     assert warren_lab("scale", "deploy/web", "0").returncode == 0
     assert warren_lab("exec", "deploy/outside", *url).returncode == 7, "refused, as kube-proxy does"
-    assert warren_lab("scale", "deploy/web", "2").stdout == "deploy/web has 2 pods, 2 of them new\n"
+    scaled = warren_lab("scale", "deploy/web", "2")
+    assert (scaled.stdout, scaled.stderr) == ("deploy/web has 2 pods, 2 of them new\n", "")
     before = {name for name, of in pods().items() if of == "web"}
     assert warren_lab("restart", "deploy/web").stdout == "deploy/web has 2 new pods\n"
     assert not before & pods().keys()
