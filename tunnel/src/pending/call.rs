@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::decision::OriginalDst;
 use crate::pod::Pod;
 use crate::sockets::original_destination;
+use crate::telemetry::log_error;
 use std::io;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -38,7 +39,7 @@ impl Call {
     /// Has connect() fail. Where that cannot be said, the application's next SYN begins it all anew.
     pub fn refuse(&self, pod: &Pod, why: Unreachable) {
         if let Err(error) = pod.raw.send(&pod.netns, &segment::answer(&self.syn, why), self.syn.from) {
-            eprintln!("warren: pod {}: connect() cannot be refused: {error}", pod.uid);
+            log_error("connect", &format!("pod {}: cannot refuse connect(): {error}", **pod));
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::layout::{Endpoint, Pair, PendingEvent, Source, PENDING_BEGINS};
 use crate::mesh::Rng;
 use crate::panics::{self, spawn_vital};
 use crate::pod::PodInfo;
+use crate::telemetry::log_error;
 use crate::worker::{self, Shared};
 use arc_swap::ArcSwapOption;
 use rustix::fs::{flock, FlockOperation};
@@ -157,7 +158,7 @@ pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Co
     thread::Builder::new().name("warren-pending".into()).spawn(move || {
         if let Err(error) = run(places, shared, commands) {
             // With us the kernel's listeners go: who connects is refused until there is another tunnel.
-            eprintln!("warren: pending connections cannot be answered: {error}");
+            log_error("connect", &format!("cannot answer pending connections: {error}"));
             std::process::abort();
         }
     })?;
@@ -211,7 +212,7 @@ impl Pending {
                 self.state.borrow_mut().rooms.insert(netns, Room { pod, listener: None });
                 self.look_around();
             }
-            Err(error) => eprintln!("warren: pod {}: connect() waits for no answer: {error}", pod.uid),
+            Err(error) => log_error("connect", &format!("pod {pod}: connect() waits for no answer: {error}")),
         }
     }
 
