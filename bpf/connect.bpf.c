@@ -56,6 +56,21 @@ static __always_inline bool free_from_device(struct bpf_sock_addr *ctx, struct b
 	return !sk->bound_dev_if || !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &none, sizeof(none));
 }
 
+/* From linux/tcp.h, which is not a stable interface: BTF says where these are. */
+struct tcp_sock {
+	void *fastopen_req;
+	__u8 fastopen_connect : 1;
+} __attribute__((preserve_access_index));
+
+/* Whether the outcome of a connect() may be told once it is known. A subflow of MPTCP, and a SYN with bytes in it (TCP Fast
+ * Open, RFC 7413), are answered by a listener only. */
+static __always_inline bool may_wait(struct bpf_sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return !mptcp_of(sk) && tcp && !tcp->fastopen_req && !BPF_CORE_READ_BITFIELD(tcp, fastopen_connect);
+}
+
 static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
 					    const struct pod *pod, struct endpoint *to)
 {
@@ -75,7 +90,7 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 		return CONNECT_REFUSED_MEMORY;
 	if (!free_from_device(ctx, sk))
 		return CONNECT_REFUSED_DEVICE;
-	pending = is_to_wait(netns, to);
+	pending = may_wait(sk) && is_to_wait(netns, to);
 	*to = endpoint_of(redirect_address(to, pod->flags & POD_PREFIX),
 			  bpf_htons(pending ? PORT_PENDING : PORT_OUTBOUND));
 	return pending ? CONNECT_PENDING : CONNECT_CAPTURED;

@@ -74,13 +74,14 @@ def a_server_that_is_bound_to_its_address(place: Place) -> Report:
 
 @behaviour(echo)
 def the_same_port_to_the_same_server(place: Place) -> Report:
-    """A connection that there is already."""
-    with made(place) as sock, made(place) as other:
+    """A connection that there is already, to a server that has answered before."""
+    with connected(place) as before, made(place) as sock, made(place) as other:
+        carried = carries(before)
         for one in (sock, other):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((place.client, place.port + 1000))
         sock.connect(place.to)
-        return [attempt(lambda: other.connect(place.to)), *carries(sock)]
+        return [*carried, attempt(lambda: other.connect(place.to))]
 
 
 @behaviour(echo)

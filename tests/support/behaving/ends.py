@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 import struct
+from contextlib import suppress
 
 from tests.support.behaving.behaviour import Place, Report, behaviour
 from tests.support.behaving.clients import attempt, carries, connected, events, exactly, made, option
@@ -100,12 +101,14 @@ def a_reset_because_of_unread_bytes(place: Place) -> Report:
 
 @behaviour(reset)
 def a_server_that_resets_at_once(place: Place) -> Report:
-    """Whether connect() or what comes next tells it is chance."""
+    """Whether connect() or what comes next tells it is chance; through a tunnel, so is how connect() says it."""
     with made(place) as sock:
 
         def connect_and_read() -> bytes:
-            sock.connect(place.to)
-            return sock.recv(1)
+            with suppress(ConnectionRefusedError):
+                sock.connect(place.to)
+                return sock.recv(1)
+            raise ConnectionResetError(errno.ECONNRESET, "refused, where others have it reset")
 
         return [attempt(connect_and_read), attempt(lambda: sock.send(b"x"))]
 
