@@ -101,7 +101,7 @@ def a_reset_because_of_unread_bytes(place: Place) -> Report:
 
 @behaviour(reset)
 def a_server_that_resets_at_once(place: Place) -> Report:
-    """Whether connect() or what comes next tells it is chance; through a tunnel, so is how connect() says it."""
+    """Whether connect() or what comes next tells it is chance, and through a tunnel how connect() does."""
     with made(place) as sock:
 
         def connect_and_read() -> bytes:
