@@ -214,6 +214,7 @@ class ServiceSpec(Part, frozen=True):
     external_name: str = ""
     internal_traffic_policy: Literal["", "Cluster", "Local"] = ""
     traffic_distribution: str = ""
+    session_affinity: str = ""
 
     def __post_init__(self) -> None:
         for text in (self.cluster_ip, *self.cluster_ips):

@@ -56,6 +56,9 @@ def problems(policy: AuthorizationPolicy) -> Iterator[str]:
     yield from _translate(policy)[1]
     if policy.spec.action == "CUSTOM":
         yield "action CUSTOM: no authorizer is asked, so that it denies what it matches"
+    for number, rule in enumerate(policy.spec.rules):
+        if any(value.startswith("spiffe://") for value in _principals(rule)):
+            yield f"rules[{number}]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
     for target in policy.targets:
         if not target.is_service:
             yield f"targetRefs: {target.kind} {target.name} is passed over, this version has no waypoints"
@@ -118,6 +121,14 @@ def _clauses(rule: Rule, namespace: str, of_workload: bool) -> Iterator[list[_En
         yield [_operation(one.operation, of_workload) for one in rule.to]
     for when in rule.when:
         yield [_condition(when, namespace, of_workload)]
+
+
+def _principals(rule: Rule) -> Iterator[str]:
+    for one in rule.from_ or ():
+        yield from (*one.source.principals, *one.source.not_principals)
+    for when in rule.when:
+        if when.key == "source.principal":
+            yield from (*when.values, *when.not_values)
 
 
 def _source(source: Source, namespace: str) -> _Entry:

@@ -5,7 +5,7 @@ from functools import partial
 
 from agent.model import authentication, policies, traffic
 from agent.model.entries import RESOLVED, ServiceEntry, WorkloadEntry
-from agent.model.objects import Namespace, Object, Pod, key_of
+from agent.model.objects import Namespace, Object, Pod, Service, key_of
 from agent.model.security import AuthorizationPolicy, PeerAuthentication
 from agent.model.sidecar import Sidecar
 from agent.model.view import ServiceLike, View
@@ -30,6 +30,8 @@ def _problems(view: View, item: Object) -> Iterator[str]:
         yield from _taken_hosts(view, item)
         yield from _shared_addresses(view, item)
         yield from _visibility(item)
+    if isinstance(item, Service) and item.spec.session_affinity == "ClientIP":
+        yield "sessionAffinity: ClientIP is passed over: each connection has an endpoint of its own"
     if isinstance(item, ServiceEntry):
         yield from _names(item)
         yield from _endpoints(item)

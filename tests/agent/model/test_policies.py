@@ -388,6 +388,20 @@ def test_a_gateway_is_passed_over_and_told() -> None:
     assert problem == "targetRefs: Gateway g is passed over, this version has no waypoints"
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"from": [{"source": {"principals": ["a/ns/b/sa/c", "spiffe://a/ns/b/sa/d"]}}]},
+        {"from": [{"source": {"notPrincipals": ["spiffe://a/ns/b/*"]}}]},
+        {"when": [{"key": "source.principal", "values": ["spiffe://a/ns/b/sa/c"]}]},
+        {"when": [{"key": "source.principal", "notValues": ["spiffe://a/ns/b/sa/c"]}]},
+    ],
+)
+def test_a_principal_is_no_uri(rule: Any) -> None:
+    [problem] = model_of(policy({"rules": [rule]})).problems.values()
+    assert problem == "rules[0]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
+
+
 def test_the_same_policy_has_the_same_bytes() -> None:
     first, second = (model_of(policy({"rules": [{}]})).resources for _ in range(2))
     assert first == second

@@ -15,6 +15,7 @@ ENTRY = Key("ServiceEntry", "default", "api")
     "item",
     [
         service("web", clusterIP="10.96.0.1"),
+        service("web", sessionAffinity="None"),
         service("web", type="ExternalName", clusterIP=""),
         service("web", metadata={"labels": {"istio.io/use-waypoint": "none"}}),
         make("Namespace", "default", labels={"istio.io/dataplane-mode": "ambient"}),
@@ -41,6 +42,10 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
         (
             service("web", metadata={"labels": {"istio.io/use-waypoint": "w"}}),
             "label istio.io/use-waypoint: w is passed over, this version has no waypoints",
+        ),
+        (
+            service("web", sessionAffinity="ClientIP"),
+            "sessionAffinity: ClientIP is passed over: each connection has an endpoint of its own",
         ),
         (
             make("Namespace", "default", labels={"istio.io/use-waypoint": "w"}),
