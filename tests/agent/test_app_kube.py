@@ -119,7 +119,7 @@ async def test_an_agent_that_cannot_read_policies_serves_nothing(
         places = ("--cgroup", str(world.settings.cgroup), "--bpffs", str(world.settings.bpffs))
         where = ("--agent", f"http://127.0.0.1:{world.settings.metrics_port}")
         assert await asyncio.to_thread(main.run, ["check", *places, *where, "--json"]) == 1
-        assert "the agent is not ready: AuthorizationPolicy: list is forbidden" in capsys.readouterr().out
+        assert "agent: not ready: AuthorizationPolicy: list is forbidden" in capsys.readouterr().out
         site.allow()
         await eventually_ready(site)
         assert not await site.add(pod)
