@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.scale.node import Process
 
-_LINE = re.compile(r"^(\S+) .* xDS client \S+ has (.*)$")
+_LINE = re.compile(r"^(\S+)\t.*\txDS client \S+ has (.*)$")
 
 
 class Acks:
