@@ -34,7 +34,7 @@ def test_what_is_open_goes_on_when_a_pod_leaves(mesh: Mesh, connect: Connector, 
     connections = [connect(source, target, family) for source, target in PATHS]
     straight = [connect("a", "near", family) for _ in range(2)]  # they may go without the tunnel
     set_mode(mesh, "a", "none")
-    until(lambda: tunnel("is served no more"), what="the pod leaves")
+    until(lambda: tunnel("stopped serving pod default/a"), what="the pod leaves")
     try:
         for source, target in PATHS:
             new = until(
@@ -61,7 +61,7 @@ def test_a_pod_that_comes_back_while_it_leaves_is_captured_at_once(mesh: Mesh, c
     agent, tunnel = logged(mesh, "agent"), logged(mesh, "tunnel")
     connection = connect("a", "far")
     set_mode(mesh, "a", "none")
-    until(lambda: tunnel("is served no more"), what="the pod leaves")
+    until(lambda: tunnel("stopped serving pod default/a"), what="the pod leaves")
     set_mode(mesh, "a", "ambient")
     until(lambda: agent("pod default/a is captured"), what="the pod is captured again")
     assert carries(connection)

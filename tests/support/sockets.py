@@ -1,6 +1,7 @@
 """Sockets inside a pod, driven by the test step by step. The functions run in a Resident."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import random
@@ -132,6 +133,9 @@ def is_turned_away(to: Address) -> bool:
                     return False
     except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         pass
+    except OSError as error:
+        if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            raise
     return True
 
 

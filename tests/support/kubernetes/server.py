@@ -189,6 +189,7 @@ def _abort(transport: asyncio.Transport | None) -> None:
 
 async def _end_handshakes() -> None:
     """Those that are under way, of which asyncio keeps tasks and nobody else knows."""
+    await asyncio.sleep(0)  # one that has not begun does not know its socket, and would leave it open
     under_way = [task for task in asyncio.all_tasks() if "_accept_connection2" in repr(task.get_coro())]
     for task in under_way:
         task.cancel()
