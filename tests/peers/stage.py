@@ -127,6 +127,8 @@ class Stage:
     def listen(self, pod: Pod, port: int, version: int = 0) -> Iterator[socket.socket]:
         """A listener in a pod, for both families or one."""
         with pod.netns.run(lambda: _listener(port, version)) as listener:
+            if pod is self.ours:  # as bpf/sockops.bpf.c does for what is accepted below the agent's cgroup
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
             listener.settimeout(TIMEOUT)
             yield listener
 
