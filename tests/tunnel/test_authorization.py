@@ -92,7 +92,7 @@ async def test_explain(admin: int) -> None:
 async def test_what_is_asked_wrongly_is_answered(admin: int) -> None:
     for query, text in (
         ({"from": "plain"}, "to is missing\n"),
-        ({"from": "plain", "to": "web"}, "web is no pod or Service of the mesh on this node: pods are demo/web\n"),
+        ({"from": "plain", "to": "web"}, "web is no pod or Service of the mesh on this node: pods are demo"),
         ({"from": "spiffe://x", "to": "demo/web"}, '"spiffe://x" is not of the form spiffe://'),
         ({"from": "plain", "to": "demo/web", "port": "x"}, "port 'x' is no number from 0 to 65535\n"),
         ({"from": "plain", "to": "demo/web", "port": 65536}, "port '65536' is no number"),
