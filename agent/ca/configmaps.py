@@ -11,7 +11,7 @@ import msgspec
 
 from agent.ca.errors import Refusal
 from agent.ca.limits import Buckets
-from agent.kube.client import Client, path_of
+from agent.kube.client import MERGE, Client, path_of
 from agent.kube.errors import ApiError
 from agent.kube.lease import Lease
 from agent.kube.listwatch import Event, Gone, Put
@@ -33,7 +33,6 @@ CRL = Kind("istio-ca-crl", "ca-crl.pem", "X509 CRL")
 LABELS = {"istio.io/config": "true"}
 _EVERY = 0.5  # seconds between two looks at what is different
 _PAUSE = 0.02  # seconds between two writes
-_MERGE = "application/merge-patch+json"
 # For one namespace: there may be another who writes it, and it would go back and forth without an end.
 _RATE, _BURST, _MOST = 1 / 60, 5, 100_000
 
@@ -122,7 +121,7 @@ class ConfigMaps:
         heard = self._heard[namespace]
         try:
             if namespace in self._found:
-                self._client.request("PATCH", f"{path}/{name}", body=body, content_type=_MERGE)
+                self._client.request("PATCH", f"{path}/{name}", body=body, content_type=MERGE)
             else:
                 self._client.request("POST", path, body=body)
         except ApiError as error:

@@ -21,7 +21,7 @@ from agent.ca.errors import AuthorityError
 from agent.ca.revocation import FILE, lists
 from agent.ca.rotation import State
 from agent.ca.signer import Material, Signer, tidy
-from agent.kube.client import NOTHING, Client, path_of
+from agent.kube.client import JSON, MERGE, NOTHING, Client, path_of
 from agent.kube.errors import ApiError
 
 OURS, PLUGGED_IN = "istio-ca-secret", "cacerts"
@@ -33,7 +33,6 @@ _NEXT = Material(*(f"next-{name}" for name in _NAMES))
 _MORE = ("former-cert.pem", FILE, "revoked-crl.pem")  # of a state's last three parts
 _ISTIO_LONGEST = "86400"  # of a Secret that istiod made
 _SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280 section 4.1.2.2: up to 20 octets
-_MERGE = "application/merge-patch+json"
 _TIMEOUT = 10.0  # seconds
 
 
@@ -149,7 +148,7 @@ class Secrets:
             raise ApiError(0, "Malformed", f"GET {path}: {error}") from error
 
     def _change(self, method: str, path: str, body: object) -> bool:
-        content_type = _MERGE if method == "PATCH" else "application/json"
+        content_type = MERGE if method == "PATCH" else JSON
         try:
             self._client.request(method, path, body=body, content_type=content_type, timeout=_TIMEOUT)
         except ApiError as error:

@@ -9,7 +9,7 @@ import click
 
 from agent import logs, memory
 from agent.cli.command import Command, option
-from agent.cli.types import LOG_LEVELS, READABLE_FILE
+from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE
 from agent.kube.client import Client
 from agent.model.mesh import Mesh
 from agent.reporting import report
@@ -29,7 +29,7 @@ from agent.reporting import report
     help="as the agents have it",
 )
 @option("--log-level", type=LOG_LEVELS, default="info", help="the least that is logged")
-@option("--log-format", type=click.Choice(["text", "json"]), default="text", help="of log lines")
+@option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def reporter(
     *,
     kubeconfig: Path | None,
