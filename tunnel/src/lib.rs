@@ -24,7 +24,7 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handshake;
-pub mod headers; // `policy` and `proto`, too: for the programs in benches/ and examples/
+pub mod headers; // `policy`, `proto` and `routes`, too: for the programs in benches/ and examples/
 mod heap;
 mod hpack;
 mod inbound;
@@ -43,6 +43,7 @@ mod push;
 mod records;
 mod refusal;
 mod revocation;
+pub mod routes;
 mod session;
 mod sockets;
 mod spin;

@@ -172,6 +172,9 @@ pub struct Workload {
     /// Being deleted, and still serving.
     #[prost(bool, tag = "1000")]
     pub draining: bool,
+    /// Those that some object of the mesh names.
+    #[prost(map = "string, string", tag = "1001")]
+    pub labels: HashMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -423,7 +426,7 @@ pub enum OutboundTrafficPolicy {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::{HashMap, HashSet};
     use std::path::Path;
 
@@ -435,9 +438,9 @@ mod tests {
     }
 
     /// What the `.proto` files say, which the Python side is generated from. Fields of a oneof are its message's.
-    fn in_proto_files() -> HashSet<Entry> {
+    fn in_proto_files(files: &[&str]) -> HashSet<Entry> {
         let (mut entries, mut within) = (HashSet::new(), vec![]);
-        for file in ["workload.proto", "security.proto", "mesh.proto"] {
+        for file in files {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocols").join(file);
             for line in std::fs::read_to_string(path).unwrap().lines().map(str::trim) {
                 let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();
@@ -455,18 +458,11 @@ mod tests {
         entries
     }
 
-    /// What this file says, under the names of the `.proto` files.
-    fn in_this_file() -> HashSet<Entry> {
-        let others = HashMap::from([
-            ("AddressType", "Address"),
-            ("ApplicationTunnelProtocol", "Protocol"),
-            ("GatewayDestination", "GatewayAddress"),
-            ("MatchType", "StringMatch"),
-            ("PolicyScope", "Scope"),
-            ("Prefix", "Address"),
-        ]);
+    /// What a Rust file says; `others` gives the `.proto` file's name for what has another one here.
+    fn in_source(source: &str, others: &[(&str, &str)]) -> HashSet<Entry> {
+        let others: HashMap<_, _> = others.iter().copied().collect();
         let (mut entries, mut within, mut tag) = (HashSet::new(), String::new(), None);
-        let source = include_str!("proto.rs").split("#[cfg(test)]").next().unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
         for line in source.lines().map(str::trim) {
             let words: Vec<&str> = line.split([' ', ':', '(', ',']).filter(|word| !word.is_empty()).collect();
             match words[..] {
@@ -481,14 +477,27 @@ mod tests {
         entries
     }
 
-    #[test]
-    fn fields_and_numbers_are_those_of_the_proto_files() {
-        let (expected, found) = (in_proto_files(), in_this_file());
+    /// Fields and numbers in a Rust file are those of the `.proto` files.
+    pub fn assert_same(files: &[&str], source: &str, others: &[(&str, &str)]) {
+        let (expected, found) = (in_proto_files(files), in_source(source, others));
         assert!(found.len() > 100, "{}", found.len());
         for (within, name, number) in found {
             // `UNSPECIFIED_MODE` is `Unspecified` here.
             let same = |entry: &&Entry| entry.0 == within && entry.1.starts_with(&name) && entry.2 == number;
             assert!(expected.iter().any(|entry| same(&entry)), "{within}.{name} = {number}");
         }
+    }
+
+    #[test]
+    fn fields_and_numbers_are_those_of_the_proto_files() {
+        let others = [
+            ("AddressType", "Address"),
+            ("ApplicationTunnelProtocol", "Protocol"),
+            ("GatewayDestination", "GatewayAddress"),
+            ("MatchType", "StringMatch"),
+            ("PolicyScope", "Scope"),
+            ("Prefix", "Address"),
+        ];
+        assert_same(&["workload.proto", "security.proto", "mesh.proto"], include_str!("proto.rs"), &others);
     }
 }
