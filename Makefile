@@ -72,6 +72,10 @@ test-hostile: setup ## attack a tunnel as a peer with a right certificate (ARGS=
 bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)
 
+.PHONY: bench-l7
+bench-l7: setup $(VENV)/bench.stamp ## measure routed requests beside two Envoys (ARGS="--rounds 5"); results in build/bench-l7
+	$(PYTHON) -m bench.l7 $(ARGS)
+
 .PHONY: bench-enrolment
 bench-enrolment: setup ## how long a pod's start is held, and an agent takes for its node's pods (ARGS="--pods 110")
 	$(PYTHON) -m bench.enrolment $(ARGS)

@@ -9,7 +9,10 @@ from pathlib import Path
 from bench.errors import BenchError
 
 ROOT = Path(__file__).resolve().parent.parent
-DEBIAN = {"iperf3": "iperf3", "wrk": "wrk", "ss": "iproute2"}
+DEBIAN = {
+    **{"iperf3": "iperf3", "wrk": "wrk", "ss": "iproute2", "curl": "curl"},
+    **{"h2load": "nghttp2-client", "nghttpd": "nghttp2-server"},
+}
 
 
 def require(*programs: str) -> None:

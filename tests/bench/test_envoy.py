@@ -22,7 +22,7 @@ def test_envoy_accepts_both_configurations(tmp_path: Path) -> None:
     reach = {port: ("127.0.0.1", 16001 + i) for i, port in enumerate(PORTS)}
     sides = {
         "near": near_side(near, far.spiffe, "10.0.0.1", reach),
-        "far": far_side(far, near.spiffe, "10.0.0.1"),
+        "far": far_side(far, near.spiffe, "10.0.0.1", [("10.0.0.1", port) for port in PORTS]),
     }
     for name, configuration in sides.items():
         file = tmp_path / f"{name}.json"

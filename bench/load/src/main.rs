@@ -3,6 +3,7 @@
 
 mod beside;
 mod client;
+mod download;
 mod enter;
 mod hostile;
 mod idle;
@@ -21,6 +22,8 @@ use serve::Kind;
 const USAGE: &str = "usage:
   warren-load serve ECHO_ADDR HTTP_ADDR MIX_ADDR  an echo server, an HTTP server that answers every request the same, and
                                                 a server for `beside`
+  warren-load answer HTTP_ADDR DOWNLOAD_ADDR    an HTTP server that answers every request the same, and one that answers
+                                                with 100 MB
   warren-load victim IP                         an echo server, one that sends without end, and one that never reads
   warren-load rr ADDR SECONDS SIZE              round trips of SIZE bytes on one connection
   warren-load crr ADDR SECONDS MAX fin|rst      connect, one byte each way, close; at most MAX times
@@ -52,6 +55,11 @@ fn run(args: &[&str]) -> Result<(), Failure> {
     match args {
         ["serve", echo, http, mix] => {
             serve::serve(&[(address(echo)?, Kind::Echo), (address(http)?, Kind::Http(0)), (address(mix)?, Kind::Mix)])
+        }
+        ["answer", http, download] => {
+            let download = address(download)?;
+            std::thread::spawn(move || download::serve(download).map_err(|e| eprintln!("warren-load: {e}")));
+            serve::serve(&[(address(http)?, Kind::Http(0))])
         }
         ["victim", ip] => serve::apart(hostile::applications(ip.parse()?)),
         ["rr", addr, seconds, size] => client::round_trips(address(addr)?, time(seconds)?, number(size)?),

@@ -1,0 +1,51 @@
+"""The service and its routes, the same for each path."""
+
+from typing import Any
+
+HTTP, HTTP2, DOWNLOAD = 8080, 8081, 8082
+PORTS = {HTTP: "h1", HTTP2: "h2", DOWNLOAD: "h1"}
+"""Ports of the service and of its pods, and what they speak."""
+VERSIONS = ("v1", "v2")
+SHARES = {"v1": 90, "v2": 10}
+HEADER, VALUE, CANARY = "x-user", "jason", "v2"
+"""Requests with this header go to the canary."""
+_NAMES = {"h1": "http", "h2": "http2"}
+
+
+def objects(service: str, namespace: str, rules: int = 2) -> list[dict[str, Any]]:
+    """Service, DestinationRule and VirtualService; of the `rules` rules only the last two ever match."""
+    meta = {"name": service, "namespace": namespace}
+    ports = [{"name": f"{_NAMES[spoken]}-{port}", "port": port} for port, spoken in PORTS.items()]
+    subsets = [{"name": version, "labels": {"version": version}} for version in VERSIONS]
+
+    def to(version: str, **more: int) -> dict[str, Any]:
+        return {"destination": {"host": service, "subset": version}, **more}
+
+    def of(header: str, value: str) -> list[dict[str, Any]]:
+        return [{"headers": {header: {"exact": value}}}]
+
+    http = [{"match": [{"uri": {"prefix": f"/never/{n}/"}}], "route": [to("v1")]} for n in range(rules - 2)]
+    http += [
+        {"match": of(HEADER, VALUE), "route": [to(CANARY)]},
+        {"route": [to(one, weight=part) for one, part in SHARES.items()]},
+    ]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": meta,
+            "spec": {"selector": {"app": service}, "ports": ports},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": meta,
+            "spec": {"host": service, "subsets": subsets},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "VirtualService",
+            "metadata": meta,
+            "spec": {"hosts": [service], "http": http},
+        },
+    ]
