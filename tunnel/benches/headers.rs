@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use _core::headers::{read, Block, Decoder, Kind};
+use _core::h2::headers::{read, Block, Decoder, Kind};
 
 /// Each round; the best of them is told.
 const ROUND: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use _core::config::proto::{Action, Authorization, Clause, Match, MatchType, PolicyScope, Prefix, Rule, StringMatch};
 use _core::policy::{Attempt, Guard, Guarded, Policies, Policy};
-use _core::proto::{Action, Authorization, Clause, Match, MatchType, PolicyScope, Prefix, Rule, StringMatch};
 use prost::Message;
 
 /// Each round; the best of them is told.

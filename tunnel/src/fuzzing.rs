@@ -1,12 +1,12 @@
 //! Doors to the parsers of what peers send, for the targets in `fuzz/`: only in a build for fuzzing (`--cfg fuzzing`). Each
 //! panics where something does not hold.
+use crate::base::Identity;
 use crate::decision::Authority;
-use crate::frame::{Event, Parser, Violation};
-use crate::headers::{self, Decoder, Kind};
-use crate::hpack;
-use crate::mesh::Identity;
-pub use crate::records::fuzzing::records;
+use crate::h2::frame::{Event, Parser, Violation};
+use crate::h2::headers::{self, Decoder, Kind};
+use crate::h2::hpack;
 use crate::telemetry::Baggage;
+pub use crate::tls::record_layer::fuzzing::records;
 use std::ops::Range;
 
 /// Plaintext of a tunnel, in pieces of the size that the first byte says: they give what the whole gives.

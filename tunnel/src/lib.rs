@@ -1,61 +1,31 @@
 //! The byte path of the Warren tunnel, and its face towards Python: the only file that knows of Python.
 //!
-//! A connection's way: `outbound::serve` takes it from an application to a tunnel, `inbound::serve` from the tunnel to
-//! the application at the other end. Below them: `pool` (tunnels by destination), `tunnel` (one TLS connection: system
-//! calls), `session` (what it knows: TLS, HTTP/2, streams), `stream` (one application's connection in it), `pipe` (plain
-//! bytes). `decision` says what is to be done, from the `mesh`, and `policy` whether it may be. `worker` is one thread of
-//! it all, `core` all threads.
-mod alert;
-mod bpf;
-mod budget;
-mod buffer;
-mod caller;
-mod clock;
-mod core;
-mod credentials;
+//! A connection's way: `proxy::outbound` takes it from an application to a tunnel, `proxy::inbound` from the tunnel to the
+//! application at the other end. Below them: `node` (a pod's connections), `hbone` (tunnels, their sessions and streams),
+//! `relay` (plain bytes), `tls` and `h2`. `decision` says what is to be done, from the `mesh`, and `policy` whether it may
+//! be. `engine` is all threads, `direct` what goes past them, `sys` the kernel, `base` what all rooms speak of.
+mod base;
+pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/ and examples/
 mod decision;
-mod demand;
-mod diag;
 mod direct;
-mod dump;
-mod flow;
-mod flusher;
-mod frame;
+mod engine;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod handshake;
-pub mod headers; // `policy`, `proto` and `routes`, too: for the programs in benches/ and examples/
-mod heap;
-mod hpack;
-mod inbound;
-mod layout;
-mod link;
+pub mod h2;
+mod hbone;
 mod mesh;
-mod outbound;
-mod panics;
+mod node;
 mod pending;
-mod pipe;
-mod pod;
 pub mod policy;
-mod pool;
-pub mod proto;
-mod push;
-mod records;
-mod refusal;
-mod revocation;
+mod proxy;
+mod relay;
 pub mod routes;
-mod session;
-mod sockets;
-mod spin;
-mod stream;
+mod sys;
 mod telemetry;
-mod tunnel;
-mod turns;
-mod waiters;
-mod worker;
+mod tls;
 
-use demand::{Demand, News};
-use mesh::{Identity, PodKey};
+use base::{Identity, NotAnIdentity, PodKey};
+use config::subscriptions::{News, Subscriptions};
 use prost::bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -68,14 +38,14 @@ use std::time::Duration;
 
 /// The threads that carry bytes. Methods may be called from any thread; none of them holds the interpreter's lock.
 #[pyclass(frozen)]
-struct Core(core::Core);
+struct Core(engine::Core);
 
 fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-fn places((pins, lock): (PathBuf, PathBuf)) -> bpf::Places {
-    bpf::Places { pins, lock }
+fn places((pins, lock): (PathBuf, PathBuf)) -> sys::bpf::Places {
+    sys::bpf::Places { pins, lock }
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {
@@ -83,7 +53,7 @@ fn texts(names: &[Arc<str>]) -> Vec<String> {
 }
 
 fn identity(text: &str) -> PyResult<Identity> {
-    text.parse().map_err(|error: mesh::NotAnIdentity| value_error(error))
+    text.parse().map_err(|error: NotAnIdentity| value_error(error))
 }
 
 #[pymethods]
@@ -101,7 +71,7 @@ impl Core {
         pending: Option<(PathBuf, PathBuf)>,
         crl: bool,
     ) -> PyResult<Self> {
-        let settings = core::Settings {
+        let settings = engine::Settings {
             node,
             workers,
             spin: Duration::from_micros(spin_us),
@@ -111,7 +81,7 @@ impl Core {
             pending: pending.map(places),
             crl,
         };
-        core::Core::new(settings).map(Core).map_err(PyErr::from)
+        engine::Core::new(settings).map(Core).map_err(PyErr::from)
     }
 
     #[allow(clippy::too_many_arguments)] // named ones, in Python
@@ -131,7 +101,7 @@ impl Core {
         // SAFETY: the caller keeps its descriptor open during the call; one that is not open makes the next line fail.
         let netns = unsafe { BorrowedFd::borrow_raw(netns) }.try_clone_to_owned()?;
         let key = PodKey { namespace: namespace.into(), name: name.into(), service_account: service_account.into() };
-        let pod = core::NewPod { uid, netns, key, trust_domain };
+        let pod = engine::NewPod { uid, netns, key, trust_domain };
         py.detach(|| self.0.add_pod(pod)).map_err(PyErr::from)
     }
 
@@ -154,16 +124,16 @@ impl Core {
     }
 
     fn demand_fd(&self) -> Option<i32> {
-        self.0.demand().map(Demand::descriptor)
+        self.0.subscriptions().map(Subscriptions::descriptor)
     }
 
     fn demand_news(&self) -> (Vec<String>, Vec<String>) {
-        let News { asked, dropped } = self.0.demand().map(Demand::news).unwrap_or_default();
+        let News { asked, dropped } = self.0.subscriptions().map(Subscriptions::news).unwrap_or_default();
         (texts(&asked), texts(&dropped))
     }
 
     fn demanded(&self) -> Vec<String> {
-        texts(&self.0.demand().map(Demand::all).unwrap_or_default())
+        texts(&self.0.subscriptions().map(Subscriptions::all).unwrap_or_default())
     }
 
     fn forget_unused(&self, py: Python<'_>, since_s: f64) -> PyResult<()> {
@@ -216,7 +186,7 @@ impl Core {
         port: Option<u16>,
         address: Option<&str>,
     ) -> PyResult<String> {
-        let question = core::Question { from: source, to, port, address };
+        let question = engine::Question { from: source, to, port, address };
         py.detach(|| self.0.explain(&question)).map_err(value_error)
     }
 
@@ -230,7 +200,7 @@ impl Core {
     }
 
     fn dump(&self, py: Python<'_>) -> String {
-        py.detach(|| dump::dump(&self.0))
+        py.detach(|| engine::dump::dump(&self.0))
     }
 
     fn drain(&self, py: Python<'_>, deadline_s: f64) -> PyResult<usize> {
@@ -241,7 +211,7 @@ impl Core {
 
 /// What became of a push.
 #[pyclass(frozen)]
-struct Applied(core::Applied);
+struct Applied(engine::Applied);
 
 #[pymethods]
 impl Applied {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mesh::canonical;
-use crate::refusal::Refusal;
+use crate::base::canonical;
+use crate::base::Refusal;
 
 /// An address and port, or a service's host name and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

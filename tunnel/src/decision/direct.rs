@@ -1,10 +1,11 @@
 //! Which connections need no tunnel at all: those between two pods of one node.
 
+use crate::base::OriginalDst;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{is_own_port, OriginalDst};
-use crate::mesh::{Balancing, Mesh, Service, Tunnel, Wanted, Workload};
+use super::is_own_port;
+use crate::mesh::{Balancing, Mesh, Service, TunnelProtocol, Wanted, Workload};
 
 /// A way straight to another pod of the node.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub fn direct(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Option<Direct
         (None, workload) => (workload.filter(|workload| workload.waypoint().is_none())?, dst.address()),
     };
     let is_other_pod = destination.node == source.node && destination.uid != source.uid && !destination.host_network;
-    let takes_as_it_is = destination.tunnel == Tunnel::Hbone && destination.application_tunnel().is_none();
+    let takes_as_it_is = destination.tunnel == TunnelProtocol::Hbone && destination.application_tunnel().is_none();
     let is_reached = target.is_ipv4() == dst.ip().is_ipv4() && !is_own_port(target.port());
     (is_other_pod && takes_as_it_is && is_reached).then(|| Direct {
         destination: destination.clone(),

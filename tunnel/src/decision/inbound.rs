@@ -1,11 +1,12 @@
 //! Whether a connection that arrives for a pod is for it, and where on it.
 
+use crate::base::OriginalDst;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{is_own_port, Authority, OriginalDst};
+use super::{is_own_port, Authority};
+use crate::base::Refusal;
 use crate::mesh::{Gateway, Mesh, Service, Workload};
-use crate::refusal::Refusal;
 
 /// What a CONNECT request says, as its headers say it.
 #[derive(Clone, Copy, Debug, Default)]

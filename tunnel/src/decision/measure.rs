@@ -1,11 +1,15 @@
 //! What decisions and the mesh cost at size: `cargo test --release measure -- --ignored --nocapture --test-threads 1`.
 
+use crate::base::OriginalDst;
+use crate::config::Resource;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::*;
+use crate::base::Rng;
+use crate::config::proto;
 use crate::mesh::testing::*;
-use crate::mesh::{Mesh, Rng, Sent};
-use crate::proto;
+use crate::mesh::Mesh;
 use crate::telemetry::{Direction, Options, Parties, Telemetry};
 
 const SERVICES: u32 = 10_000;
@@ -33,7 +37,7 @@ fn sent_pod(index: u32, of: &proto::Service) -> proto::Workload {
     }
 }
 
-fn push() -> Vec<Sent> {
+fn push() -> Vec<Resource> {
     let mut push = vec![resource(pod("client", &["10.0.0.1"]))];
     for index in 0..SERVICES {
         let sent = service(&format!("service-{index}"), &[&vip(index)]);

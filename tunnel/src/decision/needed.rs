@@ -1,8 +1,8 @@
 //! What the mesh has to know before a connection can be decided, where it knows only what was asked for.
 
+use crate::base::OriginalDst;
 use std::net::IpAddr;
 
-use super::OriginalDst;
 use crate::mesh::{Gateway, GatewayDestination, Mesh, Workload};
 
 /// Something by the name under which the control plane has it, and whether the mesh knows it already.
@@ -52,8 +52,8 @@ fn gateway(mesh: &Mesh, source: &Workload, gateway: &Gateway) -> Needed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::proto;
     use crate::mesh::testing::*;
-    use crate::proto;
 
     fn names(mesh: &Mesh, dst: &str) -> Vec<(String, bool)> {
         let dst = OriginalDst::new(dst.parse().unwrap());

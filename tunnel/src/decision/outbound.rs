@@ -1,14 +1,15 @@
 //! Where a connection that an application makes goes.
 
+use crate::base::OriginalDst;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{is_own_port, Authority, OriginalDst, HBONE_PORT};
+use super::{is_own_port, Authority, HBONE_PORT};
+use crate::base::Refusal;
+use crate::base::{Identity, Rng};
 use crate::mesh::{
-    Balancing, Chosen, Gateway, GatewayDestination, Identity, Mesh, OutboundTraffic, Rng, Service, Tunnel, Wanted,
-    Workload,
+    Balancing, Chosen, Gateway, GatewayDestination, Mesh, OutboundTraffic, Service, TunnelProtocol, Wanted, Workload,
 };
-use crate::refusal::Refusal;
 
 /// What to do with an outgoing connection.
 #[derive(Clone, Debug)]
@@ -129,14 +130,14 @@ fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Outbound {
     let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
     let (destination, service) = (chosen.workload.clone(), service.cloned());
     match destination.tunnel {
-        Tunnel::Hbone => Outbound::Hbone(Route {
+        TunnelProtocol::Hbone => Outbound::Hbone(Route {
             dial: SocketAddr::new(ip, HBONE_PORT),
             authority: Authority::Address(target),
             identities: accepted(&destination, service.as_deref()),
             destination,
             service,
         }),
-        Tunnel::Plain => Outbound::Plain(Plain { addr: target, destination: Some(destination), service }),
+        TunnelProtocol::Plain => Outbound::Plain(Plain { addr: target, destination: Some(destination), service }),
     }
 }
 

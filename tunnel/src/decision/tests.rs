@@ -1,10 +1,13 @@
+use crate::base::OriginalDst;
+use crate::config::Resource;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::base::Refusal;
+use crate::base::Rng;
+use crate::config::proto;
 use crate::mesh::testing::*;
-use crate::mesh::{Mesh, Rng, Sent, Workload};
-use crate::proto;
-use crate::refusal::Refusal;
+use crate::mesh::{Mesh, Workload};
 
 /// The decision for a connection of the pod `client`, in one line.
 fn decide(mesh: &Mesh, dst: &str) -> String {
@@ -27,7 +30,7 @@ fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
     }
 }
 
-fn client() -> Sent {
+fn client() -> Resource {
     resource(pod("client", &["10.0.0.1", "fd00::1"]))
 }
 

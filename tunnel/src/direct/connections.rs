@@ -1,12 +1,13 @@
 //! The records of direct connections: written by what the kernel tells, and held against what it has.
 use super::kernel::Kernel;
 use super::pairs::{Known, Pairs, Pods};
-use crate::handshake::Failure;
-use crate::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
+use crate::base::log_error;
+use crate::base::Failure;
+use crate::base::Refusal;
 use crate::mesh::Mesh;
-use crate::refusal::Refusal;
-use crate::telemetry::{log_error, Connection, Direction, Parties, Tcp, WorkerTelemetry};
-use crate::worker::Admitted;
+use crate::policy::Admitted;
+use crate::sys::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
+use crate::telemetry::{ConnectionRecord, Direction, Parties, Tcp, WorkerTelemetry};
 use rustix::time::{clock_gettime, ClockId};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 /// A connection as both its ends tell of it.
 struct Open {
     pair: Pair,
-    outbound: Connection,
-    inbound: Connection,
+    outbound: ConnectionRecord,
+    inbound: ConnectionRecord,
     sent: u64,
     received: u64,
     /// Whether the kernel had it at the last look; its end may still be told.

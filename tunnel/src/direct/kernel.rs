@@ -1,10 +1,10 @@
 //! The kernel's part, as the agent has pinned it: what is allowed goes in, what became of connections comes out.
 use super::pairs::Allowances;
-use crate::bpf::{self, Map, Places, Ring};
-use crate::diag::{Diag, Found};
-use crate::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
-use crate::sockets::NetNs;
-use crate::telemetry::log_error;
+use crate::base::log_error;
+use crate::sys::bpf::{self, Map, Places, Ring};
+use crate::sys::diag::{Diag, Found};
+use crate::sys::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
+use crate::sys::sockets::NetNs;
 use rustix::fs::{flock, FlockOperation};
 use std::cell::Cell;
 use std::fs::File;

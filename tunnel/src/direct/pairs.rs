@@ -1,11 +1,13 @@
 //! Which pairs of pods may connect directly, and by which policies.
-use crate::decision::{self, Direct, OriginalDst};
-use crate::handshake::Failure;
-use crate::layout::{Allowance, Pair};
-use crate::mesh::{Identity, Mesh, PodKey, Workload};
-use crate::pod::PodInfo;
+use crate::base::Failure;
+use crate::base::OriginalDst;
+use crate::base::Refusal;
+use crate::base::{Identity, PodKey};
+use crate::decision::{self, Direct};
+use crate::mesh::{Mesh, Workload};
 use crate::policy::{Attempt, Guard, Judgement, Verdict};
-use crate::refusal::Refusal;
+use crate::sys::layout::{Allowance, Pair};
+use crate::sys::PodInfo;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::rng::Rng;
 use super::service::{target, Balancing, PortMapping, Scope, Service};
 use super::workload::{Health, Workload, WorkloadUid};
-use crate::refusal::Refusal;
+use crate::base::Refusal;
+use crate::base::Rng;
 
 /// A workload as an endpoint of one service.
 #[derive(Clone, Debug)]

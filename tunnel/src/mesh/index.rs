@@ -1,13 +1,14 @@
 //! Who is at an address: indexes in which several resources may claim the same key.
 
+use crate::base::PodKey;
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::Prefix;
 use super::service::Service;
-use super::workload::{PodKey, Tunnel, Workload};
+use super::workload::{TunnelProtocol, Workload};
+use crate::base::Prefix;
 
 /// A resource that may claim the same address as another one.
 pub trait Claimant {
@@ -25,7 +26,8 @@ impl Claimant for Workload {
     /// Pods in the mesh, then pods, then others in the mesh, then the rest; among equals the healthier one: where a pod
     /// of a lost node, or one that is being deleted, still claims the address of a running one, the running one counts.
     fn precedes(&self, other: &Self) -> bool {
-        let rank = |workload: &Workload| (!workload.is_pod(), workload.tunnel != Tunnel::Hbone, workload.health);
+        let rank =
+            |workload: &Workload| (!workload.is_pod(), workload.tunnel != TunnelProtocol::Hbone, workload.health);
         (rank(self), &self.uid) < (rank(other), &other.uid)
     }
 }

@@ -1,56 +1,34 @@
 //! The state of the mesh as the tunnel knows it. A [`Mesh`] never changes: a push makes a new one, which shares all that
 //! the push did not touch, and is swapped in whole.
 
-mod address;
-mod asked;
 mod endpoints;
-mod identity;
 mod index;
-mod names;
-mod rng;
+mod intern;
+mod prune;
 mod service;
 mod traffic;
-mod version;
 mod workload;
 
+use crate::base::PodKey;
+use prost::bytes::Bytes;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prost::bytes::Bytes;
+use crate::config::{Resource, Version};
 use prost::Message;
 
+use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
-use crate::proto;
-pub use address::{canonical, Prefix};
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
-pub use identity::{Identity, NotAnIdentity};
 use index::{preferred, Index, Network, Pods};
-use names::Names;
-pub use rng::Rng;
+use intern::Interners;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
 pub use traffic::OutboundTraffic;
 use traffic::Traffic;
-pub use version::Version;
 use workload::ByUid;
-pub use workload::{App, Health, Locality, PodKey, Tunnel, Workload, WorkloadUid};
-
-/// A resource as it is sent: its serialised message of a type.
-#[derive(Clone, Debug, Default)]
-pub struct Sent {
-    pub name: String,
-    pub version: String,
-    pub type_url: String,
-    pub body: Bytes,
-}
-
-impl Sent {
-    /// Its message, which is to be of this type.
-    fn of(&self, type_url: &str) -> Result<&Bytes, String> {
-        (self.type_url == type_url).then_some(&self.body).ok_or_else(|| format!("is a '{}'", self.type_url))
-    }
-}
+pub use workload::{App, Health, Locality, TunnelProtocol, Workload, WorkloadUid};
 
 /// A resource that was not taken in. The version of it that was in force before stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +53,7 @@ pub struct Mesh {
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     traffic: Traffic,
     /// Shared by all versions: the strings in the resources, each kept once.
-    names: Arc<Mutex<Names>>,
+    names: Arc<Mutex<Interners>>,
 }
 
 type EndpointChanges = HashMap<ServiceKey, HashMap<WorkloadUid, Option<Endpoint>>>;
@@ -91,7 +69,7 @@ impl Mesh {
     pub fn apply(
         &self,
         type_url: &str,
-        resources: impl IntoIterator<Item = Sent>,
+        resources: impl IntoIterator<Item = Resource>,
         removed: &[String],
     ) -> (Mesh, Vec<Rejected>) {
         let mut next = self.clone();
@@ -196,7 +174,7 @@ impl Mesh {
         self.traffic.each(|namespace, outbound, _| tell(namespace, outbound));
     }
 
-    fn apply_addresses(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
+    fn apply_addresses(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         let mut endpoints = EndpointChanges::new();
         for name in removed {
             self.remove_workload(name, &mut endpoints);
@@ -306,7 +284,7 @@ impl Mesh {
         }
     }
 
-    fn apply_policies(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
+    fn apply_policies(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         for name in removed {
             self.policies.remove(name);
             self.policy_versions.remove(name.as_str());
@@ -329,7 +307,7 @@ impl Mesh {
         rejected
     }
 
-    fn apply_traffic(&mut self, resources: impl Iterator<Item = Sent>, removed: &[String]) -> Vec<Rejected> {
+    fn apply_traffic(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         removed.iter().for_each(|namespace| self.traffic.remove(namespace));
         reject_all(resources, |sent| self.traffic.insert(sent))
     }
@@ -365,8 +343,8 @@ fn check_name(name: &str, own: &str) -> Result<(), String> {
 }
 
 fn reject_all(
-    resources: impl Iterator<Item = Sent>,
-    mut take: impl FnMut(&Sent) -> Result<(), String>,
+    resources: impl Iterator<Item = Resource>,
+    mut take: impl FnMut(&Resource) -> Result<(), String>,
 ) -> Vec<Rejected> {
     resources.filter_map(|sent| take(&sent).err().map(|reason| Rejected { name: sent.name, reason })).collect()
 }

@@ -5,18 +5,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use super::address::{from_bytes, NetworkAddress, Prefix};
-use super::identity::Identity;
-use super::names::Names;
-use super::version::Version;
-use crate::proto;
+use super::intern::Interners;
+use crate::base::address::{from_bytes, NetworkAddress, Prefix};
+use crate::base::Identity;
+use crate::config::proto;
+use crate::config::Version;
 
 /// A service's key, `<namespace>/<hostname>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey(Arc<str>);
 
 impl ServiceKey {
-    pub fn parse(text: &str, names: &mut Names) -> Result<ServiceKey, String> {
+    pub fn parse(text: &str, names: &mut Interners) -> Result<ServiceKey, String> {
         match text.split_once('/') {
             Some((_, host)) if !host.is_empty() && !host.contains('/') => Ok(ServiceKey(names.string(text))),
             _ => Err(format!("{text:?} is not of the form namespace/hostname")),
@@ -76,7 +76,7 @@ pub enum GatewayDestination {
 }
 
 impl Gateway {
-    pub fn decode(message: &proto::GatewayAddress, names: &mut Names) -> Result<Gateway, String> {
+    pub fn decode(message: &proto::GatewayAddress, names: &mut Interners) -> Result<Gateway, String> {
         let destination = match &message.destination {
             Some(proto::GatewayDestination::Hostname(host)) => {
                 let key = format!("{}/{}", host.namespace, host.hostname);
@@ -145,11 +145,11 @@ pub struct Service {
 pub static BLACK_HOLE: LazyLock<Arc<Service>> = LazyLock::new(|| {
     let name = "BlackHoleCluster".to_owned();
     let message = proto::Service { hostname: name.clone(), name, ..Default::default() };
-    Arc::new(Service::decode(&message, "".into(), &mut Names::default()).expect("it has a hostname and no address"))
+    Arc::new(Service::decode(&message, "".into(), &mut Interners::default()).expect("it has a hostname and no address"))
 });
 
 impl Service {
-    pub fn decode(message: &proto::Service, version: Version, names: &mut Names) -> Result<Service, String> {
+    pub fn decode(message: &proto::Service, version: Version, names: &mut Interners) -> Result<Service, String> {
         let key = ServiceKey::parse(&format!("{}/{}", message.namespace, message.hostname), names)?;
         let (vips, prefixes) = addresses(message, names)?;
         let balancing = message.load_balancing.clone().unwrap_or_default();
@@ -213,7 +213,7 @@ fn port(number: u32) -> Result<u16, String> {
 
 type Addresses = (Box<[NetworkAddress]>, Box<[(Arc<str>, Prefix)]>);
 
-fn addresses(message: &proto::Service, names: &mut Names) -> Result<Addresses, String> {
+fn addresses(message: &proto::Service, names: &mut Interners) -> Result<Addresses, String> {
     let (mut vips, mut prefixes) = (Vec::new(), Vec::new());
     for sent in &message.addresses {
         let network = names.string(&sent.network);
@@ -226,12 +226,12 @@ fn addresses(message: &proto::Service, names: &mut Names) -> Result<Addresses, S
     Ok((vips.into(), prefixes.into()))
 }
 
-/// Names that are not identities of the mesh can not match a peer's and are left out.
+/// Interners that are not identities of the mesh can not match a peer's and are left out.
 fn identities(message: &proto::Service) -> Arc<[Identity]> {
     message.subject_alt_names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-fn weighted_waypoints(message: &proto::Service, names: &mut Names) -> Result<Box<[(Gateway, u32)]>, String> {
+fn weighted_waypoints(message: &proto::Service, names: &mut Interners) -> Result<Box<[(Gateway, u32)]>, String> {
     let decode = |sent: &proto::WeightedWaypoint| {
         let destination = sent.destination.as_ref().ok_or("a weighted waypoint has no destination")?;
         Ok((Gateway::decode(destination, names)?, sent.weight))

@@ -111,7 +111,7 @@ impl From<proto::Service> for proto::Address {
 }
 
 /// As a push has it.
-pub fn resource(address: impl Into<proto::Address>) -> Sent {
+pub fn resource(address: impl Into<proto::Address>) -> Resource {
     let address = address.into();
     let name = match address.r#type.as_ref().unwrap() {
         proto::AddressType::Workload(workload) => workload.uid.clone(),
@@ -121,24 +121,24 @@ pub fn resource(address: impl Into<proto::Address>) -> Sent {
 }
 
 /// What may leave a namespace; of the mesh where it is empty.
-pub fn traffic(namespace: &str, outbound: proto::OutboundTrafficPolicy) -> Sent {
+pub fn traffic(namespace: &str, outbound: proto::OutboundTrafficPolicy) -> Resource {
     let outbound_traffic_policy = outbound as i32;
     sent(proto::TRAFFIC, namespace, &proto::Traffic { namespace: namespace.into(), outbound_traffic_policy })
 }
 
 /// A message under a name.
-pub fn sent(type_url: &str, name: &str, message: &impl Message) -> Sent {
+pub fn sent(type_url: &str, name: &str, message: &impl Message) -> Resource {
     let body = message.encode_to_vec().into();
-    Sent { name: name.into(), version: "1".into(), type_url: type_url.into(), body }
+    Resource { name: name.into(), version: "1".into(), type_url: type_url.into(), body }
 }
 
 /// A mesh after one push that has to be good.
-pub fn mesh<const N: usize>(resources: [Sent; N]) -> Mesh {
+pub fn mesh<const N: usize>(resources: [Resource; N]) -> Mesh {
     Mesh::new("node-1").and(resources)
 }
 
 impl Mesh {
-    pub fn and<const N: usize>(&self, resources: [Sent; N]) -> Mesh {
+    pub fn and<const N: usize>(&self, resources: [Resource; N]) -> Mesh {
         let (mesh, rejected) = self.apply(proto::ADDRESS, resources, &[]);
         assert_eq!(rejected, []);
         mesh
@@ -163,9 +163,9 @@ impl Mesh {
         Some(self.service_at("", ip.parse().unwrap(), namespace)?.key.text())
     }
 
-    /// Names of a service's endpoints, healthy ones first.
+    /// Interners of a service's endpoints, healthy ones first.
     pub fn endpoint_names(&self, service: &proto::Service) -> Vec<String> {
-        let key = ServiceKey::parse(&key(service), &mut Names::default()).unwrap();
+        let key = ServiceKey::parse(&key(service), &mut Interners::default()).unwrap();
         let endpoints = self.endpoints(&key).into_iter().flat_map(|endpoints| endpoints.all.iter());
         endpoints.map(|endpoint| endpoint.workload.name.to_string()).collect()
     }

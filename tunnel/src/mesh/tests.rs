@@ -14,7 +14,7 @@ fn defaults_are_filled_in() {
     let workload = mesh.workload(A).unwrap();
     assert_eq!(workload.identity.to_string(), "spiffe://cluster.local/ns/default/sa/default");
     assert_eq!(&*workload.app.cluster, "Kubernetes");
-    assert_eq!((workload.capacity, workload.health, workload.tunnel), (1, Health::Healthy, Tunnel::Hbone));
+    assert_eq!((workload.capacity, workload.health, workload.tunnel), (1, Health::Healthy, TunnelProtocol::Hbone));
     assert_eq!(workload.app.kind, "deployment");
     assert!(workload.waypoint().is_none() && workload.application_tunnel().is_none());
 }
@@ -255,7 +255,7 @@ fn an_untouched_service_keeps_its_endpoints_as_they_are() {
     assert!(same(&resent, "one"), "a resource that is as it was changes nothing");
 }
 
-fn rejected<const N: usize>(mesh: &Mesh, resources: [Sent; N]) -> (Mesh, Vec<(String, String)>) {
+fn rejected<const N: usize>(mesh: &Mesh, resources: [Resource; N]) -> (Mesh, Vec<(String, String)>) {
     let (mesh, rejected) = mesh.apply(proto::ADDRESS, resources, &[]);
     (mesh, rejected.into_iter().map(|rejected| (rejected.name, rejected.reason)).collect())
 }
@@ -322,13 +322,13 @@ fn bad_services_are_rejected_with_a_reason() {
 
 #[test]
 fn what_can_not_be_read_is_rejected() {
-    let named = |bytes: &'static [u8]| Sent { body: bytes.into(), ..resource(pod("a", &[])) };
+    let named = |bytes: &'static [u8]| Resource { body: bytes.into(), ..resource(pod("a", &[])) };
     let (_, reasons) = rejected(&Mesh::new(""), [named(b"\xff\xff"), named(b"")]);
     assert_eq!(reasons[1].1, "neither a workload nor a service");
     assert_eq!(reasons.len(), 2);
-    let (_, misnamed) = rejected(&Mesh::new(""), [Sent { name: "other".to_owned(), ..resource(pod("a", &[])) }]);
+    let (_, misnamed) = rejected(&Mesh::new(""), [Resource { name: "other".to_owned(), ..resource(pod("a", &[])) }]);
     assert_eq!(misnamed, [("other".to_owned(), format!("its own name is {A:?}"))]);
-    let other = Sent { type_url: "other".to_owned(), ..resource(pod("a", &[])) };
+    let other = Resource { type_url: "other".to_owned(), ..resource(pod("a", &[])) };
     assert_eq!(rejected(&Mesh::new(""), [other.clone()]).1, [(A.to_owned(), "is a 'other'".to_owned())]);
     let (_, unknown) = Mesh::new("").apply("other", [other], &[]);
     assert_eq!(unknown[0].reason, "resources of this type are not known");
@@ -343,12 +343,12 @@ fn what_is_held_is_told_with_its_version() {
         held
     };
     let web = service("web", &["10.1.0.1"]);
-    let newer = Sent { version: "2".to_owned(), ..resource(web.clone()) };
+    let newer = Resource { version: "2".to_owned(), ..resource(web.clone()) };
     let mesh = mesh([resource(pod("a", &["10.0.0.1"])), resource(web.clone()), newer]);
     let mesh = mesh.apply(proto::AUTHORIZATION, [policy("trial", true)], &[]).0;
     assert_eq!(held(&mesh, proto::ADDRESS), [(A.to_owned(), "1".to_owned()), (key(&web), "2".to_owned())]);
     assert_eq!(held(&mesh, proto::AUTHORIZATION), [("default/trial".to_owned(), "1".to_owned())]);
-    let bad = Sent {
+    let bad = Resource {
         version: "2".to_owned(),
         ..resource(proto::Workload { capacity: Some(1), addresses: vec![vec![1]], ..pod("a", &[]) })
     };
@@ -356,7 +356,7 @@ fn what_is_held_is_told_with_its_version() {
     assert_eq!(held(&mesh, proto::ADDRESS)[0].1, "1", "what was rejected is not held");
 }
 
-fn policy(name: &str, dry_run: bool) -> Sent {
+fn policy(name: &str, dry_run: bool) -> Resource {
     let policy = proto::Authorization { name: name.into(), namespace: "default".into(), dry_run, ..Default::default() };
     sent(proto::AUTHORIZATION, &format!("default/{name}"), &policy)
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::{check_name, Sent, Version};
-use crate::proto;
+use super::check_name;
+use crate::config::proto;
+use crate::config::{Resource, Version};
 
 /// Istio's `outboundTrafficPolicy`: what becomes of a connection to an address of which the mesh knows nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Traffic {
 
     /// Takes in a resource. Of one that is not understood the last good version stays; where there is none, it must have
     /// been meant to restrict.
-    pub fn insert(&mut self, sent: &Sent) -> Result<(), String> {
+    pub fn insert(&mut self, sent: &Resource) -> Result<(), String> {
         let namespace = sent.name.as_str().into();
         match decode(sent) {
             Ok(outbound) => {
@@ -72,7 +73,7 @@ impl Traffic {
     }
 }
 
-fn decode(sent: &Sent) -> Result<OutboundTraffic, String> {
+fn decode(sent: &Resource) -> Result<OutboundTraffic, String> {
     let message = proto::Traffic::decode(sent.of(proto::TRAFFIC)?.clone()).map_err(|error| error.to_string())?;
     check_name(&sent.name, &message.namespace)?;
     match proto::OutboundTrafficPolicy::try_from(message.outbound_traffic_policy) {
@@ -93,7 +94,7 @@ mod tests {
         ["shop", "default"].map(|namespace| mesh.outbound_traffic(namespace).name())
     }
 
-    fn apply<const N: usize>(mesh: &Mesh, resources: [Sent; N], removed: &[&str]) -> (Mesh, Vec<String>) {
+    fn apply<const N: usize>(mesh: &Mesh, resources: [Resource; N], removed: &[&str]) -> (Mesh, Vec<String>) {
         let removed: Vec<String> = removed.iter().map(|name| name.to_string()).collect();
         let (mesh, rejected) = mesh.apply(proto::TRAFFIC, resources, &removed);
         (mesh, rejected.into_iter().map(|rejected| rejected.reason).collect())
@@ -115,13 +116,13 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_opens_nothing() {
-        let bad = [traffic("shop", Unspecified), Sent { body: vec![0xff].into(), ..traffic("default", AllowAny) }];
+        let bad = [traffic("shop", Unspecified), Resource { body: vec![0xff].into(), ..traffic("default", AllowAny) }];
         let (mesh, rejected) = apply(&Mesh::new(""), bad.clone(), &[]);
         assert_eq!(rejected[0], "outbound_traffic_policy 0 is not known");
         assert_eq!((rejected.len(), outbound(&mesh)), (2, ["REGISTRY_ONLY", "REGISTRY_ONLY"]));
         let mesh = apply(&mesh, ["shop", "default"].map(|namespace| traffic(namespace, AllowAny)), &[]).0;
         assert_eq!(outbound(&apply(&mesh, bad, &[]).0), ["ALLOW_ANY", "ALLOW_ANY"], "the last good version stays");
-        let other = Sent { name: "other".into(), ..traffic("shop", AllowAny) };
+        let other = Resource { name: "other".into(), ..traffic("shop", AllowAny) };
         assert_eq!(apply(&mesh, [other], &[]).1, ["its own name is \"shop\""]);
     }
 

@@ -1,18 +1,19 @@
 //! A workload: what answers at an address (`istio.workload.Workload`).
 
+use crate::base::PodKey;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address;
-use super::identity::Identity;
-use super::names::Names;
+use super::intern::Interners;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
-use super::version::Version;
+use crate::base::address;
+use crate::base::Identity;
+use crate::config::proto;
+use crate::config::Version;
 use crate::policy::Guarded;
-use crate::proto;
 
 /// A workload's key, unique in the mesh and never reused, for example `Kubernetes//Pod/default/reviews-v1-5b5d6494f4-2x9kq`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +48,7 @@ pub struct Locality {
 
 /// How a workload is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tunnel {
+pub enum TunnelProtocol {
     Plain,
     Hbone,
 }
@@ -59,14 +60,6 @@ pub struct ApplicationTunnel {
     pub proxy_protocol: bool,
     /// Overrides the port that was asked for.
     pub port: Option<u16>,
-}
-
-/// A pod as its node's agent names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PodKey {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-    pub service_account: Arc<str>,
 }
 
 /// One workload. Addresses are canonical.
@@ -85,7 +78,7 @@ pub struct Workload {
     pub addresses: Box<[IpAddr]>,
     /// The services that it is an endpoint of, each with the ports that it maps itself.
     pub services: Memberships,
-    pub tunnel: Tunnel,
+    pub tunnel: TunnelProtocol,
     pub host_network: bool,
     pub health: Health,
     /// Weight among the endpoints of a service.
@@ -138,7 +131,7 @@ impl Hash for ByUid {
 impl Workload {
     /// Checks a resource and fills in its defaults: trust domain `cluster.local`, service account `default`, cluster
     /// `Kubernetes`, capacity 1.
-    pub fn decode(message: &proto::Workload, version: Version, names: &mut Names) -> Result<Workload, String> {
+    pub fn decode(message: &proto::Workload, version: Version, names: &mut Interners) -> Result<Workload, String> {
         if message.uid.is_empty() {
             return Err("a workload has no uid".to_owned());
         }
@@ -217,14 +210,14 @@ fn health(message: &proto::Workload) -> Health {
     }
 }
 
-fn identity(message: &proto::Workload, names: &mut Names) -> Result<Arc<Identity>, String> {
+fn identity(message: &proto::Workload, names: &mut Interners) -> Result<Arc<Identity>, String> {
     let trust_domain = names.string_or(&message.trust_domain, "cluster.local");
     let service_account = names.string_or(&message.service_account, "default");
     let identity = Identity::new(trust_domain, names.string(&message.namespace), service_account);
     Ok(names.identities.share(identity.map_err(|error| error.to_string())?))
 }
 
-fn app(message: &proto::Workload, names: &mut Names) -> Result<Arc<App>, String> {
+fn app(message: &proto::Workload, names: &mut Interners) -> Result<Arc<App>, String> {
     let kind = match proto::WorkloadType::try_from(message.workload_type) {
         Ok(proto::WorkloadType::Deployment) => "deployment",
         Ok(proto::WorkloadType::Cronjob) => "cronjob",
@@ -243,7 +236,7 @@ fn app(message: &proto::Workload, names: &mut Names) -> Result<Arc<App>, String>
     Ok(names.apps.share(app))
 }
 
-fn locality(message: &proto::Workload, names: &mut Names) -> Arc<Locality> {
+fn locality(message: &proto::Workload, names: &mut Interners) -> Arc<Locality> {
     let sent = message.locality.as_ref();
     let mut piece = |get: fn(&proto::Locality) -> &str| names.string(sent.map_or("", get));
     let locality = Locality {
@@ -256,7 +249,7 @@ fn locality(message: &proto::Workload, names: &mut Names) -> Arc<Locality> {
 
 type Memberships = Box<[(ServiceKey, Arc<[PortMapping]>)]>;
 
-fn services(message: &proto::Workload, names: &mut Names) -> Result<Memberships, String> {
+fn services(message: &proto::Workload, names: &mut Interners) -> Result<Memberships, String> {
     let mut services = Vec::with_capacity(message.services.len());
     for (key, list) in &message.services {
         let ports = names.ports.share(decode_ports(&list.ports)?);
@@ -266,22 +259,22 @@ fn services(message: &proto::Workload, names: &mut Names) -> Result<Memberships,
     Ok(services.into())
 }
 
-fn tunnel(message: &proto::Workload) -> Result<Tunnel, String> {
+fn tunnel(message: &proto::Workload) -> Result<TunnelProtocol, String> {
     match proto::TunnelProtocol::try_from(message.tunnel_protocol) {
-        Ok(proto::TunnelProtocol::None) => Ok(Tunnel::Plain),
-        Ok(proto::TunnelProtocol::Hbone) => Ok(Tunnel::Hbone),
+        Ok(proto::TunnelProtocol::None) => Ok(TunnelProtocol::Plain),
+        Ok(proto::TunnelProtocol::Hbone) => Ok(TunnelProtocol::Hbone),
         _ => Err(format!("tunnel_protocol {} is not supported", message.tunnel_protocol)),
     }
 }
 
-fn selected_by(message: &proto::Workload, names: &mut Names) -> Arc<[Arc<str>]> {
+fn selected_by(message: &proto::Workload, names: &mut Interners) -> Arc<[Arc<str>]> {
     let mut policies: Vec<_> = message.authorization_policies.iter().map(|name| names.string(name)).collect();
     policies.sort_unstable();
     policies.dedup();
     names.lists.share(policies)
 }
 
-fn rare(message: &proto::Workload, names: &mut Names) -> Result<Option<Box<Rare>>, String> {
+fn rare(message: &proto::Workload, names: &mut Interners) -> Result<Option<Box<Rare>>, String> {
     let mut gateway = |sent: &Option<_>| sent.as_ref().map(|sent| Gateway::decode(sent, names)).transpose();
     let rare = Rare {
         waypoint: gateway(&message.waypoint)?,

@@ -1,10 +1,10 @@
 //! One application's connect() that waits for an answer.
 use super::segment::{self, Syn, Unreachable};
-use crate::clock::Clock;
-use crate::decision::OriginalDst;
-use crate::pod::Pod;
-use crate::sockets::original_destination;
-use crate::telemetry::log_error;
+use crate::base::log_error;
+use crate::base::OriginalDst;
+use crate::node::pod::Pod;
+use crate::sys::sockets::original_destination;
+use crate::sys::timer::Clock;
 use std::io;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::mesh::Prefix;
+use crate::base::Prefix;
 
 /// What policies compare of a caller's identity.
 #[derive(Clone, Copy, Debug, PartialEq)]

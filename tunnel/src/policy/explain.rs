@@ -9,7 +9,7 @@ use super::condition::{Attribute, Condition, Facts, Test};
 use super::guard::{facts, Guard};
 use super::wire::{Clause, Policy, Rule};
 use super::{Attempt, Judgement, Verdict};
-use crate::proto::Action;
+use crate::config::proto::Action;
 
 /// Of the values of a condition, how many are named.
 const NAMED: usize = 8;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::condition::{Attribute, Caller, Condition, Facts, Test};
 use super::wire::{Clause, Match, Policy, Rule};
 use super::{Attempt, Judgement, Verdict};
-use crate::proto::Action;
+use crate::config::proto::Action;
 
 thread_local! {
     /// The caller's principal: written once for each verdict, into memory that stays.

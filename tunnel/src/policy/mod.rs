@@ -10,12 +10,13 @@ mod guard;
 mod policies;
 mod wire;
 
+use crate::base::PodKey;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::handshake::Failure;
-use crate::mesh::Identity;
-use crate::refusal::Refusal;
+use crate::base::Failure;
+use crate::base::Identity;
+use crate::base::Refusal;
 pub use explain::{Explained, Explanation};
 pub use guard::Guard;
 pub use policies::{Guarded, Policies};
@@ -63,6 +64,15 @@ pub struct Judgement {
 pub struct Admission {
     pub attempt: Attempt,
     pub guard: Arc<Guard>,
+}
+
+/// A connection that is open as long as policies allow it.
+#[derive(Clone)]
+pub struct Admitted {
+    pub pod: PodKey,
+    pub attempt: Attempt,
+    /// As JSON.
+    pub record: String,
 }
 
 impl From<Verdict> for Judgement {

@@ -2,9 +2,10 @@ mod explanations;
 
 use super::condition::Caller;
 use super::*;
+use crate::config::proto::{self, Action, MatchType, PolicyScope};
+use crate::config::Resource;
 use crate::mesh::testing::{bytes, pod, resource, sent};
-use crate::mesh::{Mesh, Rejected, Sent};
-use crate::proto::{self, Action, MatchType, PolicyScope};
+use crate::mesh::{Mesh, Rejected};
 use std::slice::from_ref;
 
 /// A match as text: `principals=td/ns/a/sa/b,td/* !ports=80`; strings may be `exact`, `pre*`, `*fix` or `*`.
@@ -70,7 +71,7 @@ fn policy(name: &str, action: Action, rules: Vec<proto::Rule>) -> proto::Authori
     proto::Authorization { name, namespace, scope, action, rules, ..proto::Authorization::default() }
 }
 
-fn pushed(policy: &proto::Authorization) -> Sent {
+fn pushed(policy: &proto::Authorization) -> Resource {
     sent(proto::AUTHORIZATION, &format!("{}/{}", policy.namespace, policy.name), policy)
 }
 
@@ -285,8 +286,8 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
     let m = first(&mut good.clone());
     let mut extended = pushed(&good);
     extended.body = [&extended.body[..], &[0x3a, 0x00]].concat().into(); // an extension, field 7
-    let garbled = Sent { body: vec![0xff].into(), ..pushed(&good) };
-    let of_another_type = Sent { type_url: proto::ADDRESS.into(), ..pushed(&good) };
+    let garbled = Resource { body: vec![0xff].into(), ..pushed(&good) };
+    let of_another_type = Resource { type_url: proto::ADDRESS.into(), ..pushed(&good) };
     let unset = proto::StringMatch { match_type: None };
     for (bad, reason) in [
         (changed(|policy| policy.scope = 3), "scope 3 is unknown"),
@@ -302,7 +303,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
         (garbled, "failed to decode"),
         (of_another_type, "is a 'type.googleapis.com/istio.workload.Address'"),
     ] {
-        let bad = Sent { name: "default/p".into(), ..bad };
+        let bad = Resource { name: "default/p".into(), ..bad };
         let verdict = |mesh: &Mesh, peer| guard(mesh).judge(&attempt(peer, "10.0.0.1", "10.0.0.2:80")).verdict;
         let push_bad = |mesh: &Mesh| {
             let (mesh, rejected) = mesh.apply(proto::AUTHORIZATION, [bad.clone()], &[]);
@@ -328,7 +329,7 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
 
 #[test]
 fn what_has_no_name_is_rejected_and_holds_nobody() {
-    let (mesh, rejected) = push(&with_pod(&[]), &[]).0.apply(proto::AUTHORIZATION, [Sent::default()], &[]);
+    let (mesh, rejected) = push(&with_pod(&[]), &[]).0.apply(proto::AUTHORIZATION, [Resource::default()], &[]);
     assert_eq!(rejected[0].reason, "is no resource with a name");
     assert_eq!(guard(&mesh).judge(&attempt("", "10.0.0.1", "10.0.0.2:80")).verdict, Verdict::Allowed);
 }

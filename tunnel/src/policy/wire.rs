@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::condition::{Addresses, Attribute, Condition, Strings, Test};
-use crate::mesh::Prefix;
-use crate::proto::{self, Action, MatchType, PolicyScope};
+use crate::base::Prefix;
+use crate::config::proto::{self, Action, MatchType, PolicyScope};
 
 /// Where a policy holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,28 +1,25 @@
 //! The access log: one line for each connection, written by a thread of its own, so that a slow reader never holds up
 //! traffic. What does not fit is dropped and counted, and so is what is withheld of a peer's refusals.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
-
 use super::limit::Limits;
-use super::record::{timestamp, End, Facts, Field};
+use super::record::{End, Facts};
+use crate::base::log::{Field, Line, LogFormat};
 
 /// Which connections are logged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     which: Which,
-    format: Format,
+    format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +29,14 @@ enum Which {
     All,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    /// Tab-separated `key=value`.
-    Plain,
-    Json,
-}
-
 impl FromStr for AccessLog {
     type Err = String;
 
     /// `off`, `errors` or `all`; with `,json` behind it, lines are JSON objects.
     fn from_str(text: &str) -> Result<Self, String> {
         let (which, format) = match text.strip_suffix(",json") {
-            Some(which) => (which, Format::Json),
-            None => (text, Format::Plain),
+            Some(which) => (which, LogFormat::Json),
+            None => (text, LogFormat::Plain),
         };
         let which = match which {
             "off" => Which::Off,
@@ -60,8 +50,6 @@ impl FromStr for AccessLog {
 
 /// The scope of connections' lines.
 const ACCESS: &str = "access";
-/// Of the whole process: a panic knows of no telemetry.
-static IN_JSON: AtomicBool = AtomicBool::new(false);
 /// Records that wait for the writer, and their bytes.
 const CAPACITY: usize = 16_384;
 const BYTES_MAX: usize = 8 << 20;
@@ -128,7 +116,7 @@ impl Record {
         }
     }
 
-    fn line(&self, format: Format, out: &mut String) {
+    fn line(&self, format: LogFormat, out: &mut String) {
         let mut line = Line::begin(format, self.time, self.level(), ACCESS, self.message(), out);
         self.fields(|key, field| line.put(key, field));
         line.end();
@@ -143,7 +131,7 @@ struct Withheld {
 }
 
 impl Withheld {
-    fn line(&self, format: Format, out: &mut String) {
+    fn line(&self, format: LogFormat, out: &mut String) {
         let Withheld { time, peer, count } = self;
         let message = format!("{count} more refusals of this peer were not logged");
         let mut line = Line::begin(format, *time, "warn", ACCESS, &message, out);
@@ -151,59 +139,6 @@ impl Withheld {
         line.put("count", Field::Number(*count));
         line.end();
     }
-}
-
-/// A line of the log under construction.
-enum Line<'a> {
-    Plain(&'a mut String),
-    Json(&'a mut String, serde_json::Value),
-}
-
-impl<'a> Line<'a> {
-    fn begin(format: Format, time: SystemTime, level: &str, scope: &str, message: &str, out: &'a mut String) -> Self {
-        let time = timestamp(time);
-        match format {
-            Format::Plain => {
-                let _ = write!(out, "{time}\t{level}\t{scope}\t{}", printable(message));
-                Line::Plain(out)
-            }
-            Format::Json => {
-                Line::Json(out, json!({ "time": time, "level": level, "scope": scope, "message": message }))
-            }
-        }
-    }
-
-    fn put(&mut self, key: &'static str, field: Field<'_>) {
-        match (self, field) {
-            (Line::Plain(out), Field::Number(number)) => drop(write!(out, "\t{key}={number}")),
-            (Line::Plain(out), Field::Text(text)) => drop(write!(out, "\t{key}={}", printable(&text))),
-            (Line::Json(_, value), field) => value[key] = field.json(),
-        }
-    }
-
-    fn end(self) {
-        match self {
-            Line::Plain(out) => out.push('\n'),
-            Line::Json(out, value) => drop(writeln!(out, "{value}")),
-        }
-    }
-}
-
-/// Text that can not end its line or field.
-fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-    } else {
-        text.into()
-    }
-}
-
-/// Writes a line that is of no connection to standard error, in the format of the access log.
-pub fn error(scope: &str, message: &str) {
-    let format = if IN_JSON.load(Ordering::Relaxed) { Format::Json } else { Format::Plain };
-    let mut text = String::new();
-    Line::begin(format, SystemTime::now(), "error", scope, message, &mut text).end();
-    eprint!("{text}");
 }
 
 /// What the writer is to do.
@@ -228,7 +163,7 @@ pub struct LogWriter {
 impl LogWriter {
     pub fn start(access_log: AccessLog, mut output: impl io::Write + Send + 'static) -> io::Result<Self> {
         let AccessLog { which, format } = access_log;
-        IN_JSON.store(format == Format::Json, Ordering::Relaxed);
+        format.set_for_process();
         let (entries, received) = sync_channel(CAPACITY);
         let waiting = Arc::new(AtomicUsize::new(0));
         if which != Which::Off {
@@ -306,7 +241,7 @@ impl LogWriter {
 }
 
 /// Until there can be no more records. Where the output fails there is nobody left to tell.
-fn write_all(entries: &Receiver<Entry>, waiting: &AtomicUsize, format: Format, output: &mut impl io::Write) {
+fn write_all(entries: &Receiver<Entry>, waiting: &AtomicUsize, format: LogFormat, output: &mut impl io::Write) {
     let mut text = String::new();
     while let Ok(first) = entries.recv() {
         thread::sleep(GATHERING);

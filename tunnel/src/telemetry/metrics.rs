@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::log::LogWriter;
 use super::series::{Labels, Side, Totals};
 use super::{ByReason, Counts, Direction};
-use crate::panics;
-use crate::refusal::{Flag, Refusal};
+use crate::base::{Flag, Refusal};
+use crate::sys::panics;
 
 /// All metrics.
 pub(super) fn encode(series: &[(Arc<Labels>, Totals)], counts: &Counts, log: &LogWriter) -> String {

@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::heap::Counted;
-use crate::mesh::{Identity, Mesh};
+use crate::base::Identity;
+use crate::base::Refusal;
+use crate::mesh::Mesh;
 use crate::policy::Judgement;
-use crate::refusal::Refusal;
-pub use log::{error as log_error, AccessLog};
+use crate::sys::heap::Counted;
+pub use log::AccessLog;
 use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
 pub use record::Tcp;
@@ -157,7 +158,7 @@ struct Worker {
 
 impl WorkerTelemetry {
     /// A connection begins: `source` is who connected, `destination` whom they connected to.
-    pub fn accept(&self, direction: Direction, source: SocketAddr, destination: SocketAddr) -> Connection {
+    pub fn accept(&self, direction: Direction, source: SocketAddr, destination: SocketAddr) -> ConnectionRecord {
         self.accepted(direction, source, destination, Instant::now())
     }
 
@@ -168,9 +169,9 @@ impl WorkerTelemetry {
         source: SocketAddr,
         destination: SocketAddr,
         at: Instant,
-    ) -> Connection {
+    ) -> ConnectionRecord {
         self.0.shared.counts.connections[direction as usize].fetch_add(1, Ordering::Relaxed);
-        Connection {
+        ConnectionRecord {
             worker: self.clone(),
             facts: Arc::new(Facts::new(direction, source, destination, at)),
             peer: OnceCell::new(),
@@ -247,7 +248,7 @@ impl Drop for TunnelUp {
 
 /// One connection. Whatever happens to it, it is recorded once: when it is finished or has failed or, if nobody says
 /// how it ended, when it is dropped.
-pub struct Connection {
+pub struct ConnectionRecord {
     worker: WorkerTelemetry,
     facts: Arc<Facts>,
     peer: OnceCell<Arc<Identity>>,
@@ -256,7 +257,7 @@ pub struct Connection {
     _counted: Counted,
 }
 
-impl Connection {
+impl ConnectionRecord {
     /// Says whose connection it is, and so counts it as opened. Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.series.get_or_init(|| {
@@ -356,7 +357,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         self.fail(if std::thread::panicking() { Refusal::InternalError } else { Refusal::Abandoned }, "");
         let shared = &self.worker.0.shared;

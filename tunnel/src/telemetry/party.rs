@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::base::Identity;
+use crate::base::Refusal;
 use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route};
-use crate::mesh::{App, Identity, Locality, Mesh, Service, Workload, BLACK_HOLE};
-use crate::refusal::Refusal;
+use crate::mesh::{App, Locality, Mesh, Service, Workload, BLACK_HOLE};
 
 /// One end.
 #[derive(Clone, Debug, Default)]

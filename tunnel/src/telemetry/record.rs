@@ -1,6 +1,6 @@
 //! What is known of one connection, and how it is told.
 
-use std::borrow::Cow;
+use crate::base::log::{timestamp, Field};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{json, Value};
 
 use super::{Direction, Parties};
-use crate::mesh::Identity;
+use crate::base::Identity;
+use crate::base::Refusal;
 use crate::policy::Judgement;
-use crate::refusal::Refusal;
 
 /// One connection. Written by its worker; the log's thread reads it too.
 pub struct Facts {
@@ -57,21 +57,6 @@ impl End {
         let end =
             (0..=detail.len().min(DETAIL_MAX)).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or_default();
         End { at, reason, detail: detail[..end].into() }
-    }
-}
-
-/// A value of a record.
-pub enum Field<'a> {
-    Number(u64),
-    Text(Cow<'a, str>),
-}
-
-impl Field<'_> {
-    pub fn json(&self) -> Value {
-        match self {
-            Field::Number(number) => Value::from(*number),
-            Field::Text(text) => Value::from(text.as_ref()),
-        }
     }
 }
 
@@ -166,49 +151,6 @@ impl Facts {
         match self.direction {
             Direction::Outbound => (from_client, to_client),
             Direction::Inbound => (to_client, from_client),
-        }
-    }
-}
-
-/// RFC 3339 in UTC, to the microsecond.
-pub fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second, micros) = (second / 3600, second / 60 % 60, second % 60, since.subsec_micros());
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-}
-
-/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar. Counts in years that begin in March, so
-/// that the leap day is the last one.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, date)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn timestamps_are_rfc_3339() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00"),
-            (951_782_399, "2000-02-28T23:59:59"),
-            (951_782_400, "2000-02-29T00:00:00"),
-            (951_868_800, "2000-03-01T00:00:00"),
-            (1_735_689_599, "2024-12-31T23:59:59"),
-            (4_107_542_400, "2100-03-01T00:00:00"),
-        ] {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(1500);
-            assert_eq!(timestamp(time), format!("{text}.000001Z"));
         }
     }
 }

@@ -3,10 +3,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::decision::{inbound, outbound, ConnectRequest, OriginalDst, Outbound};
+use crate::base::OriginalDst;
+use crate::base::Rng;
+use crate::config::proto;
+use crate::decision::{inbound, outbound, ConnectRequest, Outbound};
 use crate::mesh::testing::*;
-use crate::mesh::{Mesh, Rng};
-use crate::proto;
+use crate::mesh::Mesh;
 
 /// What the writer of the log has written.
 #[derive(Clone, Default)]
@@ -61,7 +63,7 @@ fn a_mesh() -> Mesh {
 }
 
 /// A connection of `client`, described.
-fn to(worker: &WorkerTelemetry, mesh: &Mesh, dst: &str) -> Connection {
+fn to(worker: &WorkerTelemetry, mesh: &Mesh, dst: &str) -> ConnectionRecord {
     let client = mesh.pod("client");
     let connection = worker.accept(Direction::Outbound, address("10.0.0.1:1234"), address(dst));
     let decision = outbound(mesh, &client, OriginalDst::new(address(dst)), &mut Rng::seeded(1));
@@ -70,7 +72,7 @@ fn to(worker: &WorkerTelemetry, mesh: &Mesh, dst: &str) -> Connection {
 }
 
 /// A connection that came to `server-1` through a tunnel.
-fn from(worker: &WorkerTelemetry, mesh: &Mesh, ip: &str, peer: &str, baggage: &str) -> Connection {
+fn from(worker: &WorkerTelemetry, mesh: &Mesh, ip: &str, peer: &str, baggage: &str) -> ConnectionRecord {
     let local = mesh.pod("server-1");
     let request = ConnectRequest {
         method: b"CONNECT",
@@ -147,7 +149,7 @@ fn connections(telemetry: &Telemetry) -> [f64; 3] {
 #[test]
 fn a_connection_is_recorded_once_however_it_ends() {
     let mesh = a_mesh();
-    type Ending = fn(&Connection);
+    type Ending = fn(&ConnectionRecord);
     let endings: [(Ending, &str, Option<&str>, f64); 5] = [
         (|connection| connection.finish(), "-", None, 0.0),
         (|_| (), "CONNECT", Some("abandoned"), 1.0),

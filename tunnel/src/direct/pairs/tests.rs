@@ -1,8 +1,8 @@
 use super::*;
+use crate::config::proto::{self, Action, PolicyScope};
+use crate::config::Resource;
+use crate::engine::worker::testing::info;
 use crate::mesh::testing::{mesh, pod, resource, sent, service};
-use crate::mesh::Sent;
-use crate::proto::{self, Action, PolicyScope};
-use crate::worker::testing::info;
 use std::cell::RefCell;
 
 /// Netns cookies.
@@ -52,7 +52,7 @@ fn usual() -> Pair {
 }
 
 /// A policy of the namespace, about connections to this port.
-fn policy(action: Action, port: u32) -> Sent {
+fn policy(action: Action, port: u32) -> Resource {
     let to_port = proto::Match { destination_ports: vec![port], ..Default::default() };
     let clause = proto::Clause { matches: vec![to_port] };
     let policy = proto::Authorization {
@@ -67,7 +67,7 @@ fn policy(action: Action, port: u32) -> Sent {
 }
 
 /// The server, under a policy of which nothing is known.
-fn selected_by_one_that_is_missing() -> Sent {
+fn selected_by_one_that_is_missing() -> Resource {
     let authorization_policies = vec!["default/late".into()];
     resource(proto::Workload { authorization_policies, ..pod("server", &["10.0.0.2"]) })
 }
@@ -92,7 +92,7 @@ impl Node {
     }
 
     /// The mesh after a push of policies.
-    fn enforce<const N: usize>(&mut self, policies: [Sent; N]) {
+    fn enforce<const N: usize>(&mut self, policies: [Resource; N]) {
         let (mesh, rejected) = self.mesh.apply(proto::AUTHORIZATION, policies, &[]);
         assert_eq!(rejected, []);
         self.mesh = mesh;

@@ -1,0 +1,319 @@
+//! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
+mod authorization;
+mod configuration;
+pub mod dump;
+mod question;
+pub mod worker;
+
+use crate::base::log_error;
+use crate::base::{Identity, PodKey};
+use crate::config::subscriptions::Subscriptions;
+use crate::direct;
+use crate::mesh::Mesh;
+use crate::pending;
+use crate::sys::bpf::Places;
+use crate::sys::budget::Budget;
+use crate::sys::heap;
+use crate::sys::panics;
+use crate::sys::sockets::{NetNs, Raw};
+use crate::sys::PodInfo;
+use crate::telemetry::{Options, Telemetry};
+use crate::tls::credentials::{Credentials, Key};
+use crate::tls::revocation::{Lists, Revocation};
+use arc_swap::ArcSwap;
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+use tokio::sync::mpsc::unbounded_channel;
+use worker::{Command, Shared, WorkerHandle};
+
+pub use configuration::Applied;
+use configuration::Newest;
+pub use question::Question;
+
+/// Between two looks at whether a drain is over.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+pub struct Settings {
+    pub node: String,
+    /// Threads that carry bytes, at least 1.
+    pub workers: usize,
+    /// For how long a thread looks for more work before it sleeps.
+    pub spin: Duration,
+    pub telemetry: Options,
+    /// The mesh holds only what was asked for; this is the cluster's id, by which our own pods are known.
+    pub on_demand: Option<String>,
+    /// Where connections between pods of this node may go without the tunnel.
+    pub direct: Option<Places>,
+    /// Where connect() waits until the other end has answered.
+    pub pending: Option<Places>,
+    /// Nobody is believed before there are revocation lists, or it is known that there are none.
+    pub crl: bool,
+}
+
+pub struct Core {
+    shared: Arc<Shared>,
+    /// Keys whose certificates are under way.
+    keys: Mutex<HashMap<Identity, Key>>,
+    pods: Mutex<HashMap<String, Arc<PodInfo>>>,
+    newest: Mutex<Newest>,
+    cluster: String,
+}
+
+/// A pod to carry connections for.
+pub struct NewPod {
+    pub uid: String,
+    pub netns: OwnedFd,
+    pub key: PodKey,
+    pub trust_domain: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// Starts the workers.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        panics::watch();
+        raise_descriptor_limit();
+        heap::grow_in_large_steps();
+        let (handles, receivers): (Vec<_>, Vec<_>) = (0..settings.workers.max(1))
+            .map(|_| unbounded_channel())
+            .map(|(commands, receiver)| (WorkerHandle::new(commands), receiver))
+            .unzip();
+        let mesh = Mesh::new(&settings.node);
+        let (offers, offered) = unbounded_channel();
+        let (calls, called) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            mesh: ArcSwap::from_pointee(mesh.clone()),
+            credentials: ArcSwap::default(),
+            revocation: Revocation::new(settings.crl),
+            telemetry: Telemetry::new(settings.telemetry)?,
+            workers: handles,
+            spin: settings.spin,
+            budget: Budget::process(),
+            direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
+            pending: settings.pending.is_some().then(|| pending::Handle::new(calls)),
+            subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
+        });
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let shared = shared.clone();
+            thread::Builder::new().name(format!("warren-{index}")).spawn(move || {
+                if let Err(error) = worker::run(shared, index, receiver) {
+                    // Half a tunnel would let connections hang: better none, and a restart.
+                    log_error("worker", &format!("worker {index} cannot run: {error}"));
+                    std::process::abort();
+                }
+            })?;
+        }
+        if let Some(places) = settings.direct {
+            direct::start(places, shared.clone(), offered)?;
+        }
+        if let Some(places) = settings.pending {
+            pending::start(places, shared.clone(), called)?;
+        }
+        Ok(Core {
+            shared,
+            keys: Mutex::default(),
+            pods: Mutex::default(),
+            newest: Mutex::new(Newest { mesh, ..Newest::default() }),
+            cluster: settings.on_demand.unwrap_or_default(),
+        })
+    }
+
+    /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
+    pub fn add_pod(&self, pod: NewPod) -> io::Result<()> {
+        let identity = Identity {
+            trust_domain: pod.trust_domain.into(),
+            namespace: pod.key.namespace.clone(),
+            service_account: pod.key.service_account.clone(),
+        };
+        let uid: Arc<str> = pod.uid.as_str().into();
+        let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
+        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns, raw: Raw::default(), budget });
+        let result = self.ask_all(|done| Command::Add(info.clone(), done));
+        match result {
+            Ok(()) => {
+                self.tell_direct(|| direct::Command::Add(info.clone()));
+                self.tell_pending(|| pending::Command::Add(info.clone()));
+                lock(&self.pods).insert(pod.uid, info);
+                self.want_own();
+            }
+            Err(_) => drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain: false, done })),
+        }
+        result
+    }
+
+    /// Listens no more in a pod. Ends its connections at once, or with `drain` lets them go on to their ends.
+    pub fn remove_pod(&self, uid: &str, drain: bool) {
+        lock(&self.pods).remove(uid);
+        let uid: Arc<str> = uid.into();
+        self.tell_pending(|| pending::Command::Remove(uid.clone()));
+        self.ask_direct(|done| direct::Command::Remove { uid: uid.clone(), drain, done });
+        // Workers answer this with Ok, or are gone together with the process.
+        drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain, done }));
+    }
+
+    pub fn pods(&self) -> Vec<String> {
+        lock(&self.pods).keys().cloned().collect()
+    }
+
+    /// A new key for `identity`; gives the request to have it certified (PEM). The last key made is the one that counts.
+    pub fn new_key(&self, identity: &Identity) -> Result<String, String> {
+        let (key, request) = Key::generate(identity)?;
+        lock(&self.keys).insert(identity.clone(), key);
+        Ok(request)
+    }
+
+    /// The certificate for the last new key, PEM: chain with the leaf first, and the roots. Returns its end, in Unix
+    /// seconds. New tunnels use it from now on; those that are open go on.
+    pub fn set_certificate(&self, identity: &Identity, chain: &[String], roots: &str) -> Result<i64, String> {
+        let mut keys = lock(&self.keys);
+        let key = keys.get(identity).ok_or_else(|| format!("no key was made for {identity}"))?;
+        let credentials = Arc::new(Credentials::new(identity, key, chain, roots, &self.shared.revocation)?);
+        let not_after = credentials.not_after;
+        keys.remove(identity);
+        self.change_credentials(|all| drop(all.insert(identity.clone(), credentials.clone())));
+        Ok(not_after)
+    }
+
+    pub fn forget_identity(&self, identity: &Identity) {
+        lock(&self.keys).remove(identity);
+        self.change_credentials(|all| drop(all.remove(identity)));
+    }
+
+    fn change_credentials(&self, change: impl Fn(&mut worker::CredentialsByIdentity)) {
+        self.shared.credentials.rcu(|all| {
+            let mut all = worker::CredentialsByIdentity::clone(all);
+            change(&mut all);
+            all
+        });
+        self.tell_all(|| Command::Changed);
+        self.tell_direct(|| direct::Command::Revoked);
+    }
+
+    /// The revocation lists that are in force from now on, PEM or DER; None: there are none. Tunnels whose peers are
+    /// revoked end. Gives how many lists there are, and the earliest time at which one should be renewed, in Unix seconds.
+    ///
+    /// Where they cannot be used, what was in force stays.
+    pub fn set_crl(&self, data: Option<&[u8]>) -> Result<(usize, Option<i64>), String> {
+        let parsed = data.map(Lists::parse).transpose().inspect_err(|problem| self.lack_crl(problem))?;
+        let lists = parsed.unwrap_or_default();
+        let known = (lists.len(), lists.next_update);
+        self.shared.revocation.replace(lists);
+        self.tell_all(|| Command::Revoked);
+        self.tell_direct(|| direct::Command::Revoked);
+        Ok(known)
+    }
+
+    /// Why revocation lists cannot be had that should be in force.
+    pub fn lack_crl(&self, problem: &str) {
+        self.shared.revocation.lack(problem);
+    }
+
+    /// The lists that are in force, and what is wrong with those that should be, for a dump.
+    pub fn crl(&self) -> serde_json::Value {
+        let lists = self.shared.revocation.lists();
+        serde_json::json!({
+            "lists": lists.as_ref().map(|lists| lists.len()),
+            "next_update": lists.and_then(|lists| lists.next_update),
+            "problem": self.shared.revocation.problem().map(|problem| problem.to_string()),
+        })
+    }
+
+    /// Identities of this node whose own certificate is revoked.
+    pub fn revoked(&self) -> HashSet<Identity> {
+        self.shared.revoked()
+    }
+
+    /// All metrics. What nobody will ask for again is forgotten first.
+    pub fn metrics(&self) -> String {
+        self.ask_direct(direct::Command::Look);
+        self.shared.telemetry.expire(&self.mesh());
+        self.shared.telemetry.encode()
+    }
+
+    pub fn mesh(&self) -> Arc<Mesh> {
+        self.shared.mesh.load_full()
+    }
+
+    /// Identities that have a certificate, with its end in Unix seconds.
+    pub fn certificates(&self) -> Vec<(Identity, i64)> {
+        let credentials = self.shared.credentials.load();
+        credentials.iter().map(|(identity, credentials)| (identity.clone(), credentials.not_after)).collect()
+    }
+
+    /// The records of all open connections, each as JSON.
+    pub fn connections(&self) -> Vec<String> {
+        let mut records = self.collect(Command::Inspect).concat();
+        records.extend(self.ask_direct(direct::Command::Look));
+        records
+    }
+
+    /// Which pairs of pods need no tunnel, for a dump; null where all do.
+    pub fn direct(&self) -> serde_json::Value {
+        self.ask_direct(direct::Command::Describe)
+    }
+
+    /// What the thread for direct connections answers; nothing where there is none.
+    fn ask_direct<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> direct::Command) -> T {
+        self.shared.direct.as_ref().map(|direct| direct.ask(command)).unwrap_or_default()
+    }
+
+    fn tell_direct(&self, command: impl FnOnce() -> direct::Command) {
+        if let Some(direct) = &self.shared.direct {
+            direct.tell(command());
+        }
+    }
+
+    fn tell_pending(&self, command: impl FnOnce() -> pending::Command) {
+        if let Some(pending) = &self.shared.pending {
+            pending.tell(command());
+        }
+    }
+
+    /// No new connections; waits for those that are open, then cuts. Returns how many were cut.
+    pub fn drain(&self, deadline: Duration) -> usize {
+        self.tell_pending(|| pending::Command::Drain);
+        self.tell_all(|| Command::Drain);
+        let end = Instant::now() + deadline;
+        loop {
+            let open = self.collect(Command::Count).into_iter().sum();
+            if open == 0 || Instant::now() >= end {
+                self.tell_all(|| Command::Cut);
+                // The answer comes after the cut: what peers are told of it has been written then.
+                self.collect(Command::Count);
+                self.shared.telemetry.flush();
+                return open;
+            }
+            thread::sleep(DRAIN_LOOK);
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in &self.shared.workers {
+            drop(worker.commands.send(command())); // fails only when the worker has ended, with the process
+        }
+    }
+
+    fn ask_all(&self, command: impl Fn(mpsc::Sender<io::Result<()>>) -> Command) -> io::Result<()> {
+        self.collect(command).into_iter().collect()
+    }
+
+    fn collect<T>(&self, command: impl Fn(mpsc::Sender<T>) -> Command) -> Vec<T> {
+        let (answer, answers) = mpsc::channel();
+        self.tell_all(|| command(answer.clone()));
+        drop(answer);
+        answers.iter().collect()
+    }
+}
+
+/// Each connection takes two descriptors; the soft limit is a relic of select().
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // the limit that there is will do
+}

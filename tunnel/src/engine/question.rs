@@ -1,0 +1,234 @@
+//! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
+use crate::base::{Identity, NotAnIdentity, PodKey};
+use crate::mesh::{Mesh, Service, ServiceKey, TunnelProtocol, Workload};
+use crate::policy::Attempt;
+use serde_json::{json, Value};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Who asks is in plain text.
+const PLAIN: &str = "plain";
+
+/// `from`: a pod (`namespace/name`, or a name in `default`; that of its Deployment will do), an address, a SPIFFE identity, or
+/// `plain`. `to`: a pod of this node, by name or address, or a Service of one. `address`: that of `from`, where it is an identity or `plain`.
+pub struct Question<'a> {
+    pub from: &'a str,
+    pub to: &'a str,
+    /// None: each that is known of the pod.
+    pub port: Option<u16>,
+    pub address: Option<&'a str>,
+}
+
+/// Who is asked.
+struct Destination {
+    workload: Arc<Workload>,
+    addresses: Vec<IpAddr>,
+    /// What was not said and is taken for given.
+    assumed: Option<String>,
+}
+
+/// Who asks.
+struct Caller {
+    name: Option<String>,
+    identity: Option<Arc<Identity>>,
+    addresses: Vec<IpAddr>,
+    /// What was not said and is taken for given.
+    assumed: Option<String>,
+}
+
+impl Question<'_> {
+    /// A JSON object: who asks (`from`) and whom (`to`), what was `assumed`, and for each of `ports` what policies say and
+    /// why. `pods` are those of this node. Errors say what to ask instead.
+    pub fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
+        let Destination { workload, addresses: asked, assumed } = self.destination(mesh, pods)?;
+        let caller = self.caller(mesh, &workload)?;
+        let (source, destination) = one_family(&caller.addresses, &asked).ok_or_else(|| {
+            format!(
+                "{} and {} have no addresses of one family: {:?}, {:?}",
+                self.from, self.to, caller.addresses, asked
+            )
+        })?;
+        let ports = self.port.map_or_else(|| ports(mesh, &workload), |port| BTreeSet::from([port]));
+        if ports.is_empty() {
+            return Err(format!("no Service leads to {}, so that no port of it is known: give --port", self.to));
+        }
+        let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
+        let explained = |port: u16| {
+            let destination = SocketAddr::new(destination, port);
+            let attempt = Attempt { peer: caller.identity.clone(), source, destination };
+            let mut value = guard.explain(&attempt).json();
+            value["port"] = port.into();
+            value
+        };
+        Ok(json!({
+            "from": {
+                "name": caller.name,
+                "identity": caller.identity.as_ref().map(ToString::to_string),
+                "address": caller.assumed.is_none().then(|| source.to_string()),
+            },
+            "to": { "name": name(&workload), "address": destination.to_string() },
+            "assumed": self.namespaces().chain(assumed).chain(caller.assumed).collect::<Vec<_>>(),
+            "ports": ports.into_iter().map(explained).collect::<Vec<_>>(),
+        }))
+    }
+
+    /// That of a name without one.
+    fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
+        let bare = |text: &&str| !text.contains('/') && *text != PLAIN && text.parse::<IpAddr>().is_err();
+        [self.from, self.to].into_iter().filter(bare).map(|text| format!("namespace default for {text}"))
+    }
+
+    /// The pod of this node, and its addresses, or the one that was asked for.
+    fn destination(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Destination, String> {
+        let address = self.to.parse::<IpAddr>().map(|ip| ip.to_canonical()).ok();
+        let local = || pods.iter().filter_map(|key| mesh.local(key));
+        let meant = |workload: &Workload| match address {
+            Some(ip) => workload.owns(ip).then_some(Named::Pod),
+            None => named(workload, self.to),
+        };
+        if let Some(workload) = best(local(), meant) {
+            let addresses = address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip]);
+            return Ok(Destination { workload: workload.clone(), addresses, assumed: None });
+        }
+        let behind = |key: &ServiceKey| best(local(), |one| one.is_of(key).then_some(()));
+        let service = mesh.services().find(|one| one.is_named(self.to));
+        if let Some((service, workload)) = service.and_then(|one| Some((one, behind(&one.key)?))) {
+            let assumed =
+                Some(format!("Service {}/{} leads to pod {}", service.key.namespace(), service.name, name(workload)));
+            return Ok(Destination { workload: workload.clone(), addresses: workload.addresses.to_vec(), assumed });
+        }
+        let named = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
+        let serving = |key: &ServiceKey| best(mesh.workloads(), |one| one.is_of(key).then_some(()));
+        let elsewhere = named.or_else(|| serving(&service?.key));
+        let node = elsewhere.map(|workload| format!("; ask on {}, where it runs", workload.node)).unwrap_or_default();
+        let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
+        known.sort_unstable();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Err(format!("{} is no pod or Service of the mesh on this node{node}: pods are {known}", self.to))
+    }
+
+    fn caller(&self, mesh: &Mesh, local: &Workload) -> Result<Caller, String> {
+        if self.from == PLAIN {
+            return self.somewhere(None);
+        }
+        if self.from.starts_with("spiffe://") {
+            let identity = self.from.parse().map_err(|error: NotAnIdentity| error.to_string())?;
+            return self.somewhere(Some(Arc::new(identity)));
+        }
+        if self.address.is_some() {
+            return Err(format!("--address is for an identity or \"{PLAIN}\"; {} has its own", self.from));
+        }
+        if let Ok(ip) = self.from.parse::<IpAddr>() {
+            let ip = ip.to_canonical();
+            let found = mesh.workload_at(&local.network, ip);
+            return Ok(Caller { addresses: vec![ip], ..found.map_or_else(Caller::stranger, |one| Caller::of(one)) });
+        }
+        let (namespace, wanted) = split(self.from);
+        let found = best(mesh.workloads(), |one| named(one, self.from).map(|how| (how, one.is_pod())));
+        found.map(|workload| Caller::of(workload)).ok_or_else(|| {
+            format!(
+                "{namespace}/{wanted} is not known to this node's tunnel; give its address, or its identity: \
+                 spiffe://<trust domain>/ns/{namespace}/sa/<service account>"
+            )
+        })
+    }
+
+    /// Somebody of this identity, at the address that was given.
+    fn somewhere(&self, identity: Option<Arc<Identity>>) -> Result<Caller, String> {
+        let wrong =
+            |_| format!("--address {:?} is no address, such as 10.0.0.1 or fd00::1", self.address.unwrap_or(""));
+        let address = self.address.map(str::parse::<IpAddr>).transpose().map_err(wrong)?;
+        let nowhere = || vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let assumed = "source address unknown; pass --address to evaluate rules with ipBlocks";
+        Ok(Caller {
+            name: None,
+            identity,
+            addresses: address.map_or_else(nowhere, |ip| vec![ip.to_canonical()]),
+            assumed: address.is_none().then(|| assumed.to_owned()),
+        })
+    }
+}
+
+impl Caller {
+    /// Through a tunnel it comes with its identity, else in plain text.
+    fn of(workload: &Workload) -> Caller {
+        Caller {
+            name: Some(name(workload)),
+            identity: (workload.tunnel == TunnelProtocol::Hbone).then(|| workload.identity.clone()),
+            addresses: workload.addresses.to_vec(),
+            assumed: None,
+        }
+    }
+
+    fn stranger() -> Caller {
+        Caller { name: None, identity: None, addresses: vec![], assumed: None }
+    }
+}
+
+impl Workload {
+    fn is_of(&self, service: &ServiceKey) -> bool {
+        self.services.iter().any(|(key, _)| key == service)
+    }
+}
+
+impl Service {
+    /// Whether `namespace/name` is it, or a name in `default`, or a hostname.
+    fn is_named(&self, text: &str) -> bool {
+        let (namespace, wanted) = split(text);
+        self.key.hostname() == text || (self.key.namespace() == namespace && *self.name == *wanted)
+    }
+}
+
+fn name(workload: &Workload) -> String {
+    format!("{}/{}", workload.identity.namespace, workload.name)
+}
+
+/// How a workload goes by a name; the better one is the greater one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    /// It is of the Deployment of that name.
+    Of,
+    Pod,
+}
+
+fn named(workload: &Workload, text: &str) -> Option<Named> {
+    let (namespace, wanted) = split(text);
+    match *workload.identity.namespace == *namespace {
+        true if *workload.name == *wanted => Some(Named::Pod),
+        true if *workload.app.workload == *wanted => Some(Named::Of),
+        _ => None,
+    }
+}
+
+/// The one that fits best, the first by its name.
+fn best<'a, T: Ord>(
+    workloads: impl Iterator<Item = &'a Arc<Workload>>,
+    fits: impl Fn(&Workload) -> Option<T>,
+) -> Option<&'a Arc<Workload>> {
+    let fitting = workloads.filter_map(|one| Some((fits(one)?, Reverse(&one.name), one)));
+    fitting.max_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, workload)| workload)
+}
+
+/// Namespace and name.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once('/').unwrap_or(("default", text))
+}
+
+/// An address of each, the first ones that fit.
+fn one_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Option<(IpAddr, IpAddr)> {
+    let fitting = |to: &IpAddr| sources.iter().find(|from| from.is_ipv4() == to.is_ipv4()).map(|from| (*from, *to));
+    destinations.iter().find_map(fitting)
+}
+
+/// To which its Services lead.
+fn ports(mesh: &Mesh, workload: &Workload) -> BTreeSet<u16> {
+    let services = workload.services.iter().filter_map(|(key, _)| mesh.service(key.text()));
+    let targets =
+        services.flat_map(|one| one.ports.iter().filter_map(move |port| workload.target_port(one, port.service)));
+    targets.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+use super::testing::{connected, opened, read, until, Ours, USUAL};
+use super::*;
+use crate::engine::worker::testing;
+
+/// Whether the tunnel has read all that has arrived.
+fn has_read_all(tunnel: &Tunnel) -> bool {
+    rustix::io::ioctl_fionread(tunnel.sock.get().unwrap()).unwrap() == 0
+}
+
+/// Of the longest record that TLS 1.3 has, all but the last byte is left of a read. The next read, as large as reads are,
+/// goes behind that. What its length allows for is more than a right one has (RFC 8446 section 5.2).
+#[test]
+fn the_longest_record_leaves_room_for_a_read() {
+    testing::run(async |worker| {
+        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+        let mut longest = [7; HEAD + (1 << 14) + 256];
+        longest[..HEAD].copy_from_slice(&[23, 3, 3, 0x41, 0]);
+        let (last, most) = longest.split_last().unwrap();
+        peer.write(most).await;
+        until(|| has_read_all(&tunnel)).await;
+        tunnel.ticket.set_heavy(true);
+        peer.write(&[*last]).await;
+        peer.end().await;
+        let failure = peer.ended.await.unwrap().unwrap_err();
+        assert!(failure.detail.contains("does not authenticate"), "{failure}");
+    });
+}
+
+#[test]
+fn records_that_are_padded_as_far_as_may_be_arrive_in_pieces() {
+    testing::run(async |worker| {
+        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+        for ping in 0..20u64 {
+            let mut frames = vec![];
+            frame::put_ping(&mut frames, ping.to_be_bytes(), false);
+            let record = peer.padded(&frames);
+            let (last, most) = record.split_last().unwrap();
+            peer.write(most).await;
+            until(|| has_read_all(&tunnel)).await;
+            tunnel.ticket.set_heavy(true);
+            peer.write(&[*last]).await;
+            peer.hears(frame::Event::Pong(ping.to_be_bytes())).await;
+        }
+    });
+}
+
+#[test]
+fn a_window_that_has_grown_is_paid_for_until_it_rests() {
+    testing::run(async |worker| {
+        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+        let (_stream, app) = opened(&tunnel, &mut peer, USUAL).await;
+        let mut window = crate::h2::flow::BASE;
+        while window < 100_000 {
+            peer.data(1, &vec![7; window as usize]).await;
+            read(&app, window as usize).await;
+            window = peer.given(1).await;
+        }
+        assert!(tunnel.budget.used() >= window as usize);
+        let look = || tunnel.session.borrow_mut().look();
+        look(); // it was used since the last time
+        look();
+        assert_eq!(tunnel.budget.used(), 0);
+    });
+}

@@ -1,0 +1,263 @@
+//! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
+use crate::base::OriginalDst;
+use crate::base::Refusal;
+use crate::decision;
+use crate::h2::headers::Block;
+use crate::hbone::pool::Pool;
+use crate::hbone::tunnel::Tunnel;
+use crate::mesh::{Mesh, OutboundTraffic, Workload};
+use crate::policy::Admitted;
+use crate::policy::{Admission, Attempt, Guard, Verdict};
+use crate::proxy::outbound;
+use crate::relay::Live;
+use crate::sys::sockets::Stash;
+use crate::sys::PodInfo;
+use arc_swap::ArcSwap;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use tokio::task::AbortHandle;
+
+pub struct Pod {
+    info: Arc<PodInfo>,
+    pub stash: Stash,
+    pub pool: Pool,
+    pub accepting: RefCell<Vec<AbortHandle>>,
+    served: RefCell<Vec<Weak<Tunnel>>>,
+    live: RefCell<HashMap<u64, Open>>,
+    /// One for each accepted connection, and one of its own.
+    serving: Rc<()>,
+    next: Cell<u64>,
+    /// By which the connections that are open are allowed.
+    guard: RefCell<Option<Arc<Guard>>>,
+    /// By which those that leave the mesh are.
+    outbound: Cell<OutboundTraffic>,
+    /// What the pod says of itself, and of which version of its workload that was made.
+    baggage: RefCell<Option<(Arc<Workload>, Rc<Block>)>>,
+}
+
+/// A connection, and what has to allow it for as long as it is open.
+struct Open(Rc<dyn Live>, Terms);
+
+enum Terms {
+    None,
+    /// Policies, which look at this.
+    Admitted(Attempt),
+    /// The policy of outbound traffic: it leaves the mesh, to there.
+    Leaving(OriginalDst),
+}
+
+impl Deref for Pod {
+    type Target = PodInfo;
+
+    fn deref(&self) -> &PodInfo {
+        &self.info
+    }
+}
+
+/// Takes a connection off its pod's list.
+pub struct Listed {
+    pod: Rc<Pod>,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.pod.live.borrow_mut().remove(&self.id);
+    }
+}
+
+impl Pod {
+    pub fn new(info: Arc<PodInfo>) -> Rc<Self> {
+        Rc::new(Pod {
+            info,
+            stash: Stash::default(),
+            pool: Pool::default(),
+            accepting: RefCell::default(),
+            served: RefCell::default(),
+            live: RefCell::default(),
+            serving: Rc::default(),
+            next: Cell::new(0),
+            guard: RefCell::default(),
+            outbound: Cell::default(),
+            baggage: RefCell::default(),
+        })
+    }
+
+    pub fn info(&self) -> &Arc<PodInfo> {
+        &self.info
+    }
+
+    /// One that no other pod has.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.info).addr()
+    }
+
+    /// Puts a connection on the list, for as long as the result lives.
+    pub fn list(self: &Rc<Self>, connection: Rc<dyn Live>) -> Listed {
+        self.put(Open(connection, Terms::None))
+    }
+
+    /// As `list`, for a connection that is open as long as policies allow it.
+    pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
+        let open = Open(connection, Terms::Admitted(by.attempt));
+        // While the application was connected to, a review may have missed it.
+        if !self.is_guarded_by(&by.guard) {
+            if let Some(guard) = mesh.load().guard(&self.key) {
+                open.review(guard);
+            }
+        }
+        self.put(open)
+    }
+
+    /// As `list`, for a connection that is open as long as it may leave the mesh.
+    pub fn list_leaving(self: &Rc<Self>, connection: Rc<dyn Live>, to: OriginalDst, mesh: &ArcSwap<Mesh>) -> Listed {
+        let open = Open(connection, Terms::Leaving(to));
+        // While the destination was connected to, a review may have missed it.
+        let mesh = mesh.load();
+        if let Some(source) = mesh.local(&self.key) {
+            open.review_leaving(&mesh, source);
+        }
+        self.put(open)
+    }
+
+    fn put(self: &Rc<Self>, open: Open) -> Listed {
+        let id = self.next.replace(self.next.get() + 1);
+        self.live.borrow_mut().insert(id, open);
+        Listed { pod: self.clone(), id }
+    }
+
+    pub fn live(&self) -> Vec<Rc<dyn Live>> {
+        self.live.borrow().values().map(|Open(connection, _)| connection.clone()).collect()
+    }
+
+    /// The connections that `review` judges.
+    pub fn admitted(&self) -> Vec<Admitted> {
+        let live = self.live.borrow();
+        let admitted = live.values().filter_map(|Open(connection, terms)| {
+            let Terms::Admitted(attempt) = terms else { return None };
+            let record = connection.record()?.to_json();
+            Some(Admitted { pod: self.key.clone(), attempt: attempt.clone(), record })
+        });
+        admitted.collect()
+    }
+
+    /// Ends the connections that policies no longer allow, where there are others than at the last review.
+    pub fn review(&self, mesh: &Mesh) {
+        self.review_leaving(mesh);
+        let Some(guard) = mesh.guard(&self.key) else { return };
+        if !self.is_guarded_by(guard) {
+            *self.guard.borrow_mut() = Some(guard.clone());
+            self.live.borrow().values().for_each(|open| open.review(guard));
+        }
+    }
+
+    /// The same for those that leave the mesh.
+    fn review_leaving(&self, mesh: &Mesh) {
+        let Some(source) = mesh.local(&self.key) else { return };
+        let outbound = mesh.outbound_traffic(&source.identity.namespace);
+        if self.outbound.replace(outbound) != outbound {
+            self.live.borrow().values().for_each(|open| open.review_leaving(mesh, source));
+        }
+    }
+
+    fn is_guarded_by(&self, guard: &Arc<Guard>) -> bool {
+        self.guard.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, guard))
+    }
+
+    /// The header that says who this pod is, `workload` being the pod.
+    pub fn baggage(&self, workload: &Arc<Workload>) -> Rc<Block> {
+        let mut baggage = self.baggage.borrow_mut();
+        match &*baggage {
+            Some((of, block)) if Arc::ptr_eq(of, workload) => block.clone(),
+            _ => baggage.insert((workload.clone(), Rc::new(outbound::baggage(workload)))).1.clone(),
+        }
+    }
+
+    /// Remembers a tunnel that a peer has opened.
+    pub fn serves(&self, tunnel: &Rc<Tunnel>) {
+        let mut served = self.served.borrow_mut();
+        if served.len() == served.capacity() {
+            served.retain(|tunnel| tunnel.strong_count() > 0);
+        }
+        served.push(Rc::downgrade(tunnel));
+    }
+
+    fn served(&self) -> Vec<Rc<Tunnel>> {
+        self.served.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Both those that it has dialled and those that it serves.
+    fn tunnels(&self) -> impl Iterator<Item = Rc<Tunnel>> {
+        self.pool.all().into_iter().chain(self.served())
+    }
+
+    /// Ends the tunnels whose peers are revoked.
+    pub fn review_peers(&self) {
+        self.tunnels().for_each(|tunnel| tunnel.review_peer());
+    }
+
+    /// Counts an accepted connection, for as long as the result lives.
+    pub fn serving(&self) -> Rc<()> {
+        self.serving.clone()
+    }
+
+    /// Whether a connection is open, or about to be.
+    pub fn is_busy(&self) -> bool {
+        Rc::strong_count(&self.serving) > 1 || self.tunnels().any(|tunnel| tunnel.is_busy())
+    }
+
+    /// No new connections; peers are told to ask elsewhere.
+    pub fn drain(&self) {
+        self.stop_accepting();
+        self.end_tunnels();
+    }
+
+    /// Has peers ask elsewhere.
+    pub fn end_tunnels(&self) {
+        for tunnel in self.served() {
+            tunnel.drain();
+        }
+    }
+
+    /// Ends everything.
+    pub fn close(&self, why: Refusal) {
+        self.stop_accepting();
+        for connection in self.live() {
+            connection.cancel(why, "");
+        }
+        for tunnel in self.tunnels() {
+            tunnel.kill(why, "the pod is gone");
+        }
+    }
+
+    fn stop_accepting(&self) {
+        for task in self.accepting.borrow_mut().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Open {
+    /// What cannot be decided yet stays as it was decided before.
+    fn review(&self, guard: &Guard) {
+        let Open(connection, Terms::Admitted(attempt)) = self else { return };
+        let judgement = guard.judge(attempt);
+        let Err(why) = judgement.outcome() else { return };
+        if !matches!(judgement.verdict, Verdict::Undecided(_)) {
+            if let Some(record) = connection.record() {
+                record.judged(&judgement);
+            }
+            connection.cancel(Refusal::PolicyChanged, &why.refusal.explain(&why.detail));
+        }
+    }
+
+    fn review_leaving(&self, mesh: &Mesh, source: &Workload) {
+        let Open(connection, Terms::Leaving(to)) = self else { return };
+        if let Err(why) = decision::leave(mesh, source, *to) {
+            connection.cancel(Refusal::PolicyChanged, &why.to_string());
+        }
+    }
+}

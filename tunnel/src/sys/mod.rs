@@ -1,0 +1,16 @@
+//! What the kernel and a thread give: sockets in a pod's namespace, timers, turns, memory and its bounds, eBPF maps.
+pub mod bpf;
+pub mod budget;
+pub mod buffer;
+pub mod diag;
+pub mod heap;
+pub mod layout;
+pub mod panics;
+mod pod_info;
+pub mod sockets;
+pub mod spin;
+pub mod timer;
+pub mod turns;
+pub mod waiters;
+
+pub use pod_info::PodInfo;

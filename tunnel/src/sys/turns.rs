@@ -1,0 +1,241 @@
+//! Turns: who carries much waits here, so that who has little to say never waits for more than one of them.
+//!
+//! A connection or tunnel whose last read was large asks for a turn before the next one. One turn is given at a time:
+//! before the next, everything that is ready has run and epoll was asked for more. Pods have their turns round robin, and
+//! so have the connections of a pod. A turn is of at most `HEAVY` bytes, so no account has to be kept of who is owed what.
+use crate::base::sizes::DATA_MAX;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use tokio::task::yield_now;
+
+/// Bytes of a turn: some 60 us of work, and enough that a system call for each turn costs nothing.
+pub const HEAVY: usize = 16 * DATA_MAX;
+/// Bytes that need no turn. Who fills them has more to say.
+pub const LIGHT: usize = 2 * DATA_MAX;
+
+/// Of one connection or tunnel.
+pub struct Ticket {
+    /// By whose turns it is counted.
+    pod: usize,
+    heavy: Cell<bool>,
+    waits: Cell<bool>,
+    called: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Ticket {
+    /// `pod` is any number that is the pod's own.
+    pub fn new(pod: usize) -> Rc<Self> {
+        Rc::new(Ticket {
+            pod,
+            heavy: Cell::default(),
+            waits: Cell::default(),
+            called: Cell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// What came of a turn decides whether the next one is to be asked for.
+    pub fn carried(&self, n: usize) {
+        self.set_heavy(n >= LIGHT);
+    }
+
+    pub fn set_heavy(&self, heavy: bool) {
+        self.heavy.set(heavy);
+    }
+}
+
+type Queue = VecDeque<Rc<Ticket>>;
+
+#[derive(Default)]
+pub struct Turns {
+    /// Who waits, by pod.
+    pods: RefCell<VecDeque<(usize, Queue)>>,
+    sleeper: RefCell<Option<Waker>>,
+}
+
+impl Turns {
+    /// How many bytes may be carried now; pending until it is this one's turn. To be asked only when there is something to
+    /// carry: a turn that is not used is lost.
+    pub fn poll(&self, ticket: &Rc<Ticket>, cx: &Context<'_>) -> Poll<usize> {
+        if !ticket.heavy.get() {
+            return Poll::Ready(LIGHT);
+        }
+        if ticket.called.replace(false) {
+            return Poll::Ready(HEAVY);
+        }
+        *ticket.waker.borrow_mut() = Some(cx.waker().clone());
+        if !ticket.waits.replace(true) {
+            self.put(ticket);
+        }
+        Poll::Pending
+    }
+
+    fn put(&self, ticket: &Rc<Ticket>) {
+        let mut pods = self.pods.borrow_mut();
+        match pods.iter_mut().find(|(pod, _)| *pod == ticket.pod) {
+            Some((_, queue)) => queue.push_back(ticket.clone()),
+            None => pods.push_back((ticket.pod, Queue::from([ticket.clone()]))),
+        }
+        if let Some(waker) = self.sleeper.take() {
+            waker.wake();
+        }
+    }
+
+    fn take(&self) -> Option<Rc<Ticket>> {
+        let mut pods = self.pods.borrow_mut();
+        let (pod, mut queue) = pods.pop_front()?;
+        let ticket = queue.pop_front();
+        if !queue.is_empty() {
+            pods.push_back((pod, queue));
+        }
+        ticket
+    }
+
+    fn call(&self) {
+        if let Some(ticket) = self.take() {
+            ticket.waits.set(false);
+            ticket.called.set(true);
+            if let Some(waker) = ticket.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The task that calls them.
+    pub async fn run(&self) {
+        loop {
+            poll_fn(|cx| {
+                if !self.pods.borrow().is_empty() {
+                    return Poll::Ready(());
+                }
+                *self.sleeper.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            yield_now().await; // tokio's yield runs what is ready, and then asks epoll
+            self.call();
+        }
+    }
+}
+
+/// Puts the task behind all that are ready now. (tokio's own yield asks epoll first.)
+pub async fn behind_the_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Notify;
+    use tokio::task::spawn_local;
+
+    fn heavy(pod: usize) -> Rc<Ticket> {
+        let ticket = Ticket::new(pod);
+        ticket.carried(HEAVY);
+        ticket
+    }
+
+    fn asks(turns: &Turns, ticket: &Rc<Ticket>) -> Poll<usize> {
+        turns.poll(ticket, &Context::from_waker(Waker::noop()))
+    }
+
+    /// Who is called, of those who ask again each time.
+    fn called(turns: &Turns, tickets: &[Rc<Ticket>], times: usize) -> Vec<usize> {
+        let next = |_| {
+            let waiting: Vec<_> = tickets.iter().map(|ticket| asks(turns, ticket)).collect();
+            assert!(waiting.iter().all(Poll::is_pending));
+            turns.call();
+            tickets.iter().position(|ticket| asks(turns, ticket).is_ready()).unwrap()
+        };
+        (0..times).map(next).collect()
+    }
+
+    #[test]
+    fn who_has_little_to_say_does_not_wait() {
+        let turns = Turns::default();
+        let ticket = Ticket::new(1);
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(LIGHT));
+        ticket.carried(LIGHT - 1);
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(LIGHT));
+        ticket.carried(LIGHT);
+        assert_eq!(asks(&turns, &ticket), Poll::Pending);
+        turns.call();
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(HEAVY));
+        assert_eq!(asks(&turns, &ticket), Poll::Pending, "a turn is for once");
+        ticket.carried(10);
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(LIGHT));
+    }
+
+    #[test]
+    fn connections_have_their_turns_one_after_the_other() {
+        let tickets: Vec<_> = (0..3).map(|_| heavy(1)).collect();
+        assert_eq!(called(&Turns::default(), &tickets, 7), [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_pod_with_one_connection_has_as_many_turns_as_one_with_three() {
+        let tickets = [1, 1, 1, 2].map(heavy);
+        assert_eq!(called(&Turns::default(), &tickets, 8), [0, 3, 1, 3, 2, 3, 0, 3]);
+    }
+
+    #[test]
+    fn who_asks_twice_waits_once() {
+        let turns = Turns::default();
+        let ticket = heavy(1);
+        let _ = (asks(&turns, &ticket), asks(&turns, &ticket));
+        turns.call();
+        turns.call();
+        assert!(turns.pods.borrow().is_empty());
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(HEAVY));
+        assert_eq!(asks(&turns, &ticket), Poll::Pending);
+    }
+
+    #[test]
+    fn who_asks_twice_takes_no_turn_of_others() {
+        let turns = Turns::default();
+        let (first, second) = (heavy(1), heavy(1));
+        let _ = (asks(&turns, &first), asks(&turns, &first), asks(&turns, &second));
+        turns.call();
+        turns.call();
+        assert_eq!(asks(&turns, &second), Poll::Ready(HEAVY));
+    }
+
+    #[test]
+    fn what_a_turn_makes_ready_runs_before_the_next_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap();
+        let (turns, ran, notify) = (Rc::new(Turns::default()), Rc::new(RefCell::new(vec![])), Rc::new(Notify::new()));
+        runtime.block_on(async {
+            for name in ["first", "second"] {
+                let (turns, ran, notify) = (turns.clone(), ran.clone(), notify.clone());
+                let ticket = heavy(1);
+                spawn_local(async move {
+                    poll_fn(|cx| turns.poll(&ticket, cx)).await;
+                    ran.borrow_mut().push(name);
+                    notify.notify_one();
+                });
+            }
+            let ready = ran.clone();
+            spawn_local(async move {
+                notify.notified().await;
+                ready.borrow_mut().push("made ready");
+            });
+            spawn_local(async move { turns.run().await });
+            while ran.borrow().len() < 3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(*ran.borrow(), ["first", "made ready", "second"]);
+    }
+}

@@ -1,0 +1,369 @@
+//! Who a pod is and whom it believes: certificates, keys and the TLS configurations made of them, once per renewal.
+use crate::base::Failure;
+use crate::base::Identity;
+use crate::base::Refusal;
+use crate::tls::revocation::{Distrust, Revocation};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, Resumption};
+use rustls::crypto::{aws_lc_rs, CryptoProvider};
+use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, Error, OtherError,
+    RootCertStore, ServerConfig, SignatureScheme,
+};
+use std::collections::HashMap;
+use std::iter::once;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// TLS 1.3 with AES-GCM, as the peer demands; the hybrid exchange first, for traffic recorded today.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    use aws_lc_rs::{cipher_suite, kx_group};
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384],
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
+        ..aws_lc_rs::default_provider()
+    })
+});
+
+/// A private key that waits for its certificate. It never leaves this process.
+pub struct Key(KeyPair);
+
+impl Key {
+    /// A new P-256 key, and the request (PKCS#10, PEM) to sign it for `identity`: an empty subject and one URI SAN.
+    pub fn generate(identity: &Identity) -> Result<(Self, String), String> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| e.to_string())?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let name = identity.to_string().try_into().map_err(|e: rcgen::Error| e.to_string())?;
+        params.subject_alt_names = vec![SanType::URI(name)];
+        let request = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(|e| e.to_string())?;
+        Ok((Key(key), request))
+    }
+}
+
+pub struct Credentials {
+    pub server: Arc<ServerConfig>,
+    /// Unix seconds.
+    pub not_after: i64,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    pub trust: Arc<Trust>,
+    trust_domain: Arc<str>,
+    /// One configuration for each set of identities that a peer may have: building one costs more than a handshake's
+    /// message, and there are few.
+    clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+}
+
+impl Credentials {
+    /// `chain`: PEM, leaf first; `roots`: PEM, one or several.
+    ///
+    /// Errors, as text: no PEM, a leaf of another identity or another key, a root that is no certificate.
+    pub fn new(
+        identity: &Identity,
+        key: &Key,
+        chain: &[String],
+        roots: &str,
+        revocation: &Arc<Revocation>,
+    ) -> Result<Self, String> {
+        let chain = chain.iter().map(|pem| certificates(pem)).collect::<Result<Vec<_>, _>>()?.concat();
+        let leaf = chain.first().ok_or("the certificate chain is empty")?;
+        if !spiffe_names(leaf).contains(identity) {
+            return Err(format!("the certificate is not for {identity}"));
+        }
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
+        let not_after = parsed.validity().not_after.timestamp();
+        let trust = Arc::new(Trust::new(roots, revocation)?);
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.0.serialize_der()));
+        let server = server_config(identity, chain.clone(), key.clone_key(), &trust).map_err(|e| e.to_string())?;
+        let trust_domain = identity.trust_domain.clone();
+        Ok(Credentials {
+            server: Arc::new(server),
+            not_after,
+            chain,
+            key,
+            trust,
+            trust_domain,
+            clients: Mutex::default(),
+        })
+    }
+
+    /// Whether our own certificate is.
+    pub fn is_revoked(&self) -> bool {
+        self.trust.check(self.chain.iter()).is_err()
+    }
+
+    /// Whom the server takes for a client.
+    pub fn clients(&self) -> Expected {
+        Expected::TrustDomain(self.trust_domain.clone())
+    }
+
+    /// For tunnels to a peer that must be one of `expected`.
+    pub fn client(&self, expected: &Arc<[Identity]>) -> Result<Arc<ClientConfig>, Error> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = clients.get(expected) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.client_config(expected)?);
+        clients.insert(expected.clone(), config.clone());
+        Ok(config)
+    }
+
+    fn client_config(&self, expected: &Arc<[Identity]>) -> Result<ClientConfig, Error> {
+        let verifier = Server { trust: self.trust.clone(), expected: Expected::OneOf(expected.clone()) };
+        let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.enable_sni = false;
+        config.enable_secret_extraction = true; // for the record layer of our own
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+/// PEM.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+/// What a certificate is measured by: roots, and what is revoked.
+#[derive(Debug)]
+pub struct Trust {
+    store: Arc<RootCertStore>,
+    roots: Vec<CertificateDer<'static>>,
+    revocation: Arc<Revocation>,
+}
+
+impl Trust {
+    fn new(roots: &str, revocation: &Arc<Revocation>) -> Result<Trust, String> {
+        let roots = certificates(roots)?;
+        let mut store = RootCertStore::empty();
+        for root in &roots {
+            store.add(root.clone()).map_err(|error| format!("root certificate: {error}"))?;
+        }
+        if store.is_empty() {
+            return Err("no root certificate".into());
+        }
+        Ok(Trust { store: Arc::new(store), roots, revocation: revocation.clone() })
+    }
+
+    /// Whether no certificate of a chain is revoked.
+    fn check<'a>(&'a self, chain: impl Iterator<Item = &'a CertificateDer<'a>> + Clone) -> Result<(), Error> {
+        self.revocation.check(chain, &self.roots).map_err(|distrust| match distrust {
+            Distrust::Revoked => Error::InvalidCertificate(CertificateError::Revoked),
+            Distrust::NoLists(problem) => wrong_peer(Refusal::CrlUnusable, problem),
+        })
+    }
+}
+
+/// By what a peer has proven who it is; for as long as its tunnel is open it may be revoked.
+pub struct Proof {
+    chain: Box<[CertificateDer<'static>]>,
+    trust: Arc<Trust>,
+}
+
+impl Proof {
+    pub fn new(chain: &[CertificateDer<'static>], trust: &Arc<Trust>) -> Proof {
+        Proof { chain: chain.into(), trust: trust.clone() }
+    }
+
+    pub fn check(&self) -> Result<(), Failure> {
+        Ok(self.trust.check(self.chain.iter())?)
+    }
+}
+
+fn server_config(
+    identity: &Identity,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    trust: &Arc<Trust>,
+) -> Result<ServerConfig, Error> {
+    let inner = WebPkiClientVerifier::builder_with_provider(trust.store.clone(), PROVIDER.clone())
+        .build()
+        .map_err(|e| Error::General(e.to_string()))?;
+    let verifier =
+        Client { inner, trust: trust.clone(), expected: Expected::TrustDomain(identity.trust_domain.clone()) };
+    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// All SPIFFE names of a certificate, in its order. Other names are ignored.
+pub fn spiffe_names(certificate: &CertificateDer) -> Vec<Identity> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let uri = |name: &GeneralName| match name {
+        GeneralName::URI(uri) => uri.parse().ok(),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(uri).collect()
+}
+
+/// Why a certificate that the roots vouch for is refused all the same.
+#[derive(Debug)]
+struct WrongPeer(Refusal, String);
+
+impl std::fmt::Display for WrongPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+impl std::error::Error for WrongPeer {}
+
+fn wrong_peer(refusal: Refusal, detail: String) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(WrongPeer(refusal, detail)))))
+}
+
+/// The named reason in an error of the verifiers below.
+pub fn refusal_of(error: &OtherError) -> Option<Refusal> {
+    error.0.downcast_ref::<WrongPeer>().map(|wrong| wrong.0)
+}
+
+fn named(names: &[Identity]) -> String {
+    match names {
+        [] => "no SPIFFE name".into(),
+        names => names.iter().map(Identity::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Who a peer has to be, beyond that our roots vouch for it (ztunnel's rules).
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// A server: one of these, whatever their trust domain.
+    OneOf(Arc<[Identity]>),
+    /// A client: anybody of our trust domain.
+    TrustDomain(Arc<str>),
+}
+
+impl Expected {
+    /// The first name of a certificate by which it is somebody expected. Fails with what it is instead.
+    pub fn prove(&self, certificate: &CertificateDer) -> Result<Identity, Error> {
+        let names = spiffe_names(certificate);
+        let found = match self {
+            Expected::OneOf(expected) => names.iter().find(|name| expected.contains(name)),
+            Expected::TrustDomain(domain) => names.iter().find(|name| name.trust_domain == *domain),
+        };
+        found.cloned().ok_or_else(|| match self {
+            Expected::OneOf(expected) => {
+                let detail = format!("the peer is {}, expected {}", named(&names), named(expected));
+                wrong_peer(Refusal::PeerIdentity, detail)
+            }
+            Expected::TrustDomain(domain) => {
+                let detail = format!("the peer is {}, our trust domain is {domain}", named(&names));
+                wrong_peer(Refusal::PeerTrustDomain, detail)
+            }
+        })
+    }
+}
+
+/// Of a server: a chain to our roots and an expected identity; its address plays no part.
+#[derive(Debug)]
+struct Server {
+    trust: Arc<Trust>,
+    expected: Expected,
+}
+
+impl ServerCertVerifier for Server {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust.store, intermediates, now, algorithms)?;
+        self.trust.check(once(certificate).chain(intermediates))?;
+        self.expected.prove(certificate).map(|_| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Of a client: the same, and it must have a certificate.
+#[derive(Debug)]
+struct Client {
+    inner: Arc<dyn ClientCertVerifier>,
+    trust: Arc<Trust>,
+    expected: Expected,
+}
+
+impl ClientCertVerifier for Client {
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.inner.verify_client_cert(certificate, intermediates, now)?;
+        self.trust.check(once(certificate).chain(intermediates))?;
+        self.expected.prove(certificate).map(|_| ClientCertVerified::assertion())
+    }
+
+    fn root_hint_subjects(&self) -> &[Subject] {
+        &[] // an empty list asks for any: hints would only tell strangers whom we trust
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used)] // as in tests, which clippy knows only by `cfg(test)` alone
+#[cfg_attr(fuzzing, allow(dead_code))]
+pub mod testing;
