@@ -710,6 +710,6 @@ mod tests {
             ("StringKind", "StringMatch"),
             ("Target", "Weighted"),
         ];
-        crate::proto::tests::assert_same(&["routes.proto"], include_str!("proto.rs"), &others);
+        crate::config::proto::tests::assert_same(&["routes.proto"], include_str!("proto.rs"), &others);
     }
 }
