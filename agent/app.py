@@ -17,12 +17,13 @@ from agent import memory, web
 from agent.errors import SettingsError, WarrenError, describe
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
-from agent.model.authentication import deciding
+from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
-from agent.model.objects import IPAddress, Key, Pod
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import IPAddress, Key
+from agent.model.translation.peer_authentication import deciding
 from agent.model.unread import Unread
-from agent.model.view import View
 from agent.node import conflist, kubelet
 from agent.node.cni import CniServer
 from agent.node.conflist import Conflist

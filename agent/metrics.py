@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from agent.build import build
 from agent.model.model import Model
-from agent.model.security import Policy
+from agent.model.schema.istio.policy import Policy
 from agent.node.cni import CniServer
 from agent.node.enrolment import Enrolment
 from agent.node.pods import Pods

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from agent.model.mesh import MODE, enrolled
-from agent.model.objects import Key, Metadata, Namespace, Object, Pod
+from agent.model.schema.kubernetes import Namespace, Pod
+from agent.model.schema.objects import Key, Metadata, Object
 
 Change: TypeAlias = tuple[Key, Object | None]  # None: the object is gone
 _AMBIENT = Namespace(Metadata(name="any", labels={MODE: "ambient"}))

@@ -17,7 +17,7 @@ from agent.cli import verdicts
 from agent.cli.asking import TUNNEL, ask
 from agent.cli.command import Command, option
 from agent.cli.types import FOLDER, ip_address
-from agent.model.authentication import STRICT, origin
+from agent.model.translation.peer_authentication import STRICT, origin
 from agent.sources.proposal import File
 
 STATIC = f"{STRICT.namespace}/{STRICT.name}"

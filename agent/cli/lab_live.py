@@ -13,7 +13,7 @@ from agent.lab import Lab, manifests, mesh
 from agent.lab.errors import LabError
 from agent.lab.members import Node
 from agent.lab.state import locked
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 _KINDS = {
     short: kind

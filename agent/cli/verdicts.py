@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agent.model.authentication import origin
+from agent.model.translation.peer_authentication import origin
 from agent.sources.proposal import Proposal
 
 # Lists of a Proposal: what an entry is called, and its style.

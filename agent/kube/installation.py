@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.kube.errors import ApiError
-from agent.model.objects import Metadata
+from agent.model.schema.objects import Metadata
 
 if TYPE_CHECKING:
     from agent.kube.client import Client

@@ -22,8 +22,9 @@ from agent.lab import ownership, traces
 from agent.lab.controllers import Body, key_of
 from agent.lab.errors import LabError
 from agent.lab.state import NodeState, write_atomically
-from agent.model.kinds import KINDS, Kind
-from agent.model.objects import Key
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS
+from agent.model.schema.objects import Key
 
 NAMESPACE = "warren-system"
 NODE_ACCOUNT = "warren-node"

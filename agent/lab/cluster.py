@@ -14,7 +14,8 @@ from agent.lab.api import Api
 from agent.lab.controllers import Body, key_of
 from agent.lab.state import State, write_atomically
 from agent.model import mesh
-from agent.model.objects import Key, Namespace, Node, Object, Pod, Service
+from agent.model.schema.kubernetes import Namespace, Node, Pod, Service
+from agent.model.schema.objects import Key, Object
 from agent.sources import documents, kubeyaml
 from agent.sources.documents import Refused
 

@@ -16,7 +16,7 @@ from typing import Any
 from agent.errors import SettingsError
 from agent.lab import addresses
 from agent.lab.manifests import TEMPLATED, Manifest
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from agent.sources.admission import admit_pod
 
 Body = dict[str, Any]

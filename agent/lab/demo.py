@@ -20,7 +20,7 @@ from agent.lab.errors import LabError
 from agent.lab.lab import DEFAULT_MANIFEST, Lab
 from agent.lab.members import Node, Pod
 from agent.lab.waiting import wait
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 NAMESPACE = "warren-demo"
 _PORT = 8080

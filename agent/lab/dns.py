@@ -10,7 +10,7 @@ from agent.lab import addresses
 from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body
 from agent.lab.state import write_atomically
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 _DOMAIN = "svc.cluster.local"
 

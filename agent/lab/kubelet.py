@@ -8,7 +8,7 @@ from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body, Expansion
 from agent.lab.members import Pod, pod_cgroup, pod_etc
 from agent.lab.state import NodeState, PodState, State, slug
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 _SERVED_WITHIN = 20.0  # seconds
 

@@ -15,7 +15,7 @@ from agent.lab.errors import LabError
 from agent.lab.manifests import TEMPLATED, Manifest
 from agent.lab.members import Node, Pod
 from agent.lab.state import RUN, NodeState, State, load, locked
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 DEFAULT_MANIFEST = Path(__file__).with_name("default.yaml")
 MAX_NODES = 5

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from agent.errors import SettingsError
 from agent.model.kinds import KINDS
-from agent.model.objects import Container, Key, Name, PodSpec
+from agent.model.schema.kubernetes import Container, PodSpec
+from agent.model.schema.objects import Key, Name
 from agent.sources import documents
 from agent.sources.documents import Problem, Refused
 from agent.sources.manifests import kind_of
@@ -135,7 +136,7 @@ def _check(raw: Any, where: str, others: dict[str, int]) -> Manifest | None:
         others[kind] = others.get(kind, 0) + 1
         return None
     key = documents.key_of(kind, raw)
-    types: dict[str, Any] = {name: known.type for name, known in KINDS.items()}
+    types: dict[str, Any] = {name: known.struct for name, known in KINDS.items()}
     types |= {"Pod": _Pod, **dict.fromkeys(TEMPLATED, _Templated)}
     documents.convert(raw, types[kind], key)
     if key.namespace:

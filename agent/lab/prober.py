@@ -23,7 +23,7 @@ from agent.lab import kubelet
 from agent.lab.lab import Lab
 from agent.lab.members import Pod
 from agent.lab.state import load, locked
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 log = logging.getLogger("warren.kubelet")
 

@@ -15,7 +15,7 @@ from agent.lab.controllers import Body
 from agent.lab.errors import LabError
 from agent.lab.kernel import NETNS_DIRECTORY
 from agent.lab.state import PodState, State, write_atomically
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 _TABLE = "inet warren-lab"
 _FILE = ".services.nft"  # beside what the pod sees of /etc: what was programmed last

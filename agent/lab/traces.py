@@ -14,7 +14,8 @@ from agent.kube.client import MERGE, NOTHING, Client, Query, path_of
 from agent.kube.errors import ApiError
 from agent.kube.events import COMPONENT
 from agent.lab import ownership
-from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.sources.kept import CONDITION
 
 _LEASES = ("warren-ca", "warren-status")

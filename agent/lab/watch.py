@@ -17,7 +17,7 @@ from agent.lab import manifests
 from agent.lab.lab import Lab
 from agent.lab.manifests import Manifest
 from agent.lab.state import State, load, locked, write_atomically
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 log = logging.getLogger("warren.lab")
 

@@ -1,19 +1,17 @@
 """The mesh's own settings, and who belongs to it."""
 
-from typing import Literal
-
 from msgspec import Struct
 
-from agent.model.istio import REVISION, IstioObject
-from agent.model.objects import Namespace, Object, Pod
+from agent.model.schema.istio.base import REVISION, IstioObject
+from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
+from agent.model.schema.kubernetes import Namespace, Pod
+from agent.model.schema.objects import Object
 
 MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
 SIDECAR = "sidecar.istio.io/status"
 ROOT_NAMESPACE = "istio-system"
 NEVER_ENROLLED = frozenset({"kube-system"})
-
-OutboundTrafficPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
 
 
 class Mesh(Struct, frozen=True):

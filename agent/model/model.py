@@ -6,18 +6,21 @@ from typing import TypeVar
 from immutables import Map
 from msgspec import Struct
 
-from agent.model.consequences import consequences
+from agent.model.engine.invalidation import invalidated
+from agent.model.engine.kind import Translation
+from agent.model.engine.store import Store, depends_on
+from agent.model.engine.view import View
+from agent.model.kinds import DERIVED, ENDPOINTS, KINDS
 from agent.model.mesh import Mesh, enrolled, is_ours
-from agent.model.objects import Key, Namespace, Object, Pod
 from agent.model.resources import Delta, Resource
-from agent.model.store import Store
-from agent.model.traffic import OF_THE_MESH
-from agent.model.translation import translate
-from agent.model.view import View
+from agent.model.schema.kubernetes import Namespace, Pod
+from agent.model.schema.objects import Key, Object
 
 T = TypeVar("T")
 
 Change = tuple[Key, Object | None]  # None: the object is gone
+_NOTHING = Translation()
+_ALWAYS = [key for derived in DERIVED.values() for key in derived.always]
 
 
 class Model(Struct, frozen=True):
@@ -45,14 +48,15 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
     Only what a change concerns is translated again; the result is that of translating everything.
     """
     view = View.of(model.mesh, model.store)
-    concerned: dict[Key, None] = {OF_THE_MESH: None}  # it may be there without any object
+    concerned: dict[Key, None] = dict.fromkeys(_ALWAYS)
     for key, told in sorted(changes, key=lambda change: _is_endpoint(change[0])):
         item = told if told is not None and is_ours(model.mesh, told) else None
-        store = view.store.put(key, item)
-        before, view = view, view.with_endpoints(store) if _is_endpoint(key) else view.with_others(store)
-        concerned |= dict.fromkeys(consequences(before, view, key))
+        kind = KINDS[key.kind]
+        store = view.store.put(key, item, kind.entries)
+        before, view = view, view.with_endpoints(store) if kind.endpoints else view.with_others(store)
+        concerned |= dict.fromkeys(invalidated(kind, before, view, key))
 
-    translated = {key: translate(view, key) for key in sorted(concerned, key=_is_endpoint)}
+    translated = {key: _translation(view, key) for key in sorted(concerned, key=_is_endpoint)}
     old = {one.id: one for key in translated for one in model.resources.get(key, ())}
     new = {one.id: one for translation in translated.values() for one in translation.resources}
     changed = tuple(one for name, one in new.items() if one != old.get(name))
@@ -70,7 +74,7 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
 
 def pods_on(model: Model, node: str) -> Iterator[Pod]:
     """All pods of a node."""
-    return model.store.each(Pod, "node", node)
+    return model.store.each(Pod, *depends_on(Key("Node", "", node)))
 
 
 def enrolled_on(model: Model, node: str) -> Iterator[Pod]:
@@ -78,6 +82,14 @@ def enrolled_on(model: Model, node: str) -> Iterator[Pod]:
     for pod in pods_on(model, node):
         if enrolled(pod, model.store.get(Namespace, "", pod.metadata.namespace)):
             yield pod
+
+
+def _translation(view: View, key: Key) -> Translation:
+    """As things stand; nothing of an object that is not there."""
+    if derived := DERIVED.get(key.kind):
+        return Translation(tuple(derived.translate(view, key)))
+    item = view.store.objects.get(key)
+    return KINDS[key.kind].translation(view, item) if item else _NOTHING
 
 
 def _updated(known: Map[Key, T], now: Mapping[Key, T]) -> Map[Key, T]:
@@ -97,4 +109,4 @@ def _sum(resources: Iterable[Resource]) -> int:
 
 def _is_endpoint(key: Key) -> bool:
     """Services come before these: added before they are referred to, with nothing to search for."""
-    return key.kind in ("Pod", "WorkloadEntry", "EndpointSlice")
+    return key.kind in ENDPOINTS

@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from agent.model.kinds import KINDS, Kind
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS
 
 Schema = dict[str, Any]
 _GROUPS = ".istio.io"  # of the kinds that need a definition
@@ -61,8 +62,8 @@ def _definition(kind: Kind) -> Schema:
 
 
 def _spec(kind: Kind) -> Schema:
-    assert kind.type
-    (schema,), components = msgspec.json.schema_components([get_type_hints(kind.type)["spec"]])
+    assert kind.struct
+    (schema,), components = msgspec.json.schema_components([get_type_hints(kind.struct)["spec"]])
     return _structural(schema, components)
 
 

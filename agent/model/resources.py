@@ -5,8 +5,8 @@ from hashlib import blake2b
 from google.protobuf.message import Message
 from msgspec import Struct
 
-from agent.model.mesh import OutboundTrafficPolicy
-from agent.model.sharing import shared
+from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
+from agent.model.schema.sharing import shared
 from protocols.mesh_pb2 import Traffic
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from agent import unix
 from agent.errors import WarrenError, describe
-from agent.model.objects import to_address
+from agent.model.schema.objects import to_address
 from agent.node.sandboxes import Attachment
 
 log = logging.getLogger(__name__)

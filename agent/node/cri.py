@@ -14,7 +14,7 @@ import msgspec
 from google.protobuf.message import Message
 from msgspec import Struct
 
-from agent.model.objects import to_address
+from agent.model.schema.objects import to_address
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment
 from protocols import cri_pb2 as cri

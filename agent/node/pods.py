@@ -10,7 +10,8 @@ from pathlib import Path
 
 from agent.model.mesh import enrolled
 from agent.model.model import Change, Model, enrolled_on, pods_on
-from agent.model.objects import Key, Namespace, Object, Pod
+from agent.model.schema.kubernetes import Namespace, Pod
+from agent.model.schema.objects import Key, Object
 from agent.node.enrolment import Enrolment, Sandbox
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment, Sandboxes

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import naming
-from agent.model.objects import STATIC_POD, IPAddress, Pod, to_address
+from agent.model.schema.kubernetes import STATIC_POD, Pod
+from agent.model.schema.objects import IPAddress, to_address
 from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
 

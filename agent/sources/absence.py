@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from agent.kube.client import Client
 from agent.kube.discovery import Resource, missing
 from agent.kube.errors import ApiError
-from agent.model.kinds import Kind
+from agent.model.engine.kind import Kind
 
 log = logging.getLogger(__name__)
 

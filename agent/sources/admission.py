@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agent.model.objects import MIRROR
+from agent.model.schema.kubernetes import MIRROR
 
 Body = dict[str, Any]
 

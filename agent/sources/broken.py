@@ -3,7 +3,7 @@
 import re
 
 from agent.model import kinds
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 _END = re.compile(r"\n(?=[^\s#}\]])")  # of a block: behind it another field begins
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from agent.kube.client import Client
 from agent.kube.listwatch import Event, Gone, Listed, Put
 from agent.kube.watch import Watcher
-from agent.model.kinds import Kind
+from agent.model.engine.kind import Kind
 
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CUSTOM = ("istio.io", "gateway.networking.k8s.io")  # ends of groups that are not Kubernetes' own

@@ -9,8 +9,8 @@ import msgspec
 import yaml
 
 from agent.model.kinds import KINDS
-from agent.model.objects import Key
-from agent.model.syntax import FieldError, check_labels, check_name, is_subdomain
+from agent.model.schema.objects import Key
+from agent.model.schema.syntax import FieldError, check_labels, check_name, is_subdomain
 from agent.sources.kubeyaml import Loader
 
 T = TypeVar("T")

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from agent.errors import SettingsError
 from agent.inotify import Watch
-from agent.model.objects import Key, Object, Pod
-from agent.model.refusal import last_good, standing
+from agent.model.engine.refusal import last_good, standing
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import Key, Object
 from agent.sources import manifests
 from agent.sources.documents import Problem
 from agent.sources.source import Changes, Health

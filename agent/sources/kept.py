@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from agent.kube.listwatch import Event, Gone, Name, Put
-from agent.model.kinds import Kind
-from agent.model.objects import Key, Object
-from agent.model.refusal import last_good, standing, strictest
+from agent.model.engine.kind import Kind
+from agent.model.engine.refusal import last_good, standing, strictest
+from agent.model.schema.objects import Key, Object
 from agent.sources import documents
 from agent.sources.documents import Refused
 
@@ -86,7 +86,7 @@ class Kept:
         self.judged = 0
         self.listed = False
         self._objects: dict[Name, Object] = {}
-        self._decoder = msgspec.json.Decoder(kind.type) if kind.type else None
+        self._decoder = msgspec.json.Decoder(kind.struct) if kind.struct else None
 
     def take(self, events: Iterable[Event]) -> Iterator[Change]:
         """What is different now, object by object."""
@@ -128,7 +128,7 @@ class Kept:
         good = last_good(self._objects.get(name), reason)
         if good or not name.name:
             return good
-        return strictest(self.kind.type, self.key(name), documents.readable(text), reason)
+        return strictest(self.kind, self.key(name), documents.readable(text), reason)
 
     def _remove(self, name: Name) -> Iterator[Change]:
         self._judge(name, None, None)

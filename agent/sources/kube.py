@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from agent.kube.client import Client, path_of
 from agent.kube.listwatch import Event
 from agent.kube.watch import Watcher
-from agent.model.kinds import KINDS, Kind
-from agent.model.objects import Key, Object
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS
+from agent.model.schema.objects import Key, Object
 from agent.sources.absence import APART, Absence
 from agent.sources.definitions import Definitions, custom
 from agent.sources.kept import Kept
@@ -242,7 +243,7 @@ class Kube:
         kept = Kept(kind, self._noticed)
         paths = [_path(kind, version) for version in kind.versions]
         told, noted = partial(self._told, kept), partial(self._noted, kind.name)
-        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.type is None)
+        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.struct is None)
         self._followed[kind.name] = Following(kept, watcher)
         watcher.start()
 
@@ -254,7 +255,7 @@ class Kube:
         self._complained.discard(name)
         gone = dict(kept.clear())
         self._pending.update(gone)
-        if kept.kind.type and self._kinds and name in self._listed:
+        if kept.kind.struct and self._kinds and name in self._listed:
             log.warning("kind %s is not there any more; %d objects are no longer in force", name, len(gone))
         self._listed.discard(name)
 
@@ -348,5 +349,5 @@ def _rejected(following: Iterable[Following]) -> Iterator[Rejected]:
     for kept, watcher in following:
         if watcher.state == "forbidden":
             yield Rejected(Key(kept.kind.name, "", ""), str(watcher.error))
-        if kept.kind.type:
+        if kept.kind.struct:
             yield from (Rejected(kept.key(name), told.message) for name, told in [*kept.verdicts.items()])

@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple
 
 from agent.model import kinds
-from agent.model.kinds import KINDS, Kind
-from agent.model.objects import Key, Object
-from agent.model.refusal import strictest
-from agent.model.security import Policy
+from agent.model.engine.kind import Kind
+from agent.model.engine.refusal import strictest
+from agent.model.kinds import KINDS
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.objects import Key, Object
 from agent.sources import documents
 from agent.sources.admission import admit_pod
 from agent.sources.broken import named
@@ -58,7 +59,7 @@ def kind_of(raw: Any) -> Kind | None:
         nearest = f"apiVersion: {meant.api_versions[0]}, kind: {meant.name}"
         reason = f"there is no kind {name} in {version}; the nearest is {nearest}"
         raise Refused(reason, documents.key_of(meant.name, raw), (wrong,))
-    if kind and kind.type and version not in kind.api_versions:
+    if kind and kind.struct and version not in kind.api_versions:
         reason = f"apiVersion {version} is not read; write {kind.api_versions[0]}"
         raise Refused(reason, documents.key_of(name, raw), ("apiVersion",))
     return kind
@@ -66,7 +67,7 @@ def kind_of(raw: Any) -> Kind | None:
 
 def _take(raw: Any, manifest: Manifest) -> None:
     kind = kind_of(raw)
-    if kind is None or kind.type is None:
+    if kind is None or kind.struct is None:
         version, name = documents.head(raw)
         manifest.strangers.add((version.rpartition("/")[0], name))
         return
@@ -76,7 +77,7 @@ def _take(raw: Any, manifest: Manifest) -> None:
     body = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}
     admitted = admit_pod(body) if kind.name == "Pod" else body
     try:
-        item = documents.convert(admitted, kind.type, key)
+        item = documents.convert(admitted, kind.struct, key)
         documents.check_metadata(raw, key)
     except Refused as refused:
         _refuse(key, raw, str(refused), manifest)
@@ -86,7 +87,7 @@ def _take(raw: Any, manifest: Manifest) -> None:
 
 def _refuse(key: Key, raw: Any, reason: str, manifest: Manifest) -> bool:
     """Whether it is a policy's, so that something is in force of it."""
-    policy = strictest(KINDS[key.kind].type, key, raw, reason)
+    policy = strictest(KINDS[key.kind], key, raw, reason)
     if policy is None or key in manifest.objects:
         return False
     manifest.refused.setdefault(key, policy)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent.model.mesh import NEVER_ENROLLED
-from agent.model.objects import Key, Object, Pod
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import Key, Object
 from agent.sources.folder import Folder, netns_of
 from agent.sources.source import Source
 

@@ -6,11 +6,11 @@ from google.protobuf.any_pb2 import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.model.engine.refusal import last_good, said
 from agent.model.model import Model, apply, pods_on
-from agent.model.objects import Key, Object, key_of
-from agent.model.refusal import last_good, said
 from agent.model.resources import ADDRESS, AUTHORIZATION, Delta, Resource
-from agent.model.security import Policy
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.objects import Key, Object, key_of
 from agent.sources import manifests
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
 

@@ -18,7 +18,7 @@ from agent.kube.conditions import Condition
 from agent.kube.errors import ApiError
 from agent.kube.listwatch import Name
 from agent.model.kinds import KINDS, NOT_ACTED_ON
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from agent.sources.kept import CONDITION, Told, Verdict
 from agent.sources.kube import Following, Kube
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from agent.model.objects import Key, Object
+from agent.model.schema.objects import Key, Object
 
 Changes = list[tuple[Key, Object | None]]  # None: the object is gone
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.errors import naming
-from agent.model.objects import IPAddress
+from agent.model.schema.objects import IPAddress
 
 # An agent may run for years, and only a restart makes a new leaf.
 _LIFETIME = datetime.timedelta(days=3650)

@@ -13,8 +13,8 @@ import grpc.aio
 from msgspec import Struct
 
 from agent.errors import SettingsError
-from agent.model.objects import IPAddress
 from agent.model.resources import Delta
+from agent.model.schema.objects import IPAddress
 from agent.model.unread import NOTHING_UNREAD, Unread
 from agent.xds.cache import Cache
 from agent.xds.certificate import serving_certificate

@@ -25,7 +25,8 @@ from agent.kube.errors import ApiError
 from agent.lab import Lab
 from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, REPORTER_ACCOUNT, copy_kubeconfig
 from agent.lab.mesh import save_root
-from agent.model.kinds import KINDS, NOT_ACTED_ON, Kind
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS, NOT_ACTED_ON
 from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
 from tests.support import apiserver
 from tests.support.wait import until

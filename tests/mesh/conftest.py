@@ -11,7 +11,7 @@ import pytest
 
 from agent.lab import Lab
 from agent.lab.members import Pod
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from tests.support import apiserver, sockets
 from tests.support.custom import install
 from tests.support.resident import Resident

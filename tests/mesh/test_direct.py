@@ -14,7 +14,7 @@ import yaml
 from agent.ca import directory
 from agent.lab import Lab
 from agent.lab.members import Node
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from bpf.pins import Pins
 from tests.mesh.conftest import PODS, Connection, Manifest, Mesh, in_force
 from tests.mesh.test_policy import authentication, authorization

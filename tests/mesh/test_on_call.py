@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli import main
 from agent.lab import Lab, mesh
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from tests.support.wait import until
 
 WITHIN = 2.0  # seconds, of the command

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from tests.mesh.conftest import Connection, Connector, Mesh
 from tests.mesh.test_traffic import carries
 from tests.support import sockets

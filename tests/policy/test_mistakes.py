@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from agent.model.security import Policy
+from agent.model.schema.istio.policy import Policy
 from tests.policy.cases import draw, mistaken
 from tests.policy.verdicts import Core, build, core, decode
 

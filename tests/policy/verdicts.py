@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
 from agent.model.model import Model, apply
-from agent.model.objects import Object, key_of
-from agent.model.refusal import strictest
 from agent.model.resources import AUTHORIZATION
+from agent.model.schema.objects import Object, key_of
 from agent.sources import documents
 from agent.sources.documents import Refused
 from protocols.workload_pb2 import Address
@@ -80,12 +80,13 @@ def core(program: Path) -> Iterator[Core]:
 def decode(manifest: Manifest) -> Object:
     """As a source does it; of what is refused the strictest reading."""
     kind = KINDS[manifest["kind"]]
-    assert kind.type
+    assert kind.struct
     key = documents.key_of(kind.name, dict(manifest))
     try:
-        return documents.convert(manifest, kind.type, key)
+        item: Object = documents.convert(manifest, kind.struct, key)
+        return item
     except Refused as refused:
-        held = strictest(kind.type, key, manifest, str(refused))
+        held = strictest(kind, key, manifest, str(refused))
         assert held, refused
         return held
 

@@ -22,7 +22,8 @@ from agent.ca.metrics import Figures
 from agent.ca.placement import Placement
 from agent.ca.service import NAME, CertificateService
 from agent.ca.tokens import TokenFile, Tokens
-from agent.model.objects import Metadata, Pod, PodSpec, PodStatus, key_of
+from agent.model.schema.kubernetes import Pod, PodSpec, PodStatus
+from agent.model.schema.objects import Metadata, key_of
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
 WEB = "spiffe://cluster.local/ns/default/sa/web"  # runs on node1

@@ -11,7 +11,8 @@ import yaml
 from agent.ca.placement import Placement
 from agent.kube.client import NOTHING, Client, path_of
 from agent.kube.errors import ApiError
-from agent.model.objects import Key, Namespace, Pod
+from agent.model.schema.kubernetes import Namespace, Pod
+from agent.model.schema.objects import Key
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
 _TYPES = {"Pod": Pod, "Namespace": Namespace}

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from agent.kube.errors import ApiError
-from agent.model.kinds import KINDS, Kind
+from agent.model.engine.kind import Kind
+from agent.model.kinds import KINDS
 from tests.support import wait
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster

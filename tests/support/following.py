@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent.kube.client import Client
-from agent.model.objects import Key, Object
+from agent.model.schema.objects import Key, Object
 from agent.sources.kube import Kube
 from agent.sources.source import Changes, Source
 from tests.support.eventually import eventually

@@ -13,7 +13,7 @@ import pytest
 
 from agent.ca.authority import DAY, Authority
 from agent.ca.directory import open_root
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support.authority import DB, WEB, RunningAuthority, authority, pod
 from tests.support.eventually import eventually

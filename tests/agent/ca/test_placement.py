@@ -2,7 +2,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.ca.placement import Placement
-from agent.model.objects import Key, Metadata, Namespace, Pod, PodSpec, key_of
+from agent.model.schema.kubernetes import Namespace, Pod, PodSpec
+from agent.model.schema.objects import Key, Metadata, key_of
 from tests.support.authority import pod
 
 WEB = ("node1", "default", "web")

@@ -12,7 +12,8 @@ from agent.ca.errors import Reason, Refusal
 from agent.ca.placement import Change
 from agent.ca.reviews import Reviews
 from agent.kube.client import Client
-from agent.model.objects import Key, Metadata, Pod, PodSpec
+from agent.model.schema.kubernetes import Pod, PodSpec
+from agent.model.schema.objects import Key, Metadata
 from tests.support import apiserver
 from tests.support.cluster import Cluster
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent.ca.service import NAME
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from tests.support.authority import DB, WEB, RunningAuthority, authority, csr
 
 Status = grpc.StatusCode

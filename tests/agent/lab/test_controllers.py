@@ -7,7 +7,7 @@ import pytest
 from agent.errors import SettingsError
 from agent.lab import addresses, manifests
 from agent.lab.controllers import Body, Expansion, expand, node_object
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 NODES = [node_object("node1", 1), node_object("node2", 2)]
 TEMPLATE = "template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c}]}}"

@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import SettingsError
 from agent.lab import manifests
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: c}]}\n"
 SEVERAL = """

@@ -6,8 +6,8 @@ import msgspec
 
 from agent.model.kinds import KINDS
 from agent.model.model import Change, Model, apply
-from agent.model.objects import Object, key_of
 from agent.model.resources import ADDRESS, AUTHORIZATION, Resource
+from agent.model.schema.objects import Object, key_of
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address, Service, Workload
 
@@ -20,9 +20,10 @@ def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
     if kind not in ("Namespace", "Node"):
         namespace = namespace or "default"
     metadata = {"name": name, "namespace": namespace, **fields}
-    type_ = KINDS[kind].type
+    type_ = KINDS[kind].struct
     assert type_
-    return msgspec.convert({**top, "metadata": metadata}, type_)
+    item: Object = msgspec.convert({**top, "metadata": metadata}, type_)
+    return item
 
 
 def pod(name: str, ip: str = "10.0.0.1", spec: dict[str, Any] | None = None, **fields: Any) -> Object:

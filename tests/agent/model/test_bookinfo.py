@@ -2,7 +2,7 @@
 
 import yaml
 
-from agent.model.objects import Object
+from agent.model.schema.objects import Object
 from agent.sources.manifests import parse
 from protocols.workload_pb2 import AppProtocol, TunnelProtocol, WorkloadStatus, WorkloadType
 from tests.agent.model.objects import make, model_of, pod, service_of, workload

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
 from agent.model.mesh import Mesh
 from agent.model.model import Model
-from agent.model.objects import Key, Namespace, Object, Pod, Service
-from agent.model.refusal import strictest
-from agent.model.security import AuthorizationPolicy
+from agent.model.schema.istio.authorization_policy import AuthorizationPolicy
+from agent.model.schema.kubernetes import Namespace, Pod, Service
+from agent.model.schema.objects import Key, Object
 from tests.agent.model.objects import make, model_of, service_entry, workload_entry
 
 STABLE = Mesh(revision="stable")
@@ -43,7 +44,7 @@ def test_a_refused_policy_of_another_revision_closes_nothing() -> None:
     raw = {"metadata": {"name": "a", "namespace": "default", "labels": {"istio.io/rev": "stable"}},
            "spec": {"rules": [{"tomorrow": 1}]}}  # fmt: skip
     key = Key("AuthorizationPolicy", "default", "a")
-    refused = strictest(KINDS["AuthorizationPolicy"].type, key, raw, "unknown")
+    refused = strictest(KINDS["AuthorizationPolicy"], key, raw, "unknown")
     assert isinstance(refused, AuthorizationPolicy)
     assert key not in model_of(refused).store.objects
     assert key in model_of(refused, base=Model(STABLE)).store.objects

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent.model import members
+from agent.model.engine import members
+from agent.model.engine.refusal import last_good
 from agent.model.model import Change, Model, apply, enrolled_on
-from agent.model.objects import Key, Object, key_of
-from agent.model.refusal import last_good
 from agent.model.resources import Delta, Resource
+from agent.model.schema.objects import Key, Object, key_of
 from tests.agent.model.objects import changes, endpoint_slice, make, model_of, pod, service
 from tests.policy import cases
 from tests.policy.reference import Manifest

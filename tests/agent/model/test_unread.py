@@ -7,8 +7,8 @@ import pytest
 from agent.model.mesh import ROOT_NAMESPACE as ROOT
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
-from agent.model.objects import Key, key_of
 from agent.model.resources import ADDRESS, AUTHORIZATION, TRAFFIC
+from agent.model.schema.objects import Key, key_of
 from agent.model.unread import NOTHING_UNREAD, Unread
 from tests.agent.model.test_model import listed, random_object
 

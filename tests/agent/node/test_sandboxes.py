@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.objects import STATIC_POD, Metadata, Pod
+from agent.model.schema.kubernetes import STATIC_POD, Pod
+from agent.model.schema.objects import Metadata
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment, Sandboxes
 

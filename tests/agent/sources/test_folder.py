@@ -10,8 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent.errors import SettingsError
-from agent.model.objects import Key, Object, Pod
-from agent.model.security import Policy
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import Key, Object
 from agent.sources.folder import Folder, netns_of
 from agent.sources.manifests import parse
 from agent.sources.source import Changes

@@ -8,10 +8,11 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from agent.kube.listwatch import Event, Gone, Listed, Name, Put
+from agent.model.engine.refusal import said
 from agent.model.kinds import KINDS, NOT_ACTED_ON
-from agent.model.objects import EndpointSlice, Key, Pod
-from agent.model.refusal import said
-from agent.model.security import Policy
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.kubernetes import EndpointSlice, Pod
+from agent.model.schema.objects import Key
 from agent.sources.kept import CONDITION, Kept, Told, Verdict
 from agent.sources.manifests import parse
 

@@ -12,7 +12,7 @@ from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.model.kinds import KINDS
 from agent.model.model import Model, apply
-from agent.model.objects import Key, Object
+from agent.model.schema.objects import Key, Object
 from agent.sources.folder import Folder
 from agent.sources.kube import Kube
 from tests.support import bookinfo

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.objects import Key, Pod
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import Key
 from agent.sources.manifests import is_of_the_mesh, parse
 from tests.support.samples import BOOKINFO, SAMPLES
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from agent.model.model import Model
-from agent.model.objects import Key, Object
 from agent.model.resources import ADDRESS, AUTHORIZATION
+from agent.model.schema.objects import Key, Object
 from agent.sources.proposal import File, Proposal, Remark, propose
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
 from protocols.security_pb2 import Action, Authorization

@@ -12,7 +12,7 @@ import pytest
 
 from agent.kube.client import Client
 from agent.kube.listwatch import Name
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from agent.sources.kept import CONDITION
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.model.objects import Key
 from agent.model.resources import ADDRESS, Delta, Resource
+from agent.model.schema.objects import Key
 from agent.model.unread import NOTHING_UNREAD, Unread
 from agent.xds.cache import Cache
 from agent.xds.subscription import ALIASES, PART_BYTES, PARTS, Subscription

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agent.model.objects import Pod, Service
+from agent.model.schema.kubernetes import Pod, Service
 from bench.scale import cluster
 from bench.scale.cluster import Size
 from bench.scale.loader import kinds

@@ -1,0 +1,28 @@
+"""Namespace: its labels enrol its pods, and say what holds for all that is in it."""
+
+from collections.abc import Iterator
+
+from agent.model.engine.kind import CORE, Descriptor
+from agent.model.engine.view import View
+from agent.model.schema.kubernetes import Namespace
+from agent.model.schema.objects import Key
+from agent.model.translation import waypoint
+
+_INHERIT = ("Service", "ServiceEntry", "WorkloadEntry", "EndpointSlice", "Pod")
+
+
+def _dependants(view: View, item: Namespace) -> Iterator[Key]:
+    for kind in _INHERIT:
+        yield from view.store.find(kind, item.metadata.name)
+
+
+KIND = Descriptor(
+    "Namespace",
+    *CORE,
+    "namespaces",
+    Namespace,
+    namespaced=False,
+    critical=True,  # its label enrols
+    dependants=_dependants,
+    problems=lambda view, item: waypoint.problems(item),
+)

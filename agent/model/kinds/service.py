@@ -1,0 +1,48 @@
+"""Service -> `istio.workload.Service`."""
+
+from collections.abc import Iterator
+
+from agent.model.engine.invalidation import of_service
+from agent.model.engine.kind import CORE, DISCOVERY, Descriptor
+from agent.model.engine.store import Entry
+from agent.model.engine.view import View
+from agent.model.mesh import Mesh
+from agent.model.resources import ADDRESS
+from agent.model.schema.kubernetes import Service
+from agent.model.schema.objects import Key
+from agent.model.translation import services
+from agent.model.translation.workloads import uid_of
+
+
+def _index(item: Service) -> Iterator[Entry]:
+    yield from services.index(item)
+    if not item.selector:
+        yield "unselective", item.metadata.namespace
+
+
+def _problems(view: View, item: Service) -> Iterator[str]:
+    yield from services.problems(view, item)
+    if item.spec.session_affinity == "ClientIP":
+        yield "sessionAffinity: ClientIP is passed over: each connection has an endpoint of its own"
+
+
+def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
+    """Its service, and all that the namespace's slices make: which are its own cannot be told."""
+    namespace = key.namespace
+    own = f"{namespace}/{key.name}.{namespace}.svc.{mesh.domain}"
+    slices = uid_of(mesh, DISCOVERY[0], Key("EndpointSlice", namespace, ""))
+    return type_url == ADDRESS and (name == own or name.startswith(slices))
+
+
+KIND = Descriptor(
+    "Service",
+    *CORE,
+    "services",
+    Service,
+    critical=True,  # policies are attached to it; to unknown addresses pods speak plainly
+    index=_index,
+    dependants=of_service,
+    translate=services.translate,
+    problems=_problems,
+    may_make=_may_make,
+)

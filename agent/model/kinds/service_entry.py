@@ -1,0 +1,112 @@
+"""ServiceEntry -> `istio.workload.Service` for each host, `istio.workload.Workload` for its endpoints."""
+
+from collections.abc import Iterator
+
+from agent.model.engine.invalidation import of_service
+from agent.model.engine.kind import NETWORKING, Descriptor
+from agent.model.engine.store import Entry
+from agent.model.engine.view import View
+from agent.model.mesh import Mesh
+from agent.model.resources import ADDRESS, Resource
+from agent.model.schema.istio.service_entry import RESOLVED, ServiceEntry
+from agent.model.schema.istio.workload_entry import EndpointSpec
+from agent.model.schema.objects import Key, key_of
+from agent.model.translation import services, workloads
+from agent.model.translation.ports import of_entry, ports_of
+from agent.model.translation.workloads import (
+    identify,
+    new_workload,
+    outside_workload,
+    say_how_it_is_reached,
+    uid_of,
+    unreachable,
+)
+
+_GROUP, _ = NETWORKING
+
+
+def _index(item: ServiceEntry) -> Iterator[Entry]:
+    yield from services.index(item)
+    yield from (("host", host) for host in item.spec.hosts)
+
+
+def _translate(view: View, item: ServiceEntry) -> Iterator[Resource]:
+    yield from services.translate(view, item)
+    yield from _inline_workloads(view, item)
+
+
+def _inline_workloads(view: View, entry: ServiceEntry) -> Iterator[Resource]:
+    """The resources of a ServiceEntry's own endpoints; of several with one address, the first one's."""
+    metadata = entry.metadata
+    told = set()
+    for endpoint, hosts in _inline_endpoints(view, entry):
+        if endpoint.address and endpoint.address not in told:
+            told.add(endpoint.address)
+            ports = ports_of(entry, of_entry(endpoint))
+            services = {f"{metadata.namespace}/{host}": ports for host in hosts}
+            uid = f"{uid_of(view.mesh, _GROUP, key_of(entry))}/{endpoint.address}"
+            message = new_workload(view, uid, entry, services)
+            identify(message, endpoint.service_account, metadata.name, metadata.labels)
+            say_how_it_is_reached(message, metadata.labels, metadata.annotations, enrolled=False)
+            yield outside_workload(message, endpoint)
+
+
+def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpec, list[str]]]:
+    """The endpoints with the hostnames that they serve; none once all hostnames are other objects'.
+
+    Where it is the hostnames themselves that are to be resolved, each is the endpoint of its own service.
+    """
+    hosts = list(view.hosts(entry))
+    if entry.spec.resolution in RESOLVED and not entry.spec.endpoints and not entry.spec.workload_selector:
+        return [(EndpointSpec(address=host), [host]) for host in hosts]
+    return [(endpoint, hosts) for endpoint in entry.spec.endpoints] if hosts else []
+
+
+def _problems(view: View, item: ServiceEntry) -> Iterator[str]:
+    yield from services.problems(view, item)
+    yield from _names(item)
+    yield from _endpoints(item)
+
+
+def _names(entry: ServiceEntry) -> Iterator[str]:
+    """Names are looked up by the application alone: what it gets is reached, a virtual address is not."""
+    spec = entry.spec
+    if spec.resolution == "DYNAMIC_DNS":
+        yield "resolution DYNAMIC_DNS needs a waypoint, which this version has not: connections pass as is"
+    elif spec.resolution in RESOLVED and any(map(entry.addresses_of, spec.hosts)):
+        unnamed = not (spec.endpoints or spec.workload_selector)
+        given = [endpoint.address for endpoint in spec.endpoints if not endpoint.ip]
+        names = spec.hosts if unnamed else [address for address in given if address]
+        if names:
+            yield unreachable(names[0])
+
+
+def _endpoints(entry: ServiceEntry) -> Iterator[str]:
+    spec = entry.spec
+    if spec.resolution == "STATIC" and not spec.endpoints and not spec.workload_selector:
+        yield "resolution STATIC without endpoints or a workloadSelector: connections are refused"
+    addresses = [endpoint.address for endpoint in spec.endpoints]
+    if "" in addresses:
+        yield f"endpoints: {unreachable('')}"
+    if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):
+        yield f"endpoints: {twice} is there twice: the first one counts"
+
+
+def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
+    """Its hostnames may be any."""
+    own = type_url == ADDRESS and name.startswith(f"{key.namespace}/")
+    return own or workloads.may_make(_GROUP, mesh, key, type_url, name)
+
+
+KIND = Descriptor(
+    "ServiceEntry",
+    *NETWORKING,
+    "serviceentries",
+    ServiceEntry,
+    critical=True,
+    index=_index,
+    dependants=of_service,
+    translate=_translate,
+    problems=_problems,
+    may_make=_may_make,
+)

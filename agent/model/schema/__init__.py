@@ -1,0 +1,1 @@
+"""What is read of objects, and refused of them. Knows of nothing but the object itself."""

@@ -1,0 +1,1 @@
+"""Kinds of Istio's groups, read strictly."""

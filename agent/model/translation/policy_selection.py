@@ -1,0 +1,60 @@
+"""Which policies hold for a workload beside those of its namespace and of the mesh: it has to name them."""
+
+from collections.abc import Iterator
+
+from agent.model.engine.members import Workload, labels_of, workloads
+from agent.model.engine.view import View
+from agent.model.mesh import ROOT_NAMESPACE
+from agent.model.schema.istio.authorization_policy import AuthorizationPolicy
+from agent.model.schema.istio.peer_authentication import PeerAuthentication
+from agent.model.schema.kubernetes import Pod
+from agent.model.schema.objects import Key, Labels, fits, key_of
+from agent.model.translation.peer_authentication import STRICT, required
+
+
+def named_policies(view: View, item: Workload) -> list[str]:
+    """The policies of a workload, by `namespace/name`, in order."""
+    namespace, labels = item.metadata.namespace, labels_of(item)
+    policies = (*_selecting(view, namespace, labels), *_attached(view, item))
+    names = {f"{policy.metadata.namespace}/{policy.metadata.name}" for policy in policies}
+    return sorted({*names, *required(view, namespace, labels)})
+
+
+def selected_by(view: View, policy: AuthorizationPolicy) -> Iterator[Key]:
+    """The workloads that a policy selects."""
+    namespace = policy.metadata.namespace
+    within = "" if namespace == ROOT_NAMESPACE else namespace
+    yield from map(key_of, view.selected(within, policy.selector))
+
+
+def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
+    """All whose translation an object is looked at for: workloads, and objects that inherit its mode."""
+    namespace = item.metadata.namespace
+    yield STRICT
+    if item.selector:
+        yield from map(key_of, view.selected(namespace, item.selector))
+    elif namespace == ROOT_NAMESPACE:
+        everything = view.store.objects.items()
+        yield from (key for key, one in everything if isinstance(one, Workload | PeerAuthentication))
+    else:
+        yield from map(key_of, workloads(view.store, namespace))
+        yield from view.store.find("PeerAuthentication", namespace)
+
+
+def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[AuthorizationPolicy]:
+    for scope in {namespace, ROOT_NAMESPACE}:
+        for policy in view.store.labelled("policy", scope, labels):
+            if isinstance(policy, AuthorizationPolicy) and fits(policy.selector, labels):
+                yield policy
+
+
+def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
+    """The policies of the services that it is of."""
+    namespace = item.metadata.namespace
+    if not view.store.find("attached", namespace):
+        return
+    services = {key_of(service) for service, _ in view.services_of(namespace, labels_of(item))}
+    if isinstance(item, Pod):
+        services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
+    for service in services:
+        yield from view.store.each(AuthorizationPolicy, "attached", namespace, service.kind, service.name)
