@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from agent.lab import Lab, topology
-from agent.model.objects import Key
+from agent.model.schema.objects import Key
 from bench.l7 import envoy, route
 from bench.path import DataPath
 from bench.pods import Pod
