@@ -1,3 +1,119 @@
 //! What the routes of a service say about a request or connection: compiled when they arrive, pure, no I/O.
+//!
+//! [`ServiceRoutes::compile`] takes a resource whole or refuses it, naming the place. A [`Scope`] holds the rules for a client; its
+//! `decide` gives what happens to a request, `connect` where a connection goes. Chance is passed in, as a function that
+//! gives a number below its argument.
 
+mod connection;
+mod decision;
+mod destination;
+mod headers;
+mod index;
+mod labels;
+mod matching;
+mod path;
 pub mod proto;
+mod re2;
+mod rewrite;
+mod rule;
+mod scope;
+mod split;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod text;
+mod within;
+
+use std::sync::Arc;
+
+use prost::bytes::Bytes;
+use prost::Message;
+
+pub use connection::{Connection, ConnectionRule};
+pub use decision::{Decision, Forwarded, Matched};
+pub use destination::{
+    Balancing, ClientCertificate, ConnectionPool, Cookie, Destination, Distribute, HashKey, HashTable, Keepalive,
+    Locality, Originate, OutlierDetection, Policy, PriorityKey, ProxyProtocol, RetryBudget, Tls, Tunnel,
+    UpstreamProtocol, Warmup,
+};
+pub use headers::{HeaderChanges, Values, Variable};
+pub use labels::Labels;
+pub use matching::{Client, HttpMatch, Request};
+pub use proto::Protocol;
+pub use rule::{Abort, Action, Cors, Fault, Forward, HttpRule, Mirror, Retry, RetryOn, Weighted};
+pub use scope::Scope;
+pub use split::{Share, Split, Target, Unroutable};
+use within::each;
+
+/// Percentages are parts of it.
+pub const MILLION: u32 = 1_000_000;
+
+/// The routes of one service.
+#[derive(Debug)]
+pub struct ServiceRoutes {
+    /// `namespace/hostname`.
+    pub service: Arc<str>,
+    /// Sorted.
+    pub ports: Box<[Arc<PortRoutes>]>,
+}
+
+#[derive(Debug)]
+pub struct PortRoutes {
+    pub port: u16,
+    pub protocol: Protocol,
+    /// The first that fits a client holds; the last fits all.
+    pub scopes: Box<[Arc<Scope>]>,
+}
+
+impl ServiceRoutes {
+    /// The resource of a serialised message.
+    pub fn decode(body: &Bytes) -> Result<ServiceRoutes, String> {
+        let sent = proto::ServiceRoutes::decode(body.clone()).map_err(|error| error.to_string())?;
+        ServiceRoutes::compile(&sent)
+    }
+
+    pub fn compile(sent: &proto::ServiceRoutes) -> Result<ServiceRoutes, String> {
+        let mut ports: Vec<_> = each("ports", &sent.ports, |port| PortRoutes::decode(port).map(Arc::new))?;
+        ports.sort_by_key(|port| port.port);
+        match ports.windows(2).find(|pair| pair[0].port == pair[1].port) {
+            Some(pair) => Err(format!("port {} is there twice", pair[0].port)),
+            None => Ok(ServiceRoutes {
+                service: format!("{}/{}", sent.namespace, sent.hostname).into(),
+                ports: ports.into(),
+            }),
+        }
+    }
+
+    /// None: the port is forwarded at L4.
+    pub fn port(&self, port: u16) -> Option<&Arc<PortRoutes>> {
+        let place = self.ports.binary_search_by_key(&port, |routes| routes.port).ok()?;
+        Some(&self.ports[place])
+    }
+}
+
+impl PortRoutes {
+    fn decode(sent: &proto::PortRoutes) -> Result<PortRoutes, String> {
+        let protocol = match Protocol::try_from(sent.protocol) {
+            Ok(Protocol::Unspecified) | Err(_) => Err(format!("protocol {} is unknown", sent.protocol)),
+            Ok(protocol) => Ok(protocol),
+        };
+        let scopes: Box<[_]> = each("scopes", &sent.scopes, |scope| Scope::decode(scope).map(Arc::new))?;
+        match scopes.last() {
+            Some(last) if last.is_for_all() => {
+                Ok(PortRoutes { port: destination::port(sent.port)?, protocol: protocol?, scopes })
+            }
+            _ => Err(format!("port {}: no scope is for all clients", sent.port)),
+        }
+    }
+
+    /// What holds for a client.
+    pub fn scope(&self, client: &Client<'_>) -> &Arc<Scope> {
+        let [others @ .., last] = &*self.scopes else { unreachable!("there is a last scope") };
+        others.iter().find(|scope| scope.fits(client)).unwrap_or(last)
+    }
+
+    pub fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http | Protocol::Http2 | Protocol::Grpc)
+    }
+}

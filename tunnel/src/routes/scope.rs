@@ -1,0 +1,107 @@
+//! Rules and destinations of one port, for some clients or all.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, ConnectionRule};
+use super::decision::{Decision, Forwarded, Matched};
+use super::destination::Destination;
+use super::index::{Index, Place};
+use super::labels::Labels;
+use super::matching::{Client, Request};
+use super::proto::{self, Unmatched};
+use super::rule::{Action, HttpRule};
+use super::split::Target;
+use super::within::{each, Within};
+
+#[derive(Debug)]
+pub struct Scope {
+    /// Any of them; none: all.
+    pub namespaces: Box<[Box<str>]>,
+    pub labels: Labels,
+    /// In the order of evaluation.
+    pub http: Box<[Arc<HttpRule>]>,
+    index: Index,
+    /// Those of `tls`, then those of `tcp`.
+    pub connections: Box<[ConnectionRule]>,
+    pub unmatched: Unmatched,
+    pub destinations: Box<[Arc<Destination>]>,
+}
+
+impl Scope {
+    pub fn decode(sent: &proto::Scope) -> Result<Scope, String> {
+        let destinations: Box<[_]> =
+            each("destinations", &sent.destinations, |one| Destination::decode(one).map(Arc::new))?;
+        let rule = |rule: &proto::HttpRule| {
+            let named = [&*rule.origin, &rule.name].join(" ");
+            HttpRule::decode(rule, &destinations).within(named.trim()).map(Arc::new)
+        };
+        let http: Box<[_]> = each("http", &sent.http, rule)?;
+        let mut connections: Vec<_> = each("tls", &sent.tls, |rule| ConnectionRule::tls(rule, &destinations))?;
+        connections.extend(each::<_, _, Vec<_>>("tcp", &sent.tcp, |rule| ConnectionRule::tcp(rule, &destinations))?);
+        Ok(Scope {
+            namespaces: sent.namespaces.iter().map(|namespace| namespace.as_str().into()).collect(),
+            labels: Labels::from(&sent.labels),
+            index: Index::new(&http)?,
+            http,
+            connections: connections.into(),
+            unmatched: Unmatched::try_from(sent.unmatched)
+                .map_err(|_| format!("unmatched {} is unknown", sent.unmatched))?,
+            destinations,
+        })
+    }
+
+    pub fn is_for_all(&self) -> bool {
+        self.namespaces.is_empty() && self.labels.is_empty()
+    }
+
+    pub fn fits(&self, client: &Client<'_>) -> bool {
+        let named =
+            self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| **namespace == *client.namespace);
+        named && self.labels.fit(client.labels)
+    }
+
+    /// The first match that holds: the place of its rule, and its own in there.
+    pub fn find(&self, client: &Client<'_>, request: &Request<'_>) -> Option<Place> {
+        self.index.find(&self.http, client, request)
+    }
+
+    /// What happens to a request. `draw` gives a number below its argument, by chance.
+    pub fn decide(&self, client: &Client<'_>, request: &Request<'_>, draw: impl FnOnce(u64) -> u64) -> Decision {
+        match self.find(client, request) {
+            Some((rule, place)) => decide(Matched { rule: self.http[rule].clone(), place }, request, draw),
+            None if self.unmatched == Unmatched::Unimplemented => Decision::Unimplemented,
+            None => Decision::NotFound,
+        }
+    }
+
+    /// Where a connection goes; None: no rule matches, it is closed.
+    pub fn connect(
+        &self,
+        client: &Client<'_>,
+        connection: &Connection<'_>,
+        draw: impl FnOnce(u64) -> u64,
+    ) -> Option<(&ConnectionRule, &Target)> {
+        let rule = self.connections.iter().find(|rule| rule.holds(client, connection))?;
+        Some((rule, rule.split.get(rule.split.choose(draw))))
+    }
+
+    /// Whether the SNI must be known before a connection's target is.
+    pub fn needs_sni(&self) -> bool {
+        self.connections.iter().any(|rule| rule.tls)
+    }
+}
+
+fn decide(matched: Matched, request: &Request<'_>, draw: impl FnOnce(u64) -> u64) -> Decision {
+    match &matched.rule.action {
+        Action::Forward(forward) => Decision::Forward(Forwarded {
+            path: forward.path.as_ref().map(|rewrite| rewrite.apply(matched.one(), request.path)),
+            chosen: forward.split.choose(draw),
+            forward: forward.clone(),
+            matched,
+        }),
+        Action::Redirect { to, status } => {
+            Decision::Redirect { location: to.location(matched.one(), request), status: *status, matched }
+        }
+        Action::Respond { status, body } => Decision::Respond { status: *status, body: body.clone(), matched },
+    }
+}

@@ -1,0 +1,5 @@
+mod headers;
+mod index;
+mod matching;
+mod resources;
+mod rewrite;
