@@ -213,7 +213,7 @@ class Agent:
         log.info("ready: %d pods captured on node %s", self._enrolment.enrolled(), self._settings.node)
 
     async def _sweep(self, unread: Collection[Key | None]) -> None:
-        """Release what went while no agent was here, but for pods that cannot be read."""
+        """Release pods that were deleted while the agent was down, except those that cannot be read."""
         try:
             if self._pods.nowhere:
                 await self._search.concluded.wait()

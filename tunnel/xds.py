@@ -151,7 +151,7 @@ class XdsClient:
         url = push.type_url
         answer.type_url, answer.response_nonce = url, push.nonce
         if url not in TYPES:
-            log.warning("a push of %r, to which we did not subscribe", url)
+            log.warning("ignored a push of %r: not subscribed", url)
             answer.error_detail.CopyFrom(_invalid(f"not subscribed to {url!r}"))
             return answer.SerializeToString()
         self._whole.discard(url)

@@ -53,7 +53,7 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 @option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
 @option("--trust-domain", default="cluster.local", help="of all identities")
 @option("--cluster", default="Kubernetes", help="id of this cluster")
-@option("--revision", default="default", help="objects labelled istio.io/rev for another one are passed over")
+@option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
 @option("--network", default="", help="id of the network that pods are in")
 @option(
     "--outbound-traffic-policy",

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agent import proposals
 from agent.cli import verdicts
-from agent.cli.asking import TUNNEL, ask
+from agent.cli.admin_client import TUNNEL, ask
 from agent.cli.command import Command, option
 from agent.cli.types import FOLDER, ip_address
 from agent.model.translation.peer_authentication import STRICT, origin
@@ -41,7 +41,7 @@ def authz() -> None:
     envvar=None,
     help="destination port on the pod [default: every port a Service maps to]",
 )
-@option("--address", type=ip_address, envvar=None, help="from which an identity, or plain text, comes")
+@option("--address", type=ip_address, envvar=None, help="source address of an identity or of plain text")
 @_run_dir
 @_tunnel
 @_json
@@ -105,7 +105,7 @@ def check(filename: tuple[BinaryIO, ...], run_dir: Path, tunnel: str, as_json: b
 @_tunnel
 @_json
 def dry_run(tunnel: str, as_json: bool) -> None:
-    """Count what policies in dry run would have refused, and what AUDIT policies have told.
+    """Count what policies in dry run would have refused, and what AUDIT policies have audited.
 
     Since the tunnel was started. Exit code 2 if there is no answer.
     """

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.asking import TUNNEL
+from agent.cli.admin_client import TUNNEL
 from agent.cli.command import Command, option
 from agent.cli.health import Health, Parts, diagnose, inspect
 from agent.node import features

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from agent.cli.asking import Unanswered, fetch
+from agent.cli.admin_client import Unanswered, fetch
 from agent.node.report import Report
 from agent.version import version
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from agent.cli.asking import TUNNEL
+from agent.cli.admin_client import TUNNEL
 from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
 from agent.cli.health import inspect

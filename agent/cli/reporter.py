@@ -20,7 +20,7 @@ from agent.reporting import report
 @option("--namespace", default="warren-system", help="of the Lease warren-status")
 @option("--trust-domain", default="cluster.local", help="of all identities")
 @option("--cluster", default="Kubernetes", help="id of this cluster")
-@option("--revision", default="default", help="objects labelled istio.io/rev for another one are passed over")
+@option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
 @option("--network", default="", help="id of the network that pods are in")
 @option(
     "--outbound-traffic-policy",

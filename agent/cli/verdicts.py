@@ -35,12 +35,12 @@ def show_explanation(console: Console, said: Row) -> None:
         for policy in one["policies"]:
             _add_policy(tree, policy)
         for name in one["missing"]:
-            tree.add(Text(f"{name}: has not arrived, or was not understood", "red"))
+            tree.add(Text(f"{name}: has not been received, or is invalid", "red"))
         console.print(tree)
         if one["would_refuse"]:
             console.print(Text(f"{origin(one['would_refuse'])}, in dry run, would refuse it", "yellow"))
         if one["audited"]:
-            console.print(Text(f"{origin(one['audited'])} tells of it", "yellow"))
+            console.print(Text(f"{origin(one['audited'])} audits it", "yellow"))
 
 
 def show_check(console: Console, proposal: Proposal, outcomes: list[Row]) -> None:
@@ -63,7 +63,7 @@ def show_trial(console: Console, policies: list[Row]) -> None:
     if not policies:
         console.print("No policy is in dry run, and none has the action AUDIT.")
         return
-    title = "Connections that policies in dry run would have refused, or AUDIT policies have told of"
+    title = "Connections that policies in dry run would have refused, or AUDIT policies have audited"
     rows = [(one["name"], one["action"], str(one["times"])) for one in policies]
     console.print(_table(title, ("policy", "action", "connections"), rows))
     console.print("Since the tunnel was started. Its access log names each: policy.dry_run, policy.audit.")
@@ -76,13 +76,13 @@ def verdict(outcome: Row) -> str:
         case "allowed" if outcome["policy"]:
             return f"allowed by {policy}, rules[{outcome['rule']}]"
         case "allowed":
-            return "allowed: nothing denies it, and no policy has the action ALLOW"
+            return "allowed: no policy denies it, and none has the action ALLOW"
         case "policy_denied" if _is_authentication(policy):
             return f"denied by {policy}: it is plain text"
         case "policy_denied":
             return f"denied by {policy}, rules[{outcome['rule']}]"
         case "policy_not_allowed":
-            return "not allowed: there are policies with the action ALLOW, and none of them matches"
+            return "not allowed: none of the policies with the action ALLOW matches"
         case _:
             return f"undecided: {outcome['text']}"
 
@@ -111,7 +111,7 @@ def _add_policy(tree: Tree, policy: Row) -> None:
             text = _PROVEN.sub(r"it comes by mutual TLS, as \1", reasons) if authentication else text
         branch.add(Text(text, style))
     if not policy["rules"]:
-        branch.add(Text("without rules it matches nothing", "dim"))
+        branch.add(Text("no rules: matches nothing", "dim"))
 
 
 def _is_authentication(origin: str) -> bool:

@@ -16,7 +16,7 @@ from agent.kube.events import COMPONENT
 from agent.lab import ownership
 from agent.model.engine.kind import Kind
 from agent.model.kinds import KINDS, NOT_ACTED_ON
-from agent.sources.kept import CONDITION
+from agent.sources.kind_cache import CONDITION
 
 _LEASES = ("warren-ca", "warren-status")
 _CONDITION = "#condition"  # after a path: our condition in the object's status, not the object

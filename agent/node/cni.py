@@ -137,7 +137,7 @@ class CniServer:
                 peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
             if user != 0:
-                log.warning("user %d, who is not root, asked for what only the runtime may", user)
+                log.warning("refused a CNI request from user %d: only root may send one", user)
                 return
             async with asyncio.timeout(_REQUEST):
                 request = await reader.read(-1)

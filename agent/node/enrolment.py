@@ -318,7 +318,7 @@ class Enrolment:
 
     def _release(self, strays: Set[Cookie], others: Iterable[Path]) -> None:
         for cookie in strays:
-            log.info("releasing the pod with netns cookie %d: it went while no agent was here", cookie)
+            log.info("releasing the pod with netns cookie %d: deleted while the agent was down", cookie)
             self._redirection.release(cookie)
         for path in others if strays else ():
             with contextlib.suppress(NodeError):  # its namespace has gone as well, and its routing with it

@@ -54,11 +54,11 @@ class Search:
         lost = self._pods.lost()
         for uid in lost.keys() - self._told:
             name = f"{lost[uid].metadata.namespace}/{lost[uid].metadata.name}"
-            log.warning("pod %s cannot be captured: nobody says where it is; %s", name, why)
+            log.warning("pod %s cannot be captured: its network namespace is unknown; %s", name, why)
         self._told = set(lost)
         self.concluded.set()
 
     def _complain(self, text: str) -> None:
         if text and text != self._complaint:
-            log.warning("pods that run cannot be found: %s", text)
+            log.warning("cannot list the running pods: %s", text)
         self._complaint = text

@@ -139,9 +139,7 @@ def _subjects(
         opened = exits.enter_context(contextlib.closing(NetnsFd.open(path))) if path else None
         subjects[cookie] = Subject(opened)
         if wanted is not None and states[cookie].captured:
-            view.problems.append(
-                f"pod {_unnamed(cookie)} is captured, and nobody wants it: restart the agent"
-            )
+            view.problems.append(f"pod {_unnamed(cookie)} is captured, but not enrolled: restart the agent")
     return named, subjects
 
 

@@ -40,7 +40,7 @@ class Watch:
             try:
                 await self.look()
             except (WarrenError, OSError) as error:
-                log.warning("looking at what is captured: %s; trying again", describe(error))
+                log.warning("cannot read from the kernel what is captured: %s; trying again", describe(error))
 
     async def look(self) -> None:
         """Once. Raises DatapathError."""

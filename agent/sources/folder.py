@@ -82,7 +82,7 @@ class Folder:
             present = dict(self._walk(self._root))
         except OSError as error:
             if self._away_since is None:
-                log.error("source away, the last good state stays in force: %s", error)
+                log.error("source unreachable, the last good state stays in force: %s", error)
                 self._away_since = time.monotonic()
             return []
         self._away_since = None

@@ -25,7 +25,7 @@ from agent.model.kinds import KINDS
 from agent.model.schema.objects import Key, Object
 from agent.sources.absence import APART, Absence
 from agent.sources.definitions import Definitions, custom
-from agent.sources.kept import Kept
+from agent.sources.kind_cache import KindCache
 from agent.sources.source import Changes, Health
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Rejected(NamedTuple):
 class Following(NamedTuple):
     """A kind that is followed."""
 
-    kept: Kept
+    cache: KindCache
     watcher: Watcher
 
 
@@ -92,7 +92,7 @@ class Kube:
         """Objects that are refused, and kinds that are forbidden. The same list until that changes."""
         following = self.following
         # Thousands of objects may be refused, and this is asked with each change.
-        version = [(one.kept, one.kept.judged, one.watcher.error) for one in following]
+        version = [(one.cache, one.cache.judged, one.watcher.error) for one in following]
         if version != self._rejected[0]:
             self._rejected = version, [*_rejected(following)]
         return self._rejected[1]
@@ -100,7 +100,7 @@ class Kube:
     @property
     def unsynced(self) -> dict[str, str]:
         """The critical kinds of which it is not known what there is: why, and what to do."""
-        following = {one.kept.kind.name: one for one in self.following}
+        following = {one.cache.kind.name: one for one in self.following}
         critical = (kind for kind in self._kinds if kind.critical)
         return {kind.name: why for kind in critical if (why := self._why(kind, following.get(kind.name)))}
 
@@ -110,7 +110,7 @@ class Kube:
         restarts = sum((one.watcher.restarts for one in following), self._restarts + Counter())
         unsynced = self.unsynced
         states: dict[str, str] = {kind.name: "absent" for kind in self._kinds}
-        states |= {one.kept.kind.name: one.watcher.state for one in following}
+        states |= {one.cache.kind.name: one.watcher.state for one in following}
         states |= {name: "unknown" for name in unsynced if states[name] == "absent"}
         with self._lock:
             held = len(self._pending) if unsynced else 0
@@ -133,7 +133,7 @@ class Kube:
             await self._awake.wait()
             self._awake.clear()
         if absent := [kind.name for kind in self._kinds if kind.name not in self._followed]:
-            log.info("kinds that the cluster does not have: %s", ", ".join(absent))
+            log.info("kinds that the API server does not serve: %s", ", ".join(absent))
         rejected, told = self.rejected, time.monotonic()
         yield self._take()
         while True:
@@ -159,7 +159,7 @@ class Kube:
             not self.unsynced
             and (self._definitions.known or not any(custom(kind) for kind in self._kinds))
             and all(
-                one.kept.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
+                one.cache.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
                 for one in self.following
             )
         )
@@ -193,7 +193,7 @@ class Kube:
         since = [
             one.watcher.heard
             for one in self.following
-            if one.kept.kind.name in unsynced or one.watcher.state in ("stale", "away")
+            if one.cache.kind.name in unsynced or one.watcher.state in ("stale", "away")
         ]
         if not since and unsynced:
             since = [self._began]
@@ -201,7 +201,7 @@ class Kube:
 
     def _doubted(self) -> list[Kind]:
         """The kinds about which discovery is to be asked."""
-        following = {one.kept.kind.name: one.watcher for one in self.following}
+        following = {one.cache.kind.name: one.watcher for one in self.following}
         return [kind for kind in self._kinds if self._in_doubt(kind, following.get(kind.name))]
 
     def _in_doubt(self, kind: Kind, watcher: Watcher | None) -> bool:
@@ -240,39 +240,43 @@ class Kube:
         return frozenset(there) if self._definitions.visible else frozenset()
 
     def _join(self, kind: Kind) -> None:
-        kept = Kept(kind, self._noticed)
+        cache = KindCache(kind, self._noticed)
         paths = [_path(kind, version) for version in kind.versions]
-        told, noted = partial(self._told, kept), partial(self._noted, kind.name)
+        told, noted = partial(self._told, cache), partial(self._noted, kind.name)
         watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.struct is None)
-        self._followed[kind.name] = Following(kept, watcher)
+        self._followed[kind.name] = Following(cache, watcher)
         watcher.start()
 
     def _leave(self, name: str) -> None:
-        kept, watcher = self._followed.pop(name)
+        cache, watcher = self._followed.pop(name)
         watcher.stop()
         self._restarts += watcher.restarts
         self._away.discard(name)
         self._complained.discard(name)
-        gone = dict(kept.clear())
+        gone = dict(cache.clear())
         self._pending.update(gone)
-        if kept.kind.struct and self._kinds and name in self._listed:
-            log.warning("kind %s is not there any more; %d objects are no longer in force", name, len(gone))
+        if cache.kind.struct and self._kinds and name in self._listed:
+            log.warning(
+                "the API server no longer serves kind %s; %d objects are no longer in force",
+                name,
+                len(gone),
+            )
         self._listed.discard(name)
 
-    def _told(self, kept: Kept, events: Iterable[Event]) -> None:
+    def _told(self, cache: KindCache, events: Iterable[Event]) -> None:
         """Take what a watch told, in its thread."""
-        name, judged = kept.kind.name, kept.judged
-        changes = list(kept.take(events))
+        name, judged = cache.kind.name, cache.judged
+        changes = list(cache.take(events))
         with self._lock:
             followed = self._followed.get(name)
-            if followed is None or followed.kept is not kept:
+            if followed is None or followed.cache is not cache:
                 return  # it has been left in the meantime
             self._pending.update(changes)
             # Only now: whoever sees that all are listed finds them pending.
-            listed = kept.listed and name not in self._listed
+            listed = cache.listed and name not in self._listed
             if listed:
                 self._listed.add(name)
-        if changes or listed or judged != kept.judged:
+        if changes or listed or judged != cache.judged:
             self._wake()
 
     def _noted(self, name: str) -> None:
@@ -289,9 +293,9 @@ class Kube:
         if watcher.state in ("absent", "forbidden"):
             self._complain(following)
         elif after and not before:
-            log.error("source away, the last good state stays in force: %s", watcher.error)
+            log.error("source unreachable, the last good state stays in force: %s", watcher.error)
         elif before and not after:
-            log.info("source is back")
+            log.info("source reachable again")
         if watcher.state == "current" and name in self._complained:
             self._complained.discard(name)
             log.info("kind %s is read again", name)
@@ -302,7 +306,7 @@ class Kube:
         self._wake()
 
     def _complain(self, following: Following) -> None:
-        kind, watcher = following.kept.kind, following.watcher
+        kind, watcher = following.cache.kind, following.watcher
         if not kind.critical:
             log.warning("kind %s is %s: %s", kind.name, watcher.state, watcher.error)
         elif kind.name not in self._complained:
@@ -346,8 +350,8 @@ def _path(kind: Kind, version: str) -> str:
 
 
 def _rejected(following: Iterable[Following]) -> Iterator[Rejected]:
-    for kept, watcher in following:
+    for cache, watcher in following:
         if watcher.state == "forbidden":
-            yield Rejected(Key(kept.kind.name, "", ""), str(watcher.error))
-        if kept.kind.struct:
-            yield from (Rejected(kept.key(name), told.message) for name, told in [*kept.verdicts.items()])
+            yield Rejected(Key(cache.kind.name, "", ""), str(watcher.error))
+        if cache.kind.struct:
+            yield from (Rejected(cache.key(name), told.message) for name, told in [*cache.verdicts.items()])

@@ -19,7 +19,7 @@ from agent.kube.errors import ApiError
 from agent.kube.listwatch import Name
 from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.model.schema.objects import Key
-from agent.sources.kept import CONDITION, Told, Verdict
+from agent.sources.kind_cache import CONDITION, Told, Verdict
 from agent.sources.kube import Following, Kube
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Reporter:
         if following is None or not key.name:
             return False
         verdict, said = self._verdict(following, key), self._said.get(key)
-        told = following.kept.told.get(Name(key.namespace, key.name))
+        told = following.cache.told.get(Name(key.namespace, key.name))
         if _has_conditions(following):
             done = _says(told, verdict)
             again = min(_AGAIN * 2 ** (said.times - 1), _AGAIN_AT_MOST) if said else 0
@@ -110,11 +110,11 @@ class Reporter:
         return due <= now
 
     def _following(self, key: Key) -> Following | None:
-        return next((one for one in self.kube.following if one.kept.kind.name == key.kind), None)
+        return next((one for one in self.kube.following if one.cache.kind.name == key.kind), None)
 
     def _verdict(self, following: Following, key: Key) -> Verdict | None:
         """What there is to say of an object now; None: nothing."""
-        if verdict := following.kept.verdicts.get(Name(key.namespace, key.name)):
+        if verdict := following.cache.verdicts.get(Name(key.namespace, key.name)):
             return verdict
         problem = self._problems.get(key)
         return Verdict("PartlyInForce", problem, 0) if problem else None
@@ -158,7 +158,7 @@ class Reporter:
 
 
 def _has_conditions(following: Following) -> bool:
-    return following.kept.kind.group.endswith(_WITH_CONDITIONS)
+    return following.cache.kind.group.endswith(_WITH_CONDITIONS)
 
 
 def _says(told: Told | None, verdict: Verdict | None) -> bool:

@@ -136,7 +136,7 @@ class XdsServer:
             listening.cancel()
             del self._streams[stream]
             self._answers.update(_answers(stream))
-            log.info("xDS client %s is gone", stream)
+            log.info("xDS client %s disconnected", stream)
 
     def _heard(self, stream: Stream, answer: Answer) -> None:
         if rejection := answer.rejection:
@@ -153,7 +153,7 @@ class XdsServer:
         try:
             async for request in requests:
                 if not stream.subscriptions:
-                    log.info("xDS client %s is connected", request.node.id or stream.peer)
+                    log.info("xDS client %s connected", request.node.id or stream.peer)
                 if answer := stream.receive(request):
                     self._heard(stream, answer)
                 news.set()

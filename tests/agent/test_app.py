@@ -100,7 +100,7 @@ async def test_a_pod_whose_namespace_nobody_names(world: World, caplog: pytest.L
     async with world.agent():
         assert "cannot be captured" not in caplog.text, "it has no network yet"
         (world.source / "a.yaml").write_text(manifest + "status: {podIP: 10.0.0.1}\n")
-        await eventually(lambda: "pod default/a cannot be captured: nobody says where it is" in caplog.text)
+        await eventually(lambda: "cannot be captured: its network namespace is unknown" in caplog.text)
 
 
 async def test_metrics(world: World) -> None:

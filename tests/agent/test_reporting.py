@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent.sources.kept import CONDITION
+from agent.sources.kind_cache import CONDITION
 from tests.support.apiserver import Fake
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster

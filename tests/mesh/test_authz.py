@@ -73,7 +73,7 @@ def test_explain_names_the_rule_that_decides(mesh: Mesh) -> None:
         f"to   default/a, {mesh.address('a', 4)}\n"
         "assumed: namespace default for far\n"
         "assumed: namespace default for a\n"
-        f"port {PORT}: allowed: nothing denies it, and no policy has the action ALLOW\n",
+        f"port {PORT}: allowed: no policy denies it, and none has the action ALLOW\n",
     )
     other = {"to": [{"operation": {"ports": [str(OTHER)]}}]}
     not_port = authorization("not-port", action="DENY", rules=[other])
@@ -91,7 +91,7 @@ def test_explain_names_the_rule_that_decides(mesh: Mesh) -> None:
         ]
         code, text = explained(mesh, "a")
         assert code == 1
-        assert "not allowed: there are policies with the action ALLOW, and none of them matches" in text
+        assert "not allowed: none of the policies with the action ALLOW matches" in text
         assert f"principals: {principal('a')} is not {principal('b')}" in text
         code, text = explained(mesh, "outside")
         assert code == 1
@@ -212,6 +212,6 @@ def test_dry_run_counts_what_would_have_been_refused(mesh: Mesh, source: str) ->
         assert f"default/trial-{source} │ DENY" in shown
         text = explained(mesh, source)[1]
         assert f"AuthorizationPolicy default/trial-{source}, in dry run, would refuse it" in text
-        assert f"AuthorizationPolicy default/audit-{source} tells of it" in text
+        assert f"AuthorizationPolicy default/audit-{source} audits it" in text
     none = "No policy is in dry run, and none has the action AUDIT.\n"
     until(lambda: authz(mesh, "dry-run")[1] == none, what="they are gone")

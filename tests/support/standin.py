@@ -112,8 +112,8 @@ def _connect(to: Address, source: str | None) -> socket.socket:
     if source:
         level, option = (_SOL_IPV6, _IPV6_TRANSPARENT) if ":" in source else (socket.SOL_IP, _IP_TRANSPARENT)
         sock.setsockopt(level, option, 1)
-        # A port that no client chooses, as the tunnel does it (`try_connect` in tunnel/src/proxy/inbound.rs): the
-        # kernel would take this connection for the client's own one, were their ports the same.
+        # A port that no client chooses, as the tunnel does it (`try_connect` in tunnel/src/proxy/inbound.rs):
+        # the kernel would take this connection for the client's own one, were their ports the same.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((source, next(_ports)))
     sock.settimeout(5)

@@ -57,13 +57,13 @@ def _translate(view: View, policy: AuthorizationPolicy) -> Iterator[Resource]:
 def _problems(view: View, policy: AuthorizationPolicy) -> Iterator[str]:
     yield from authorization(policy)[1]
     if policy.spec.action == "CUSTOM":
-        yield "action CUSTOM: no authorizer is asked, so that it denies what it matches"
+        yield "action CUSTOM: external authorizers are not supported, the policy denies what it matches"
     for number, rule in enumerate(policy.spec.rules):
         if any(value.startswith("spiffe://") for value in _principals(rule)):
             yield f"rules[{number}]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
     for target in policy.targets:
         if not target.is_service:
-            yield f"targetRefs: {target.kind} {target.name} is passed over, this version has no waypoints"
+            yield f"targetRefs: {target.kind} {target.name} is ignored: this version has no waypoints"
 
 
 def _principals(rule: Rule) -> Iterator[str]:

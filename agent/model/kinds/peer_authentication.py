@@ -33,7 +33,7 @@ def _strict(view: View, key: Key) -> Iterator[Resource]:
 
 def _problems(view: View, item: PeerAuthentication) -> Iterator[str]:
     if item.selector and item.metadata.namespace == ROOT_NAMESPACE:
-        yield f"selector: in {ROOT_NAMESPACE} it selects nothing; put it beside the workloads"
+        yield f"selector: selects nothing in {ROOT_NAMESPACE}; move it to the workloads' namespace"
 
 
 def _strictest(spec: Raw, clear: bool, annotations: Any) -> Reading:

@@ -23,7 +23,7 @@ def _index(item: Service) -> Iterator[Entry]:
 def _problems(view: View, item: Service) -> Iterator[str]:
     yield from services.problems(view, item)
     if item.spec.session_affinity == "ClientIP":
-        yield "sessionAffinity: ClientIP is passed over: each connection has an endpoint of its own"
+        yield "sessionAffinity: ClientIP is ignored: an endpoint is chosen for each connection"
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:

@@ -72,7 +72,7 @@ def _names(entry: ServiceEntry) -> Iterator[str]:
     """Names are looked up by the application alone: what it gets is reached, a virtual address is not."""
     spec = entry.spec
     if spec.resolution == "DYNAMIC_DNS":
-        yield "resolution DYNAMIC_DNS needs a waypoint, which this version has not: connections pass as is"
+        yield "resolution DYNAMIC_DNS needs a waypoint, which is not supported: connections pass through"
     elif spec.resolution in RESOLVED and any(map(entry.addresses_of, spec.hosts)):
         unnamed = not (spec.endpoints or spec.workload_selector)
         given = [endpoint.address for endpoint in spec.endpoints if not endpoint.ip]
@@ -89,7 +89,7 @@ def _endpoints(entry: ServiceEntry) -> Iterator[str]:
     if "" in addresses:
         yield f"endpoints: {unreachable('')}"
     if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):
-        yield f"endpoints: {twice} is there twice: the first one counts"
+        yield f"endpoints: {twice} is listed twice: the first one takes precedence"
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:

@@ -38,7 +38,7 @@ def _problems(view: View, item: Sidecar) -> Iterator[str]:
     for field in item.not_acted_on:
         yield f"{field} is not enforced, this version acts on outboundTrafficPolicy.mode alone"
     if item.selector:
-        yield "workloadSelector: not enforced for some workloads alone, what holds for the namespace does"
+        yield "workloadSelector is not supported: what holds for the namespace applies"
         return
     counting = _counting(view, item.metadata.namespace)
     if counting and counting is not item:

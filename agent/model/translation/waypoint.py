@@ -11,4 +11,4 @@ def problems(item: Object) -> Iterator[str]:
     """What its author should know of the label."""
     waypoint = item.metadata.labels.get(LABEL, "none")
     if waypoint != "none":
-        yield f"label {LABEL}: {waypoint} is passed over, this version has no waypoints"
+        yield f"label {LABEL}: {waypoint} is ignored: this version has no waypoints"

@@ -99,5 +99,5 @@ def outside_workload(message: Workload, endpoint: EndpointSpec) -> Resource:
 def unreachable(address: str) -> str:
     """Why connections to an endpoint are refused whose address is a name, or empty."""
     if not address:
-        return "without an address it is behind a network's gateway, of which this version knows none"
+        return "no address: the endpoint is behind a network gateway, which this version does not support"
     return f"{address} is a name, which this version does not resolve: connections to it are refused"

@@ -65,7 +65,7 @@ def outcome(verdict: str, policy: str | None = None, rule: int | None = None) ->
     ("given", "text"),
     [
         (outcome("allowed", "a/b", 1), "allowed by AuthorizationPolicy a/b, rules[1]"),
-        (outcome("allowed"), "allowed: nothing denies it, and no policy has the action ALLOW"),
+        (outcome("allowed"), "allowed: no policy denies it, and none has the action ALLOW"),
         (outcome("policy_denied", "a/b", 0), "denied by AuthorizationPolicy a/b, rules[0]"),
         (outcome("policy_denied", STATIC, 0), "denied by PeerAuthentication (mode STRICT): it is plain text"),
         (
@@ -74,7 +74,7 @@ def outcome(verdict: str, policy: str | None = None, rule: int | None = None) ->
         ),
         (
             outcome("policy_not_allowed"),
-            "not allowed: there are policies with the action ALLOW, and none of them matches",
+            "not allowed: none of the policies with the action ALLOW matches",
         ),
         (outcome("policy_unknown"), "undecided: the tunnel's words"),
     ],

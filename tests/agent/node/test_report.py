@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.cli.asking import Unanswered, fetch
+from agent.cli.admin_client import Unanswered, fetch
 from agent.node.audit import Fault
 from agent.node.report import Report
 from agent.node.view import NodeView, look
@@ -64,7 +64,7 @@ async def test_pod_that_nobody_wants(world: World) -> None:
     world.write(pod := world.node.pod())
     async with world.agent():
         view = look(world.settings.cgroup, world.settings.bpffs, [])
-    line = f"pod with netns cookie {pod.netns.cookie()} is captured, and nobody wants it: restart the agent"
+    line = f"pod with netns cookie {pod.netns.cookie()} is captured, but not enrolled: restart the agent"
     assert line in view.problems
 
 

@@ -26,7 +26,7 @@ async def test_found_as_soon_as_the_runtime_answers(
     world.write(pod, stated=False)
     runtime.add(pod.name, pod.path)
     async with world.agent() as agent:
-        await eventually(lambda: "pods that run cannot be found: --cri-socket" in caplog.text)
+        await eventually(lambda: "cannot list the running pods: --cri-socket" in caplog.text)
         assert world.captured(agent) == set()
         async with serving(runtime, socket):
             await eventually(lambda: world.captured(agent) == cookies(pod))
@@ -74,7 +74,7 @@ async def test_what_the_runtime_does_not_know_is_named_once(
     unknown, ending, later, runtime = world.node.pod(), world.node.pod(), world.node.pod(), Runtime()
     world.write(unknown, stated=False)
     world.write(ending, stated=False, ending=True)
-    text = f"pod default/{unknown.name} cannot be captured: nobody says where it is"
+    text = f"pod default/{unknown.name} cannot be captured: its network namespace is unknown"
     async with serving(runtime, socket), world.agent() as agent:
         await eventually(lambda: text in caplog.text)
         runtime.add(later.name, later.path)

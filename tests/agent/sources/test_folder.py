@@ -145,7 +145,7 @@ async def test_the_folder_goes_away_and_comes_back(
     away = following.root.with_name("away")
     following.root.rename(away)
     waiting = asyncio.create_task(following.next())
-    await eventually(lambda: "source away" in caplog.text)
+    await eventually(lambda: "source unreachable" in caplog.text)
     (away / "b.yaml").unlink()
     away.rename(following.root)
     assert await waiting == [(key("b"), None)]

@@ -77,7 +77,7 @@ async def test_a_kind_that_is_installed_later_and_taken_away(
     caplog.set_level(logging.INFO)
     cluster = Cluster(fake.kubeconfig)
     async with following(kube(fake.kubeconfig)) as seen:
-        assert "kinds that the cluster does not have: ServiceEntry, WorkloadEntry" in caplog.text
+        assert "kinds that the API server does not serve: ServiceEntry, WorkloadEntry" in caplog.text
         assert not seen.source.health.unsynced
         assert seen.source.health.kinds["ServiceEntry"] == "absent"
         crd = definition("serviceentries")
@@ -164,7 +164,7 @@ async def test_away_and_back_in_the_middle_of_changes(fake: Fake, caplog: pytest
         cluster.pod(name, "n1", "default")
     async with following(kube(fake.kubeconfig)) as seen:
         await asyncio.to_thread(fake.stop)
-        await until(lambda: "source away, the last good state stays in force" in caplog.text)
+        await until(lambda: "source unreachable, the last good state stays in force" in caplog.text)
         assert seen.names("Pod", cluster.namespace) == {"stays", "goes"}
         assert seen.source.health.age > 0
         await asyncio.to_thread(fake.start)
@@ -172,7 +172,7 @@ async def test_away_and_back_in_the_middle_of_changes(fake: Fake, caplog: pytest
         await asyncio.to_thread(cluster.pod, "comes", "n1", "default")
         fake.compact()
         await until(lambda: seen.names("Pod", cluster.namespace) == {"stays", "comes"})
-        await until(lambda: "source is back" in caplog.text)
+        await until(lambda: "source reachable again" in caplog.text)
         await until(lambda: seen.source.health.age == 0)  # a watch that was late may be away once more
         assert seen.source.health.restarts["Unreachable"]
     cluster.close()

@@ -13,7 +13,7 @@ import pytest
 from agent.kube.client import Client
 from agent.kube.listwatch import Name
 from agent.model.schema.objects import Key
-from agent.sources.kept import CONDITION
+from agent.sources.kind_cache import CONDITION
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
 from tests.support.bookinfo import collection
@@ -167,7 +167,7 @@ def heard(reporter: Reporter, item: Any) -> bool:
 
 def told(reporter: Reporter, item: Any) -> Any:
     name = Name("default", item["metadata"]["name"])
-    kinds = [one.kept for one in reporter.kube.following if one.kept.kind.name == item["kind"]]
+    kinds = [one.cache for one in reporter.kube.following if one.cache.kind.name == item["kind"]]
     return kinds[0].told.get(name) if kinds else None
 
 

@@ -233,7 +233,7 @@ async def test_a_kind_is_gone_when_discovery_has_said_so_twice(
             put(admin, pod("b"))
             await until(lambda: not seen.names("AuthorizationPolicy", "default"))
             assert monotonic() - began >= _APART
-            assert "kind AuthorizationPolicy is not there any more; 1 objects are no longer in" in caplog.text
+            assert "no longer serves kind AuthorizationPolicy; 1 objects are no longer in" in caplog.text
             await until(lambda: seen.names("Pod", "default") == {"a", "b"})
             assert seen.source.health.kinds["AuthorizationPolicy"] == "absent"
 
@@ -305,7 +305,7 @@ async def test_a_restored_server_is_read_again_by_all_watches(
 
 async def test_the_age_is_that_of_what_was_last_heard(fake: Fake, admin: Cluster) -> None:
     async with following(kube(fake)) as seen:
-        watchers = {one.kept.kind.name: one.watcher for one in kube_of(seen).following}
+        watchers = {one.cache.kind.name: one.watcher for one in kube_of(seen).following}
         assert seen.source.health.age == 0
         forbid(fake, "services")
         await until(lambda: watchers["Service"].state == "forbidden")

@@ -91,7 +91,7 @@ class ServiceEntrySpec(Strict, frozen=True):
         for what in ("number", "name"):
             values = [getattr(port, what) for port in self.ports]
             if twice := next((value for value in values if values.count(value) > 1), None):
-                raise FieldError(f"{what} {twice} is there twice; each port has its own", "ports")
+                raise FieldError(f"{what} {twice} is used twice; ports need different ones", "ports")
         if len(self.hosts) > 1 and self.resolution != "NONE":
             for index, port in enumerate(self.ports):
                 if port.protocol.lower() not in _HTTP_OR_TLS:
@@ -200,7 +200,7 @@ def _check_export_to(namespaces: Iterable[str]) -> None:
         if one not in (".", "*", "~") and not is_dns_label(one):
             raise FieldError(f"{one!r} is no namespace, nor one of . * ~", "exportTo", index)
         if one in wanted[:index]:
-            raise FieldError(f"{one} is there twice; write it once", "exportTo", index)
+            raise FieldError(f"{one} is listed twice; write it once", "exportTo", index)
         if one in ("*", "~") and len(wanted) > 1:
             meaning = "all namespaces" if one == "*" else "none"
             raise FieldError(f"{one} means {meaning}; it stands alone", "exportTo", index)

@@ -107,7 +107,7 @@ def test_a_selector_in_the_root_namespace_selects_nothing() -> None:
     )
     assert [*workload(model, "x").authorization_policies] == []
     problem = model.problems[Key("PeerAuthentication", "istio-system", "own")]
-    assert problem == "selector: in istio-system it selects nothing; put it beside the workloads"
+    assert problem == "selector: selects nothing in istio-system; move it to the workloads' namespace"
 
 
 def test_the_policy_of_all_is_there_while_there_is_an_object() -> None:

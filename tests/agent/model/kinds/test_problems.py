@@ -33,7 +33,7 @@ def test_nothing_to_say(item: Object) -> None:
 
 
 UNRESOLVED = "is a name, which this version does not resolve: connections to it are refused"
-GATEWAY = "without an address it is behind a network's gateway, of which this version knows none"
+GATEWAY = "no address: the endpoint is behind a network gateway, which this version does not support"
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
     [
         (
             service("web", metadata={"labels": {"istio.io/use-waypoint": "w"}}),
-            "label istio.io/use-waypoint: w is passed over, this version has no waypoints",
+            "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
         ),
         (
             service("web", sessionAffinity="ClientIP"),
-            "sessionAffinity: ClientIP is passed over: each connection has an endpoint of its own",
+            "sessionAffinity: ClientIP is ignored: an endpoint is chosen for each connection",
         ),
         (
             make("Namespace", "default", labels={"istio.io/use-waypoint": "w"}),
-            "label istio.io/use-waypoint: w is passed over, this version has no waypoints",
+            "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
         ),
         (service_entry(resolution="DNS", addresses=["10.97.0.1"]), f"api.example {UNRESOLVED}"),
         (
@@ -58,7 +58,7 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
         ),
         (
             service_entry(resolution="DYNAMIC_DNS", hosts=["*.example"]),
-            "resolution DYNAMIC_DNS needs a waypoint, which this version has not: connections pass as is",
+            "resolution DYNAMIC_DNS needs a waypoint, which is not supported: connections pass through",
         ),
         (
             service_entry(),
@@ -67,7 +67,7 @@ GATEWAY = "without an address it is behind a network's gateway, of which this ve
         (service_entry(endpoints=[{"network": "blue"}]), f"endpoints: {GATEWAY}"),
         (
             service_entry(endpoints=[{"address": "10.9.0.1"}, {"address": "10.9.0.1"}]),
-            "endpoints: 10.9.0.1 is there twice: the first one counts",
+            "endpoints: 10.9.0.1 is listed twice: the first one takes precedence",
         ),
         (
             service_entry(exportTo=["b", "."], resolution="NONE"),

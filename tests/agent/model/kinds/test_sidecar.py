@@ -134,7 +134,7 @@ def test_a_sidecar_of_some_workloads_alone_counts_for_none(namespace: str) -> No
     whole = sidecar(namespace, "REGISTRY_ONLY", "whole", creationTimestamp="2026-01-01T00:00:00Z")
     model = model_of(item)
     assert told(model) == {}
-    assert model.problems[key_of(item)].startswith("workloadSelector: not enforced for some workloads alone")
+    assert model.problems[key_of(item)].startswith("workloadSelector is not supported")
     assert [*model_of(item, whole).problems] == [key_of(item)]
 
 

@@ -59,8 +59,8 @@ def refusal(kind: str, spec: dict[str, Any]) -> str:
         ),
         ({"resolution": "static"}, "spec.resolution: Invalid enum value 'static'"),
         ({"resolutoin": "STATIC"}, "spec: unknown field resolutoin; correct it, or remove it"),
-        ({"ports": [*PORTS, {"number": 80, "name": "b"}]}, "spec.ports: number 80 is there twice"),
-        ({"ports": [*PORTS, {"number": 81, "name": "http"}]}, "spec.ports: name http is there twice"),
+        ({"ports": [*PORTS, {"number": 80, "name": "b"}]}, "spec.ports: number 80 is used twice"),
+        ({"ports": [*PORTS, {"number": 81, "name": "http"}]}, "spec.ports: name http is used twice"),
         ({"ports": [{"number": 0, "name": "a"}]}, "spec.ports[0].number: Expected int >= 1 (found 0)"),
         ({"exportTo": [".", "*"]}, "spec.exportTo[1]: * means all namespaces; it stands alone"),
         (

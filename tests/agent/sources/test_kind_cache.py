@@ -13,7 +13,7 @@ from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.model.schema.istio.policy import Policy
 from agent.model.schema.kubernetes import EndpointSlice, Pod
 from agent.model.schema.objects import Key
-from agent.sources.kept import CONDITION, Kept, Told, Verdict
+from agent.sources.kind_cache import CONDITION, KindCache, Told, Verdict
 from agent.sources.manifests import parse
 
 NAME = Name("ns", "a")
@@ -24,33 +24,33 @@ def put(name: str = "a", **more: Any) -> Event:
     return Put(Name("ns", name), Raw(json.dumps({"metadata": metadata, **more}).encode()))
 
 
-def pods(*events: Event) -> Kept:
-    kept = Kept(KINDS["Pod"])
-    list(kept.take(events))
-    return kept
+def pods(*events: Event) -> KindCache:
+    cache = KindCache(KINDS["Pod"])
+    list(cache.take(events))
+    return cache
 
 
 def test_objects_come_change_and_go() -> None:
-    kept = pods()
-    [(key, item)] = kept.take([put(status={"podIP": "10.0.0.1"})])
+    cache = pods()
+    [(key, item)] = cache.take([put(status={"podIP": "10.0.0.1"})])
     assert key == Key("Pod", "ns", "a")
     assert isinstance(item, Pod) and [str(ip) for ip in item.addresses] == ["10.0.0.1"]
-    assert len([*kept.take([put(status={"podIP": "10.0.0.2"}), Listed()])]) == 1
-    assert kept.listed
-    assert [*kept.take([Gone(NAME), Gone(NAME)])] == [(key, None)]
+    assert len([*cache.take([put(status={"podIP": "10.0.0.2"}), Listed()])]) == 1
+    assert cache.listed
+    assert [*cache.take([Gone(NAME), Gone(NAME)])] == [(key, None)]
 
 
 def test_what_we_do_not_read_changes_nothing() -> None:
-    kept = pods(put())
+    cache = pods(put())
     more = {"resourceVersion": "2", "managedFields": [{"manager": "x"}]}
-    assert not [*kept.take([put(metadata=more, status={"message": "hm"})])]
+    assert not [*cache.take([put(metadata=more, status={"message": "hm"})])]
 
 
 def test_a_null_is_a_field_that_is_not_there() -> None:
-    kept = Kept(KINDS["EndpointSlice"])
-    [(_, item)] = kept.take([put(addressType="IPv4", endpoints=None, ports=None)])
+    cache = KindCache(KINDS["EndpointSlice"])
+    [(_, item)] = cache.take([put(addressType="IPv4", endpoints=None, ports=None)])
     assert isinstance(item, EndpointSlice)
-    assert not kept.verdicts
+    assert not cache.verdicts
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_null_is_a_field_that_is_not_there() -> None:
     ],
 )
 def test_the_reason_is_that_of_a_folder(more: Any, reason: str) -> None:
-    kept = pods(put(**more))
-    assert kept.verdicts == {NAME: Verdict("Invalid", reason, 0)}
+    cache = pods(put(**more))
+    assert cache.verdicts == {NAME: Verdict("Invalid", reason, 0)}
     manifest = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -82,41 +82,41 @@ def test_the_reason_is_that_of_a_folder(more: Any, reason: str) -> None:
 
 
 def test_one_bad_object_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    kept = pods()
+    cache = pods()
     text = b'{"metadata":{"name":"b","labels":{"x":"\xff"}}}'
     changes = [
-        *kept.take([put(spec=[]), Put(Name("ns", "b"), Raw(text)), Put(Name("", ""), Raw(b"7")), put("c")])
+        *cache.take([put(spec=[]), Put(Name("ns", "b"), Raw(text)), Put(Name("", ""), Raw(b"7")), put("c")])
     ]
     assert [key.name for key, _ in changes] == ["c"]
-    assert kept.verdicts.keys() == {NAME, Name("ns", "b"), Name("", "")}
+    assert cache.verdicts.keys() == {NAME, Name("ns", "b"), Name("", "")}
     assert "rejected Pod ns/a: spec: Expected object, got array" in caplog.text
 
 
 def test_an_object_that_nests_too_deeply() -> None:
     text = b'{"metadata":{"name":"a","generation":3},"spec":' + b"[" * 5000 + b"]" * 5000 + b"}"
-    kept = pods(Put(NAME, Raw(text)))
-    assert kept.verdicts == {NAME: Verdict("Invalid", "it nests too deeply", 0)}
+    cache = pods(Put(NAME, Raw(text)))
+    assert cache.verdicts == {NAME: Verdict("Invalid", "it nests too deeply", 0)}
 
 
 def test_the_last_good_version_stays(caplog: pytest.LogCaptureFixture) -> None:
-    kept = pods(put())
+    cache = pods(put())
     bad = put(metadata={"generation": 4, "labels": 1})
-    assert not [*kept.take([bad, bad])]
-    assert kept.verdicts[NAME].generation == 4
+    assert not [*cache.take([bad, bad])]
+    assert cache.verdicts[NAME].generation == 4
     assert caplog.text.count("; a good version stays in force") == 1
-    assert [key.name for key, item in kept.take([Gone(NAME)]) if item is None] == ["a"]
-    assert not kept.verdicts
+    assert [key.name for key, item in cache.take([Gone(NAME)]) if item is None] == ["a"]
+    assert not cache.verdicts
 
 
 def test_mended() -> None:
-    kept = pods(put(status={"podIP": 1}))
-    assert len([*kept.take([put()])]) == 1
-    assert not kept.verdicts
+    cache = pods(put(status={"podIP": 1}))
+    assert len([*cache.take([put()])]) == 1
+    assert not cache.verdicts
 
 
 def test_what_our_condition_says_is_known() -> None:
     noticed: list[Key] = []
-    kept = Kept(KINDS["Pod"], noticed.append)
+    cache = KindCache(KINDS["Pod"], noticed.append)
     ours = {
         "type": CONDITION,
         "status": "False",
@@ -125,72 +125,72 @@ def test_what_our_condition_says_is_known() -> None:
         "observedGeneration": 2,
     }
     told = put(metadata={"generation": 3}, status={"conditions": [{"type": "Ready"}, ours]})
-    list(kept.take([told, told]))
-    assert kept.told == {NAME: Told("Invalid", "m", 2, 3)}
-    list(kept.take([put()]))
-    assert not kept.told
+    list(cache.take([told, told]))
+    assert cache.told == {NAME: Told("Invalid", "m", 2, 3)}
+    list(cache.take([put()]))
+    assert not cache.told
     assert noticed == [Key("Pod", *NAME)] * 2, "what is told again as it was is not noticed"
 
 
 @pytest.mark.parametrize("status", [{"conditions": None}, {"conditions": CONDITION}, CONDITION, None])
 def test_a_status_that_cannot_be_read_says_nothing(status: object) -> None:
-    kept = Kept(NOT_ACTED_ON["VirtualService"])
-    list(kept.take([put(metadata={"generation": 2, "annotations": {"a": CONDITION}}, status=status)]))
-    assert not kept.told
-    assert kept.verdicts[NAME].generation == 2
+    cache = KindCache(NOT_ACTED_ON["VirtualService"])
+    list(cache.take([put(metadata={"generation": 2, "annotations": {"a": CONDITION}}, status=status)]))
+    assert not cache.told
+    assert cache.verdicts[NAME].generation == 2
 
 
 def test_a_kind_that_is_not_acted_on() -> None:
-    kept = Kept(NOT_ACTED_ON["VirtualService"])
-    assert not [*kept.take([put(metadata={"generation": 2})])]
-    [verdict] = kept.verdicts.values()
+    cache = KindCache(NOT_ACTED_ON["VirtualService"])
+    assert not [*cache.take([put(metadata={"generation": 2})])]
+    [verdict] = cache.verdicts.values()
     assert (verdict.reason, verdict.generation) == ("NotEnforced", 2)
 
 
 def test_all_are_gone() -> None:
-    kept = pods(put(), put("b", spec=[]))
-    assert [*kept.clear()] == [(Key("Pod", "ns", "a"), None)]
-    assert not kept.verdicts
+    cache = pods(put(), put("b", spec=[]))
+    assert [*cache.clear()] == [(Key("Pod", "ns", "a"), None)]
+    assert not cache.verdicts
 
 
 RULES = {"action": "DENY", "rules": [{"when": [{"key": "source.tomorrow", "values": ["x"]}]}]}
 REASON = "spec.rules[0].when[0].key: 'source.tomorrow' is no attribute; see Istio's list of conditions"
 
 
-def policies() -> Kept:
-    return Kept(KINDS["AuthorizationPolicy"])
+def policies() -> KindCache:
+    return KindCache(KINDS["AuthorizationPolicy"])
 
 
 def test_a_refused_policy_holds_strictly_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    kept = policies()
-    [(key, item)] = kept.take([put(spec=RULES, metadata={"generation": 3})])
+    cache = policies()
+    [(key, item)] = cache.take([put(spec=RULES, metadata={"generation": 3})])
     assert key == Key("AuthorizationPolicy", "ns", "a")
     assert isinstance(item, Policy) and item.strictest
-    assert kept.verdicts == {NAME: Verdict("Invalid", f"{REASON}; nobody is let in", 3)}
+    assert cache.verdicts == {NAME: Verdict("Invalid", f"{REASON}; nobody is let in", 3)}
     assert caplog.text.count(f"rejected AuthorizationPolicy ns/a: {REASON}; nobody is let in\n") == 1
-    assert not [*kept.take([put(spec=RULES, metadata={"generation": 3})])], "the same again changes nothing"
-    [(_, mended)] = kept.take([put(spec={})])
+    assert not [*cache.take([put(spec=RULES, metadata={"generation": 3})])], "the same again changes nothing"
+    [(_, mended)] = cache.take([put(spec={})])
     assert isinstance(mended, Policy) and not mended.refusal
-    assert not kept.verdicts
+    assert not cache.verdicts
 
 
 def test_the_last_good_version_of_a_policy_says_why_it_stays(caplog: pytest.LogCaptureFixture) -> None:
-    kept = policies()
-    [(_, good)] = kept.take([put(spec={})])
-    [(_, item)] = kept.take([put(spec=RULES)])
+    cache = policies()
+    [(_, good)] = cache.take([put(spec={})])
+    [(_, item)] = cache.take([put(spec=RULES)])
     assert isinstance(item, Policy) and item.refusal and not item.strictest
     assert replace(item, refusal=None) == good
     text = f"{REASON}; a good version stays in force"
-    assert kept.verdicts == {NAME: Verdict("Invalid", text, 0)}
+    assert cache.verdicts == {NAME: Verdict("Invalid", text, 0)}
     assert caplog.text.count("a good version stays in force") == 1
-    [(_, again)] = kept.take([put(spec={"x": 1})])
+    [(_, again)] = cache.take([put(spec={"x": 1})])
     assert (
         isinstance(again, Policy)
         and again.refusal
         and again.refusal.reason.startswith("spec: unknown field x")
     )
-    assert [*kept.take([Gone(NAME)])] == [(Key("AuthorizationPolicy", "ns", "a"), None)]
-    [(_, strict)] = kept.take([put(spec=RULES)])
+    assert [*cache.take([Gone(NAME)])] == [(Key("AuthorizationPolicy", "ns", "a"), None)]
+    [(_, strict)] = cache.take([put(spec=RULES)])
     assert isinstance(strict, Policy) and strict.strictest, "what is gone has no last version"
 
 
@@ -203,7 +203,7 @@ def test_the_last_good_version_of_a_policy_says_why_it_stays(caplog: pytest.LogC
     ],
 )
 def test_of_what_cannot_be_read_nobody_is_let_in(text: bytes) -> None:
-    kept = policies()
-    [(_, item)] = kept.take([Put(NAME, Raw(text))])
+    cache = policies()
+    [(_, item)] = cache.take([Put(NAME, Raw(text))])
     assert isinstance(item, Policy) and said(item).endswith("): nobody is let in")
-    assert not [*kept.take([Put(Name("", ""), Raw(text))])], "of nobody's name"
+    assert not [*cache.take([Put(Name("", ""), Raw(text))])], "of nobody's name"

@@ -69,7 +69,7 @@ class _Whole(_Head):
     status: _Status | None = None
 
 
-class Kept:
+class KindCache:
     """What there is of a kind. An invalid object keeps its last good version in force, a policy that has none
     its strictest reading.
 
