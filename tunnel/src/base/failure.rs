@@ -27,3 +27,5 @@ impl From<io::Error> for Failure {
         Failure { refusal: Refusal::TunnelLost, detail: error.to_string() }
     }
 }
+
+impl std::error::Error for Failure {}

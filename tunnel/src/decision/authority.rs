@@ -3,8 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::base::canonical;
-use crate::base::Refusal;
+use crate::base::{canonical, Refusal};
 
 /// An address and port, or a service's host name and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

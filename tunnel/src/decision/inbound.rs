@@ -57,6 +57,14 @@ pub fn inbound(
     Ok(Inbound { target, service, authority, client_port })
 }
 
+/// Decides for a connection of another pod of this node that needs no tunnel.
+pub fn inbound_local(local: &Workload, to: SocketAddr) -> Result<SocketAddr, Refusal> {
+    if !local.owns(to.ip()) {
+        return Err(Refusal::AddressMismatch);
+    }
+    Ok(SocketAddr::new(to.ip(), application_port(local, to.port())?))
+}
+
 /// Decides for a plain connection that came to a pod.
 pub fn inbound_plain(local: &Workload, dst: OriginalDst) -> Result<SocketAddr, Refusal> {
     if is_own_port(dst.port()) {

@@ -8,9 +8,9 @@ mod outbound;
 
 pub use authority::Authority;
 pub use direct::{direct, Direct};
-pub use inbound::{inbound, inbound_plain, ConnectRequest, Inbound};
+pub use inbound::{inbound, inbound_local, inbound_plain, ConnectRequest, Inbound};
 pub use needed::{address_name, needed, Needed};
-pub use outbound::{leave, outbound, Outbound, Plain, Route};
+pub use outbound::{leave, outbound, Outbound, Plain, Route, Target, Way};
 
 /// Where applications' outgoing connections are captured.
 pub const OUTBOUND_PORT: u16 = 15001;

@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{is_own_port, Authority, HBONE_PORT};
-use crate::base::Refusal;
-use crate::base::{Identity, Rng};
+use crate::base::{Identity, Refusal, Rng};
 use crate::mesh::{
     Balancing, Chosen, Gateway, GatewayDestination, Mesh, OutboundTraffic, Service, TunnelProtocol, Wanted, Workload,
 };
@@ -46,6 +45,41 @@ pub struct Plain {
     pub addr: SocketAddr,
     pub destination: Option<Arc<Workload>>,
     pub service: Option<Arc<Service>>,
+}
+
+/// An endpoint that somebody has chosen.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub workload: Arc<Workload>,
+    /// Of the workload's addresses.
+    pub ip: IpAddr,
+    /// Where the application listens.
+    pub port: u16,
+    /// The service that was meant.
+    pub service: Option<Arc<Service>>,
+}
+
+/// How an endpoint is reached, without a waypoint.
+#[derive(Clone, Debug)]
+pub enum Way {
+    Hbone(Route),
+    Plain(Plain),
+}
+
+impl From<Way> for Outbound {
+    fn from(way: Way) -> Outbound {
+        match way {
+            Way::Hbone(route) => Outbound::Hbone(route),
+            Way::Plain(plain) => Outbound::Plain(plain),
+        }
+    }
+}
+
+impl Target {
+    pub fn way(&self) -> Way {
+        let Target { workload, ip, port, service } = self;
+        to_endpoint(Chosen { workload, ip: *ip, port: *port }, service.as_ref())
+    }
 }
 
 /// The identities of which whoever answers must prove one: its workload's and the further ones of its service.
@@ -104,12 +138,12 @@ fn to_service(
     }
     if service.balancing == Balancing::Passthrough {
         return Ok(match workload {
-            Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)),
+            Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)).into(),
             None => Outbound::Plain(Plain { addr: dst.address(), destination: None, service: Some(service.clone()) }),
         });
     }
     let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
-    Ok(to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)))
+    Ok(to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)).into())
 }
 
 fn to_workload(
@@ -121,23 +155,23 @@ fn to_workload(
 ) -> Result<Outbound, Refusal> {
     match workload.waypoint().filter(|waypoint| !waypoint.is_served_by(mesh, source)) {
         Some(waypoint) => through(mesh, source, waypoint, None, dst, rng),
-        None => Ok(to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, None)),
+        None => Ok(to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, None).into()),
     }
 }
 
 /// Without a waypoint.
-fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Outbound {
+fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Way {
     let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
     let (destination, service) = (chosen.workload.clone(), service.cloned());
     match destination.tunnel {
-        TunnelProtocol::Hbone => Outbound::Hbone(Route {
+        TunnelProtocol::Hbone => Way::Hbone(Route {
             dial: SocketAddr::new(ip, HBONE_PORT),
             authority: Authority::Address(target),
             identities: accepted(&destination, service.as_deref()),
             destination,
             service,
         }),
-        TunnelProtocol::Plain => Outbound::Plain(Plain { addr: target, destination: Some(destination), service }),
+        TunnelProtocol::Plain => Way::Plain(Plain { addr: target, destination: Some(destination), service }),
     }
 }
 

@@ -3,8 +3,7 @@ use crate::config::Resource;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::base::Refusal;
-use crate::base::Rng;
+use crate::base::{Refusal, Rng};
 use crate::config::proto;
 use crate::mesh::testing::*;
 use crate::mesh::{Mesh, Workload};

@@ -1,9 +1,7 @@
 //! The records of direct connections: written by what the kernel tells, and held against what it has.
 use super::kernel::Kernel;
 use super::pairs::{Known, Pairs, Pods};
-use crate::base::log_error;
-use crate::base::Failure;
-use crate::base::Refusal;
+use crate::base::{log_error, Failure, Refusal};
 use crate::mesh::Mesh;
 use crate::policy::Admitted;
 use crate::sys::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};

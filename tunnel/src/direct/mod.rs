@@ -10,13 +10,9 @@ mod connections;
 mod kernel;
 mod pairs;
 
-use crate::base::log_error;
-use crate::base::Failure;
-use crate::base::OriginalDst;
-use crate::base::Refusal;
-use crate::base::{Identity, Rng};
-use crate::engine::worker::Shared;
+use crate::base::{log_error, Failure, Identity, OriginalDst, Refusal, Rng};
 use crate::mesh::Mesh;
+use crate::node::Shared;
 use crate::policy::Admitted;
 use crate::sys::bpf::Places;
 use crate::sys::diag::Diag;
@@ -67,6 +63,7 @@ pub enum Command {
 }
 
 /// What others have of it.
+#[derive(Clone)]
 pub struct Handle(UnboundedSender<Command>);
 
 impl Handle {
@@ -153,14 +150,14 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
             }
         });
         while let Some(command) = commands.recv().await {
-            direct.obey(command);
+            direct.handle(command);
         }
         Ok(())
     })
 }
 
 impl Direct {
-    fn obey(self: &Rc<Self>, command: Command) {
+    fn handle(self: &Rc<Self>, command: Command) {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
             Command::Add(pod) => self.add(&pod),

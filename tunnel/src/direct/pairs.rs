@@ -1,8 +1,5 @@
 //! Which pairs of pods may connect directly, and by which policies.
-use crate::base::Failure;
-use crate::base::OriginalDst;
-use crate::base::Refusal;
-use crate::base::{Identity, PodKey};
+use crate::base::{Failure, Identity, OriginalDst, PodKey, Refusal};
 use crate::decision::{self, Direct};
 use crate::mesh::{Mesh, Workload};
 use crate::policy::{Attempt, Guard, Judgement, Verdict};

@@ -1,13 +1,12 @@
 //! Who may talk to whom, for those who ask: why, and what would be different under other policies.
+use super::command::Command;
 use super::question::Question;
 use super::{lock, Core};
 use crate::base::PodKey;
 use crate::config::push::Push;
 use crate::direct;
-use crate::engine::worker::Command;
 use crate::mesh::Mesh;
-use crate::policy::Admitted;
-use crate::policy::Verdict;
+use crate::policy::{Admitted, Verdict};
 use prost::bytes::Bytes;
 use prost::Message;
 use serde_json::{json, Value};

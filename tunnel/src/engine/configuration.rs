@@ -1,13 +1,12 @@
 //! The configuration in force: what is pushed, and on demand what is asked for.
+use super::command::Command;
 use super::{lock, Core};
 use crate::config::proto::AUTHORIZATION;
 use crate::config::push::{self, Push};
 use crate::config::subscriptions::Subscriptions;
-use crate::direct;
-use crate::engine::worker::Command;
 use crate::mesh::{Mesh, Rejected};
-use crate::pending;
 use crate::sys::heap;
+use crate::{direct, pending};
 use prost::bytes::Bytes;
 use prost::{DecodeError, Message};
 use std::collections::HashSet;

@@ -1,26 +1,25 @@
 //! The composition of the byte path: workers, what they share, and what is asked of them. Knows nothing of Python.
 mod authorization;
+mod command;
 mod configuration;
 pub mod dump;
 mod question;
-pub mod worker;
+mod worker;
 
-use crate::base::log_error;
-use crate::base::{Identity, PodKey};
+use crate::base::{log_error, Identity, PodKey};
 use crate::config::subscriptions::Subscriptions;
-use crate::direct;
 use crate::mesh::Mesh;
-use crate::pending;
+use crate::node::{CredentialsByIdentity, Shared};
 use crate::sys::bpf::Places;
 use crate::sys::budget::Budget;
-use crate::sys::heap;
-use crate::sys::panics;
 use crate::sys::sockets::{NetNs, Raw};
-use crate::sys::PodInfo;
+use crate::sys::{heap, panics, PodInfo};
 use crate::telemetry::{Options, Telemetry};
 use crate::tls::credentials::{Credentials, Key};
 use crate::tls::revocation::{Lists, Revocation};
+use crate::{direct, pending};
 use arc_swap::ArcSwap;
+use command::Command;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -28,7 +27,7 @@ use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 use tokio::sync::mpsc::unbounded_channel;
-use worker::{Command, Shared, WorkerHandle};
+use worker::{Plan, WorkerHandle, Workers};
 
 pub use configuration::Applied;
 use configuration::Newest;
@@ -56,6 +55,9 @@ pub struct Settings {
 
 pub struct Core {
     shared: Arc<Shared>,
+    workers: Workers,
+    direct: Option<direct::Handle>,
+    pending: Option<Arc<pending::Handle>>,
     /// Keys whose certificates are under way.
     keys: Mutex<HashMap<Identity, Key>>,
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
@@ -93,31 +95,44 @@ impl Core {
             credentials: ArcSwap::default(),
             revocation: Revocation::new(settings.crl),
             telemetry: Telemetry::new(settings.telemetry)?,
-            workers: handles,
-            spin: settings.spin,
             budget: Budget::process(),
-            direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
-            pending: settings.pending.is_some().then(|| pending::Handle::new(calls)),
             subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
         });
+        let plan = Plan {
+            shared: shared.clone(),
+            workers: handles.into(),
+            spin: settings.spin,
+            direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
+            pending: settings.pending.is_some().then(|| Arc::new(pending::Handle::new(calls))),
+        };
         for (index, receiver) in receivers.into_iter().enumerate() {
-            let shared = shared.clone();
+            let plan = plan.clone();
             thread::Builder::new().name(format!("warren-{index}")).spawn(move || {
-                if let Err(error) = worker::run(shared, index, receiver) {
+                if let Err(error) = worker::run(plan, index, receiver) {
                     // Half a tunnel would let connections hang: better none, and a restart.
                     log_error("worker", &format!("worker {index} cannot run: {error}"));
                     std::process::abort();
                 }
             })?;
         }
+        let Plan { workers, direct, pending, .. } = plan;
         if let Some(places) = settings.direct {
             direct::start(places, shared.clone(), offered)?;
         }
-        if let Some(places) = settings.pending {
-            pending::start(places, shared.clone(), called)?;
+        if let (Some(places), Some(handle)) = (settings.pending, &pending) {
+            let workers = workers.clone();
+            // By turns, as the kernel spreads what it lets through.
+            let to_worker = move |number: usize, uid, call| {
+                let worker = &workers[number % workers.len()];
+                drop(worker.commands.send(Command::Pending(uid, call)));
+            };
+            pending::start(places, shared.clone(), handle.clone(), called, to_worker)?;
         }
         Ok(Core {
             shared,
+            workers,
+            direct,
+            pending,
             keys: Mutex::default(),
             pods: Mutex::default(),
             newest: Mutex::new(Newest { mesh, ..Newest::default() }),
@@ -186,9 +201,9 @@ impl Core {
         self.change_credentials(|all| drop(all.remove(identity)));
     }
 
-    fn change_credentials(&self, change: impl Fn(&mut worker::CredentialsByIdentity)) {
+    fn change_credentials(&self, change: impl Fn(&mut CredentialsByIdentity)) {
         self.shared.credentials.rcu(|all| {
-            let mut all = worker::CredentialsByIdentity::clone(all);
+            let mut all = CredentialsByIdentity::clone(all);
             change(&mut all);
             all
         });
@@ -261,17 +276,17 @@ impl Core {
 
     /// What the thread for direct connections answers; nothing where there is none.
     fn ask_direct<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> direct::Command) -> T {
-        self.shared.direct.as_ref().map(|direct| direct.ask(command)).unwrap_or_default()
+        self.direct.as_ref().map(|direct| direct.ask(command)).unwrap_or_default()
     }
 
     fn tell_direct(&self, command: impl FnOnce() -> direct::Command) {
-        if let Some(direct) = &self.shared.direct {
+        if let Some(direct) = &self.direct {
             direct.tell(command());
         }
     }
 
     fn tell_pending(&self, command: impl FnOnce() -> pending::Command) {
-        if let Some(pending) = &self.shared.pending {
+        if let Some(pending) = &self.pending {
             pending.tell(command());
         }
     }
@@ -295,7 +310,7 @@ impl Core {
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {
-        for worker in &self.shared.workers {
+        for worker in self.workers.iter() {
             drop(worker.commands.send(command())); // fails only when the worker has ended, with the process
         }
     }

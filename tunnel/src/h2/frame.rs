@@ -2,8 +2,7 @@
 //!
 //! DATA is never copied: its events say where in the caller's buffer it lies. Everything else is small, is collected and
 //! becomes an event when it is complete.
-use crate::base::sizes::DATA_MAX;
-use crate::base::sizes::FRAME_HEADER as HEADER;
+use crate::base::sizes::{DATA_MAX, FRAME_HEADER as HEADER};
 use crate::base::{Failure, Refusal};
 use std::{fmt, ops::Range};
 

@@ -1,7 +1,7 @@
 //! HBONE: tunnels between pods, mutual TLS and HTTP/2 CONNECT, one stream for each connection of an application.
-pub mod flusher;
-pub mod link;
+mod inbox;
 pub mod pool;
-pub mod session;
+mod session;
 pub mod stream;
+mod streams;
 pub mod tunnel;

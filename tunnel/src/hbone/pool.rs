@@ -2,20 +2,18 @@
 //!
 //! The destination's uid is part of the key, so an address that a new pod has taken over never meets a tunnel to the old
 //! one. A pair has several tunnels when one of them carries bulk or is stalled: then a new stream takes another.
-use crate::base::Failure;
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Failure, Identity, Refusal};
 use crate::decision::Route;
-use crate::engine::worker::Worker;
 use crate::hbone::tunnel::{Ending, Tunnel};
-use crate::mesh::Mesh;
-use crate::node::pod::Pod;
-use crate::sys::sockets::{self, CONNECT_TIMEOUT};
+use crate::relay::Thread;
+use crate::sys::sockets::{self, Stash, CONNECT_TIMEOUT};
+use crate::sys::PodInfo;
+use crate::tls::credentials::Credentials;
 use crate::tls::handshake::Handshake;
 use failures::Failures;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,15 +32,17 @@ struct Key {
     identities: Arc<[Identity]>,
 }
 
-#[derive(Default)]
 pub struct Pool {
+    thread: Rc<Thread>,
+    pod: Arc<PodInfo>,
+    stash: Rc<Stash>,
     tunnels: RefCell<HashMap<Key, Vec<Rc<Tunnel>>>>,
     failures: RefCell<Failures<Key>>,
 }
 
 /// A dialled tunnel, for as long as its task is.
 struct Dialled {
-    pod: Rc<Pod>,
+    pool: Rc<Pool>,
     key: Key,
     tunnel: Rc<Tunnel>,
 }
@@ -50,13 +50,29 @@ struct Dialled {
 impl Drop for Dialled {
     fn drop(&mut self) {
         drop(Ending(self.tunnel.clone()));
-        self.pod.pool.forget(&self.key, &self.tunnel);
+        self.pool.forget(&self.key, &self.tunnel);
     }
 }
 
 impl Pool {
+    /// Of a pod, whose sockets are made in its namespace.
+    pub fn new(thread: &Rc<Thread>, pod: &Arc<PodInfo>, stash: &Rc<Stash>) -> Rc<Self> {
+        Rc::new(Pool {
+            thread: thread.clone(),
+            pod: pod.clone(),
+            stash: stash.clone(),
+            tunnels: RefCell::default(),
+            failures: RefCell::default(),
+        })
+    }
+
     /// The tunnel for a new stream: the least loaded one, or a new one, which streams may use before it is up.
-    pub fn tunnel(&self, worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route) -> Result<Rc<Tunnel>, Failure> {
+    /// `credentials`: the pod's own, for a new one.
+    pub fn tunnel(
+        self: &Rc<Self>,
+        route: &Route,
+        credentials: impl FnOnce() -> Option<Arc<Credentials>>,
+    ) -> Result<Rc<Tunnel>, Failure> {
         let key = Key {
             destination: route.destination.uid.0.clone(),
             dial: route.dial,
@@ -73,7 +89,12 @@ impl Pool {
         if let Some(failure) = self.failures.borrow().answer(&key, Instant::now()) {
             return best.cloned().ok_or(failure);
         }
-        let tunnel = dial(worker, pod, route, key.clone())?;
+        let credentials = credentials().ok_or_else(|| Failure {
+            refusal: Refusal::NoIdentity,
+            detail: format!("no certificate for {}", self.pod.identity),
+        })?;
+        let handshake = Handshake::client(&credentials, &route.identities)?;
+        let tunnel = self.dial(handshake, key.clone());
         pools.entry(key).or_default().push(tunnel.clone());
         Ok(tunnel)
     }
@@ -101,10 +122,10 @@ impl Pool {
         self.tunnels.borrow().keys().map(|key| key.destination.clone()).collect()
     }
 
-    /// Ends what leads to workloads that are gone, or are not at that address any more.
-    pub fn prune(&self, mesh: &Mesh) {
+    /// Ends what leads to workloads that are gone, or are not at that address any more: where not `is_there`, by uid.
+    pub fn prune(&self, is_there: impl Fn(&str, IpAddr) -> bool) {
         self.tunnels.borrow_mut().retain(|key, tunnels| {
-            let there = mesh.workload(&key.destination).is_some_and(|w| w.owns(key.dial.ip()));
+            let there = is_there(&key.destination, key.dial.ip());
             if !there {
                 for tunnel in tunnels.iter() {
                     tunnel.kill(Refusal::WorkloadGone, "the destination is gone");
@@ -127,32 +148,26 @@ impl Pool {
     pub fn all(&self) -> Vec<Rc<Tunnel>> {
         self.tunnels.borrow().values().flatten().cloned().collect()
     }
-}
 
-/// Begins a tunnel; whoever waits for its streams learns how it went.
-fn dial(worker: &Rc<Worker>, pod: &Rc<Pod>, route: &Route, key: Key) -> Result<Rc<Tunnel>, Failure> {
-    let credentials = worker.credentials(&pod.identity).ok_or_else(|| Failure {
-        refusal: Refusal::NoIdentity,
-        detail: format!("no certificate for {}", pod.identity),
-    })?;
-    let handshake = Handshake::client(&credentials, &route.identities)?;
-    let tunnel = Tunnel::new(worker, pod, route.dial, handshake);
-    let dialled = Dialled { pod: pod.clone(), key, tunnel: tunnel.clone() };
-    let worker = worker.clone();
-    spawn_local(async move {
-        let Dialled { pod, key, tunnel } = &dialled;
-        // Whoever waits for a stream records how the tunnel ended.
-        let connected = pod.stash.connect(&pod.netns, None, tunnel.remote);
-        let in_time = worker.clock.timeout(CONNECT_TIMEOUT, connected).await;
-        match in_time.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-            Ok(sock) => {
-                let result = tunnel.run(sock).await;
-                pod.pool.remember(key, &result, tunnel.peer.get().is_some());
+    /// Begins a tunnel; whoever waits for its streams learns how it went.
+    fn dial(self: &Rc<Self>, handshake: Handshake, key: Key) -> Rc<Tunnel> {
+        let tunnel = Tunnel::client(&self.thread, &self.pod, key.dial, handshake);
+        let dialled = Dialled { pool: self.clone(), key, tunnel: tunnel.clone() };
+        spawn_local(async move {
+            let Dialled { pool, key, tunnel } = &dialled;
+            // Whoever waits for a stream records how the tunnel ended.
+            let connected = pool.stash.connect(&pool.pod.netns, None, tunnel.remote);
+            let in_time = pool.thread.clock.timeout(CONNECT_TIMEOUT, connected).await;
+            match in_time.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
+                Ok(sock) => {
+                    let result = tunnel.run(sock).await;
+                    pool.remember(key, &result, tunnel.peer.get().is_some());
+                }
+                Err(error) => tunnel.end(&Err(unreachable(tunnel.remote, &error))),
             }
-            Err(error) => tunnel.end(&Err(unreachable(tunnel.remote, &error))),
-        }
-    });
-    Ok(tunnel)
+        });
+        tunnel
+    }
 }
 
 fn unreachable(remote: SocketAddr, error: &io::Error) -> Failure {
@@ -161,7 +176,7 @@ fn unreachable(remote: SocketAddr, error: &io::Error) -> Failure {
             refusal: Refusal::TunnelTimeout,
             detail: format!("no answer from {remote} within {CONNECT_TIMEOUT} s; does a network policy block it?"),
         },
-        _ => Failure { refusal: sockets::refusal(error), detail: format!("{remote}: {error}") },
+        _ => sockets::connect_failure(remote, error),
     }
 }
 

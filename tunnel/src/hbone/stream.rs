@@ -2,36 +2,31 @@
 //!
 //! The tunnel writes what arrives straight to the application's socket; the stream's task reads that socket and writes
 //! the tunnel, and takes up what a full socket refused. Both ends of a tunnel use the same stream.
-use crate::base::sizes::{DATA_MAX, FRAME_HEADER as HEADER};
-use crate::base::Failure;
-use crate::base::Refusal;
+use super::inbox::Inbox;
+use super::tunnel::Tunnel;
+use crate::base::{Failure, Refusal};
+use crate::h2::flow::Sending;
 use crate::h2::frame::{Code, Violation};
-use crate::h2::headers::Block;
-use crate::hbone::tunnel::{Pull, Tunnel};
-use crate::relay::CloseReason;
-use crate::relay::Live;
-use crate::sys::buffer::{Backlog, Out};
-use crate::sys::panics::OnPanic;
-use crate::sys::sockets::{self, reset_on_close, Received};
+use crate::h2::headers::{Block, Fields, Kind};
+use crate::relay::{CloseReason, Live};
+use crate::sys::sockets::reset_on_close;
 use crate::sys::spin::Conversation;
-use crate::sys::turns::{Ticket, HEAVY};
+use crate::sys::turns::Ticket;
 use crate::telemetry::ConnectionRecord;
-use crate::tls::record_layer::{HEAD, TAIL};
 use rustix::io::Errno;
-use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{poll_fn, Future};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::Shutdown;
-use std::pin::{pin, Pin};
+use std::io::{self, IoSlice};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::net::TcpStream;
 
-/// A full record in the tunnel's out buffer.
-pub const SLOT: usize = HEAD + HEADER + DATA_MAX + TAIL;
-/// Small reads of one application before others have theirs.
-const READS: usize = 4;
+mod duplex;
+mod splice;
+
+pub use duplex::StreamDuplex;
+
 /// A stream that carries this much within some seconds is bulk: new streams of the same pair take another tunnel.
 const BULK: u64 = 1 << 20;
 
@@ -71,10 +66,16 @@ struct Local {
 pub struct Stream {
     pub id: u32,
     tunnel: Rc<Tunnel>,
+    /// Where its bytes go to and come from without another copy; none where somebody reads and writes it (`Duplex`).
     app: OnceCell<App>,
-    task: RefCell<Option<Waker>>,
-    /// What the application's socket refused; bounded by the stream's window.
-    backlog: RefCell<Backlog>,
+    /// Who is to go on: its task, or who reads it and who writes it.
+    wakers: RefCell<[Option<Waker>; 2]>,
+    /// What the application's socket refused, or nobody has read yet.
+    inbox: RefCell<Inbox>,
+    /// What the peer takes.
+    sending: RefCell<Sending>,
+    /// The peer's header block is there: the request, or the answer that decides.
+    begun: Cell<bool>,
     ticket: Rc<Ticket>,
     answer: RefCell<Option<Answer>>,
     local: Local,
@@ -90,19 +91,6 @@ struct App {
     record: ConnectionRecord,
 }
 
-/// Reads up to `want` bytes behind the end of `out`, into slots that leave room for a record's and a frame's header and
-/// for the tag. The caller seals what came.
-pub fn read_slots(sock: &TcpStream, out: &mut Out, want: usize) -> io::Result<Received> {
-    let mut bufs: [IoSliceMut; HEAVY / DATA_MAX] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-    let (mut n, mut rest) = (0, want);
-    for (buf, slot) in bufs.iter_mut().zip(out.room(want.div_ceil(DATA_MAX) * SLOT).chunks_mut(SLOT)) {
-        let len = rest.min(DATA_MAX);
-        *buf = IoSliceMut::new(&mut slot[HEAD + HEADER..HEAD + HEADER + len]);
-        (n, rest) = (n + 1, rest - len);
-    }
-    sockets::receive(sock, &mut bufs[..n])
-}
-
 impl Live for Stream {
     fn cancel(&self, why: Refusal, detail: &str) {
         self.fail(CloseReason::Cancelled(why, detail.into()));
@@ -113,14 +101,25 @@ impl Live for Stream {
     }
 }
 
+/// Whom a stream wakes.
+#[derive(Clone, Copy)]
+enum Side {
+    /// Its task, or who reads it.
+    Reader,
+    Writer,
+}
+
 impl Stream {
-    pub fn new(tunnel: &Rc<Tunnel>, id: u32) -> Rc<Self> {
+    /// `begun` where the peer asked for it; the windows are what we, and the peer, may send at first.
+    pub fn new(tunnel: &Rc<Tunnel>, id: u32, begun: bool, (sending, receiving): (i64, i64)) -> Rc<Self> {
         Rc::new(Stream {
             id,
             tunnel: tunnel.clone(),
             app: OnceCell::new(),
-            task: RefCell::default(),
-            backlog: RefCell::default(),
+            wakers: RefCell::default(),
+            inbox: RefCell::new(Inbox::new(&tunnel.budget, receiving)),
+            sending: RefCell::new(Sending::new(sending)),
+            begun: Cell::new(begun),
             ticket: Ticket::new(tunnel.pod.number()),
             answer: RefCell::default(),
             local: Local::default(),
@@ -148,7 +147,7 @@ impl Stream {
                     broken => Answer::Lost(broken.refusal(), broken.to_string()),
                 });
             }
-            self.remember(cx);
+            self.remember(Side::Reader, cx);
             Poll::Pending
         })
         .await
@@ -161,7 +160,7 @@ impl Stream {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            self.remember(cx);
+            self.remember(Side::Reader, cx);
             match &*self.broken.borrow() {
                 Some(broken) => Poll::Ready(Err(Failure { refusal: broken.refusal(), detail: broken.to_string() })),
                 None => Poll::Pending,
@@ -189,24 +188,6 @@ impl Stream {
         self.tunnel.respond(self.id, block.fields(fields), false);
     }
 
-    /// Carries the bytes of `sock` until both sides have ended, or something breaks; then both ends see a reset.
-    pub async fn relay(self: &Rc<Self>, sock: TcpStream, record: ConnectionRecord) {
-        let app = self.app.get_or_init(|| App { sock, record });
-        let _guard = OnPanic(|| self.break_down());
-        let mut failure = pin!(sockets::failure(&app.sock));
-        match poll_fn(|cx| self.poll(app, failure.as_mut(), cx)).await {
-            Ok(()) => {
-                self.tunnel.close(self.id, None);
-                app.record.finish();
-            }
-            Err(broken) => {
-                reset_on_close(&app.sock);
-                self.tunnel.close(self.id, broken.code());
-                broken.record(&app.record, self.finished.get() || self.local.ended.get());
-            }
-        }
-    }
-
     /// Its task has panicked: both ends see a reset.
     pub fn break_down(&self) {
         if let Some(app) = self.app.get() {
@@ -216,93 +197,45 @@ impl Stream {
         self.tunnel.close(self.id, Some(Code::INTERNAL_ERROR));
     }
 
-    fn remember(&self, cx: &Context<'_>) {
-        let mut task = self.task.borrow_mut();
-        if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            *task = Some(cx.waker().clone());
+    fn remember(&self, side: Side, cx: &Context<'_>) {
+        let waker = &mut self.wakers.borrow_mut()[side as usize];
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 
-    /// The stream's task: ready when both sides have ended, or with what broke it.
-    fn poll(
-        self: &Rc<Self>,
-        app: &App,
-        failure: Pin<&mut impl Future<Output = io::Error>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), CloseReason>> {
-        self.remember(cx);
-        for _ in 0..READS {
-            if let Some(broken) = &*self.broken.borrow() {
-                return Poll::Ready(Err(broken.clone()));
-            }
-            match self.turn(app, cx) {
-                Ok(Turn::Again) => {}
-                Ok(Turn::Wait) => return Poll::Pending,
-                Ok(Turn::Deaf) => return failure.poll(cx).map(|error| Err(CloseReason::App(Rc::new(error)))),
-                Ok(Turn::Over) => return Poll::Ready(Ok(())),
-                Err(e) => return Poll::Ready(Err(CloseReason::App(Rc::new(e)))),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    /// The first `n` bytes that wait have been taken; the peer may send more.
+    fn consume(&self, n: usize) {
+        self.inbox.borrow_mut().remove(n);
+        let due = self.taken(n);
+        self.tunnel.give_back(self.id, due);
     }
 
-    fn turn(self: &Rc<Self>, app: &App, cx: &mut Context<'_>) -> io::Result<Turn> {
-        // tunnel -> application: what was refused before
-        while self.waiting() > 0 && app.sock.poll_write_ready(cx)?.is_ready() {
-            self.drain(app)?;
+    /// What came goes to the application, or waits for it. Gives the WINDOW_UPDATE that is due.
+    pub fn deliver(&self, parts: &[IoSlice], total: usize) -> Option<u32> {
+        if self.finished.get() {
+            let violation = Violation { code: Code::STREAM_CLOSED, what: "DATA behind the end" }; // RFC 9113 section 5.1
+            self.fail(CloseReason::Violation(violation));
+            return None;
         }
-        let Local { ended, shut } = &self.local;
-        if self.finished.get() && self.waiting() == 0 && !shut.replace(true) && !ended.get() {
-            SockRef::from(&app.sock).shutdown(Shutdown::Write)?; // if both have ended, close says it
-        }
-        if ended.get() && shut.get() {
-            return Ok(Turn::Over);
-        }
-        // application -> tunnel
-        if ended.get() {
-            return Ok(Turn::Deaf);
-        }
-        if app.sock.poll_read_ready(cx)?.is_pending() {
-            return Ok(Turn::Wait);
-        }
-        let Poll::Ready(most) = self.tunnel.worker.turns.poll(&self.ticket, cx) else { return Ok(Turn::Wait) };
-        match self.tunnel.pull(self, &app.sock, most)? {
-            Pull::Some(n) => {
-                app.record.sent(n as u64);
-                self.ticket.carried(n);
-                if n > 0 {
-                    self.carry(n);
-                }
-                Ok(Turn::Again)
+        match self.write(parts, total) {
+            Ok(done) if done == total || self.keep(parts, done, total) => self.taken(done),
+            Ok(_) => {
+                let detail = "the application does not read, and too much waits already".into();
+                self.fail(CloseReason::Cancelled(Refusal::OutOfMemory, detail));
+                None
             }
-            Pull::End => {
-                ended.set(true);
-                Ok(Turn::Again)
+            Err(error) => {
+                self.fail(CloseReason::App(Rc::new(error)));
+                self.taken(total)
             }
-            Pull::Blocked => Ok(Turn::Deaf), // the tunnel wakes us
         }
     }
 
-    fn drain(&self, app: &App) -> io::Result<()> {
-        let mut backlog = self.backlog.borrow_mut();
-        match app.sock.try_io(Interest::WRITABLE, || Ok(rustix::io::write(&app.sock, backlog.waiting())?)) {
-            Ok(n) => {
-                backlog.taken(n);
-                drop(backlog);
-                app.record.received(n as u64);
-                self.tunnel.taken(self.id, n);
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// tunnel -> application. Returns how much the socket took; the rest is to be kept.
-    pub fn deliver(&self, parts: &[IoSlice], total: usize) -> io::Result<usize> {
+    /// Returns how much the application's socket took; the rest is to be kept.
+    fn write(&self, parts: &[IoSlice], total: usize) -> io::Result<usize> {
         self.carry(total);
-        let Some(app) = self.app.get().filter(|_| self.waiting() == 0) else { return Ok(0) };
+        let Some(app) = self.app.get().filter(|_| self.inbox.borrow().is_empty()) else { return Ok(0) };
         let done = match rustix::io::writev(&app.sock, parts) {
             Err(Errno::AGAIN) => 0,
             done => done?,
@@ -311,14 +244,83 @@ impl Stream {
         Ok(done)
     }
 
-    /// Keeps what the socket did not take: `parts` without the first `done` bytes.
-    pub fn keep(&self, parts: &[IoSlice], done: usize) {
-        self.backlog.borrow_mut().add(parts, done);
+    fn keep(&self, parts: &[IoSlice], done: usize, total: usize) -> bool {
+        let fits = self.inbox.borrow_mut().keep(parts, done, total);
+        if fits {
+            self.wake();
+        }
+        fits
+    }
+
+    /// `n` bytes came, which count against the window.
+    pub fn came(&self, n: usize) -> Result<(), Violation> {
+        self.inbox.borrow_mut().came(n)
+    }
+
+    /// `n` bytes need no more room here. Gives the WINDOW_UPDATE that is due.
+    pub fn taken(&self, n: usize) -> Option<u32> {
+        self.inbox.borrow_mut().taken(n, self.finished.get())
+    }
+
+    /// The peer has acknowledged another window for new streams.
+    pub fn adjust(&self, n: i64) {
+        self.inbox.borrow_mut().adjust(n);
+    }
+
+    /// How much the peer takes.
+    pub fn room(&self) -> usize {
+        self.sending.borrow().room()
+    }
+
+    pub fn sent(&self, n: usize) {
+        self.sending.borrow_mut().sent(n);
+    }
+
+    /// The peer takes so much more.
+    pub fn grow(&self, n: i64) -> Result<(), Violation> {
+        self.sending.borrow_mut().grow(n)?;
         self.wake();
+        Ok(())
+    }
+
+    /// What a header block can only be.
+    pub fn expects(&self) -> Kind {
+        match self.begun.get() {
+            true => Kind::Trailers,
+            false => Kind::Response,
+        }
+    }
+
+    /// A header block of a stream that is there: an answer, or what ends the peer's side. That is not for a CONNECT
+    /// (RFC 9113 section 8.5), but says no more than END_STREAM does. Anything else breaks the stream.
+    pub fn headers(&self, fields: &Fields, end: bool) {
+        let broken = |code: Code, what: &'static str| self.fail(CloseReason::Violation(Violation { code, what }));
+        match (fields.malformed, fields.status) {
+            (Some(what), _) => broken(Code::PROTOCOL_ERROR, what),
+            (None, Some(100..=199)) if !end => {} // the answer is still to come (RFC 9110 section 15.2)
+            (None, Some(status)) => {
+                self.begun.set(true);
+                self.answered(Answer::of_status(status));
+                if end {
+                    self.finish();
+                }
+            }
+            (None, None) if self.finished.get() => broken(Code::STREAM_CLOSED, "a header block behind the end"),
+            (None, None) if end => self.finish(),
+            (None, None) => broken(Code::PROTOCOL_ERROR, "a second header block"),
+        }
+    }
+
+    /// The peer has reset it.
+    pub fn reset(&self, code: Code) {
+        match code {
+            Code::NO_ERROR => self.finish(), // RFC 9113 section 8.1: all has been said
+            code => self.fail(CloseReason::Reset(code)),
+        }
     }
 
     fn carry(&self, n: usize) {
-        self.conversation.went_on(n, &self.tunnel.worker.spin);
+        self.conversation.went_on(n, &self.tunnel.thread.spin);
         let before = self.carried.get();
         self.carried.set(before + n as u64);
         if before < BULK && self.is_bulk() {
@@ -332,6 +334,7 @@ impl Stream {
             self.tunnel.bulk.set(self.tunnel.bulk.get() - 1);
         }
         self.carried.set(0);
+        self.inbox.borrow_mut().look();
     }
 
     pub fn is_bulk(&self) -> bool {
@@ -340,12 +343,7 @@ impl Stream {
 
     /// Bytes that wait for the application.
     pub fn waiting(&self) -> usize {
-        self.backlog.borrow().len()
-    }
-
-    /// The memory that they take, were there `more`.
-    pub fn backlog(&self, more: usize) -> usize {
-        self.backlog.borrow().size(more)
+        self.inbox.borrow().len()
     }
 
     pub fn answered(&self, answer: Answer) {
@@ -359,7 +357,9 @@ impl Stream {
         self.wake();
     }
 
-    pub fn is_finished(&self) -> bool {
+    /// Whether the peer has said all.
+    #[cfg(test)]
+    pub fn has_finished(&self) -> bool {
         self.finished.get()
     }
 
@@ -374,18 +374,8 @@ impl Stream {
     }
 
     pub fn wake(&self) {
-        if let Some(task) = &*self.task.borrow() {
-            task.wake_by_ref();
-        }
+        self.wakers.borrow().iter().flatten().for_each(Waker::wake_by_ref);
     }
-}
-
-enum Turn {
-    Again,
-    Wait,
-    /// As `Wait`, and the socket is not read meanwhile: only its error would tell that the application is gone.
-    Deaf,
-    Over,
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::service::{target, Balancing, PortMapping, Scope, Service};
 use super::workload::{Health, Workload, WorkloadUid};
-use crate::base::Refusal;
-use crate::base::Rng;
+use crate::base::{Refusal, Rng};
 
 /// A workload as an endpoint of one service.
 #[derive(Clone, Debug)]

@@ -8,8 +8,7 @@ use std::sync::{Arc, LazyLock};
 use super::intern::Interners;
 use crate::base::address::{from_bytes, NetworkAddress, Prefix};
 use crate::base::Identity;
-use crate::config::proto;
-use crate::config::Version;
+use crate::config::{proto, Version};
 
 /// A service's key, `<namespace>/<hostname>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::check_name;
-use crate::config::proto;
-use crate::config::{Resource, Version};
+use crate::config::{proto, Resource, Version};
 
 /// Istio's `outboundTrafficPolicy`: what becomes of a connection to an address of which the mesh knows nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

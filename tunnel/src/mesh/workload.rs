@@ -9,10 +9,8 @@ use std::sync::Arc;
 
 use super::intern::Interners;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
-use crate::base::address;
-use crate::base::Identity;
-use crate::config::proto;
-use crate::config::Version;
+use crate::base::{address, Identity};
+use crate::config::{proto, Version};
 use crate::policy::Guarded;
 
 /// A workload's key, unique in the mesh and never reused, for example `Kubernetes//Pod/default/reviews-v1-5b5d6494f4-2x9kq`.

@@ -1,2 +1,10 @@
-//! What a connection may ask of the node that it is on.
-pub mod pod;
+//! What a connection may ask of the node that it is on: its pod, the mesh, policies, credentials.
+mod context;
+mod pod;
+mod pods;
+mod shared;
+
+pub use context::Context;
+pub use pod::{Listed, Pod};
+pub use pods::Pods;
+pub use shared::{CredentialsByIdentity, Shared};

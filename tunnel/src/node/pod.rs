@@ -1,17 +1,15 @@
 //! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
-use crate::base::OriginalDst;
-use crate::base::Refusal;
+use crate::base::{OriginalDst, Refusal};
 use crate::decision;
 use crate::h2::headers::Block;
 use crate::hbone::pool::Pool;
 use crate::hbone::tunnel::Tunnel;
 use crate::mesh::{Mesh, OutboundTraffic, Workload};
-use crate::policy::Admitted;
-use crate::policy::{Admission, Attempt, Guard, Verdict};
-use crate::proxy::outbound;
-use crate::relay::Live;
+use crate::policy::{Admission, Admitted, Attempt, Guard, Verdict};
+use crate::relay::{Live, Thread};
 use crate::sys::sockets::Stash;
 use crate::sys::PodInfo;
+use crate::telemetry::Baggage;
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,8 +20,8 @@ use tokio::task::AbortHandle;
 
 pub struct Pod {
     info: Arc<PodInfo>,
-    pub stash: Stash,
-    pub pool: Pool,
+    pub stash: Rc<Stash>,
+    pub pool: Rc<Pool>,
     pub accepting: RefCell<Vec<AbortHandle>>,
     served: RefCell<Vec<Weak<Tunnel>>>,
     live: RefCell<HashMap<u64, Open>>,
@@ -70,11 +68,12 @@ impl Drop for Listed {
 }
 
 impl Pod {
-    pub fn new(info: Arc<PodInfo>) -> Rc<Self> {
+    pub fn new(info: Arc<PodInfo>, thread: &Rc<Thread>) -> Rc<Self> {
+        let stash = Rc::<Stash>::default();
         Rc::new(Pod {
+            pool: Pool::new(thread, &info, &stash),
+            stash,
             info,
-            stash: Stash::default(),
-            pool: Pool::default(),
             accepting: RefCell::default(),
             served: RefCell::default(),
             live: RefCell::default(),
@@ -88,11 +87,6 @@ impl Pod {
 
     pub fn info(&self) -> &Arc<PodInfo> {
         &self.info
-    }
-
-    /// One that no other pod has.
-    pub fn number(&self) -> usize {
-        Arc::as_ptr(&self.info).addr()
     }
 
     /// Puts a connection on the list, for as long as the result lives.
@@ -131,6 +125,13 @@ impl Pod {
 
     pub fn live(&self) -> Vec<Rc<dyn Live>> {
         self.live.borrow().values().map(|Open(connection, _)| connection.clone()).collect()
+    }
+
+    /// The mesh or the credentials are new.
+    pub fn change(&self, mesh: &Mesh) {
+        self.pool.prune(|destination, ip| mesh.workload(destination).is_some_and(|workload| workload.owns(ip)));
+        self.pool.forget_failures();
+        self.review(mesh);
     }
 
     /// The connections that `review` judges.
@@ -172,7 +173,7 @@ impl Pod {
         let mut baggage = self.baggage.borrow_mut();
         match &*baggage {
             Some((of, block)) if Arc::ptr_eq(of, workload) => block.clone(),
-            _ => baggage.insert((workload.clone(), Rc::new(outbound::baggage(workload)))).1.clone(),
+            _ => baggage.insert((workload.clone(), Rc::new(described(workload)))).1.clone(),
         }
     }
 
@@ -238,6 +239,13 @@ impl Pod {
             task.abort();
         }
     }
+}
+
+/// What a pod says of itself to its peers.
+fn described(workload: &Workload) -> Block {
+    let mut block = Block::default();
+    block.field("baggage", &Baggage::of(workload).to_string());
+    block
 }
 
 impl Open {

@@ -1,10 +1,9 @@
 //! One application's connect() that waits for an answer.
 use super::segment::{self, Syn, Unreachable};
-use crate::base::log_error;
-use crate::base::OriginalDst;
-use crate::node::pod::Pod;
-use crate::sys::sockets::original_destination;
+use crate::base::{log_error, OriginalDst};
+use crate::sys::sockets::{original_destination, Stash};
 use crate::sys::timer::Clock;
+use crate::sys::PodInfo;
 use std::io;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -26,8 +25,8 @@ impl Call {
     }
 
     /// Has connect() succeed. Errors: the application has given up meanwhile; what sockets say.
-    pub async fn accept(&self, pod: &Pod, clock: &Clock) -> io::Result<TcpStream> {
-        let meeting = pod.stash.meet(&pod.netns, self.syn.at, self.syn.from);
+    pub async fn accept(&self, pod: &PodInfo, stash: &Stash, clock: &Clock) -> io::Result<TcpStream> {
+        let meeting = stash.meet(&pod.netns, self.syn.at, self.syn.from);
         let app = clock.timeout(ANSWER_TIMEOUT, meeting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         // Its port may have a new owner, who asked for something else.
         match original_destination(&app).map(OriginalDst::new) {
@@ -37,9 +36,9 @@ impl Call {
     }
 
     /// Has connect() fail. Where that cannot be said, the application's next SYN begins it all anew.
-    pub fn refuse(&self, pod: &Pod, why: Unreachable) {
+    pub fn refuse(&self, pod: &PodInfo, why: Unreachable) {
         if let Err(error) = pod.raw.send(&pod.netns, &segment::answer(&self.syn, why), self.syn.from) {
-            log_error("connect", &format!("pod {}: cannot refuse connect(): {error}", **pod));
+            log_error("connect", &format!("pod {pod}: cannot refuse connect(): {error}"));
         }
     }
 }

@@ -6,11 +6,9 @@ mod segment;
 pub use call::Call;
 pub use segment::Unreachable;
 
-use crate::base::log_error;
-use crate::base::OriginalDst;
-use crate::base::Rng;
+use crate::base::{log_error, OriginalDst, Rng};
 use crate::decision::{self, Outbound, PENDING_PORT};
-use crate::engine::worker::{self, Shared};
+use crate::node::Shared;
 use crate::sys::bpf::{self, Map, Places, Ring};
 use crate::sys::layout::{Endpoint, Pair, PendingEvent, Source, PENDING_BEGINS};
 use crate::sys::panics::{self, spawn_vital};
@@ -148,16 +146,37 @@ struct State {
 struct Pending {
     places: Places,
     shared: Arc<Shared>,
+    handle: Arc<Handle>,
+    to_worker: Box<ToWorker>,
     state: RefCell<State>,
     kernel: RefCell<Option<Rc<Kernel>>>,
     /// What takes the calls, where we are the one.
     hearing: RefCell<Option<AbortHandle>>,
 }
 
+/// Gives a worker a call of the pod with this uid; by the call's number.
+type ToWorker = dyn Fn(usize, Arc<str>, Call) + Send;
+
 /// Starts the thread.
-pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
+pub fn start(
+    places: Places,
+    shared: Arc<Shared>,
+    handle: Arc<Handle>,
+    commands: UnboundedReceiver<Command>,
+    to_worker: impl Fn(usize, Arc<str>, Call) + Send + 'static,
+) -> io::Result<()> {
+    let to_worker = Box::new(to_worker);
     thread::Builder::new().name("warren-pending".into()).spawn(move || {
-        if let Err(error) = run(places, shared, commands) {
+        let pending = Pending {
+            places,
+            shared,
+            handle,
+            to_worker,
+            state: RefCell::default(),
+            kernel: RefCell::default(),
+            hearing: RefCell::default(),
+        };
+        if let Err(error) = run(Rc::new(pending), commands) {
             // With us the kernel's listeners go: who connects is refused until there is another tunnel.
             log_error("connect", &format!("cannot answer pending connections: {error}"));
             std::process::abort();
@@ -166,17 +185,10 @@ pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Co
     Ok(())
 }
 
-fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+fn run(pending: Rc<Pending>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
     let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let pending = Rc::new(Pending {
-            places,
-            shared,
-            state: RefCell::default(),
-            kernel: RefCell::default(),
-            hearing: RefCell::default(),
-        });
         let clock = Rc::new(Clock::new()?);
         let ticking = clock.clone();
         spawn_vital(async move { ticking.run().await });
@@ -188,14 +200,14 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
             }
         });
         while let Some(command) = commands.recv().await {
-            pending.obey(command);
+            pending.handle(command);
         }
         Ok(())
     })
 }
 
 impl Pending {
-    fn obey(self: &Rc<Self>, command: Command) {
+    fn handle(self: &Rc<Self>, command: Command) {
         match command {
             Command::Add(pod) => self.add(pod),
             Command::Remove(uid) => self.state.borrow_mut().rooms.retain(|_, room| room.pod.uid != uid),
@@ -255,9 +267,7 @@ impl Pending {
     }
 
     fn tell_answering(&self, answering: Option<Map<Pair, u64>>) {
-        if let Some(handle) = &self.shared.pending {
-            handle.answering.store(answering.map(Arc::new));
-        }
+        self.handle.answering.store(answering.map(Arc::new));
     }
 
     /// Takes the calls from now on, if no other tunnel does.
@@ -286,23 +296,17 @@ impl Pending {
         }
         let is_known = state.waiting.get(&event.socket).is_some_and(|call| !call.is_closed());
         let Some(room) = state.rooms.get(&event.netns).filter(|_| !is_known && kernel.waits(event)) else { return };
-        let (call, over) = oneshot::channel();
+        let (waiting, over) = oneshot::channel();
         let syn = Syn { from: event.from.into(), at: event.at.into(), sequence: event.sequence };
-        let command = worker::Command::Pending(
-            room.pod.uid.clone(),
-            Call { syn, wanted: OriginalDst::new(event.to.into()), over },
-        );
         state.calls += 1;
-        let workers = &self.shared.workers;
-        drop(workers[state.calls % workers.len()].commands.send(command));
-        state.wait(event.socket, call);
+        let call = Call { syn, wanted: OriginalDst::new(event.to.into()), over };
+        (self.to_worker)(state.calls, room.pod.uid.clone(), call);
+        state.wait(event.socket, waiting);
     }
 
     /// What is refused by now is not known to answer.
     fn review(&self) {
-        let Some(answering) = self.shared.pending.as_ref().and_then(|handle| handle.answering.load_full()) else {
-            return;
-        };
+        let Some(answering) = self.handle.answering.load_full() else { return };
         if !std::mem::take(&mut self.state.borrow_mut().changed) {
             return;
         }

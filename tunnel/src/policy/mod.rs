@@ -14,9 +14,7 @@ use crate::base::PodKey;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::base::Failure;
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Failure, Identity, Refusal};
 pub use explain::{Explained, Explanation};
 pub use guard::Guard;
 pub use policies::{Guarded, Policies};

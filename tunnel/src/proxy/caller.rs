@@ -1,9 +1,7 @@
 //! The application's end of a connection that it makes, before the other end has answered.
-use crate::base::Failure;
-use crate::base::OriginalDst;
-use crate::base::Refusal;
-use crate::engine::worker::Worker;
-use crate::node::pod::Pod;
+use super::Proxy;
+use crate::base::{Failure, OriginalDst, Refusal};
+use crate::node::Pod;
 use crate::pending::{Call, Unreachable};
 use crate::sys::sockets::{self, original_destination, reset_on_close};
 use crate::sys::timer::Clock;
@@ -68,18 +66,18 @@ impl Caller {
     }
 
     /// The far end has accepted: so do we.
-    pub async fn accept(self, worker: &Worker, pod: &Pod) -> Result<TcpStream, Failure> {
+    pub async fn accept(self, proxy: &Proxy, pod: &Pod) -> Result<TcpStream, Failure> {
         let (call, wanted) = match self {
             Caller::Connected(app, _) => return Ok(app),
-            Caller::Pending(call) => (call.accept(pod, &worker.clock).await, call.wanted),
+            Caller::Pending(call) => (call.accept(pod, &pod.stash, &proxy.thread.clock).await, call.wanted),
         };
-        worker.answered(pod, wanted, true);
+        proxy.answered(pod, wanted, true);
         call.map_err(|error| failure(Refusal::GivenUp, error.to_string()))
     }
 
     /// The application sees what it would see of a host that refuses: at the latest when it uses the connection.
-    pub fn refuse(self, worker: &Worker, pod: &Pod, record: &ConnectionRecord, why: &Failure, as_seen: Unreachable) {
-        worker.answered(pod, self.wanted(), false);
+    pub fn refuse(self, proxy: &Proxy, pod: &Pod, record: &ConnectionRecord, why: &Failure, as_seen: Unreachable) {
+        proxy.answered(pod, self.wanted(), false);
         match &self {
             Caller::Connected(app, _) => reset_on_close(app),
             Caller::Pending(call) => call.refuse(pod, as_seen),

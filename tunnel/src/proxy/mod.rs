@@ -1,4 +1,67 @@
 //! The two tours: from an application into a tunnel, and from a tunnel to the application.
 pub mod caller;
+mod connector;
+mod delivery;
 pub mod inbound;
 pub mod outbound;
+mod upstream;
+
+use crate::base::OriginalDst;
+use crate::mesh::{Mesh, Workload};
+use crate::node::{Context, Pod};
+use crate::{decision, direct, pending};
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What serves the connections of one thread: the node, and the ways past the tunnel.
+pub struct Proxy {
+    context: Rc<Context>,
+    /// Where connections between pods of this node may go without the tunnel.
+    direct: Option<direct::Handle>,
+    /// Where connect() waits until the other end has answered.
+    pending: Option<Arc<pending::Handle>>,
+}
+
+impl Deref for Proxy {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl Proxy {
+    pub fn new(
+        context: Rc<Context>,
+        direct: Option<direct::Handle>,
+        pending: Option<Arc<pending::Handle>>,
+    ) -> Rc<Proxy> {
+        Rc::new(Proxy { context, direct, pending })
+    }
+
+    /// Whether connections of this client to a pod may come that are not in a tunnel.
+    fn may_be_direct(&self, mesh: &Mesh, local: &Workload, client: IpAddr) -> bool {
+        let near = |client: &Arc<Workload>| client.node == local.node;
+        self.direct.is_some() && mesh.workload_at(&local.network, client.to_canonical()).is_some_and(near)
+    }
+
+    /// A connection of a pod was let in at the other end: further ones to there may not need the tunnel.
+    fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst, destination: &Workload) {
+        let Some(direct) = &self.direct else { return };
+        let is_near = destination.node == source.node;
+        if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_some() {
+            direct.tell(direct::Command::Offer(pod.info().clone(), to));
+        }
+    }
+
+    /// Whether the far end has answered a pod's connection: if so, the next connect() to there need not wait for it.
+    fn answered(&self, pod: &Pod, to: OriginalDst, accepted: bool) {
+        match &self.pending {
+            Some(pending) if accepted => pending.remember(pod, to),
+            Some(pending) => pending.forget(pod, to),
+            None => {}
+        }
+    }
+}

@@ -1,16 +1,15 @@
 //! Plain bytes between two sockets: what leaves the mesh, and what arrives from outside of it.
+use super::Thread;
 use crate::base::sizes::DATA_MAX;
 use crate::base::Refusal;
-use crate::engine::worker::Worker;
-use crate::node::pod::Pod;
-use crate::relay::CloseReason;
-use crate::relay::Live;
+use crate::relay::{CloseReason, Live};
 use crate::sys::budget::Share;
 use crate::sys::buffer::Backlog;
 use crate::sys::panics::OnPanic;
 use crate::sys::sockets::{self, reset_on_close};
 use crate::sys::spin::Conversation;
 use crate::sys::turns::{Ticket, Turns, HEAVY};
+use crate::sys::PodInfo;
 use crate::telemetry::ConnectionRecord;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
@@ -19,6 +18,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::pin::{pin, Pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::{io, io::ErrorKind::WouldBlock};
 use tokio::{io::Interest, net::TcpStream};
@@ -42,7 +42,7 @@ struct Flow {
 }
 
 pub struct Pipe {
-    worker: Rc<Worker>,
+    thread: Rc<Thread>,
     record: ConnectionRecord,
     /// Who opened the connection.
     client: TcpStream,
@@ -69,14 +69,14 @@ impl Live for Pipe {
 
 impl Pipe {
     pub fn new(
-        worker: &Rc<Worker>,
-        pod: &Pod,
+        thread: &Rc<Thread>,
+        pod: &Arc<PodInfo>,
         client: TcpStream,
         server: TcpStream,
         record: ConnectionRecord,
     ) -> Rc<Self> {
         Rc::new(Pipe {
-            worker: worker.clone(),
+            thread: thread.clone(),
             record,
             client,
             server,
@@ -119,7 +119,7 @@ impl Pipe {
             return Poll::Ready(Err(broken));
         }
         let broken = |e| CloseReason::App(Rc::new(e));
-        let went_on = |n| self.conversation.went_on(n, &self.worker.spin);
+        let went_on = |n| self.conversation.went_on(n, &self.thread.spin);
         let sent = |n| {
             went_on(n);
             self.record.client_sent(n as u64);
@@ -128,7 +128,7 @@ impl Pipe {
             went_on(n);
             self.record.server_sent(n as u64);
         };
-        let turns = &self.worker.turns;
+        let turns = &self.thread.turns;
         let up = self.up.poll(turns, (&self.client, &self.server), sent, cx).map_err(broken)?;
         let down = self.down.poll(turns, (&self.server, &self.client), received, cx).map_err(broken)?;
         if up.is_ready() && down.is_ready() {
@@ -147,7 +147,7 @@ impl Pipe {
 }
 
 impl Flow {
-    fn new(pod: &Pod) -> Self {
+    fn new(pod: &Arc<PodInfo>) -> Self {
         Flow {
             backlog: RefCell::default(),
             share: Share::of(&pod.budget),

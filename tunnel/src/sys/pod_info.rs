@@ -22,3 +22,28 @@ impl std::fmt::Display for PodInfo {
         write!(f, "{}/{}", self.key.namespace, self.key.name)
     }
 }
+
+impl PodInfo {
+    /// One that no other pod has.
+    pub fn number(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// What is known of a pod of this identity. Its uid is its name, its network namespace is none.
+    pub fn info(identity: &str, name: &str) -> Arc<PodInfo> {
+        let identity: Identity = identity.parse().unwrap();
+        let key = PodKey {
+            namespace: identity.namespace.clone(),
+            name: name.into(),
+            service_account: identity.service_account.clone(),
+        };
+        let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
+        let budget = Budget::pod(&Budget::process());
+        Arc::new(PodInfo { uid: name.into(), key, identity, netns, raw: Raw::default(), budget })
+    }
+}

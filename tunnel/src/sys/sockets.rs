@@ -1,5 +1,5 @@
 //! Sockets inside pods' network namespaces: listeners, and connections with a client's own source address.
-use crate::base::Refusal;
+use crate::base::{Failure, Refusal};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
@@ -382,12 +382,13 @@ pub fn arrival_device(socket: &TcpStream) -> Option<i32> {
     get(&SockRef::from(socket), libc::SOL_IPV6, libc::IPV6_MULTICAST_IF).ok().filter(|device| *device != 0)
 }
 
-/// The name of what connect() says.
-pub fn refusal(error: &io::Error) -> Refusal {
-    match error.kind() {
+/// Why there is no connection `to` there, as connect() says it.
+pub fn connect_failure(to: SocketAddr, error: &io::Error) -> Failure {
+    let refusal = match error.kind() {
         ErrorKind::TimedOut => Refusal::ConnectTimeout,
         _ => Refusal::ConnectFailed,
-    }
+    };
+    Failure { refusal, detail: format!("{to}: {error}") }
 }
 
 /// Where the application wanted to go: the redirection tells (ours through eBPF, another one through netfilter). None if

@@ -16,8 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Identity, Refusal};
 use crate::mesh::Mesh;
 use crate::policy::Judgement;
 use crate::sys::heap::Counted;

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Identity, Refusal};
 use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route};
 use crate::mesh::{App, Locality, Mesh, Service, Workload, BLACK_HOLE};
 

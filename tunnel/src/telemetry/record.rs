@@ -9,8 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{json, Value};
 
 use super::{Direction, Parties};
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Identity, Refusal};
 use crate::policy::Judgement;
 
 /// One connection. Written by its worker; the log's thread reads it too.

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::party::{Baggage, Parties, Party};
 use super::{lock, Direction, Tcp};
-use crate::base::Identity;
-use crate::base::{Flag, Refusal};
+use crate::base::{Flag, Identity, Refusal};
 use crate::mesh::{App, Locality, Mesh, ServiceKey};
 
 /// What tells one series from another. Equal by content; equal pointers are the fast case.

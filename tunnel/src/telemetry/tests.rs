@@ -3,8 +3,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::base::OriginalDst;
-use crate::base::Rng;
+use crate::base::{OriginalDst, Rng};
 use crate::config::proto;
 use crate::decision::{inbound, outbound, ConnectRequest, Outbound};
 use crate::mesh::testing::*;

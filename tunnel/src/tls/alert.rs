@@ -1,6 +1,5 @@
 //! TLS alerts (RFC 8446 section 6), by the names that it gives them.
-use crate::base::Failure;
-use crate::base::Refusal;
+use crate::base::{Failure, Refusal};
 
 pub const CLOSE_NOTIFY: u8 = 0;
 pub const UNEXPECTED_MESSAGE: u8 = 10;

@@ -1,7 +1,5 @@
 //! Who a pod is and whom it believes: certificates, keys and the TLS configurations made of them, once per renewal.
-use crate::base::Failure;
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Failure, Identity, Refusal};
 use crate::tls::revocation::{Distrust, Revocation};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -1,8 +1,6 @@
 //! TLS 1.3's handshake with rustls' unbuffered API: the caller owns every buffer. After it the record layer takes over.
 use crate::base::sizes::PLAIN_MAX;
-use crate::base::Failure;
-use crate::base::Identity;
-use crate::base::Refusal;
+use crate::base::{Failure, Identity, Refusal};
 use crate::sys::buffer::Out;
 use crate::tls::alert;
 use crate::tls::credentials::{self, Credentials, Expected, Proof, Trust};

@@ -3,8 +3,7 @@
 //! Applications are read straight into what will be sealed, and written from where it was opened. That saves a sixth of
 //! the CPU per byte beside rustls' own records. The price is that KeyUpdate and alerts are handled here.
 use crate::base::sizes::PLAIN_MAX;
-use crate::base::Failure;
-use crate::base::Refusal;
+use crate::base::{Failure, Refusal};
 use crate::sys::buffer::Out;
 use crate::tls::alert;
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};

@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::proto::{self, Action, PolicyScope};
 use crate::config::Resource;
-use crate::engine::worker::testing::info;
 use crate::mesh::testing::{mesh, pod, resource, sent, service};
+use crate::sys::pod_info::testing::info;
 use std::cell::RefCell;
 
 /// Netns cookies.

@@ -1,12 +1,14 @@
 //! A stream between an application's socket and a peer that speaks frame by frame.
 use super::*;
-use crate::engine::worker::testing;
 use crate::h2::flow::BASE;
 use crate::h2::frame::{put_data, put_end, Event};
 use crate::hbone::tunnel::testing::{
     connected, is_at_end, is_reset, opened, read, read_some, until, write, Ours, Peer, LEAST, USUAL,
 };
+use crate::relay::thread::testing;
 use crate::sys::budget::{Share, POD};
+use socket2::SockRef;
+use std::net::Shutdown;
 use std::rc::Weak;
 use tokio::task::spawn_local;
 
@@ -22,8 +24,8 @@ struct Open {
 impl Open {
     /// Runs `test` with one. `buffer` bytes of what the application does not read are the kernel's to keep.
     fn run(buffer: u32, test: impl AsyncFnOnce(Open)) {
-        testing::run(async |worker| {
-            let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+        testing::run(async |thread| {
+            let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
             let (stream, app) = opened(&tunnel, &mut peer, buffer).await;
             test(Open { tunnel, peer, stream, app }).await;
         });

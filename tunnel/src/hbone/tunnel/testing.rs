@@ -1,12 +1,15 @@
 //! A tunnel on a socket, and a peer that speaks frame by frame: right or wrong, as a test wants it.
 use super::*;
-use crate::engine::worker::testing::pod;
+use crate::base::sizes::DATA_MAX;
+use crate::h2::frame;
 use crate::h2::frame::{Code, Event, Parser};
-use crate::h2::headers::{self, Decoder, Fields, Kind};
+use crate::h2::headers::{self, Block, Decoder, Fields, Kind};
 use crate::hbone::stream::Answer;
+use crate::sys::pod_info::testing::info;
 use crate::tls::credentials::testing::{expected, usual, Authority};
 use crate::tls::handshake::testing::End;
 use std::collections::VecDeque;
+use std::io;
 use tokio::net::TcpSocket;
 use tokio::task::{yield_now, JoinHandle};
 
@@ -115,8 +118,8 @@ pub fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
 }
 
 /// A tunnel whose handshake is over, and which has been greeted with these settings; its own are acknowledged.
-pub async fn connected(worker: &Rc<Worker>, ours: Ours, with: &[(u16, u32)]) -> (Rc<Tunnel>, Peer) {
-    let (tunnel, mut peer) = shaken(worker, ours).await;
+pub async fn connected(thread: &Rc<Thread>, ours: Ours, with: &[(u16, u32)]) -> (Rc<Tunnel>, Peer) {
+    let (tunnel, mut peer) = shaken(thread, ours).await;
     peer.greet(with).await;
     peer.acknowledge().await;
     peer.rest().await;
@@ -124,7 +127,7 @@ pub async fn connected(worker: &Rc<Worker>, ours: Ours, with: &[(u16, u32)]) -> 
 }
 
 /// A tunnel whose handshake is over, and that has heard nothing else.
-pub async fn shaken(worker: &Rc<Worker>, ours: Ours) -> (Rc<Tunnel>, Peer) {
+pub async fn shaken(thread: &Rc<Thread>, ours: Ours) -> (Rc<Tunnel>, Peer) {
     let root = Authority::new("root");
     let [own, other] = [OURS, PEER].map(|name| root.credentials(name, &root, usual));
     let (near, far) = match ours {
@@ -132,7 +135,13 @@ pub async fn shaken(worker: &Rc<Worker>, ours: Ours) -> (Rc<Tunnel>, Peer) {
         Ours::Server => (Handshake::server(&own), Handshake::client(&other, &expected(&[OURS]))),
     };
     let (sock, peers) = sockets(USUAL).await;
-    let tunnel = Tunnel::new(worker, &pod(OURS), peers.local_addr().unwrap(), near.unwrap());
+    let (pod, remote) = (info(OURS, "pod"), peers.local_addr().unwrap());
+    let tunnel = match ours {
+        Ours::Client => Tunnel::client(thread, &pod, remote, near.unwrap()),
+        Ours::Server => {
+            Tunnel::server(thread, &pod, remote, near.unwrap(), |stream, _| drop(spawn_local(hold(stream))))
+        }
+    };
     let running = tunnel.clone();
     let mut peer = Peer {
         ours,
@@ -152,6 +161,13 @@ pub async fn shaken(worker: &Rc<Worker>, ours: Ours) -> (Rc<Tunnel>, Peer) {
     (tunnel, peer)
 }
 
+/// Serves a request that is never answered, until it breaks.
+async fn hold(stream: Rc<Stream>) {
+    let _task = stream.tunnel().task();
+    let Err(failure) = stream.unless_broken(std::future::pending::<Result<(), Failure>>()).await else { return };
+    stream.refuse(failure.refusal);
+}
+
 /// A stream that we have asked for, the next one, and that the peer has accepted: its task has it, and one end of the
 /// application's connection. Gives the other end.
 pub async fn opened(tunnel: &Rc<Tunnel>, peer: &mut Peer, buffer: u32) -> (Weak<Stream>, TcpStream) {
@@ -160,7 +176,7 @@ pub async fn opened(tunnel: &Rc<Tunnel>, peer: &mut Peer, buffer: u32) -> (Weak<
     peer.respond(stream.id, 200).await;
     assert!(matches!(stream.answer().await, Answer::Open));
     let (near, app) = sockets(buffer).await;
-    let record = tunnel.worker.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
+    let record = tunnel.thread.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
     let weak = Rc::downgrade(&stream);
     spawn_local(async move { stream.relay(near, record).await });
     (weak, app)

@@ -1,6 +1,8 @@
 use super::testing::{connected, opened, read, until, Ours, USUAL};
 use super::*;
-use crate::engine::worker::testing;
+use crate::h2::frame;
+use crate::relay::thread::testing;
+use crate::tls::record_layer::HEAD;
 
 /// Whether the tunnel has read all that has arrived.
 fn has_read_all(tunnel: &Tunnel) -> bool {
@@ -11,8 +13,8 @@ fn has_read_all(tunnel: &Tunnel) -> bool {
 /// goes behind that. What its length allows for is more than a right one has (RFC 8446 section 5.2).
 #[test]
 fn the_longest_record_leaves_room_for_a_read() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
         let mut longest = [7; HEAD + (1 << 14) + 256];
         longest[..HEAD].copy_from_slice(&[23, 3, 3, 0x41, 0]);
         let (last, most) = longest.split_last().unwrap();
@@ -28,8 +30,8 @@ fn the_longest_record_leaves_room_for_a_read() {
 
 #[test]
 fn records_that_are_padded_as_far_as_may_be_arrive_in_pieces() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
         for ping in 0..20u64 {
             let mut frames = vec![];
             frame::put_ping(&mut frames, ping.to_be_bytes(), false);
@@ -46,8 +48,8 @@ fn records_that_are_padded_as_far_as_may_be_arrive_in_pieces() {
 
 #[test]
 fn a_window_that_has_grown_is_paid_for_until_it_rests() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (_stream, app) = opened(&tunnel, &mut peer, USUAL).await;
         let mut window = crate::h2::flow::BASE;
         while window < 100_000 {
@@ -56,7 +58,7 @@ fn a_window_that_has_grown_is_paid_for_until_it_rests() {
             window = peer.given(1).await;
         }
         assert!(tunnel.budget.used() >= window as usize);
-        let look = || tunnel.session.borrow_mut().look();
+        let look = || tunnel.streams.borrow().look();
         look(); // it was used since the last time
         look();
         assert_eq!(tunnel.budget.used(), 0);

@@ -3,14 +3,22 @@
 use super::*;
 use crate::base::sizes::DATA_MAX;
 use crate::base::Refusal;
-use crate::engine::worker::testing;
-use crate::engine::worker::Worker;
-use crate::h2::frame::{put_data, put_end, put_goaway, put_headers, put_ping, put_window, WINDOW_MAX};
+use crate::h2::flow::BASE;
+use crate::h2::frame::{
+    self, put_data, put_end, put_goaway, put_headers, put_ping, put_window, DEFAULT_WINDOW, WINDOW_MAX,
+};
+use crate::h2::headers::Block;
+use crate::hbone::session::TUNNEL_WINDOW;
 use crate::hbone::stream::Answer;
+use crate::hbone::streams::STREAMS_UNTOLD;
 use crate::hbone::tunnel::testing::{
     connected, is_at_end, opened, raw, read, read_some, settings, shaken, until, write, Ours, Peer, INITIAL_WINDOW,
     MAX_STREAMS, USUAL,
 };
+use crate::hbone::tunnel::Tunnel;
+use crate::relay::thread::testing;
+use crate::relay::Thread;
+use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -25,8 +33,8 @@ async fn carries(peer: &mut Peer, id: u32, app: &TcpStream) {
 }
 
 /// A server of ours that has been asked for stream 1.
-async fn asked(worker: &Rc<Worker>) -> (Rc<Tunnel>, Peer) {
-    let (tunnel, mut peer) = connected(worker, Ours::Server, &[]).await;
+async fn asked(thread: &Rc<Thread>) -> (Rc<Tunnel>, Peer) {
+    let (tunnel, mut peer) = connected(thread, Ours::Server, &[]).await;
     peer.request(1).await;
     assert_eq!(peer.rest().await, []);
     assert_eq!(tunnel.streams(), 1);
@@ -37,8 +45,8 @@ async fn asked(worker: &Rc<Worker>) -> (Rc<Tunnel>, Peer) {
 
 #[test]
 fn the_peers_initial_window_holds_for_streams_that_are_open() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[(INITIAL_WINDOW, 10)]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[(INITIAL_WINDOW, 10)]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         write(&app, b"0123456789abcdefghijklmnopqrstuvwxyz").await;
         assert_eq!(peer.payload(1, 10).await, b"0123456789");
@@ -55,8 +63,8 @@ fn the_peers_initial_window_holds_for_streams_that_are_open() {
 
 #[test]
 fn the_tunnels_window_holds_for_all_its_streams() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[(INITIAL_WINDOW, MAX)]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[(INITIAL_WINDOW, MAX)]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         let (_, other) = opened(&tunnel, &mut peer, USUAL).await;
         let writing = spawn_local(async move {
@@ -84,8 +92,8 @@ fn a_window_beyond_the_most_ends_the_tunnel() {
         ("that of SETTINGS", [updated(1, MAX - 65_535), settings(&[(INITIAL_WINDOW, 65_536)])].concat()),
     ];
     for (what, frames) in cases {
-        testing::run(async |worker| {
-            let (tunnel, mut peer) = asked(&worker).await;
+        testing::run(async |thread| {
+            let (tunnel, mut peer) = asked(&thread).await;
             peer.send(|out| out.extend(frames)).await;
             assert_eq!(peer.goodbye().await, Code::FLOW_CONTROL_ERROR, "{what}");
             assert!(tunnel.is_dead());
@@ -101,8 +109,8 @@ fn updated(id: u32, n: u32) -> Vec<u8> {
 
 #[test]
 fn what_goes_with_a_request_is_what_the_windows_allow() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[(INITIAL_WINDOW, 5)]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[(INITIAL_WINDOW, 5)]).await;
         let request = Block::connect("192.0.2.1:80");
         let (first, went) = tunnel.open(&request, b"12345");
         assert_eq!((went, peer.payload(first.id, 5).await), (5, b"12345".to_vec()));
@@ -126,8 +134,8 @@ fn what_goes_with_a_request_is_what_the_windows_allow() {
 
 #[test]
 fn a_peer_that_sends_more_than_a_window_allows_is_sent_away() {
-    testing::run(async |worker| {
-        let (_, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (_, mut peer) = asked(&thread).await;
         peer.data(1, &[7; BASE as usize]).await;
         assert_eq!(peer.rest().await, [], "nobody reads it");
         peer.data(1, b"x").await;
@@ -139,8 +147,8 @@ fn a_peer_that_sends_more_than_a_window_allows_is_sent_away() {
 #[test]
 fn before_our_settings_are_known_a_window_is_the_usual_one() {
     for acknowledged in [true, false] {
-        testing::run(async |worker| {
-            let (_, mut peer) = shaken(&worker, Ours::Server).await;
+        testing::run(async |thread| {
+            let (_, mut peer) = shaken(&thread, Ours::Server).await;
             peer.greet(&[]).await;
             peer.request(1).await;
             peer.data(1, &[7; BASE as usize + 1]).await;
@@ -158,8 +166,8 @@ fn before_our_settings_are_known_a_window_is_the_usual_one() {
 
 #[test]
 fn the_tunnels_window_is_given_back_whoever_reads() {
-    testing::run(async |worker| {
-        let (_, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (_, mut peer) = asked(&thread).await;
         peer.reset(1, Code::CANCEL).await;
         let half = (TUNNEL_WINDOW / 2) as usize;
         for _ in 0..half / DATA_MAX {
@@ -175,8 +183,8 @@ fn the_tunnels_window_is_given_back_whoever_reads() {
 /// Padding counts against a window, and needs nobody who reads it.
 #[test]
 fn padding_is_counted_and_given_back() {
-    testing::run(async |worker| {
-        let (_, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (_, mut peer) = asked(&thread).await;
         let padded = raw(0, 8, 1, &[&[200][..], &[0; 200]].concat());
         let (mut sent, mut given) = (0, 0);
         while sent < 4 * BASE {
@@ -203,16 +211,16 @@ fn a_second_header_block_breaks_its_stream_alone() {
         ("trailers that are malformed", malformed, true),
     ];
     for (what, block, end) in cases {
-        testing::run(async |worker| {
-            let (tunnel, mut peer) = asked(&worker).await;
+        testing::run(async |thread| {
+            let (tunnel, mut peer) = asked(&thread).await;
             peer.send(|out| put_headers(out, 1, &block.0, end)).await;
             peer.hears(Event::Reset(1, Code::PROTOCOL_ERROR)).await;
             peer.request(3).await;
             assert_eq!(peer.rest().await, [], "{what}");
             assert_eq!(tunnel.streams(), 1);
         });
-        testing::run(async |worker| {
-            let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+        testing::run(async |thread| {
+            let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
             let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
             peer.send(|out| put_headers(out, 1, &block.0, end)).await;
             peer.hears(Event::Reset(1, Code::PROTOCOL_ERROR)).await;
@@ -226,8 +234,8 @@ fn a_second_header_block_breaks_its_stream_alone() {
 /// An interim answer is none yet (RFC 9110 section 15.2), unless it ends the stream.
 #[test]
 fn an_answer_is_the_first_that_is_final() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let [first, second, third] = [(); 3].map(|()| tunnel.open(&Block::connect("192.0.2.1:80"), b"").0);
         peer.respond(first.id, 103).await;
         peer.respond(first.id, 503).await;
@@ -235,7 +243,7 @@ fn an_answer_is_the_first_that_is_final() {
         for (stream, status) in [(&second, 103), (&third, 200)] {
             peer.send(|out| put_headers(out, stream.id, &Block::status(status).0, true)).await;
             peer.rest().await;
-            assert!(stream.is_finished());
+            assert!(stream.has_finished());
         }
         assert!(matches!(second.answer().await, Answer::Refused(103)));
         assert!(matches!(third.answer().await, Answer::Open));
@@ -244,8 +252,8 @@ fn an_answer_is_the_first_that_is_final() {
 
 #[test]
 fn trailers_end_a_stream() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         peer.data(1, b"all").await;
         peer.send(|out| put_headers(out, 1, &[], true)).await;
@@ -259,8 +267,8 @@ fn trailers_end_a_stream() {
 /// They share the table with all others: a block that is not read would make those behind it unreadable.
 #[test]
 fn a_header_block_of_a_stream_that_is_closed_is_read_and_ignored() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = asked(&thread).await;
         peer.reset(1, Code::CANCEL).await;
         peer.request(7).await;
         let known = |name: u8| [0x40, 1, name, 1, b'y']; // put into the table
@@ -281,8 +289,8 @@ fn header_blocks_where_none_may_be_end_the_tunnel() {
         (Ours::Client, 1, Block::status(200)),
         (Ours::Client, 2, Block::status(200)),
     ] {
-        testing::run(async |worker| {
-            let (_, mut peer) = connected(&worker, ours, &[]).await;
+        testing::run(async |thread| {
+            let (_, mut peer) = connected(&thread, ours, &[]).await;
             peer.send(|out| put_headers(out, id, &block.0, false)).await;
             assert_eq!(peer.goodbye().await, Code::PROTOCOL_ERROR, "{ours:?} {id}");
         });
@@ -291,8 +299,8 @@ fn header_blocks_where_none_may_be_end_the_tunnel() {
 
 #[test]
 fn an_answer_to_a_stream_that_we_have_reset_is_ignored() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
         tunnel.close(stream.id, Some(Code::CANCEL));
         peer.hears(Event::Reset(1, Code::CANCEL)).await;
@@ -308,8 +316,8 @@ fn an_answer_to_a_stream_that_we_have_reset_is_ignored() {
 
 #[test]
 fn streams_beyond_the_most_are_refused_until_there_is_room() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
         let request = Block::connect("192.0.2.1:80");
         let ids: Vec<u32> = (0..=STREAMS_MAX as u32).map(|n| 2 * n + 1).collect();
         for some in ids.chunks(100) {
@@ -329,8 +337,8 @@ fn streams_beyond_the_most_are_refused_until_there_is_room() {
 /// Resets do not undo the work: 2,000 requests that are still being served are enough.
 #[test]
 fn a_peer_that_resets_faster_than_it_is_served_is_sent_away() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Server, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
         let mut serving: Vec<_> = (0..2 * STREAMS_MAX).map(|_| tunnel.task()).collect();
         peer.request(1).await;
         assert_eq!(peer.rest().await, []);
@@ -344,8 +352,8 @@ fn a_peer_that_resets_faster_than_it_is_served_is_sent_away() {
 
 #[test]
 fn a_server_that_drains_refuses_what_is_new_and_ends_with_the_last_stream() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = asked(&thread).await;
         tunnel.drain();
         peer.hears(Event::GoAway(1, Code::NO_ERROR)).await;
         peer.request(3).await;
@@ -359,8 +367,8 @@ fn a_server_that_drains_refuses_what_is_new_and_ends_with_the_last_stream() {
 
 #[test]
 fn a_client_that_says_goodbye_is_served_to_the_end() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = asked(&worker).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = asked(&thread).await;
         peer.send(|out| put_goaway(out, 0, Code::NO_ERROR)).await;
         peer.hears(Event::GoAway(1, Code::NO_ERROR)).await;
         assert_eq!((peer.rest().await, tunnel.streams()), (vec![], 1));
@@ -372,8 +380,8 @@ fn a_client_that_says_goodbye_is_served_to_the_end() {
 
 #[test]
 fn what_a_server_has_not_looked_at_may_be_asked_again() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         let (second, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
         peer.headers(second.id, Kind::Request).await;
@@ -392,8 +400,8 @@ fn what_a_server_has_not_looked_at_may_be_asked_again() {
 
 #[test]
 fn a_stream_that_is_refused_may_be_asked_again_and_one_that_is_reset_may_not() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (first, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
         let (second, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
         peer.reset(1, Code::REFUSED_STREAM).await;
@@ -406,8 +414,8 @@ fn a_stream_that_is_refused_may_be_asked_again_and_one_that_is_reset_may_not() {
 /// 100 before it is said; what is not named again stays (section 6.5.3).
 #[test]
 fn we_open_no_more_streams_than_the_peer_takes() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = shaken(&worker, Ours::Client).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = shaken(&thread, Ours::Client).await;
         let open = |most: usize| {
             let request = Block::connect("192.0.2.1:80");
             while tunnel.is_usable() && tunnel.streams() <= most {
@@ -430,9 +438,9 @@ fn we_open_no_more_streams_than_the_peer_takes() {
 
 #[test]
 fn a_ping_is_answered_with_what_it_says() {
-    testing::run(async |worker| {
+    testing::run(async |thread| {
         for ours in [Ours::Client, Ours::Server] {
-            let (_, mut peer) = connected(&worker, ours, &[]).await;
+            let (_, mut peer) = connected(&thread, ours, &[]).await;
             peer.send(|out| put_ping(out, *b"01234567", false)).await;
             peer.hears(Event::Pong(*b"01234567")).await;
             peer.send(|out| put_ping(out, *b"unasked!", true)).await;
@@ -444,8 +452,8 @@ fn a_ping_is_answered_with_what_it_says() {
 /// However much of it comes in one record: DATA is not copied, and what is too much for a turn waits for the next one.
 #[test]
 fn what_is_too_much_for_a_turn_is_done_in_the_next_ones() {
-    testing::run(async |worker| {
-        let (tunnel, mut peer) = connected(&worker, Ours::Client, &[]).await;
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
         let pings = 3 * frame::TURN;
         peer.send(|out| {

@@ -1,0 +1,94 @@
+//! What has come for a stream and waits for its reader: the window that promises room for it, and the memory it takes.
+use crate::h2::flow::{Receiving, BASE, MOST};
+use crate::h2::frame::Violation;
+use crate::sys::budget::{Budget, Share};
+use crate::sys::buffer::Backlog;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+pub struct Inbox {
+    receiving: Receiving,
+    /// Of the tunnel's budget: the whole window where it has grown, else what waits.
+    share: Share,
+    backlog: Backlog,
+}
+
+impl Inbox {
+    /// `window`: what the peer may send at first.
+    pub fn new(budget: &Arc<Budget>, window: i64) -> Self {
+        Inbox { receiving: Receiving::new(BASE, window), share: Share::of(budget), backlog: Backlog::default() }
+    }
+
+    /// `n` bytes came, which count against the window.
+    pub fn came(&mut self, n: usize) -> Result<(), Violation> {
+        self.receiving.came(n)
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.backlog.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    pub fn waiting(&self) -> &[u8] {
+        self.backlog.waiting()
+    }
+
+    /// The first `n` bytes that wait do so no more.
+    pub fn remove(&mut self, n: usize) {
+        self.backlog.taken(n);
+    }
+
+    /// Keeps `parts` without the first `done` bytes, of `total`. False where there is no memory for them.
+    pub fn keep(&mut self, parts: &[IoSlice], done: usize, total: usize) -> bool {
+        let fits = self.share.hold(self.needed(total - done));
+        if fits {
+            self.backlog.add(parts, done);
+        }
+        fits
+    }
+
+    /// What it has to hold, with `more` waiting.
+    fn needed(&self, more: usize) -> usize {
+        let grown = Some(self.receiving.size()).filter(|size| *size > BASE);
+        self.backlog.size(more).max(grown.unwrap_or(0) as usize)
+    }
+
+    /// `n` bytes need no more room here. Gives the WINDOW_UPDATE that is due, none to a peer that has said all.
+    ///
+    /// A reader that keeps up gets a window of twice the size each time, as far as there is memory.
+    pub fn taken(&mut self, n: usize, finished: bool) -> Option<u32> {
+        self.receiving.taken(n);
+        let waiting = self.len();
+        if finished || !self.receiving.is_due(waiting) {
+            return None;
+        }
+        let size = if waiting == 0 { 2 * self.receiving.size() } else { self.receiving.size() };
+        self.resize(size.min(u32::try_from(self.share.limit()).unwrap_or(MOST)).clamp(BASE, MOST));
+        self.receiving.give_back(waiting)
+    }
+
+    fn resize(&mut self, size: u32) {
+        self.receiving.resize(size);
+        if !self.share.hold(self.needed(0)) {
+            self.receiving.resize(BASE);
+        }
+    }
+
+    /// To be called every few seconds: what was not used since is given back. What the peer has been promised it may still
+    /// send.
+    pub fn look(&mut self) {
+        if self.receiving.rests() {
+            self.receiving.resize(BASE);
+            self.share.hold_anyway(self.needed(0));
+        }
+    }
+
+    /// The peer has acknowledged another window for new streams.
+    pub fn adjust(&mut self, n: i64) {
+        self.receiving.adjust(n);
+    }
+}

@@ -1,0 +1,130 @@
+//! A stream that somebody reads and writes: what comes waits in memory until it is read, which the stream's window bounds.
+use super::{Side, Stream};
+use crate::base::Refusal;
+use crate::h2::frame::Code;
+use crate::relay::{broken, CloseReason, Duplex, Live};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::spawn_local;
+
+/// Seconds for a peer to end its side, once we have ended ours and do not read any more.
+const LINGER: u64 = 10;
+
+/// A stream as a [`Duplex`], at either end of its tunnel.
+pub struct StreamDuplex(Rc<Stream>);
+
+impl StreamDuplex {
+    /// Of one that the far end has accepted, or that we have.
+    pub fn new(stream: Rc<Stream>) -> Self {
+        StreamDuplex(stream)
+    }
+
+    /// By which others end it.
+    #[allow(dead_code)] // for L7, which is not wired in yet
+    pub fn live(&self) -> Rc<dyn Live> {
+        self.0.clone()
+    }
+}
+
+impl AsyncRead for StreamDuplex {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = &self.0;
+        let n = stream.waiting().min(buf.remaining());
+        if n > 0 {
+            buf.put_slice(&stream.inbox.borrow().waiting()[..n]);
+            stream.consume(n);
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(why) = &*stream.broken.borrow() {
+            return Poll::Ready(Err(broken(why)));
+        }
+        if stream.finished.get() || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        stream.remember(Side::Reader, cx);
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for StreamDuplex {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = &self.0;
+        if let Some(why) = &*stream.broken.borrow() {
+            return Poll::Ready(Err(broken(why)));
+        }
+        if stream.local.ended.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let n = stream.tunnel.push(stream, bytes)?;
+        if n == 0 && !bytes.is_empty() {
+            stream.remember(Side::Writer, cx);
+            return Poll::Pending;
+        }
+        stream.carry(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// What was written is the tunnel's, which writes it in this turn of its thread.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &self.0;
+        if let Some(why) = &*stream.broken.borrow() {
+            return Poll::Ready(Err(broken(why)));
+        }
+        if !stream.local.ended.replace(true) {
+            stream.tunnel.end_stream(stream.id);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Duplex for StreamDuplex {
+    fn reset(&mut self) {
+        self.0.fail(CloseReason::Cancelled(Refusal::Abandoned, "".into()));
+        self.0.tunnel.close(self.0.id, Some(Code::CANCEL));
+    }
+}
+
+impl Drop for StreamDuplex {
+    fn drop(&mut self) {
+        let stream = &self.0;
+        let code = match &*stream.broken.borrow() {
+            _ if std::thread::panicking() => Some(Code::INTERNAL_ERROR),
+            Some(why) => why.code(),
+            None if stream.is_settled() => None,
+            None if stream.local.ended.get() && stream.waiting() == 0 => {
+                drop(spawn_local(linger(stream.clone())));
+                return;
+            }
+            None => Some(Code::CANCEL),
+        };
+        stream.tunnel.close(stream.id, code);
+    }
+}
+
+/// Waits for the end of a peer that has been told ours: a reset could make its application lose what it has not read yet. A
+/// peer that has more to say is reset, as TCP resets who sends to a socket that is closed.
+async fn linger(stream: Rc<Stream>) {
+    let ended = std::future::poll_fn(|cx| {
+        stream.remember(Side::Reader, cx);
+        let is_over = stream.finished.get() || stream.waiting() > 0 || stream.broken.borrow().is_some();
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let in_time = stream.tunnel.thread.clock.timeout(LINGER, ended).await.is_ok();
+    let code = match &*stream.broken.borrow() {
+        Some(why) => why.code(),
+        None if in_time && stream.finished.get() && stream.waiting() == 0 => None,
+        None => Some(Code::CANCEL),
+    };
+    stream.tunnel.close(stream.id, code);
+}

@@ -1,0 +1,105 @@
+//! What a connection may ask of its node: who it is, what the mesh says, whether policies let it in.
+use super::{Pod, Pods, Shared};
+use crate::base::{Failure, Identity, OriginalDst, Refusal, Rng};
+use crate::decision::{self, Needed};
+use crate::mesh::Workload;
+use crate::policy::{Admission, Attempt, Verdict};
+use crate::relay::Thread;
+use crate::sys::waiters::Waiters;
+use crate::telemetry::ConnectionRecord;
+use crate::tls::credentials::Credentials;
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Seconds for which a connection waits for the configuration or the certificate that it needs.
+const CONFIGURATION_TIMEOUT: u64 = 5;
+
+/// The node, as the connections of one thread see it.
+pub struct Context {
+    pub shared: Arc<Shared>,
+    pub thread: Rc<Thread>,
+    pub pods: Pods,
+    pub rng: RefCell<Rng>,
+    /// For a change of the configuration.
+    waiters: Waiters,
+}
+
+impl Context {
+    pub fn new(shared: Arc<Shared>, thread: Rc<Thread>) -> Rc<Context> {
+        let rng = RefCell::new(Rng::from_entropy());
+        Rc::new(Context { shared, thread, pods: Pods::default(), rng, waiters: Waiters::default() })
+    }
+
+    /// The configuration or the credentials are new: who waits looks again, and what is open is held against them.
+    pub fn change(&self) {
+        self.waiters.wake();
+        let mesh = self.shared.mesh.load();
+        for pod in self.pods.all() {
+            pod.change(&mesh);
+        }
+    }
+
+    /// What `find` finds, now or after a change of the configuration within a few seconds.
+    async fn wait_for<T>(&self, find: impl Fn() -> Option<T>) -> Option<T> {
+        if let Some(found) = find() {
+            return Some(found);
+        }
+        let found = self.waiters.find(find);
+        self.thread.clock.timeout(CONFIGURATION_TIMEOUT, found).await.ok()
+    }
+
+    /// The workload that a pod is. A pod may speak before the mesh has told of it.
+    pub async fn workload(&self, pod: &Pod) -> Option<Arc<Workload>> {
+        let find = || self.shared.mesh.load().local(&pod.key).cloned();
+        self.wait_for(find).await
+    }
+
+    /// Where the mesh holds only what was asked for: asks for what a connection needs, and waits until it is known, or
+    /// known not to be, or the control plane takes too long.
+    pub async fn resolve_on_demand(&self, source: &Workload, dst: OriginalDst) {
+        let Some(subscriptions) = &self.shared.subscriptions else { return };
+        let answered = |needed: &Needed| subscriptions.want(&needed.name) || needed.known;
+        let all_answered = || {
+            let needed = decision::needed(&self.shared.mesh.load(), source, dst);
+            // All of them are asked for at once.
+            (needed.iter().filter(|needed| !answered(needed)).count() == 0).then_some(())
+        };
+        self.wait_for(all_answered).await;
+    }
+
+    /// Asks for the workload of a peer, for the next record of it: what a peer may is decided by what it has proven.
+    pub fn prefetch_peer(&self, pod: &Pod, peer: IpAddr) {
+        if let (Some(subscriptions), Some(local)) =
+            (&self.shared.subscriptions, self.shared.mesh.load().local(&pod.key))
+        {
+            subscriptions.want(&decision::address_name(&local.network, peer));
+        }
+    }
+
+    /// Lets in what policies allow, at once or when those that are missing have arrived.
+    pub async fn admit(&self, pod: &Pod, attempt: Attempt, record: &ConnectionRecord) -> Result<Admission, Failure> {
+        let judge = || {
+            let guard = self.shared.mesh.load().guard(&pod.key)?.clone();
+            Some((guard.judge(&attempt), guard))
+        };
+        let decided = || judge().filter(|(judgement, _)| !matches!(judgement.verdict, Verdict::Undecided(_)));
+        let (judgement, guard) = self
+            .wait_for(decided)
+            .await
+            .or_else(judge)
+            .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
+        record.judged(&judgement);
+        judgement.outcome().map(|()| Admission { attempt, guard })
+    }
+
+    pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {
+        self.shared.credentials.load().get(identity).cloned()
+    }
+
+    /// As `credentials`, but waits for a certificate that is under way.
+    pub async fn credentials_soon(&self, identity: &Identity) -> Option<Arc<Credentials>> {
+        self.wait_for(|| self.credentials(identity)).await
+    }
+}

@@ -1,0 +1,65 @@
+//! A connection that the connector has made, for whoever reads and writes it.
+use crate::hbone::stream::{Stream, StreamDuplex};
+use crate::node::{Listed, Pod};
+use crate::relay::{Duplex, TcpDuplex};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// On the list of the pod that it belongs to, which may end it, for as long as it lives.
+pub struct Upstream {
+    bytes: Bytes,
+    _listed: Listed,
+}
+
+/// What carries its bytes.
+enum Bytes {
+    Stream(StreamDuplex),
+    Socket(TcpDuplex),
+}
+
+impl Upstream {
+    pub fn stream(stream: Rc<Stream>, pod: &Rc<Pod>) -> Upstream {
+        let _listed = pod.list(stream.clone());
+        Upstream { bytes: Bytes::Stream(StreamDuplex::new(stream)), _listed }
+    }
+
+    pub fn socket(sock: TcpDuplex, _listed: Listed) -> Upstream {
+        Upstream { bytes: Bytes::Socket(sock), _listed }
+    }
+
+    fn bytes(&mut self) -> Pin<&mut dyn Duplex> {
+        match &mut self.bytes {
+            Bytes::Stream(stream) => Pin::new(stream),
+            Bytes::Socket(sock) => Pin::new(sock),
+        }
+    }
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.bytes().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.bytes().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.bytes().poll_shutdown(cx)
+    }
+}
+
+impl Duplex for Upstream {
+    fn reset(&mut self) {
+        self.bytes().reset();
+    }
+}

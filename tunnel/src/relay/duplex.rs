@@ -1,0 +1,156 @@
+//! Bytes both ways, whatever carries them: what L7 reads its requests from, and sends them to.
+use super::{CloseReason, Live};
+use crate::base::{Failure, Refusal};
+use crate::sys::sockets::reset_on_close;
+use crate::telemetry::ConnectionRecord;
+use std::cell::RefCell;
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{ready, Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// An error of reading or writing has the [`Failure`] in it that says why the connection ended, where that is known.
+///
+/// Dropped before `poll_shutdown` was called, it is reset: no reader ever takes half of a message for all of it. After that
+/// the other side may go on until it ends, but nobody reads it: then it is reset as well.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
+    /// Ends it at once: the other side sees a reset.
+    #[allow(dead_code)] // for L7, which is not wired in yet
+    fn reset(&mut self);
+}
+
+/// Why a connection ended, as an error of reading or writing it.
+pub fn broken(reason: &CloseReason) -> io::Error {
+    let kind = match reason {
+        CloseReason::App(error) => error.kind(),
+        _ => io::ErrorKind::ConnectionReset,
+    };
+    io::Error::new(kind, Failure { refusal: reason.refusal(), detail: reason.to_string() })
+}
+
+/// Ends a socket that is read and written, from elsewhere: a policy has changed, a pod is gone.
+#[derive(Default)]
+pub struct Cancel {
+    why: RefCell<Option<CloseReason>>,
+    wakers: RefCell<[Option<Waker>; 2]>,
+    record: Option<ConnectionRecord>,
+}
+
+impl Live for Cancel {
+    fn cancel(&self, why: Refusal, detail: &str) {
+        self.why.borrow_mut().get_or_insert_with(|| CloseReason::Cancelled(why, detail.into()));
+        self.wakers.take().into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn record(&self) -> Option<&ConnectionRecord> {
+        self.record.as_ref()
+    }
+}
+
+/// A socket as a [`Duplex`].
+pub struct TcpDuplex {
+    sock: TcpStream,
+    cancel: Rc<Cancel>,
+    /// Who connects reads and writes here: its bytes are the client's.
+    shut: bool,
+    /// What the other side said is at its end.
+    ended: bool,
+}
+
+impl TcpDuplex {
+    /// With a record, the connection is recorded there: what is written is the client's, what is read the server's.
+    pub fn new(sock: TcpStream, record: Option<ConnectionRecord>) -> Self {
+        let cancel = Rc::new(Cancel { record, ..Cancel::default() });
+        TcpDuplex { sock, cancel, shut: false, ended: false }
+    }
+
+    /// By which others end it.
+    pub fn live(&self) -> Rc<dyn Live> {
+        self.cancel.clone()
+    }
+
+    /// Which end it is in `wakers`: the reader's or the writer's.
+    fn check(&self, side: usize, cx: &Context<'_>) -> io::Result<()> {
+        if let Some(why) = &*self.cancel.why.borrow() {
+            return Err(broken(why));
+        }
+        let waker = &mut self.cancel.wakers.borrow_mut()[side];
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            let copy = io::Error::new(error.kind(), error.to_string());
+            self.cancel.why.borrow_mut().get_or_insert_with(|| CloseReason::App(Rc::new(copy)));
+        })
+    }
+}
+
+impl AsyncRead for TcpDuplex {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(0, cx)?;
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.sock).poll_read(cx, buf));
+        self.noted(read)?;
+        match buf.filled().len() - before {
+            0 if buf.remaining() > 0 => self.ended = true,
+            n => {
+                if let Some(record) = &self.cancel.record {
+                    record.server_sent(n as u64);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TcpDuplex {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(1, cx)?;
+        let written = ready!(Pin::new(&mut self.sock).poll_write(cx, bytes));
+        let n = self.noted(written)?;
+        if let Some(record) = &self.cancel.record {
+            record.client_sent(n as u64);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(1, cx)?;
+        if !std::mem::replace(&mut self.shut, true) {
+            socket2::SockRef::from(&self.sock).shutdown(Shutdown::Write)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Duplex for TcpDuplex {
+    fn reset(&mut self) {
+        reset_on_close(&self.sock);
+        self.cancel.cancel(Refusal::Abandoned, "");
+    }
+}
+
+impl Drop for TcpDuplex {
+    fn drop(&mut self) {
+        let why = self.cancel.why.take();
+        if why.is_some() || !self.shut {
+            reset_on_close(&self.sock);
+        }
+        match (&self.cancel.record, why) {
+            (Some(record), Some(why)) => why.record(record, self.shut || self.ended),
+            (Some(record), None) if self.shut => record.finish(),
+            _ => {} // a record that is dropped says that it was abandoned
+        }
+    }
+}
