@@ -123,6 +123,7 @@ reasons! {
     TunnelViolation "tunnel_violation" Connect 503 "the peer broke the rules of TLS or HTTP/2, which ended the tunnel";
     TunnelLost "tunnel_lost" Connect 503 "the tunnel broke";
     OutOfMemory "out_of_memory" Connect 503 "too much waits for applications that do not read, or for peers that do not";
+    OutOfDescriptors "out_of_descriptors" Connect 503 "the tunnel has no file descriptor left: raise its limit of open files (LimitNOFILE, ulimit -n)";
     PeerReset "peer_reset" Fine 503 "reset by the peer";
     AppReset "app_reset" Fine 503 "reset by the application on this node";
     GivenUp "given_up" Fine 503 "given up by the application before the other end had answered";

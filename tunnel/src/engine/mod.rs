@@ -3,6 +3,7 @@ mod authorization;
 mod command;
 mod configuration;
 pub mod dump;
+mod exhaustion;
 mod question;
 mod worker;
 

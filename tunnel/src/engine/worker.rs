@@ -1,5 +1,6 @@
 //! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
 use super::command::Command;
+use super::exhaustion::turn_away;
 use crate::base::Refusal;
 use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::node::{Context, Pod, Shared};
@@ -7,6 +8,7 @@ use crate::proxy::caller::Caller;
 use crate::proxy::{inbound, outbound, Proxy};
 use crate::relay::Thread;
 use crate::sys::panics::{self, spawn_vital};
+use crate::sys::spare::is_exhausted;
 use crate::sys::PodInfo;
 use crate::{direct, pending};
 use std::future::Future;
@@ -73,7 +75,7 @@ struct Worker {
 
 /// What the listeners of a pod are for.
 #[derive(Clone, Copy)]
-enum Role {
+pub enum Role {
     Outbound,
     Plain,
     Tunnel,
@@ -187,11 +189,15 @@ impl Worker {
 
     async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
         loop {
-            let Ok((sock, client)) = listener.accept().await else {
-                // Out of descriptors, most likely. The connection waits in the kernel.
-                self.context.thread.telemetry.accept_failed();
-                self.context.thread.clock.sleep(0).await;
-                continue;
+            let thread = &self.context.thread;
+            let (sock, client) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) if is_exhausted(&error) && turn_away(thread, &listener, role) => continue,
+                Err(_) => {
+                    thread.telemetry.accept_failed();
+                    thread.clock.sleep(0).await;
+                    continue;
+                }
             };
             match role {
                 Role::Outbound => {

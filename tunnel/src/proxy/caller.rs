@@ -4,6 +4,7 @@ use crate::base::{Failure, OriginalDst, Refusal};
 use crate::node::Pod;
 use crate::pending::{Call, Unreachable};
 use crate::sys::sockets::{self, original_destination, reset_on_close};
+use crate::sys::spare::is_exhausted;
 use crate::sys::timer::Clock;
 use crate::telemetry::ConnectionRecord;
 use std::future::{poll_fn, Future};
@@ -72,7 +73,10 @@ impl Caller {
             Caller::Pending(call) => (call.accept(pod, &pod.stash, &proxy.thread.clock).await, call.wanted),
         };
         proxy.answered(pod, wanted, true);
-        call.map_err(|error| failure(Refusal::GivenUp, error.to_string()))
+        call.map_err(|error| match is_exhausted(&error) {
+            true => failure(Refusal::OutOfDescriptors, String::new()),
+            false => failure(Refusal::GivenUp, error.to_string()),
+        })
     }
 
     /// The application sees what it would see of a host that refuses: at the latest when it uses the connection.

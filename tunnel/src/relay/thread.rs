@@ -1,6 +1,7 @@
 //! What the connections of one thread share: it has them from accept to close.
 use crate::sys::flusher::Flusher;
 use crate::sys::panics::spawn_vital;
+use crate::sys::spare::Spare;
 use crate::sys::spin::Spin;
 use crate::sys::timer::Clock;
 use crate::sys::turns::Turns;
@@ -15,13 +16,14 @@ pub struct Thread {
     pub flusher: Flusher,
     pub turns: Turns,
     pub telemetry: WorkerTelemetry,
+    pub spare: Spare,
 }
 
 impl Thread {
     /// To be called inside the thread's runtime.
     pub fn new(telemetry: WorkerTelemetry) -> io::Result<Rc<Thread>> {
         let (spin, flusher, turns) = (Spin::default(), Flusher::default(), Turns::default());
-        Ok(Rc::new(Thread { spin, clock: Clock::new()?, flusher, turns, telemetry }))
+        Ok(Rc::new(Thread { spin, clock: Clock::new()?, flusher, turns, telemetry, spare: Spare::new()? }))
     }
 
     /// Begins the tasks without which no connection goes on. It looks for more work for so long before it sleeps.

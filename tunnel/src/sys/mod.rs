@@ -9,6 +9,7 @@ pub mod layout;
 pub mod panics;
 pub mod pod_info;
 pub mod sockets;
+pub mod spare;
 pub mod spin;
 pub mod timer;
 pub mod turns;

@@ -1,5 +1,6 @@
 //! Sockets inside pods' network namespaces: listeners, and connections with a client's own source address.
 use crate::base::{Failure, Refusal};
+use crate::sys::spare::is_exhausted;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
@@ -386,6 +387,7 @@ pub fn arrival_device(socket: &TcpStream) -> Option<i32> {
 pub fn connect_failure(to: SocketAddr, error: &io::Error) -> Failure {
     let refusal = match error.kind() {
         ErrorKind::TimedOut => Refusal::ConnectTimeout,
+        _ if is_exhausted(error) => Refusal::OutOfDescriptors,
         _ => Refusal::ConnectFailed,
     };
     Failure { refusal, detail: format!("{to}: {error}") }
