@@ -1,7 +1,11 @@
 """connect() tells the truth: it fails where nobody would take the connection, and waits for who is slow."""
 
+import os
+import signal
+
 import pytest
 
+from tests.mesh import succession
 from tests.mesh.conftest import Mesh, in_force
 from tests.mesh.test_egress import applied as egress
 from tests.mesh.test_egress import sidecar, unknown
@@ -10,7 +14,7 @@ from tests.mesh.test_traffic import FAMILIES
 from tests.support import attempts, sockets
 from tests.support.attempts import attempt
 from tests.support.resident import Resident
-from tests.support.wait import until
+from tests.support.wait import PATIENCE, until
 
 PORT, CLOSED, V4_ONLY, FULL, LATE, FLEETING = 7400, 7401, 7402, 7403, 7404, 7405
 TARGETS = pytest.mark.parametrize("target", ["near", "far", "outside"])
@@ -151,13 +155,17 @@ def test_what_has_answered_is_refused_when_it_does_not_any_more(
 
 
 def test_a_tunnel_that_is_killed_leaves_what_waits_to_the_next_one(mesh: Mesh, client: Resident) -> None:
+    """Which is there already: as long as none is, a pod's connections are refused."""
     to = (mesh.address("far", 4), LATE)
-    server = mesh.inside("far")
+    server, node = mesh.inside("far"), mesh.lab.node("node1")
     listener = server.call(attempts.listen_full, to)
     number = client.call(sockets.begin, to)
-    node = mesh.lab.node("node1")
-    node.stop("tunnel", within=0)
-    node.start("tunnel")
-    server.call(sockets.accept, listener)
-    assert client.call(sockets.settled, number, 30.0)
-    assert client.call(sockets.peer, number) == to
+    for pid in succession.start(node, "tunnel")["tunnel"]:
+        os.kill(pid, signal.SIGKILL)
+    try:
+        server.call(sockets.accept, listener)
+        assert client.call(sockets.settled, number, PATIENCE)
+        assert client.call(sockets.peer, number) == to
+    finally:
+        node.stop("tunnel", within=0)
+        node.start("tunnel")

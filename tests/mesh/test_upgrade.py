@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.lab import Lab, cgroups, mesh
+from agent.lab import Lab
 from agent.lab.members import Node
+from tests.mesh import succession
 from tests.mesh.conftest import PODS, Mesh
 from tests.support import sockets
 from tests.support.wait import until
 
 PORT = 7400
-OWN_PORTS = {"agent": ["--metrics-port=15114"], "tunnel": ["--admin-port=15100", "--metrics-port=15120"]}
-READY = {"agent": 15114, "tunnel": 15121}
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +26,11 @@ def upgraded() -> Iterator[Mesh]:
 
 def succeed(node: Node) -> None:
     """Start successors beside a node's agent and tunnel, wait until they are ready, end the old ones."""
-    state, place = node.state, node.place
-    old = {role: node.pids(role) for role in ("agent", "tunnel")}
-    more = {"agent": ["--standby", "--metrics-port=15114"],
-            "tunnel": ["--admin-port=15100", "--metrics-port=15120", "--ready-port=15121"]}  # fmt: skip
-    for role, options in more.items():
-        mesh.run(state, place, role, [*mesh.command(state, place, role), *options])
-    for role, port in READY.items():
-        until(lambda: mesh.says_ready(place, port), what=f"the new {role} is ready")  # noqa: B023
+    old = succession.start(node, "agent", "tunnel")
     for pid in (*old["agent"], *old["tunnel"]):
         os.kill(pid, signal.SIGTERM)
     for role, pids in old.items():
-        gone = cgroups.pids
-        until(lambda: not set(pids) & set(gone(mesh.cgroup(state, place, role))), what=f"the old {role} ends")  # noqa: B023
+        until(lambda: not set(pids) & set(node.pids(role)), what=f"the old {role} ends")  # noqa: B023
 
 
 def test_an_upgrade_refuses_nothing(upgraded: Mesh) -> None:

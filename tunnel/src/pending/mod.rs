@@ -241,8 +241,11 @@ impl Pending {
         if self.hearing.borrow().is_none() {
             self.claim();
         }
-        if self.hearing.borrow().is_some() {
+        if self.kernel.borrow().is_some() {
+            // Before the calls are ours, too: should the tunnel that has them be killed, nobody who waits is refused.
             self.state.borrow_mut().listen();
+        }
+        if self.hearing.borrow().is_some() {
             self.review();
         }
     }
