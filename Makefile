@@ -15,6 +15,8 @@ PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 nft openssl ss wrk
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
 CARGO := cargo
+# Of pytest, each in a place of its own (tests/conftest.py): tests wait more than they compute.
+WORKERS := 4
 KUBE_TESTS := tests/kube tests/agent/kube tests/agent/sources tests/agent/ca tests/agent/cli/test_ca_cluster.py
 
 .PHONY: help
@@ -33,19 +35,22 @@ lab: setup ## bring the lab up on this machine and show what it does
 lab-down: setup ## take the lab away, with all that it made
 	$(VENV)/bin/warren lab down
 
+# Most of the tests wait for something: what computes goes beside them. Each part's output is shown when it has ended.
 .PHONY: test
-test: setup lint test-rust test-python ## everything that must hold: lint, types, unit tests, real namespaces and peers
+test: ## everything that must hold: lint, types, unit tests, real namespaces and peers
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint test-rust test-python
 
 .PHONY: test-rust
-test-rust: setup ## tests of the Rust core and of the other Rust programs
+test-rust: packages ## tests of the Rust core and of the other Rust programs
 	$(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
 	$(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
 	$(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
 
 .PHONY: test-python
-test-python: setup $(VENV)/bench.stamp ## tests of everything else; fails below 85 % of the lines
+test-python: setup $(VENV)/bench.stamp ## tests of everything else, which run 85 % of the lines (or ARGS="FILE ...")
 	rm -f .coverage .coverage.*
-	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
+		$(or $(ARGS),--cov --cov-report=term:skip-covered --cov-fail-under=85)
 
 .PHONY: test-kube
 test-kube: setup ## the API's contract and its users' tests against a real server, too (KUBECONFIG=FILE, its admin's)
@@ -140,7 +145,7 @@ $(VENV)/python.stamp: pyproject.toml | $(PYTHON)
 	@$(PYTHON) -m pip install -q --group dev
 	@touch $@
 
-$(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp
+$(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp | $(CORE)  # of two pips one waits
 	@echo "installing what the benchmark compares with"
 	@$(PYTHON) -m pip install -q --group bench
 	@touch $@

@@ -1,6 +1,7 @@
 """`warren authz` on a node whose tunnel carries connections, in HBONE and in plain text."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,9 +37,10 @@ STRICT = authentication("strict", mtls={"mode": "STRICT"})
 
 def authz(mesh: Mesh, *arguments: str, given: str | None = None) -> tuple[int, str]:
     """Exit code and output of the command on the node of `a`."""
-    lab = [sys.executable, "-m", "agent.cli.main", "lab", "--name", mesh.lab.state.name]
-    argv = [*lab, "authz", "node1", *arguments]
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=60)
+    node = mesh.lab.node("node1")
+    argv = node.command([sys.executable, "-P", "-m", "agent.cli.main", "authz", *arguments])
+    env = {**os.environ, "WARREN_RUN_DIR": str(node.run_dir)}
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=env)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -21,7 +21,7 @@ def warren_lab(*arguments: str, given: str = "") -> subprocess.CompletedProcess[
     """Run the command on a lab of our own, for the user's may be up."""
     argv = [sys.executable, "-m", "agent.cli.main", "lab", *arguments]
     env = {**os.environ, "WARREN_LAB": NAME}
-    return subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=60, env=env)
+    return subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=env)
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +105,7 @@ def ready(deployment: str) -> bool:
 
 def pods() -> dict[str, str]:
     """Their names, by the Deployment that they are of."""
-    rows = json.loads(warren_lab("status", "--json").stdout)["pods"]
-    return {row["name"]: row["name"].split("-")[0] for row in rows}
+    return {pod.name: pod.name.split("-")[0] for pod in Lab.open(NAME).pods}
 
 
 def test_it_lives(tmp_path: Path) -> None:
