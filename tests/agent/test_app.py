@@ -17,6 +17,7 @@ from tests.agent.zds.client import Client as ZdsClient
 from tests.agent.zds.client import snapshot
 from tests.support.eventually import eventually
 from tests.support.resident import Resident
+from tests.support.wait import PATIENCE
 from tests.support.world import World, cookies
 
 
@@ -110,7 +111,7 @@ async def test_metrics(world: World) -> None:
         await client.acknowledge(await client.hear(), refuse="no")
         rejected = f'warren_agent_xds_subscriptions{{state="rejected",type="{ADDRESS}"}} 1.0'
         text = ""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while rejected not in text:
                 text = await world.page("/metrics")
     assert f'warren_agent_xds_answers_total{{answer="nack",type="{ADDRESS}"}} 1.0' in text

@@ -16,6 +16,7 @@ from tests.support.cni import Plugin
 from tests.support.custom import install, policy, post
 from tests.support.eventually import eventually
 from tests.support.netns import Pod
+from tests.support.wait import PATIENCE
 from tests.support.world import World, cookies
 
 
@@ -182,6 +183,6 @@ async def says(site: Site, text: str) -> None:
     """Until its readiness begins so, whatever the verb is."""
     head = text.partition("{}")[0]
     said = ""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not said.startswith(head):
             said = await site.ready()

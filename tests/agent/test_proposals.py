@@ -10,6 +10,7 @@ import pytest
 from agent.errors import SettingsError
 from agent.proposals import NoAgent, ProposalServer, Whose, ask, deciding
 from agent.sources.proposal import File, Proposal, Remark
+from tests.support.wait import PATIENCE
 
 
 async def answer(files: list[File]) -> Proposal:
@@ -43,7 +44,7 @@ async def test_what_is_no_question_is_not_answered(socket: Path, nonsense: bytes
     reader, writer = await asyncio.open_unix_connection(socket)
     writer.write(nonsense)
     writer.write_eof()
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     writer.close()
     assert (await asyncio.to_thread(ask, socket, [])).invalid == [], "it goes on"
 

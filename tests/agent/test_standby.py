@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.standby import stand_by
 from tests.agent.test_web import ask
 from tests.support.ports import free_port
+from tests.support.wait import PATIENCE
 
 
 @contextmanager
@@ -32,11 +33,11 @@ async def test_it_is_ready_while_it_waits_and_goes_on_when_the_other_one_ends(tm
             except ConnectionRefusedError:
                 return ""
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while "standing by: another agent runs on this node" not in await ready():
                 pass
         assert not waiting.done()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, PATIENCE)
     server = await asyncio.start_server(
         lambda *_: None, "127.0.0.1", port
     )  # the agent itself may listen there
@@ -44,5 +45,5 @@ async def test_it_is_ready_while_it_waits_and_goes_on_when_the_other_one_ends(tm
 
 
 async def test_alone_it_does_not_wait(tmp_path: Path) -> None:
-    await asyncio.wait_for(stand_by(tmp_path, "127.0.0.1", 0), 10)
-    await asyncio.wait_for(stand_by(tmp_path / "not made yet", "127.0.0.1", 0), 10)
+    await asyncio.wait_for(stand_by(tmp_path, "127.0.0.1", 0), PATIENCE)
+    await asyncio.wait_for(stand_by(tmp_path / "not made yet", "127.0.0.1", 0), PATIENCE)

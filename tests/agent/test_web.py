@@ -7,6 +7,7 @@ import pytest
 
 from agent import web
 from agent.errors import SettingsError
+from tests.support.wait import PATIENCE
 
 
 async def page() -> web.Page:
@@ -52,6 +53,6 @@ async def ask(port: int, request: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request.encode())
     writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     return answer.decode()

@@ -74,7 +74,7 @@ def workload(*words: str) -> Workload:
 
 
 @pytest.mark.parametrize(
-    "words", [("rr", "0.05", "64"), ("crr", "0.05", "500", "fin"), ("crr", "0.05", "500", "rst")]
+    "words", [("rr", "0.25", "64"), ("crr", "0.25", "500", "fin"), ("crr", "0.25", "500", "rst")]
 )
 @pytest.mark.parametrize("cpu", [None, min(os.sched_getaffinity(0))])
 def test_a_measurement_accounts_for_client_and_server(
@@ -100,14 +100,14 @@ def test_a_proxy_that_is_bypassed_is_refused(
     idle = processes.start("idle", path.server, ["sleep", "infinity"])
     around = DataPath("around", path.client, path.server, {"server": idle}, path.reach)
     with pytest.raises(BenchError, match="proxy server used no CPU"):
-        measure(load, around, workload("rr", "0.05", "64"), server, None)
+        measure(load, around, workload("rr", "0.25", "64"), server, None)
 
 
 def test_a_client_that_fails_says_why(load: Path, served: tuple[DataPath, int]) -> None:
     path, server = served
     nobody = DataPath("nobody", path.client, path.server, {}, {ECHO: (HOST, 9)})
     with pytest.raises(BenchError, match=r"rr 127.0.0.1:9.*refused"):
-        measure(load, nobody, workload("rr", "0.05", "64"), server, None)
+        measure(load, nobody, workload("rr", "0.25", "64"), server, None)
     assert "refused" in try_once(load, nobody, ECHO)
 
 

@@ -201,7 +201,7 @@ def in_part(admin: Client) -> None:
     create(admin, {"apiVersion": "v1", "kind": "Namespace", "metadata": unknown})
     body = {"apiVersion": "v1", "kind": "Service", "metadata": unknown, "spec": {"ports": [{"port": 80}]}}
     create(admin, body)
-    until(partial(said, admin, 5), 30)
+    until(partial(said, admin, 5))
     for waypoint, count in (("b", 6), ("a", 7)):
         change = {"metadata": {"labels": {"istio.io/use-waypoint": waypoint}}}
         path = "/api/v1/namespaces/default/services/in-part"

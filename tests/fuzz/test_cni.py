@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.node.cni import Answer, CniServer
 from agent.node.sandboxes import Attachment, Sandboxes
 from tests.fuzz.messages import damaged, fuzzed
+from tests.support.wait import PATIENCE
 
 NETNS = "/proc/self/ns/net"
 TEXT = st.text(max_size=30)
@@ -104,7 +105,7 @@ async def _ask(path: Path, pods: Pods, message: bytes) -> Answer:
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(message)
         writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(-1), 10)
+        answer = await asyncio.wait_for(reader.read(-1), PATIENCE)
         writer.close()
         return msgspec.json.decode(answer, type=Answer)
     finally:

@@ -39,7 +39,7 @@ def test_a_deleted_namespace_is_emptied_first(cluster: Cluster, namespace: str, 
     assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
     assert refused.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
     cluster.ask("PATCH", f"{home}/configmaps/held", {"metadata": {"finalizers": None}}, media_type=MERGE)
-    wait.until(lambda: cluster.ask("GET", home).status == 404, 20)
+    wait.until(lambda: cluster.ask("GET", home).status == 404)
     selector = f"metadata.name={namespace}"
     with cluster.watch("/api/v1/namespaces", resourceVersion=version, fieldSelector=selector) as events:
         kinds = [events.next()[0] for _ in range(3)]

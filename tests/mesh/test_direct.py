@@ -287,7 +287,7 @@ def test_a_change_of_policy_closes_what_it_denies_and_nothing_else(mesh: Mesh, n
     rule = {"to": [{"operation": {"ports": [str(PORT)]}}]}
     item = authorization("cut", selector={"matchLabels": {"app": "a"}}, action="DENY", rules=[rule])
     with applied(mesh, item):
-        until(lambda: over(mesh, "near", denied) == 700, timeout=5, what="all that are denied are closed")
+        until(lambda: over(mesh, "near", denied) == 700, what="all that are denied are closed")
         assert over(mesh, "near", allowed) == 0
         assert client.call(sockets.echoing, allowed) == 300
         assert client.call(sockets.is_turned_away, (mesh.address("a", 4), PORT))
@@ -389,7 +389,7 @@ def test_a_tunnel_that_dies_leaves_them_and_its_successor_ends_them(mesh: Mesh, 
     with applied(
         mesh, authorization("none", selector={"matchLabels": {"app": "a"}}, action="DENY", rules=[rule])
     ):
-        until(lambda: over(mesh, "near", numbers) == 10, timeout=5, what="they are closed")
+        until(lambda: over(mesh, "near", numbers) == 10, what="they are closed")
     client.call(sockets.forget_all, numbers)
 
 

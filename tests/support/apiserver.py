@@ -134,10 +134,14 @@ class Fake:
 
 async def _end_all() -> None:
     """End what the loop has left: handshakes under way, connections that clients closed a moment ago."""
+    loop = asyncio.get_running_loop()
+    for _ in range(20):  # what was accepted a moment ago begins a handshake
+        for transport in [*loop._transports.values()]:  # type: ignore[attr-defined]
+            transport.abort()
+        await asyncio.sleep(0)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 @contextmanager

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.support.wait import PATIENCE
+
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T], deadline: float = 30.0) -> T:
+async def eventually(condition: Callable[[], T], deadline: float = PATIENCE) -> T:
     """Call `condition` until it returns something true, and return that. `deadline` is in seconds."""
     end = time.monotonic() + deadline
     while not (result := condition()):

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tests.support.ports import free_port
+from tests.support.wait import PATIENCE
 
 
 class Answer(NamedTuple):
@@ -37,7 +38,7 @@ class RunningTunnel:
 
     async def becomes_ready(self) -> None:
         """Wait until it says so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await self.ask(self.ready, "/healthz/ready")) != (200, "ready\n"):
                 assert self.process.returncode is None, self.log.read_text()
                 await asyncio.sleep(0.01)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = 60.0  # seconds, for whatever is waited for: a busy machine takes its time
 
 
-def until(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
+def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:
     """Call `condition` until it returns something true, and return that.
 
     `timeout` is in seconds. Raises AssertionError, naming `what`, when the time is over.

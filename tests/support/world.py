@@ -17,6 +17,7 @@ from agent.node.state import Cookie
 from tests.agent.test_web import ask
 from tests.support.netns import Node, Pod
 from tests.support.ports import free_port
+from tests.support.wait import PATIENCE
 
 AMBIENT = """
 apiVersion: v1
@@ -86,7 +87,7 @@ class World:
         """A running agent, from when it says this of its readiness; ended by SIGTERM."""
         agent = Agent(self.settings)
         running = asyncio.create_task(agent.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while says not in await self.page("/healthz/ready"):
                 if running.done():
                     await running

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from tests.support.wait import PATIENCE
 from tunnel.web import JSON, Request, Response, serve
 
 # One that is too large, one that is shorter than it says.
@@ -71,6 +72,6 @@ async def test_what_is_no_request_ends_the_connection(port: int) -> None:
         writer.write(nonsense)
         writer.write_eof()
         with contextlib.suppress(ConnectionResetError):  # when it did not read all of it
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
     assert (await asyncio.to_thread(ask, port, "GET", "/hello"))[0] == 200

@@ -15,6 +15,7 @@ from agent.zds.tunnel import Local
 from protocols import zds_pb2 as zds
 from tests.support.descriptors import network_namespaces
 from tests.support.eventually import eventually
+from tests.support.wait import PATIENCE
 from tunnel._core import Core
 from tunnel.counters import Counters
 from tunnel.pods import Pods
@@ -37,7 +38,7 @@ class Agent:
         """Take the next connection; gives what the tunnel says first."""
         self.hang_up()
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             self.connection, _ = await loop.sock_accept(self._listener)
             self.connection.setblocking(False)
             return zds.ZdsHello.FromString(await loop.sock_recv(self.connection, 4096))
@@ -51,7 +52,7 @@ class Agent:
 
     async def answer(self) -> str | None:
         assert self.connection
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             answer = await asyncio.get_running_loop().sock_recv(self.connection, 4096)
         return zds.WorkloadResponse.FromString(answer).ack.error if answer else None
 

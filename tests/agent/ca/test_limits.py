@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from agent.ca.limits import Buckets, Turns
+from tests.support.wait import PATIENCE
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ async def test_one_at_a_time_and_nobody_waits_for_another_name() -> None:
 
     first, second = asyncio.create_task(take("a")), asyncio.create_task(take("a"))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert not await take("a")  # the line is long enough
     other = asyncio.create_task(take("b"))
     await asyncio.sleep(0)

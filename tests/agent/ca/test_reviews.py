@@ -16,6 +16,7 @@ from agent.model.schema.kubernetes import Pod, PodSpec
 from agent.model.schema.objects import Key, Metadata
 from tests.support import apiserver
 from tests.support.cluster import Cluster
+from tests.support.wait import PATIENCE
 
 
 class Counting(Client):
@@ -155,7 +156,7 @@ async def test_a_node_that_starts_costs_one_review(tunnel: Cluster, review: Make
 async def test_an_answer_is_believed_no_longer_than_the_token_lasts(tunnel: Cluster, review: Make) -> None:
     seen, token = review(), tunnel.token("warren", "tunnel", seconds=4)
     assert await seen.node(token) == "node1"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(Refusal) as caught:
             while True:
                 await seen.node(token)

@@ -13,6 +13,7 @@ from cryptography import x509
 from agent.ca import server
 from agent.ca.errors import AuthorityError
 from tests.support.authority import RunningAuthority, authority
+from tests.support.wait import PATIENCE
 
 
 async def certificate(ca: RunningAuthority) -> x509.Certificate:
@@ -36,7 +37,7 @@ async def test_it_names_where_it_listens(tmp_path: Path) -> None:
 async def test_it_is_renewed_at_half_of_its_life_without_a_restart(tmp_path: Path) -> None:
     async with authority(tmp_path, longest=timedelta(seconds=2)) as ca:
         first = await certificate(ca)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await certificate(ca) == first:
                 pass
         await ca.ask()  # and it is good

@@ -27,6 +27,7 @@ from tests.support.authority import WEB, RunningAuthority, authority, csr
 from tests.support.eventually import eventually
 from tests.support.http2 import Http2
 from tests.support.running_tunnel import RunningTunnel, command, tunnel
+from tests.support.wait import PATIENCE
 
 _RESIDENT_MB = 48
 
@@ -116,7 +117,7 @@ async def test_a_life(node: Surroundings, netns: NetnsFd) -> None:
         netns.run(connect)
 
         running.process.terminate()
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 0
         assert "Traceback" not in running.log.read_text()
         with pytest.raises(ConnectionRefusedError):
             netns.run(connect)
@@ -124,7 +125,7 @@ async def test_a_life(node: Surroundings, netns: NetnsFd) -> None:
 
 async def says(running: RunningTunnel, text: str) -> int:
     """Waits until readiness says that; gives its status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while text not in (answer := await running.ask(running.ready, "/healthz/ready")).body:
             pass
     return answer.status
@@ -153,7 +154,7 @@ async def test_at_rest_it_is_small(node: Surroundings, netns: NetnsFd) -> None:
 async def test_only_this_host_may_use_the_admin_port(node: Surroundings) -> None:
     there = "127.0.0.2"
     async with node.tunnel({"http-address": there}) as running:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (await running.ask(running.ready, "/healthz/ready", address=there)).status:
                 pass
         assert (await running.ask(running.admin, "/version")).status == 200
@@ -165,14 +166,14 @@ async def test_only_this_host_may_use_the_admin_port(node: Surroundings) -> None
 async def test_it_says_what_it_waits_for(node: Surroundings) -> None:
     nowhere = {"zds": node.directory / "none", "xds": f"unix:{node.directory}/none"}
     async with node.tunnel(nowhere) as running:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (answer := await running.ask(running.ready, "/healthz/ready")).status:
                 pass
         text = "waiting for: configuration (Authorization), configuration (Address), pods (agent)\n"
         assert answer == (503, text)
         quitting = await running.ask(running.admin, "/quitquitquit", "POST")
         assert quitting == (200, "draining\n")
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 0
 
 
 async def test_a_drain_waits_for_connections_and_a_second_signal_does_not(
@@ -193,7 +194,7 @@ async def test_a_drain_waits_for_connections_and_a_second_signal_does_not(
             answer = await running.ask(running.ready, "/healthz/ready")
             assert answer == (503, "waiting for: the end of the drain\n")
             running.process.terminate()
-            assert await asyncio.wait_for(running.process.wait(), 10) == 1
+            assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 1
 
 
 def hbone_stream(

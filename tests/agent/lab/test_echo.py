@@ -9,6 +9,7 @@ import pytest
 
 from agent.lab import client, echo
 from tests.support.ports import free_port
+from tests.support.wait import PATIENCE
 
 FACTS = {"pod": "web-1", "namespace": "default", "labels": {"app": "web"}}
 
@@ -42,7 +43,7 @@ async def exchange(port: int, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     return answer
 

@@ -53,7 +53,7 @@ def test_down_after_up_was_killed(name: str, after: float) -> None:
     """`after` is a share of the way: that of all processes of a whole lab which were seen before the kill."""
     up = subprocess.Popen([sys.executable, "-c", UP, name])
     whole = 6 * 10  # more traces than a lab of two nodes and four pods leaves
-    until(lambda: len(leftovers(name)) > after * whole or up.poll() is not None, 10)
+    until(lambda: len(leftovers(name)) > after * whole or up.poll() is not None)
     up.kill()
     up.wait()
     Lab.remove(name)

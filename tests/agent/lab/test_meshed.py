@@ -61,7 +61,7 @@ def test_down_after_a_part_was_killed(name: str, role: str) -> None:
 @pytest.mark.parametrize("role", ["agent", "tunnel"])
 def test_down_after_up_was_killed(name: str, role: str) -> None:
     up = subprocess.Popen([sys.executable, "-c", UP, name])
-    until(lambda: cgroups.pids(cgroups.mount_point() / f"warren-{name}" / "node2" / role), 20)
+    until(lambda: cgroups.pids(cgroups.mount_point() / f"warren-{name}" / "node2" / role))
     up.kill()
     up.wait()
     assert Lab.remove(name)
@@ -96,7 +96,7 @@ def test_bookinfo_as_it_stands(name: str) -> None:
         for service in ("details", "ratings", "reviews", "productpage"):
             reply = page.run(["curl", "-sS", "-m", "5", f"http://{service}:9080/"]).stdout
             assert f'"{service}-' in reply
-    assert took < 15
+    assert took < 60  # 5 on a machine with nothing else to do
     assert leftovers(name) == []
 
 
@@ -121,4 +121,4 @@ def test_an_agent_that_comes_back_takes_over(meshed: Lab) -> None:
     node.stop("agent", within=0)
     assert all(pod.captured() for pod in enrolled)
     node.start("agent")
-    until(lambda: all(pod.captured() for pod in enrolled), 10)
+    until(lambda: all(pod.captured() for pod in enrolled))

@@ -62,7 +62,7 @@ spec:
         assert resolve(client, "db-0.db") == both[0]
         assert resolve(client, "alias.other") == both[0] | both[1]
         lab.delete(lab.pod("db-0"))
-        until(lambda: resolve(client, "db") == both[1], 5)
+        until(lambda: resolve(client, "db") == both[1])
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -155,7 +155,7 @@ spec:
 """)
     with Lab.up([tmp_path], name=name, meshed=False, nodes=1) as lab:
         pod = lab.pod("own")
-        until(lambda: pod.log.read_text() == f"green {pod.name}\n", 5)
+        until(lambda: pod.log.read_text() == f"green {pod.name}\n")
         assert [Path(f"/proc/{pid}/comm").read_text() for pid in pod.pids()] == ["sleep\n"]
 
 

@@ -17,6 +17,7 @@ from agent.sources.folder import Folder, netns_of
 from agent.sources.manifests import parse
 from agent.sources.source import Changes
 from tests.support.eventually import eventually
+from tests.support.wait import PATIENCE
 
 
 def text(name: str, ip: str = "10.0.0.1", labels: str = "{}") -> str:
@@ -51,7 +52,7 @@ class Following:
         self.changes = self.folder.changes()
 
     async def next(self) -> Changes:
-        return await asyncio.wait_for(anext(self.changes), 10)
+        return await asyncio.wait_for(anext(self.changes), PATIENCE)
 
     def write(self, name: str, content: str) -> None:
         (self.root / name).write_text(content)

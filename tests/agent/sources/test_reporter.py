@@ -201,7 +201,7 @@ async def test_the_newest_is_said_first_and_what_is_gone_not_at_all(cluster: Clu
         await eventually(lambda: len(writes) > 5, _TIME)
         began = time.monotonic()
         await written_after(cluster, "new")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # the old ones take 30
         for item in many:
             cluster.delete(*collection(item), item["metadata"]["name"])
         await written_after(cluster, "alone")

@@ -9,6 +9,7 @@ import grpc.aio
 
 from agent.xds.server import METHOD, SERVICE
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Status
+from tests.support.wait import PATIENCE
 
 
 class Client:
@@ -40,7 +41,7 @@ class Client:
         await self._call.write(request)
 
     async def hear(self) -> DeltaDiscoveryResponse:
-        response = await asyncio.wait_for(self._call.read(), 10)
+        response = await asyncio.wait_for(self._call.read(), PATIENCE)
         assert isinstance(response, DeltaDiscoveryResponse)
         return response
 

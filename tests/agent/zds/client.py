@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from protocols.zds_pb2 import V1, Ack, Version, WorkloadRequest, WorkloadResponse, ZdsHello
+from tests.support.wait import PATIENCE
 
 
 class Client:
@@ -31,7 +32,7 @@ class Client:
         readable = asyncio.Event()
         loop.add_reader(self._socket.fileno(), readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), 10)
+            await asyncio.wait_for(readable.wait(), PATIENCE)
         finally:
             loop.remove_reader(self._socket.fileno())
         packet, descriptors, _, _ = socket.recv_fds(self._socket, 1024, 4)

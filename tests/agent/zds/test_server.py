@@ -13,6 +13,7 @@ from agent.zds.server import Refused, ZdsServer
 from agent.zds.tunnel import Local
 from tests.agent.zds.client import WRONG_VERSION, Client
 from tests.support.eventually import eventually
+from tests.support.wait import PATIENCE
 
 
 @pytest.fixture
@@ -68,10 +69,10 @@ async def test_snapshot_then_changes(running: Running, netns: NetnsFd) -> None:
         assert await client.hear()
         assert not adding.done(), "the tunnel has not answered"
         client.answer()
-        await asyncio.wait_for(adding, 10)
+        await asyncio.wait_for(adding, PATIENCE)
         removing = asyncio.create_task(running.server.remove("a"))
         assert await client.told() == "del a"
-        await asyncio.wait_for(removing, 10)
+        await asyncio.wait_for(removing, PATIENCE)
     await eventually(lambda: not running.server.tunnels())
 
 
@@ -79,7 +80,7 @@ async def test_a_new_namespace_for_the_same_pod(running: Running, netns: NetnsFd
     await running.server.add(local("a", netns))
     with Client(running.path) as client:
         assert [await client.told(), await client.told()] == ["add a", "snapshot"]
-        await asyncio.wait_for(running.server.add(local("a", netns)), 10)
+        await asyncio.wait_for(running.server.add(local("a", netns)), PATIENCE)
         adding = asyncio.create_task(running.server.add(local("a", NetnsFd.open(Path("/proc/self/ns/net")))))
         assert await client.told() == "add a"
         await adding
@@ -92,7 +93,7 @@ async def test_several_tunnels_at_once(running: Running, netns: NetnsFd) -> None
         assert await one.told() == "add a"
         assert not adding.done()
         assert await two.told() == "add a"
-        await asyncio.wait_for(adding, 10)
+        await asyncio.wait_for(adding, PATIENCE)
 
 
 async def test_a_refusal_is_surfaced_and_tried_again(
@@ -119,7 +120,7 @@ async def test_a_tunnel_that_goes_holds_nobody_up(running: Running, netns: Netns
         await client.told()
         adding = asyncio.create_task(running.server.add(local("a", netns)))
         assert await client.hear()
-    await asyncio.wait_for(adding, 10)
+    await asyncio.wait_for(adding, PATIENCE)
 
 
 async def test_without_a_tunnel_nothing_waits(running: Running, netns: NetnsFd) -> None:
