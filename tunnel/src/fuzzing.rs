@@ -5,6 +5,7 @@ use crate::decision::Authority;
 use crate::h2::frame::{Event, Parser, Violation};
 use crate::h2::headers::{self, Decoder, Kind};
 use crate::h2::hpack;
+pub use crate::http::h1::fuzzing::{chunks, http1};
 use crate::telemetry::Baggage;
 pub use crate::tls::record_layer::fuzzing::records;
 use std::ops::Range;

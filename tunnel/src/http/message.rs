@@ -2,7 +2,7 @@
 //! is not in their fields: codecs take it away, and write what their own hop needs.
 use super::body::Body;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -23,6 +23,7 @@ pub struct Request {
     pub authority: Authority,
     /// `/` for CONNECT, which has none; `*` for OPTIONS of a whole server.
     pub path: PathAndQuery,
+    pub version: Version,
     pub headers: HeaderMap,
     pub body: Body,
     /// The protocol to which the client would switch: `Upgrade`, or `:protocol` of an extended CONNECT.
@@ -43,10 +44,16 @@ pub struct Response {
     pub body: Body,
     /// Instead of a body, where the server has switched.
     pub tunnel: Option<Box<dyn Tunnel>>,
+    /// Told when it has been sent; dropped untold when it could not be.
+    pub ticket: Option<Box<dyn Ticket>>,
+}
+
+pub trait Ticket {
+    fn sent(self: Box<Self>);
 }
 
 impl Response {
     pub fn new(status: StatusCode, body: impl Into<Body>) -> Response {
-        Response { status, headers: HeaderMap::new(), body: body.into(), tunnel: None }
+        Response { status, headers: HeaderMap::new(), body: body.into(), tunnel: None, ticket: None }
     }
 }

@@ -19,7 +19,7 @@ mod rule;
 mod scope;
 mod split;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod text;

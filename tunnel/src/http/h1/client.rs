@@ -66,6 +66,11 @@ impl<S: Io> Upstream<S> {
         self.0.is_quiet()
     }
 
+    /// Closes it in order.
+    pub fn end(self) {
+        self.0.end();
+    }
+
     /// Requests that it has taken.
     pub fn used(&self) -> u32 {
         self.0.used.get()
@@ -155,7 +160,7 @@ fn received<S: Io>(
     release: impl FnOnce(Upstream<S>) + 'static,
 ) -> Response {
     let connect = request.method == Method::CONNECT && request.upgrade.is_none() && head.status.is_success();
-    let mut response = Response { status: head.status, headers: head.headers, body: Body::Empty, tunnel: None };
+    let mut response = Response { headers: head.headers, ..Response::new(head.status, Body::Empty) };
     if connect || head.status == StatusCode::SWITCHING_PROTOCOLS {
         response.tunnel = Some(Box::new(Raw(connection)));
         return response;

@@ -113,6 +113,11 @@ impl<S: Io> Connection<S> {
         poll_fn(|cx| Pin::new(&mut *self.io.borrow_mut()).poll_shutdown(cx)).await
     }
 
+    /// As `shutdown`, by one who does not wait for it.
+    pub fn end(&self) {
+        let _ = Pin::new(&mut *self.io.borrow_mut()).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+
     pub fn reset(&self) {
         self.io.borrow_mut().reset();
     }

@@ -37,7 +37,6 @@ pub struct RequestHead {
     /// Without its body.
     pub request: Request,
     pub framing: Framing,
-    pub version: Version,
     pub keep_alive: bool,
 }
 
@@ -118,12 +117,13 @@ pub fn request(head: &Bytes, limits: Limits, default_host: Option<&Authority>) -
         scheme: target.scheme,
         authority,
         path: target.path,
+        version,
         headers,
         body: Body::Empty,
         upgrade,
         interim: None,
     };
-    Ok(RequestHead { request, framing, version, keep_alive: hop.keep_alive })
+    Ok(RequestHead { request, framing, keep_alive: hop.keep_alive })
 }
 
 /// `method` is the request's.
@@ -195,12 +195,12 @@ fn host(headers: &mut HeaderMap) -> Result<Option<Authority>, Refused> {
         return Err(Refused::bad("repeated Host"));
     }
     let Some(host) = headers.remove(HOST) else { return Ok(None) };
-    authority(Bytes::copy_from_slice(host.as_bytes())).map(Some)
+    authority(host.to_str().map_err(|_| Refused::bad("malformed authority"))?).map(Some)
 }
 
 /// A host and perhaps a port, of nobody in particular (RFC 9110 section 4.2.4).
-fn authority(text: Bytes) -> Result<Authority, Refused> {
-    let authority = Authority::from_maybe_shared(text).map_err(|_| Refused::bad("malformed authority"))?;
+pub fn authority(text: &str) -> Result<Authority, Refused> {
+    let authority = Authority::try_from(text).map_err(|_| Refused::bad("malformed authority"))?;
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or("@");
     let proper = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     if authority.host().is_empty() || !proper {
@@ -219,7 +219,7 @@ struct Target {
 fn target(head: &Bytes, text: &str, method: &Method) -> Result<Target, Refused> {
     let whole = part(head, text.as_bytes());
     if method == Method::CONNECT {
-        let authority = authority(whole)?;
+        let authority = authority(text)?;
         authority.port_u16().ok_or(Refused::bad("CONNECT without a port"))?;
         return Ok(Target { scheme: Scheme::HTTP, authority: Some(authority), path: PathAndQuery::from_static("/") });
     }
@@ -243,7 +243,7 @@ fn target(head: &Bytes, text: &str, method: &Method) -> Result<Target, Refused> 
         [b'/', ..] => path(part(head, after.as_bytes()))?,
         _ => path(Bytes::from(format!("/{after}")))?,
     };
-    Ok(Target { scheme, authority: Some(authority(part(head, host.as_bytes()))?), path })
+    Ok(Target { scheme, authority: Some(authority(host)?), path })
 }
 
 /// The fragment is the client's alone, and other bytes are to be encoded (RFC 3986 section 3.3).

@@ -7,6 +7,8 @@ mod client;
 mod connection;
 mod encode;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod hop;
 mod incoming;
@@ -15,5 +17,5 @@ mod server;
 mod tests;
 
 pub use client::{ClientError, Upstream};
-pub use head::Refused;
-pub use server::serve;
+pub use head::{authority, path, Refused};
+pub use server::{limited, serve};

@@ -5,7 +5,7 @@ use super::head::{self, Refused, RequestHead};
 use super::incoming;
 use crate::http::io::Io;
 use crate::http::server::Server;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, Ticket};
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 use std::future::{poll_fn, Future};
@@ -37,10 +37,10 @@ pub async fn serve<S: Io>(io: S, read: Bytes, server: &Server, handle: impl Asyn
             Ok(None) => break,
             Err(refused) => return refuse(&connection, refused).await,
         };
-        let asked = Asked { method: head.request.method.clone(), version: head.version, keep_alive: head.keep_alive };
         let mut request = head.request;
+        let asked = Asked { method: request.method.clone(), version: request.version, keep_alive: head.keep_alive };
         request.body = incoming::body(&connection, head.framing, server.settings.limits, || {});
-        request.interim = (head.version == Version::HTTP_11).then(|| connection.clone() as _);
+        request.interim = (asked.version == Version::HTTP_11).then(|| connection.clone() as _);
         let Some(response) = attended(&connection, handle(request)).await else { return connection.reset() };
         match answer(&connection, server, &asked, response).await {
             After::Next => {}
@@ -73,7 +73,8 @@ async fn next<S: Io>(connection: &Rc<Connection<S>>, server: &Server) -> Result<
     }
 }
 
-async fn limited<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+/// None: it took longer.
+pub async fn limited<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
     match limit {
         Some(limit) => timeout(limit, future).await.ok(),
         None => Some(future.await),
@@ -143,12 +144,20 @@ async fn answer<S: Io>(
         if copied.is_err() {
             connection.reset();
         }
+        told(response.ticket);
         return After::Gone;
     }
+    told(response.ticket);
     if keep {
         After::Next
     } else {
         After::Close
+    }
+}
+
+fn told(ticket: Option<Box<dyn Ticket>>) {
+    if let Some(ticket) = ticket {
+        ticket.sent();
     }
 }
 

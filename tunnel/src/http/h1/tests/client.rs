@@ -18,6 +18,7 @@ fn request(method: Method, body: impl Into<Body>) -> Request {
         scheme: Scheme::HTTP,
         authority: "a".parse().unwrap(),
         path: PathAndQuery::from_static("/p?q"),
+        version: http::Version::HTTP_11,
         headers: HeaderMap::new(),
         body: body.into(),
         upgrade: None,

@@ -1,0 +1,88 @@
+//! The time-out of a whole request (VirtualService timeout): it runs from the end of the request's body, as Envoy's, and
+//! ends a response that is not whole by then.
+use super::body::Next;
+use super::{Body, BodyError, Source};
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{ready, Context, Poll};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{sleep, sleep_until, Instant, Sleep};
+
+/// When a body has been read to its end.
+#[derive(Default)]
+struct End {
+    at: Cell<Option<Instant>>,
+    notify: Notify,
+}
+
+pub struct Deadline {
+    end: Rc<End>,
+    timeout: Duration,
+}
+
+/// A body whose end is watched.
+struct Watched {
+    body: Body,
+    end: Rc<End>,
+}
+
+impl Source for Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let next = ready!(self.body.poll_frame(cx));
+        if !matches!(next, Some(Ok(super::Frame::Data(_)))) && self.end.at.get().is_none() {
+            self.end.at.set(Some(Instant::now()));
+            self.end.notify.notify_one();
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Deadline {
+    /// Takes the request's body to see its end.
+    pub fn new(timeout: Duration, body: &mut Body) -> Deadline {
+        let end = Rc::new(End::default());
+        if body.is_here() {
+            end.at.set(Some(Instant::now()));
+        } else {
+            let length = body.length();
+            let watched = Watched { body: std::mem::take(body), end: end.clone() };
+            *body = Body::stream(length, watched);
+        }
+        Deadline { end, timeout }
+    }
+
+    /// Returns when it has passed.
+    pub async fn passed(&self) {
+        loop {
+            match self.end.at.get() {
+                Some(at) => return sleep_until(at + self.timeout).await,
+                None => self.end.notify.notified().await,
+            }
+        }
+    }
+
+    /// The response's body until then.
+    pub fn limit(&self, body: &mut Body) {
+        if let Body::Stream { length, .. } = *body {
+            let left = self.end.at.get().map_or(self.timeout, |at| (at + self.timeout) - Instant::now());
+            *body = Body::stream(length, Limited { body: std::mem::take(body), sleep: Box::pin(sleep(left)) });
+        }
+    }
+}
+
+struct Limited {
+    body: Body,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Source for Limited {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(next) = self.body.poll_frame(cx) {
+            return Poll::Ready(next);
+        }
+        self.sleep.as_mut().poll(cx).map(|()| Some(Err(BodyError::Reset)))
+    }
+}

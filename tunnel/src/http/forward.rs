@@ -1,0 +1,306 @@
+//! Sending a request to a host of its destination: several times, if one fails and nothing speaks against it.
+use super::answer::{Answer, Failure};
+use super::deadline::Deadline;
+use super::fields;
+use super::h1::ClientError;
+use super::h2::SendError;
+use super::hashing;
+use super::mirror::{self, Copied};
+use super::node::{Downstream, Flags, Node};
+use super::record::Recording;
+use super::replay::Replay;
+use super::retry::{self, Tried};
+use super::router::Router;
+use super::upstream::{Choice, Cluster, Host, Outcome, PoolError};
+use super::{Body, Request, Response};
+use crate::routes::{Forwarded, Retry, Target, UpstreamProtocol};
+use http::uri::{Authority, PathAndQuery};
+use http::{StatusCode, Version};
+use std::rc::Rc;
+use tokio::time::{sleep, timeout, Instant};
+
+/// One try's place.
+pub struct Try<'a, N: Node> {
+    pub router: &'a Rc<Router<N>>,
+    pub cluster: &'a Rc<Cluster<N::Io>>,
+    pub host: &'a Rc<Host<N::Io>>,
+}
+
+/// A body for each try.
+enum Bodies {
+    /// Bytes that are here.
+    Here(Body),
+    Kept(Replay),
+    /// It can be sent once.
+    Once(Option<Body>),
+}
+
+impl Bodies {
+    fn new(body: Body, again: bool, most: usize) -> Bodies {
+        match body.is_here() {
+            true => Bodies::Here(body),
+            false if again => Bodies::Kept(Replay::new(body, most)),
+            false => Bodies::Once(Some(body)),
+        }
+    }
+
+    fn next(&mut self) -> Body {
+        match self {
+            Bodies::Here(body) => body.again().unwrap_or_default(),
+            Bodies::Kept(replay) => replay.body(),
+            Bodies::Once(body) => body.take().unwrap_or_default(),
+        }
+    }
+
+    fn has_another(&self) -> bool {
+        match self {
+            Bodies::Here(_) => true,
+            Bodies::Kept(replay) => replay.can_begin_again(),
+            Bodies::Once(body) => body.is_some(),
+        }
+    }
+
+    fn copy(&self) -> Copied {
+        match self {
+            Bodies::Here(body) => Copied::Here(body.again().unwrap_or_default()),
+            Bodies::Kept(replay) => Copied::Coming(replay.clone()),
+            Bodies::Once(_) => Copied::Here(Body::Empty),
+        }
+    }
+}
+
+/// Counted among a host's requests, until it is dropped.
+struct Active<S>(Rc<Host<S>>);
+
+impl<S> Active<S> {
+    fn new(host: &Rc<Host<S>>) -> Self {
+        host.load.active.set(host.load.active.get() + 1);
+        Active(host.clone())
+    }
+}
+
+impl<S> Drop for Active<S> {
+    fn drop(&mut self) {
+        self.0.load.active.set(self.0.load.active.get() - 1);
+    }
+}
+
+/// A request that goes to a destination.
+pub async fn forward<N: Node>(
+    router: &Rc<Router<N>>,
+    downstream: &Rc<Downstream>,
+    request: &mut Request,
+    forwarded: &Forwarded,
+    recording: &mut Recording<N>,
+) -> Result<Response, Answer> {
+    let weighted = forwarded.weighted();
+    let destination = match &weighted.target {
+        Target::Destination(destination) => destination,
+        Target::Unroutable(no) => {
+            let flags = Flags::named(&no.flag).unwrap_or(Flags::NO_CLUSTER);
+            return Err(Answer::new(no.status, "", flags));
+        }
+    };
+    recording.record.destination = Some(destination.clone());
+    let unknown = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "", Flags::NO_CLUSTER);
+    let cluster = router.cluster(destination, downstream).ok_or(unknown)?;
+    let counted = cluster.breaker.request(&destination.policy.pool).ok_or(Answer::from(&Failure::Overflow))?;
+    recording.held.push(Box::new(counted));
+    prepare(request, forwarded, downstream)?;
+    let key = hashing::key(&destination.policy.balancing, request, downstream, &|limit| router.node.draw(limit));
+
+    let rule = &forwarded.matched.rule;
+    let retry = forwarded.forward.retry.as_ref().filter(|retry| retry.attempts > 0 && !request.wants_tunnel());
+    let mut body = std::mem::take(&mut request.body);
+    let deadline = forwarded.forward.timeout.map(|timeout| Deadline::new(timeout, &mut body));
+    let bodies = Bodies::new(body, retry.is_some() || !rule.mirrors.is_empty(), router.settings.replay);
+    mirror::send(router, downstream, &rule.mirrors, request, || bodies.copy());
+    let mut tries = Tries { router, cluster: &cluster, retry, bodies, hash: key.hash, recording };
+    let tried = match &deadline {
+        None => tries.all(request).await,
+        Some(deadline) => {
+            request_timeout(request, forwarded);
+            tokio::select! {
+                tried = tries.all(request) => tried,
+                () = deadline.passed() => Err(Failure::Timeout),
+            }
+        }
+    };
+    let mut response = tried.map_err(|failure| Answer::from(&failure))?;
+    if let Some(deadline) = &deadline {
+        deadline.limit(&mut response.body);
+    }
+    key.remember(&mut response);
+    let changes = weighted.response.iter().map(|changes| &**changes);
+    let endpoint = recording.record.endpoint.clone();
+    let route = forwarded.matched.route();
+    fields::change_response(&mut response, changes, request, downstream, route, endpoint.as_deref());
+    Ok(response)
+}
+
+fn request_timeout(request: &mut Request, forwarded: &Forwarded) {
+    let retry = forwarded.forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    fields::attempt(&mut request.headers, 1, retry.or(forwarded.forward.timeout));
+}
+
+/// Path, authority and fields as the route wants them.
+fn prepare(request: &mut Request, forwarded: &Forwarded, downstream: &Downstream) -> Result<(), Answer> {
+    let weighted = forwarded.weighted();
+    let malformed = |_| Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
+    let changes = weighted.request.iter().map(|changes| &**changes);
+    fields::change_request(request, changes, downstream, forwarded.matched.route());
+    if let Some(path) = &forwarded.path {
+        fields::keep_original_path(request);
+        let query = request.path.query().map(|query| format!("?{query}")).unwrap_or_default();
+        request.path = PathAndQuery::try_from(format!("{path}{query}")).map_err(malformed)?;
+    }
+    if let Some(authority) = &weighted.authority {
+        request.authority = Authority::try_from(&**authority).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+/// All tries of a request.
+struct Tries<'a, N: Node> {
+    router: &'a Rc<Router<N>>,
+    cluster: &'a Rc<Cluster<N::Io>>,
+    retry: Option<&'a Retry>,
+    bodies: Bodies,
+    hash: Option<u64>,
+    recording: &'a mut Recording<N>,
+}
+
+impl<N: Node> Tries<'_, N> {
+    /// The response of the last one.
+    async fn all(&mut self, request: &mut Request) -> Result<Response, Failure> {
+        let mut tried: Vec<Rc<Host<N::Io>>> = Vec::new();
+        let draw = |limit| self.router.node.draw(limit);
+        let mut _retrying = None;
+        loop {
+            let avoid = self.retry.is_some_and(|retry| retry.avoid_previous_hosts);
+            let others = self.retry.is_some_and(|retry| retry.other_priorities && tried.len() >= 2);
+            let choice = Choice { hash: self.hash, tried: if avoid { &tried } else { &[] }, other_priorities: others };
+            let host = self.cluster.choose(&choice, &draw).ok_or(Failure::NoHealthyHost)?;
+            tried.push(host.clone());
+            let result = self.one(&host, request, tried.len() as u32).await;
+            let Some(retry) = self.retry else { return result };
+            let ended = match &result {
+                Ok(response) => Tried::Response(response),
+                Err(failure) => Tried::Failure(failure),
+            };
+            if !retry::wants_another(retry, &ended) {
+                return result;
+            }
+            if tried.len() as u32 > retry.attempts {
+                self.recording.record.flags |= Flags::RETRY_LIMIT;
+                return result;
+            }
+            // Not beyond the limit, and not with a body of which a part is gone.
+            let policy = &self.cluster.destination().policy;
+            _retrying = self.cluster.breaker.retry(&policy.pool, policy.retry_budget.as_ref());
+            if _retrying.is_none() || !self.bodies.has_another() {
+                return result;
+            }
+            drop(result);
+            sleep(retry::back_off(retry, tried.len() as u32, draw)).await;
+        }
+    }
+
+    async fn one(&mut self, host: &Rc<Host<N::Io>>, request: &mut Request, number: u32) -> Result<Response, Failure> {
+        let active = Active::new(host);
+        let record = &mut self.recording.record;
+        record.attempts = number;
+        record.endpoint = Some(host.endpoint.id.clone());
+        fields::attempt(&mut request.headers, number, None);
+        request.body = self.bodies.next();
+        let began = Instant::now();
+        let one = Try { router: self.router, cluster: self.cluster, host };
+        let sending = send_surely(&one, request, &mut self.bodies);
+        let result = match self.retry.and_then(|retry| retry.per_try_timeout) {
+            Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failure::Timeout)),
+            None => sending.await,
+        };
+        match &result {
+            Ok(response) => self.cluster.note(host, Outcome::Status(response.status)),
+            Err(Failure::Body(_) | Failure::Overflow) => {}
+            Err(_) => self.cluster.note(host, Outcome::LocalOrigin),
+        }
+        let mut response = result?;
+        self.recording.record.upstream = Some(began.elapsed());
+        fields::service_time(&mut response, began.elapsed());
+        self.recording.held.push(Box::new(active));
+        Ok(response)
+    }
+}
+
+/// A kept-alive connection may have been closed by the server just when the request went out. Where sending it twice cannot
+/// matter, it goes to the same host again, over the next connection.
+async fn send_surely<N: Node>(
+    one: &Try<'_, N>,
+    request: &mut Request,
+    bodies: &mut Bodies,
+) -> Result<Response, Failure> {
+    loop {
+        let waited = one.host.pool.has_idle();
+        let result = send(one, request).await;
+        let stale = waited && matches!(result, Err(Failure::Closed));
+        if !stale || !retry::is_idempotent(&request.method) || !bodies.has_another() {
+            return result;
+        }
+        request.body = bodies.next();
+    }
+}
+
+/// Once.
+pub async fn send<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Response, Failure> {
+    if one.speaks_http2(request) {
+        return send_shared(one, request).await;
+    }
+    let lease = one.cluster.lease(&one.router.node, one.host).await?;
+    let (cluster, host, counted) = (one.cluster.clone(), one.host.clone(), lease.counted);
+    let release = move |upstream| cluster.release(&host, upstream, counted);
+    let sent = lease.upstream.send(request, one.router.settings.limits, release).await;
+    sent.map_err(|error| match error {
+        ClientError::Closed => Failure::Closed,
+        ClientError::Malformed(_) => Failure::Protocol,
+        ClientError::Body(error) => Failure::Body(error),
+    })
+}
+
+/// Over a connection of HTTP/2; over another where the server just then takes no more.
+async fn send_shared<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Response, Failure> {
+    for _ in 0..3 {
+        let upstream = one.cluster.share(&one.router.node, one.host, one.router.settings.limits).await?;
+        return match upstream.send(request).await {
+            Ok(response) => Ok(response),
+            Err(SendError::Unsent) => continue,
+            Err(SendError::Closed) => Err(Failure::Closed),
+            Err(SendError::Reset { refused }) => Err(Failure::Reset { refused }),
+            Err(SendError::Malformed) => Err(Failure::Protocol),
+            Err(SendError::Body(error)) => Err(Failure::Body(error)),
+        };
+    }
+    Err(Failure::Closed)
+}
+
+impl<N: Node> Try<'_, N> {
+    /// A switch that a client of HTTP/1.1 asks for is HTTP/1.1's.
+    fn speaks_http2(&self, request: &Request) -> bool {
+        let client = request.version == Version::HTTP_2;
+        let chosen = match self.cluster.destination().policy.pool.upstream_protocol {
+            UpstreamProtocol::ByPort => self.cluster.http2.get(),
+            UpstreamProtocol::AsClient => client,
+            UpstreamProtocol::UpgradeToHttp2 => true,
+        };
+        chosen && (client || request.upgrade.is_none())
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Overflow => Failure::Overflow,
+            PoolError::Connect(error) => Failure::Connect(error),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What this room asks of the node on behalf of one pod: routes, endpoints, connections, chance, and a place for records.
+use super::io::Io;
+use crate::routes::{Destination, Labels, Scope};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, StatusCode};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An address that serves a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The workload's uid and the port: the same as long as it is the same server.
+    pub id: Arc<str>,
+    pub address: SocketAddr,
+    /// Its part of the requests to those of the same priority, the weight of its locality in it. At least 1.
+    pub weight: u32,
+    /// 0 is first; the next one is used as far as those before it are not healthy.
+    pub priority: u32,
+    /// `region/zone/subzone`.
+    pub locality: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// The same `Arc` as long as nothing has changed.
+    pub all: Arc<[Endpoint]>,
+    /// Whether the port speaks HTTP/2 (its appProtocol or the prefix of its name).
+    pub http2: bool,
+}
+
+/// Why a connection to an endpoint was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// With the reason, for the record.
+    Failed(String),
+    Timeout,
+}
+
+/// The client's pod.
+#[derive(Debug)]
+pub struct ClientPod {
+    pub namespace: Arc<str>,
+    pub labels: Labels,
+}
+
+/// A connection that a client has opened.
+#[derive(Clone, Debug)]
+pub struct Downstream {
+    pub pod: Arc<ClientPod>,
+    /// `namespace/hostname` of the service that it called, and its port.
+    pub service: Arc<str>,
+    pub port: u16,
+    pub source: SocketAddr,
+    /// What the client called.
+    pub original: SocketAddr,
+}
+
+pub trait Node: 'static {
+    type Io: Io;
+
+    /// What holds for a request on this connection; none: the port is no longer routed here.
+    fn scope(&self, downstream: &Downstream) -> Option<Arc<Scope>>;
+
+    /// None: there is no such service.
+    fn endpoints(&self, destination: &Destination, downstream: &Downstream) -> Option<Endpoints>;
+
+    /// By HBONE, TLS or plain TCP, as the destination's policy and the endpoint have it; within the pool's connect_timeout.
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        destination: &Destination,
+    ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
+
+    /// A number below `limit`, by chance.
+    fn draw(&self, limit: u64) -> u64;
+
+    fn record(&self, downstream: &Downstream, record: &Record);
+}
+
+/// A request, when all is over.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub method: Method,
+    pub authority: Authority,
+    /// As it was routed.
+    pub path: PathAndQuery,
+    /// The rule's name, and its match's.
+    pub route: Arc<str>,
+    /// None: the client was gone before.
+    pub status: Option<StatusCode>,
+    pub flags: Flags,
+    /// Tries to send it upstream.
+    pub attempts: u32,
+    pub duration: Duration,
+    /// Until the response's head, where one came.
+    pub upstream: Option<Duration>,
+    pub destination: Option<Arc<Destination>>,
+    pub endpoint: Option<Arc<str>>,
+}
+
+/// Envoy's response flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    pub const NO_HEALTHY_UPSTREAM: Flags = Flags(1);
+    pub const UPSTREAM_CONNECTION_FAILURE: Flags = Flags(1 << 1);
+    pub const UPSTREAM_OVERFLOW: Flags = Flags(1 << 2);
+    pub const UPSTREAM_TIMEOUT: Flags = Flags(1 << 3);
+    pub const UPSTREAM_TERMINATION: Flags = Flags(1 << 4);
+    pub const UPSTREAM_RESET: Flags = Flags(1 << 5);
+    pub const UPSTREAM_PROTOCOL_ERROR: Flags = Flags(1 << 6);
+    pub const RETRY_LIMIT: Flags = Flags(1 << 7);
+    pub const NO_ROUTE: Flags = Flags(1 << 8);
+    pub const NO_CLUSTER: Flags = Flags(1 << 9);
+    pub const DELAY_INJECTED: Flags = Flags(1 << 10);
+    pub const FAULT_INJECTED: Flags = Flags(1 << 11);
+    pub const DOWNSTREAM_TERMINATION: Flags = Flags(1 << 12);
+    pub const DOWNSTREAM_PROTOCOL_ERROR: Flags = Flags(1 << 13);
+
+    const NAMES: [&'static str; 14] =
+        ["UH", "UF", "UO", "UT", "UC", "UR", "UPE", "URX", "NR", "NC", "DI", "FI", "DC", "DPE"];
+
+    pub fn named(name: &str) -> Option<Flags> {
+        Flags::NAMES.iter().position(|other| *other == name).map(|bit| Flags(1 << bit))
+    }
+
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+}
+
+/// `UF,URX`; `-`: there is none.
+impl std::fmt::Display for Flags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let set = Flags::NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        let names = set.map(|(_, name)| *name).collect::<Vec<_>>();
+        f.write_str(if names.is_empty() { "-" } else { "" })?;
+        f.write_str(&names.join(","))
+    }
+}

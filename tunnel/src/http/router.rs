@@ -1,0 +1,159 @@
+//! A request's way through this hop: normalised, routed, filtered, forwarded.
+use super::answer::{self, Answer};
+use super::forward::forward;
+use super::node::{Downstream, Flags, Node};
+use super::record::Recording;
+use super::upstream::Cluster;
+use super::{cors, fields, normalize, Drain, Request, Response, Settings};
+use crate::routes::{Abort, Client, Decision, Destination, Fault, Matched, Scope};
+use http::header::{HeaderValue, LOCATION, ORIGIN};
+use http::{Method, StatusCode};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::time::sleep;
+
+/// What one pod's requests share on one thread.
+pub struct Router<N: Node> {
+    pub node: N,
+    pub settings: Settings,
+    clusters: RefCell<HashMap<Name, Rc<Cluster<N::Io>>>>,
+}
+
+/// Service, port and subset.
+type Name = (Arc<str>, u16, Arc<str>);
+
+/// A client's connection.
+pub struct Session {
+    pub downstream: Rc<Downstream>,
+    /// What held for its last request; it holds on where the port is no longer routed, until the connection has ended.
+    scope: RefCell<Arc<Scope>>,
+    pub drain: Drain,
+}
+
+impl Session {
+    pub fn new(downstream: Downstream, scope: Arc<Scope>, drain: Drain) -> Session {
+        Session { downstream: Rc::new(downstream), scope: RefCell::new(scope), drain }
+    }
+
+    fn scope<N: Node>(&self, node: &N) -> Arc<Scope> {
+        match node.scope(&self.downstream) {
+            Some(scope) => *self.scope.borrow_mut() = scope,
+            None => self.drain.order(),
+        }
+        self.scope.borrow().clone()
+    }
+}
+
+impl<N: Node> Router<N> {
+    pub fn new(node: N, settings: Settings) -> Rc<Router<N>> {
+        Rc::new(Router { node, settings, clusters: RefCell::default() })
+    }
+
+    /// Answers a request.
+    pub async fn handle(self: &Rc<Self>, session: &Session, mut request: Request) -> Response {
+        let mut recording = Recording::new(self.clone(), session.downstream.clone(), &request);
+        let grpc = answer::is_grpc(&request.headers);
+        let response = match self.answer(session, &mut request, &mut recording, grpc).await {
+            Ok(response) => response,
+            Err(answer) => {
+                recording.record.flags |= answer.flags;
+                answer.response(grpc)
+            }
+        };
+        recording.record.status = Some(response.status);
+        Response { ticket: Some(Box::new(recording)), ..response }
+    }
+
+    async fn answer(
+        self: &Rc<Self>,
+        session: &Session,
+        request: &mut Request,
+        recording: &mut Recording<N>,
+        grpc: bool,
+    ) -> Result<Response, Answer> {
+        let draw = |limit| self.node.draw(limit);
+        fields::arrive(request, draw);
+        if request.method != Method::CONNECT {
+            let bad = Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
+            request.path = normalize::normalize(&request.path).ok_or(bad)?;
+        }
+        let downstream = &session.downstream;
+        let scope = session.scope(&self.node);
+        let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
+        let decision = scope.decide(&client, &fields::view(request, &request.headers, downstream.port), draw);
+        recording.record.path = request.path.clone();
+        let Some(matched) = decision.matched().cloned() else {
+            // For gRPC that is UNIMPLEMENTED.
+            return Err(Answer::new(StatusCode::NOT_FOUND, "", Flags::NO_ROUTE));
+        };
+        recording.record.route = matched.route().clone();
+
+        let origin = request.headers.get(ORIGIN).cloned();
+        if let Some(response) = matched.rule.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
+            return Ok(response);
+        }
+        if let Some(fault) = &matched.rule.fault {
+            if let Some(response) = self.fault(fault, recording, grpc).await {
+                return Ok(response);
+            }
+        }
+        let mut response = match decision {
+            Decision::Forward(forwarded) => forward(self, downstream, request, &forwarded, recording).await?,
+            Decision::Redirect { status, location, .. } => {
+                let mut response = Response::new(status, "");
+                let location = HeaderValue::try_from(location);
+                response.headers.insert(
+                    LOCATION,
+                    location.map_err(|_| Answer::new(StatusCode::BAD_REQUEST, "", Flags::default()))?,
+                );
+                changed(response, &matched, request, downstream)
+            }
+            Decision::Respond { status, body, .. } => {
+                changed(Response::new(status, body), &matched, request, downstream)
+            }
+            Decision::NotFound | Decision::Unimplemented => unreachable!("a rule has matched"),
+        };
+        if let Some(cors) = &matched.rule.cors {
+            cors::expose(cors, origin.as_ref(), &mut response.headers);
+        }
+        Ok(response)
+    }
+
+    /// An abort's answer; a delay has passed by then.
+    async fn fault(&self, fault: &Fault, recording: &mut Recording<N>, grpc: bool) -> Option<Response> {
+        if let Some(delay) = fault.delay(|limit| self.node.draw(limit)) {
+            recording.record.flags |= Flags::DELAY_INJECTED;
+            sleep(delay).await;
+        }
+        let abort = fault.abort(|limit| self.node.draw(limit))?;
+        recording.record.flags |= Flags::FAULT_INJECTED;
+        Some(match abort {
+            Abort::Http(status) => Answer::new(status, "fault filter abort", Flags::default()).response(grpc),
+            Abort::Grpc(status) => answer::grpc_response(status, b"fault filter abort"),
+        })
+    }
+
+    /// The destination as it is now; None: there is no such service.
+    pub fn cluster(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Rc<Cluster<N::Io>>> {
+        let name = (destination.service.clone(), destination.port, destination.subset.clone());
+        let known = self.clusters.borrow().get(&name).cloned();
+        let cluster = known.unwrap_or_else(|| {
+            let cluster = Cluster::new(destination.clone());
+            self.clusters.borrow_mut().insert(name.clone(), cluster.clone());
+            cluster
+        });
+        let there = cluster.refresh(&self.node, destination, downstream);
+        if !there {
+            self.clusters.borrow_mut().remove(&name);
+        }
+        there.then_some(cluster)
+    }
+}
+
+fn changed(mut response: Response, matched: &Matched, request: &Request, downstream: &Downstream) -> Response {
+    let changes = std::iter::once(&matched.rule.response);
+    fields::change_response(&mut response, changes, request, downstream, matched.route(), None);
+    response
+}
