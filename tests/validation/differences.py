@@ -1,6 +1,19 @@
 """Where we judge a manifest otherwise than Istio does, and why. Each key is a piece of a row's name."""
 
 STRICTER = {
+    "a regular expression that is none matches nothing: the route says so at once": (
+        'method: {type: RegularExpression, service: "("}',
+        'path: {type: RegularExpression, value: "("}',
+        'path: {type: RegularExpression, value: ""}',
+        'value: "(", type: RegularExpression',
+    ),
+    "HTTP has no status 600": ("directResponse: {status: 600}", "abort: {httpStatus: 600}"),
+    "no Gateway can be called so": ('gateways: [mesh, "a b"]',),
+    "no port has such a number": (
+        "port: {}, loadBalancer",
+        "port: {number: 0}, loadBalancer",
+        "port: {number: 70000}, loadBalancer",
+    ),
     "a key that is there twice would pass over what its author wrote first": (
         "{mode: STRICT, mode: PERMISSIVE}",
         "{name: a, name: b}",
@@ -30,6 +43,16 @@ STRICTER = {
     ),
 }
 LAXER = {
+    "the Gateway API's experimental channel has it": (
+        "parentRefs: [{name: a, port: 80}, {name: a, port: 81}]",
+        "retry: {attempts: 2, codes: [503], backoff: 10ms}",
+        "sessionPersistence: {sessionName: a}",
+    ),
+    "credentials are looked for when a destination is reached, which is refused without them": (
+        "configmap://a",
+        "configmap://other/a",
+    ),
+    "an empty text is taken for none, as in Istio's protocol": ('timeout: ""',),
     "a null annotation is none: the policy is enforced, which is the stricter reading": (
         "istio.io/dry-run: null",
     ),
