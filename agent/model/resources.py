@@ -8,18 +8,20 @@ from msgspec import Struct
 from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
 from agent.model.schema.sharing import shared
 from protocols.mesh_pb2 import Traffic
+from protocols.routes_pb2 import ServiceRoutes
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address
 
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
+ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
 
 
 class Resource(Struct, frozen=True, gc=False):
     """One xDS resource.
 
-    name: a workload's uid, a service's `namespace/hostname`, a policy's `namespace/name`,
+    name: a workload's uid, a service's and its routes' `namespace/hostname`, a policy's `namespace/name`,
     and what may leave the mesh by its namespace, which is empty for the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
     aliases: `network/ip` for each address under which it can be asked for.
@@ -67,6 +69,11 @@ def address_resource(
 def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
     """What may leave a namespace (empty: the mesh), serialised."""
     return _resource(TRAFFIC, namespace, Traffic(namespace=namespace, outbound_traffic_policy=policy))
+
+
+def routes_resource(routes: ServiceRoutes) -> Resource:
+    """The routes of one hostname of a service, serialised."""
+    return _resource(ROUTES, f"{routes.namespace}/{routes.hostname}", routes)
 
 
 def _resource(

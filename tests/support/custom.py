@@ -8,7 +8,7 @@ import yaml
 
 from agent.kube.errors import ApiError
 from agent.model.engine.kind import Kind
-from agent.model.kinds import KINDS
+from agent.model.kinds import KINDS, MESH_GROUPS
 from tests.support import wait
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster
@@ -31,10 +31,10 @@ def _all() -> list[Any]:
 
 
 def install(kubeconfig: Path) -> None:
-    """Let a server have all kinds of Istio's that we act on: an agent need not make sure that it has not."""
+    """Let a server have all kinds of the mesh that we act on: an agent need not make sure that it has not."""
     cluster = Cluster(kubeconfig)
     for kind in KINDS.values():
-        if kind.group.endswith("istio.io"):
+        if kind.group.endswith(MESH_GROUPS):
             _install(cluster, kind)
     cluster.close()
 

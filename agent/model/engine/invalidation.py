@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 from agent.model.engine.kind import Kind
+from agent.model.engine.members import labels_of
 from agent.model.engine.store import depends_on
 from agent.model.engine.view import ServiceLike, View
-from agent.model.schema.kubernetes import EndpointSlice, Service
+from agent.model.schema.istio.service_entry import ServiceEntry
+from agent.model.schema.istio.workload_entry import WorkloadEntry
+from agent.model.schema.kubernetes import EndpointSlice, Pod, Service
 from agent.model.schema.objects import Key, key_of
 
 
@@ -21,7 +24,21 @@ def invalidated(kind: Kind, before: View, after: View, key: Key) -> set[Key]:
         keys.update(kind.dependants(before, old))
     if new is not None:
         keys.update(kind.dependants(after, new))
+    for label in {*(kind.asks(old) if old else ()), *(kind.asks(new) if new else ())}:
+        if before.is_asked(label) != after.is_asked(label):
+            keys.update(_labelled(after, label))
     return keys
+
+
+def _labelled(view: View, name: str) -> Iterator[Key]:
+    """The workloads that have a label, and what has such workloads in it."""
+    for key, item in view.store.objects.items():
+        if isinstance(item, ServiceEntry):
+            found = any(name in endpoint.labels for endpoint in item.spec.endpoints)
+        else:
+            found = isinstance(item, Pod | WorkloadEntry) and name in labels_of(item)
+        if found:
+            yield key
 
 
 def of_service(view: View, item: ServiceLike) -> Iterator[Key]:

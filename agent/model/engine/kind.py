@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from agent.model.engine.store import Entry
+from agent.model.engine.store import Entry, asks_for
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.resources import Resource
@@ -77,6 +77,7 @@ class Descriptor(Generic[T]):
     strictest: what is in force of a refused object's `spec`, for kinds that close something
     (`agent.model.engine.refusal`); None: nothing is. Takes the spec, whether nothing unknown stands beside
     it, and the annotations as written.
+    asks: names of labels of workloads that the tunnels have to know for it.
     derived: what is made of several objects of this kind.
     """
 
@@ -94,6 +95,7 @@ class Descriptor(Generic[T]):
     problems: Callable[[View, T], Iterable[str]] = _nothing
     may_make: Callable[[Mesh, Key, str, str], bool] = _makes_nothing
     strictest: Callable[[Raw, bool, Any], Reading] | None = None
+    asks: Callable[[T], Iterable[str]] = _nothing
     derived: tuple[Derived, ...] = ()
 
     @property
@@ -107,6 +109,7 @@ class Descriptor(Generic[T]):
         if isinstance(item, Policy) and item.refusal:
             yield ("refused",)
         yield from self.index(item)
+        yield from map(asks_for, self.asks(item))
 
     def translation(self, view: View, item: T) -> Translation:
         """What an object becomes as things stand."""

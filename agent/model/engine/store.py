@@ -67,6 +67,11 @@ class Store(Struct, frozen=True):
         return Store(self.objects.set(key, item) if item else self.objects.delete(key), index)
 
 
+def asks_for(label: str) -> Entry:
+    """The entry of all objects because of which the tunnels are told a label of workloads."""
+    return "asks for", label
+
+
 def depends_on(key: Key) -> Entry:
     """The entry of all that is to be translated again when one object is different."""
     return "dependant", *key

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from agent.model.engine.members import Members, Workload
-from agent.model.engine.store import Store
+from agent.model.engine.store import Store, asks_for
 from agent.model.engine.visibility import visibility
 from agent.model.mesh import ROOT_NAMESPACE, Mesh
 from agent.model.schema.istio.service_entry import ServiceEntry
@@ -40,6 +40,10 @@ class View(Struct, frozen=True):
     def selected(self, namespace: str, selector: Labels) -> Iterator[Workload]:
         """The workloads that a selector selects, in a namespace or (empty) in all."""
         return self.members.selected(self.store, namespace, selector)
+
+    def is_asked(self, label: str) -> bool:
+        """Whether some object needs to know which workloads have a label."""
+        return bool(self.store.find(*asks_for(label)))
 
     def namespace(self, name: str) -> Namespace | None:
         return self.store.get(Namespace, "", name)

@@ -20,16 +20,23 @@ from difflib import SequenceMatcher
 from agent.model.engine.kind import SECURITY, Kind
 from agent.model.kinds import (
     authorization_policy,
+    destination_rule,
     endpoint_slice,
+    grpc_route,
+    http_route,
     namespace,
     node,
     peer_authentication,
     pod,
+    reference_grant,
     service,
     service_account,
     service_entry,
     sidecar,
+    tcp_route,
+    tls_route,
     unsupported,
+    virtual_service,
     workload_entry,
 )
 
@@ -48,6 +55,13 @@ _ALL: tuple[Kind, ...] = (
     sidecar.KIND,
     authorization_policy.KIND,
     peer_authentication.KIND,
+    virtual_service.KIND,
+    destination_rule.KIND,
+    http_route.KIND,
+    grpc_route.KIND,
+    tcp_route.KIND,
+    tls_route.KIND,
+    reference_grant.KIND,
     *unsupported.KINDS,
 )
 

@@ -7,6 +7,7 @@ from agent.model.engine.view import View
 from agent.model.schema.kubernetes import Namespace
 from agent.model.schema.objects import Key
 from agent.model.translation import waypoint
+from agent.model.translation.routes import dependants
 
 _INHERIT = ("Service", "ServiceEntry", "WorkloadEntry", "EndpointSlice", "Pod")
 
@@ -14,6 +15,7 @@ _INHERIT = ("Service", "ServiceEntry", "WorkloadEntry", "EndpointSlice", "Pod")
 def _dependants(view: View, item: Namespace) -> Iterator[Key]:
     for kind in _INHERIT:
         yield from view.store.find(kind, item.metadata.name)
+    yield from dependants.of_namespace(view, item.metadata.name)
 
 
 KIND = Descriptor(

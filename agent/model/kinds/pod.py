@@ -21,6 +21,7 @@ from agent.model.translation.workloads import (
     may_make,
     new_workload,
     say_how_it_is_reached,
+    tell_labels,
     uid_of,
     workload_resource,
 )
@@ -94,6 +95,7 @@ def _common(view: View, pod: Pod) -> Workload:
     message.network = labels.get(NETWORK) or view.network
     kind, owner = _owner(pod)
     identify(message, spec.service_account_name, owner, labels)
+    tell_labels(view, message, labels)
     message.workload_type = kind
     if not pod.ready or metadata.deletion_timestamp is not None:
         message.status = UNHEALTHY

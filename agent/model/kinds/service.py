@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from agent.model.engine.invalidation import of_service
 from agent.model.engine.kind import CORE, DISCOVERY, Descriptor
 from agent.model.engine.store import Entry
 from agent.model.engine.view import View
@@ -11,6 +10,7 @@ from agent.model.resources import ADDRESS
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key
 from agent.model.translation import services
+from agent.model.translation.routes import dependants
 from agent.model.translation.workloads import uid_of
 
 
@@ -22,8 +22,6 @@ def _index(item: Service) -> Iterator[Entry]:
 
 def _problems(view: View, item: Service) -> Iterator[str]:
     yield from services.problems(view, item)
-    if item.spec.session_affinity == "ClientIP":
-        yield "sessionAffinity: ClientIP is ignored: an endpoint is chosen for each connection"
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
@@ -41,7 +39,7 @@ KIND = Descriptor(
     Service,
     critical=True,  # policies are attached to it; to unknown addresses pods speak plainly
     index=_index,
-    dependants=of_service,
+    dependants=dependants.of_service,
     translate=services.translate,
     problems=_problems,
     may_make=_may_make,

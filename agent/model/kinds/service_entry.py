@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from agent.model.engine.invalidation import of_service
 from agent.model.engine.kind import NETWORKING, Descriptor
 from agent.model.engine.store import Entry
 from agent.model.engine.view import View
@@ -13,11 +12,13 @@ from agent.model.schema.istio.workload_entry import EndpointSpec
 from agent.model.schema.objects import Key, key_of
 from agent.model.translation import services, workloads
 from agent.model.translation.ports import of_entry, ports_of
+from agent.model.translation.routes import dependants
 from agent.model.translation.workloads import (
     identify,
     new_workload,
     outside_workload,
     say_how_it_is_reached,
+    tell_labels,
     uid_of,
     unreachable,
 )
@@ -47,6 +48,7 @@ def _inline_workloads(view: View, entry: ServiceEntry) -> Iterator[Resource]:
             uid = f"{uid_of(view.mesh, _GROUP, key_of(entry))}/{endpoint.address}"
             message = new_workload(view, uid, entry, services)
             identify(message, endpoint.service_account, metadata.name, metadata.labels)
+            tell_labels(view, message, endpoint.labels)
             say_how_it_is_reached(message, metadata.labels, metadata.annotations, enrolled=False)
             yield outside_workload(message, endpoint)
 
@@ -105,7 +107,7 @@ KIND = Descriptor(
     ServiceEntry,
     critical=True,
     index=_index,
-    dependants=of_service,
+    dependants=dependants.of_service,
     translate=_translate,
     problems=_problems,
     may_make=_may_make,

@@ -18,6 +18,7 @@ from agent.model.translation.workloads import (
     new_workload,
     outside_workload,
     say_how_it_is_reached,
+    tell_labels,
     uid_of,
     unreachable,
 )
@@ -38,6 +39,7 @@ def _translate(view: View, entry: WorkloadEntry) -> Iterator[Resource]:
         message.status = UNHEALTHY
     name = metadata.annotations.get(_REGISTRATION) or labels.get(WORKLOAD_NAME) or metadata.name
     identify(message, entry.spec.service_account, name, labels)
+    tell_labels(view, message, labels)
     message.authorization_policies.extend(named_policies(view, entry))
     say_how_it_is_reached(message, labels, metadata.annotations, enrolled=False)
     yield outside_workload(message, entry.spec)

@@ -7,7 +7,7 @@ from typing import Any
 
 import re2
 
-from agent.model.syntax import FieldError, Step
+from agent.model.schema.syntax import FieldError, Step
 
 _UNITS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
 _UNITS |= {"us": 1_000, "µs": 1_000, "μs": 1_000, "ns": 1}  # nanoseconds

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from agent.model.schema.istio.service_entry import EntryPort, ServiceEntry
 from agent.model.schema.istio.workload_entry import EndpointSpec
 from agent.model.schema.kubernetes import EndpointSlice, Pod, Service, ServicePort
+from protocols import routes_pb2
+from protocols.routes_pb2 import HTTP, Protocol
 from protocols.workload_pb2 import GRPC, HTTP2, HTTP11, TCP, TLS, UNKNOWN, AppProtocol, PortList
 
 _BY_NAME = {  # of grpc-web istiod tells no protocol: it is HTTP/1.1 or HTTP/2, as the client likes
@@ -15,6 +17,7 @@ _BY_NAME = {  # of grpc-web istiod tells no protocol: it is HTTP/1.1 or HTTP/2, 
     **dict.fromkeys(("https", "tls"), TLS),
     **dict.fromkeys(("tcp", "mongo", "mysql", "redis"), TCP),
 }
+_ROUTED = {HTTP11: HTTP, HTTP2: routes_pb2.HTTP2, GRPC: routes_pb2.GRPC, TLS: routes_pb2.TLS}
 _KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 # On these the server speaks first, so that nothing can be told from the bytes: TCP unless it is declared.
 _SERVER_FIRST = frozenset({25, 53, 3306, 27017})
@@ -55,6 +58,14 @@ def app_protocol(port: AnyPort) -> AppProtocol:
     if known is None:
         return TCP if number_of(port) in _SERVER_FIRST else UNKNOWN
     return known
+
+
+def route_protocol(port: AnyPort) -> Protocol:
+    """By what its clients' requests or connections are routed: nothing is told from the bytes."""
+    declared = port.protocol if isinstance(port, EntryPort) else port.app_protocol or port.name
+    if declared.lower().startswith("grpc-web"):
+        return HTTP
+    return _ROUTED.get(app_protocol(port), routes_pb2.TCP)
 
 
 def target_port(port: AnyPort) -> int | None:

@@ -79,6 +79,11 @@ def _service(view: View, item: ServiceLike, host: str) -> Resource:
     return address_resource(f"{namespace}/{host}", Address(service=message), aliases)
 
 
+def load_balancing(view: View, item: ServiceLike) -> LoadBalancing:
+    """Which endpoints a service prefers."""
+    return _load_balancing(item, view.namespace(item.metadata.namespace)) or LoadBalancing()
+
+
 def _load_balancing(item: ServiceLike, namespace: Namespace | None) -> LoadBalancing | None:
     if isinstance(item, ServiceEntry):
         if item.spec.resolution == "NONE":

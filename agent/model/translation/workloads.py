@@ -55,6 +55,11 @@ def identify(message: Workload, service_account: str, workload_name: str, labels
     message.canonical_revision = _first(labels, _REVISION) or "latest"
 
 
+def tell_labels(view: View, message: Workload, labels: Labels) -> None:
+    """Those that a DestinationRule or VirtualService asks for."""
+    message.labels.update({name: value for name, value in labels.items() if view.is_asked(name)})
+
+
 def say_how_it_is_reached(message: Workload, labels: Labels, annotations: Labels, enrolled: bool) -> None:
     """Through a tunnel that its node ends, or it itself; else plainly."""
     if enrolled or annotations.get(REDIRECTION) == "enabled":

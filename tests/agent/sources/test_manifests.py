@@ -277,7 +277,7 @@ def test_what_is_misspelt_is_refused_with_the_nearest_spelling(
         ("serving.knative.dev/v1", "Service"),
         ("networking.istio.io/v1", "Gateway"),
         ("networking.istio.io/v1", "WorkloadGroup"),
-        ("gateway.networking.k8s.io/v1", "TLSRoute"),
+        ("gateway.networking.k8s.io/v1", "Gateway"),
         ("networking.k8s.io/v1", "NetworkPolicy"),
         ("apps/v1", "Deployment"),
         ("v1", "Endpoints"),

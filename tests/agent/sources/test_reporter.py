@@ -29,8 +29,7 @@ NOTHING: Mapping[Key, str] = MappingProxyType({})
 async def cluster(fake: Fake) -> AsyncIterator[Cluster]:
     it = Cluster(fake.kubeconfig)
     install(fake.kubeconfig)
-    for plural in ("virtualservices", "httproutes"):
-        it.post(definition(plural), *DEFINITIONS)
+    it.post(definition("telemetries"), *DEFINITIONS)
     yield it
     it.close()
 
@@ -95,17 +94,17 @@ async def test_a_condition_of_an_agent_before_us(cluster: Cluster) -> None:
         await eventually(lambda: ours(cluster, good) is None, _TIME)
 
 
-def virtual_service() -> Any:
+def telemetry() -> Any:
     return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": "routes", "namespace": "default"},
-        "spec": {"hosts": ["a"], "http": [{"route": [{"destination": {"host": "a"}}]}]},
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": {"name": "logs", "namespace": "default"},
+        "spec": {"accessLogging": [{"disabled": True}]},
     }
 
 
 async def test_what_is_not_enforced(cluster: Cluster) -> None:
-    item = virtual_service()
+    item = telemetry()
     post(cluster, item)
     async with reporting(cluster):
         await eventually(lambda: ours(cluster, item), _TIME)
@@ -252,8 +251,8 @@ async def test_a_missing_permission_is_named_once(
     fake.faults.refuse = lambda verb, resource: 403 if verb == "patch" else None
     for name in ("one", "two"):
         post(cluster, entry(name, "*.example"))
-    post(cluster, virtual_service())
+    post(cluster, telemetry())
     async with reporting(cluster):
-        await eventually(lambda: "status of kind VirtualService cannot be written" in caplog.text, _TIME)
+        await eventually(lambda: "status of kind Telemetry cannot be written" in caplog.text, _TIME)
         await eventually(lambda: "status of kind ServiceEntry cannot be written" in caplog.text, _TIME)
     assert caplog.text.count("cannot be written") == 2

@@ -125,7 +125,7 @@ async def test_what_discovery_lacks_twice_is_absent(fake: Fake, caplog: pytest.L
     began = monotonic()
     async with following(kube(fake)) as seen:
         assert monotonic() - began >= _APART
-        assert "discovery lists no AuthorizationPolicy, PeerAuthentication, ServiceEntry" in caplog.text
+        assert "discovery lists no AuthorizationPolicy, DestinationRule, GRPCRoute, HTTPRoute" in caplog.text
         assert seen.source.health.kinds["AuthorizationPolicy"] == "absent"
         assert not seen.source.health.unsynced
 

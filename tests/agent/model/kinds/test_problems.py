@@ -15,7 +15,7 @@ ENTRY = Key("ServiceEntry", "default", "api")
     "item",
     [
         service("web", clusterIP="10.96.0.1"),
-        service("web", sessionAffinity="None"),
+        service("web", sessionAffinity="ClientIP"),
         service("web", type="ExternalName", clusterIP=""),
         service("web", metadata={"labels": {"istio.io/use-waypoint": "none"}}),
         make("Namespace", "default", labels={"istio.io/dataplane-mode": "ambient"}),
@@ -42,10 +42,6 @@ GATEWAY = "no address: the endpoint is behind a network gateway, which this vers
         (
             service("web", metadata={"labels": {"istio.io/use-waypoint": "w"}}),
             "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
-        ),
-        (
-            service("web", sessionAffinity="ClientIP"),
-            "sessionAffinity: ClientIP is ignored: an endpoint is chosen for each connection",
         ),
         (
             make("Namespace", "default", labels={"istio.io/use-waypoint": "w"}),

@@ -1,17 +1,14 @@
 """Istio's DestinationRule, read as strictly as Istio's webhook and the API server's schema do it."""
 
-from typing import Any
-
 import msgspec
-from msgspec.structs import force_setattr
 
-from agent.model.istio import IstioObject, Strict
-from agent.model.objects import Labels
-from agent.model.schema.export import check_export_to
-from agent.model.schema.route_values import check_host
-from agent.model.schema.traffic_policy import TrafficPolicy
-from agent.model.security import Selector
-from agent.model.syntax import FieldError, check_labels, is_dns_label
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.export import check_export_to
+from agent.model.schema.istio.policy import Policy, Selector
+from agent.model.schema.istio.route_values import check_host
+from agent.model.schema.istio.traffic_policy import TrafficPolicy
+from agent.model.schema.objects import Labels
+from agent.model.schema.syntax import FieldError, check_labels, is_dns_label
 
 
 class Subset(Strict, frozen=True):
@@ -44,15 +41,11 @@ class DestinationRuleSpec(Strict, frozen=True):
                 raise FieldError(f"{name} is there twice; each subset has its own", "subsets", index, "name")
 
 
-class DestinationRule(IstioObject, frozen=True, kw_only=True):
-    """status: others' business."""
-
+class DestinationRule(Policy, frozen=True, kw_only=True):
     spec: DestinationRuleSpec
-    status: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        force_setattr(self, "status", None)
         spec, own = self.spec, self.metadata.namespace
         check_export_to(spec.export_to, own, "spec", "exportTo")
         if spec.workload_selector and spec.export_to and set(spec.export_to) - {".", own}:
@@ -63,3 +56,9 @@ class DestinationRule(IstioObject, frozen=True, kw_only=True):
     def selector(self) -> Labels:
         """The labels of the clients for which it is; none: it is for all."""
         return self.spec.workload_selector.match_labels if self.spec.workload_selector else {}
+
+    @property
+    def of_strictest(self) -> str:
+        if self.spec.traffic_policy:
+            return "its host answers with 503, since it asks for TLS"
+        return "its subsets answer with 503, nothing else of it holds"

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import force_setattr
 
-from agent.model.istio import IstioObject, Strict
-from agent.model.schema.gateway_values import (
+from agent.model.schema.gateway.base import (
     BackendRef,
     Group,
     HostPattern,
@@ -18,7 +17,8 @@ from agent.model.schema.gateway_values import (
     SectionName,
     check_parents,
 )
-from agent.model.syntax import FieldError
+from agent.model.schema.istio.base import IstioObject, Strict
+from agent.model.schema.syntax import FieldError
 
 _MOST_GRANTED = 16
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from agent.model.syntax import FieldError, Step, is_dns_label
+from agent.model.schema.syntax import FieldError, Step, is_dns_label
 
 
 def check_export_to(namespaces: Iterable[str], own: str, *steps: Step) -> None:

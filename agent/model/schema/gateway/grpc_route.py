@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.schema.gateway_values import (
+from agent.model.schema.gateway.base import (
     MOST_MATCHES,
     BackendRef,
     Filter,
@@ -20,7 +19,8 @@ from agent.model.schema.gateway_values import (
     check_values,
 )
 from agent.model.schema.http_values import check_regex
-from agent.model.syntax import FieldError
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.syntax import FieldError
 
 _SERVICE = re.compile(r"\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*", re.IGNORECASE | re.ASCII)
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")

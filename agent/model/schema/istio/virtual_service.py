@@ -4,17 +4,16 @@ What only makes sense together with other objects (hosts and subsets that do not
 reaches) is no error: it is told among the problems.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from msgspec.structs import force_setattr
 
-from agent.model.istio import IstioObject, Strict
-from agent.model.objects import Labels, to_address
-from agent.model.schema.export import check_export_to
-from agent.model.schema.http_rule import HttpRule
 from agent.model.schema.http_values import check_distinct_hosts, matches_host
-from agent.model.schema.route_values import (
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.export import check_export_to
+from agent.model.schema.istio.http_rule import HttpRule
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.istio.route_values import (
     Destination,
     Uint32,
     Weight,
@@ -24,7 +23,8 @@ from agent.model.schema.route_values import (
     check_source,
     check_weights,
 )
-from agent.model.syntax import FieldError, check_range
+from agent.model.schema.objects import Labels, to_address
+from agent.model.schema.syntax import FieldError, check_range
 
 MESH = "mesh"  # among `gateways`: all clients within the mesh
 
@@ -122,6 +122,11 @@ class VirtualServiceSpec(Strict, frozen=True):
         return not self.gateways or MESH in self.gateways
 
     @property
+    def l4(self) -> tuple[TlsRule | TcpRule, ...]:
+        """The rules of connections."""
+        return (*self.tls, *self.tcp)
+
+    @property
     def only_gateways(self) -> bool:
         return bool(self.gateways) and MESH not in self.gateways
 
@@ -149,16 +154,18 @@ class VirtualServiceSpec(Strict, frozen=True):
                         raise FieldError(reason, "tls", i, "match", j, "sniHosts", k)
 
 
-class VirtualService(IstioObject, frozen=True, kw_only=True):
-    """status: others' business."""
+class VirtualService(Policy, frozen=True, kw_only=True):
+    """One that is refused and never was good keeps its hosts from being reached without it."""
 
     spec: VirtualServiceSpec
-    status: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        force_setattr(self, "status", None)
         check_export_to(self.spec.export_to, self.metadata.namespace, "spec", "exportTo")
+
+    @property
+    def of_strictest(self) -> str:
+        return "its hosts answer with 503"
 
 
 def _is_address(text: str) -> bool:

@@ -7,8 +7,6 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.objects import Labels
 from agent.model.schema.http_values import (
     check_duration,
     check_durations,
@@ -18,7 +16,8 @@ from agent.model.schema.http_values import (
     check_regex,
     is_authority,
 )
-from agent.model.schema.route_values import (
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.route_values import (
     Destination,
     Uint32,
     Weight,
@@ -27,8 +26,9 @@ from agent.model.schema.route_values import (
     check_source,
     check_weights,
 )
-from agent.model.schema.string_match import PRESENT, StringMatch, check_each
-from agent.model.syntax import FieldError, Step
+from agent.model.schema.istio.string_match import PRESENT, StringMatch, check_each
+from agent.model.schema.objects import Labels
+from agent.model.schema.syntax import FieldError, Step
 
 _CLAIMS = "@request.auth.claims"
 _PSEUDO_HEADERS = frozenset({":method", ":scheme", ":authority", ":path", ":status"})

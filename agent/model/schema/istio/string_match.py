@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from agent.model.istio import Strict
 from agent.model.schema.http_values import check_regex
-from agent.model.syntax import FieldError, Step
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.syntax import FieldError, Step
 
 
 class StringMatch(Strict, frozen=True):

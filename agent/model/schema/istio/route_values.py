@@ -5,9 +5,9 @@ from typing import Annotated
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.objects import Labels
-from agent.model.syntax import (
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.objects import Labels
+from agent.model.schema.syntax import (
     FieldError,
     Step,
     check_labels,

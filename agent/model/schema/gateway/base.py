@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec.structs import force_setattr
 
-from agent.model.istio import IstioObject, Strict
-from agent.model.objects import Port
 from agent.model.schema.http_values import check_regex
-from agent.model.syntax import FieldError
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.objects import Port
+from agent.model.schema.syntax import FieldError
 
 _DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _KIND = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"
@@ -56,6 +56,12 @@ class ParentRef(Strict, frozen=True):
 
 
 ParentRefs = Annotated[tuple[ParentRef, ...], msgspec.Meta(max_length=32)]
+
+
+class Parents(Strict, frozen=True):
+    """What a route is for, read by itself."""
+
+    parent_refs: ParentRefs = ()
 
 
 class LocalReference(Strict, frozen=True):
@@ -157,20 +163,22 @@ def _written(name: str) -> str:
     return head + "".join(word.title() for word in rest)
 
 
-class Route(IstioObject, frozen=True, kw_only=True):
-    """What all routes have in common. status: of each parent's controller, read elsewhere."""
+class Route(Policy, frozen=True, kw_only=True):
+    """What all routes have in common.
+
+    One that is refused and never was good keeps its parents from being reached without it.
+    """
 
     spec: Any
-    status: Any = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        force_setattr(self, "status", None)
 
     @property
     def parents(self) -> tuple[ParentRef, ...]:
         parents: tuple[ParentRef, ...] = self.spec.parent_refs
         return parents
+
+    @property
+    def of_strictest(self) -> str:
+        return "what it is for answers with 500, or closes connections"
 
 
 def check_filters(filters: Iterable[Filter], once: tuple[str, ...]) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.syntax import FieldError, Step
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.syntax import FieldError, Step
 
 _TOPOLOGY = frozenset(
     {"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"}

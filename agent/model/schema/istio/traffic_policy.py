@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.objects import to_address
 from agent.model.schema.http_values import check_durations, milliseconds
-from agent.model.schema.locality import LocalityLb, ZoneAwareLb
-from agent.model.schema.route_values import PortSelector, Uint32, check_port
-from agent.model.syntax import FieldError, is_dns_name
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.locality import LocalityLb, ZoneAwareLb
+from agent.model.schema.istio.route_values import PortSelector, Uint32, check_port
+from agent.model.schema.objects import to_address
+from agent.model.schema.syntax import FieldError, is_dns_name
 
 _LARGEST_MAGLEV = 5_000_011
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]

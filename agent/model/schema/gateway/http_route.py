@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agent.model.istio import Strict
-from agent.model.objects import Port
-from agent.model.schema.gateway_values import (
+from agent.model.schema.gateway.base import (
     MOST_MATCHES,
     BackendRef,
     Filter,
@@ -24,7 +22,9 @@ from agent.model.schema.gateway_values import (
     check_values,
 )
 from agent.model.schema.http_values import check_regex, milliseconds
-from agent.model.syntax import FieldError
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.objects import Port
+from agent.model.schema.syntax import FieldError
 
 _METHODS = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 _CORS_METHODS = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"]

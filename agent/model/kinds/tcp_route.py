@@ -1,0 +1,20 @@
+"""TCPRoute -> its part of the routes of Services and ServiceEntries that are its parents."""
+
+from agent.model.engine.kind import GATEWAY, Descriptor
+from agent.model.schema.gateway.l4_routes import TCPRoute
+from agent.model.translation.routes import dependants, gateway_kinds
+from agent.model.translation.routes.problems import of_route
+
+KIND = Descriptor(
+    "TCPRoute",
+    GATEWAY,
+    ("v1", "v1alpha2"),
+    "tcproutes",
+    TCPRoute,
+    critical=True,
+    index=dependants.route_index,
+    dependants=dependants.of_route,
+    problems=of_route,
+    may_make=gateway_kinds.may_make,
+    strictest=gateway_kinds.strictest_tcp,
+)

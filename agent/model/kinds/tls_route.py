@@ -1,0 +1,20 @@
+"""TLSRoute -> its part of the routes of Services and ServiceEntries that are its parents."""
+
+from agent.model.engine.kind import GATEWAY, Descriptor
+from agent.model.schema.gateway.l4_routes import TLSRoute
+from agent.model.translation.routes import dependants, gateway_kinds
+from agent.model.translation.routes.problems import of_route
+
+KIND = Descriptor(
+    "TLSRoute",
+    GATEWAY,
+    ("v1", "v1alpha3", "v1alpha2"),
+    "tlsroutes",
+    TLSRoute,
+    critical=True,
+    index=dependants.route_index,
+    dependants=dependants.of_route,
+    problems=of_route,
+    may_make=gateway_kinds.may_make,
+    strictest=gateway_kinds.strictest_tls,
+)

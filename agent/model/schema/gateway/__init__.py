@@ -1,0 +1,1 @@
+"""The routes of the Gateway API (gateway.networking.k8s.io), as read."""

@@ -1,0 +1,135 @@
+"""Whose translation a change of a route, a rule or a service concerns."""
+
+from collections.abc import Iterator
+
+from agent.model.engine import invalidation
+from agent.model.engine.store import Entry
+from agent.model.engine.view import ServiceLike, View
+from agent.model.schema.gateway.base import ISTIO, ObjectReference, Route
+from agent.model.schema.gateway.l4_routes import ReferenceGrant
+from agent.model.schema.istio.destination_rule import DestinationRule
+from agent.model.schema.istio.service_entry import ServiceEntry
+from agent.model.schema.istio.virtual_service import VirtualService
+from agent.model.schema.kubernetes import Service
+from agent.model.schema.objects import Key, key_of
+from agent.model.translation.routes import parents
+from agent.model.translation.routes.backends import refs_of
+from agent.model.translation.routes.destinations import POLICY_OF
+from agent.model.translation.routes.names import (
+    WILDCARD,
+    entry_of,
+    naming,
+    resolve,
+    routes_of,
+    routes_of_service,
+)
+from agent.model.translation.routes.parents import ROUTES_OF, parent_of
+from agent.model.translation.routes.virtual_services import ROUTED_BY, destinations_of
+
+_SENDS_TO = "sends to"  # index: rules by the hosts that they send to
+_DELEGATES_TO = "delegates to"
+_SENDS_INTO = "sends into"  # index: routes by the other namespaces whose objects they send to
+
+
+def virtual_service_index(item: VirtualService) -> Iterator[Entry]:
+    namespace = item.metadata.namespace
+    yield from ((ROUTED_BY, entry_of(host, namespace)) for host in item.spec.hosts)
+    for rule in item.spec.http:
+        if rule.delegate:
+            yield _DELEGATES_TO, rule.delegate.namespace or namespace, rule.delegate.name
+        yield from ((_SENDS_TO, entry_of(one.host, namespace)) for one in destinations_of(rule))
+    for l4 in item.spec.l4:
+        yield from ((_SENDS_TO, entry_of(one.destination.host, namespace)) for one in l4.route)
+
+
+def destination_rule_index(item: DestinationRule) -> Iterator[Entry]:
+    yield POLICY_OF, entry_of(item.spec.host, item.metadata.namespace)
+
+
+def route_index(item: Route) -> Iterator[Entry]:
+    yield from parents.index(item)
+    own = item.metadata.namespace
+    for ref in refs_of(item):
+        namespace = ref.namespace or own
+        yield _SENDS_TO, _entry(ref, namespace)
+        if namespace != own:
+            yield _SENDS_INTO, namespace
+
+
+def _entry(ref: ObjectReference, namespace: str) -> str:
+    if (ref.group, ref.kind) == (ISTIO, "Hostname"):
+        return ref.name
+    return f"{ref.name}/{namespace}" if ref.kind == "Service" else f"{ref.kind}/{namespace}/{ref.name}"
+
+
+def of_virtual_service(view: View, item: VirtualService) -> Iterator[Key]:
+    namespace = item.metadata.namespace
+    for host in item.spec.hosts:
+        yield from routes_of(view, resolve(view.mesh, host, namespace))
+    for key in view.store.find(_DELEGATES_TO, namespace, item.metadata.name):
+        yield key
+        root = view.store.objects[key]
+        if isinstance(root, VirtualService) and root.spec.hosts:
+            yield from of_virtual_service(view, root)
+
+
+def of_destination_rule(view: View, item: DestinationRule) -> Iterator[Key]:
+    host = resolve(view.mesh, item.spec.host, item.metadata.namespace)
+    yield from routes_of(view, host)
+    if not host.startswith(WILDCARD):
+        yield from _with_routes(view, naming(view, _SENDS_TO, [host]))
+        return
+    for key, other in view.store.objects.items():  # any of them may send to what the wildcard covers
+        if isinstance(other, VirtualService | Route):
+            yield from _with_routes(view, iter([key]))
+
+
+def of_route(view: View, item: Route) -> Iterator[Key]:
+    """The routes of its parents, and whoever is for the same: of some kinds the oldest counts alone."""
+    for parent in item.parents:
+        service = parent_of(view, item, parent) if parent.is_service else None
+        if service:
+            yield from routes_of_service(view, service)
+            yield from view.store.find(ROUTES_OF, *key_of(service))
+
+
+def of_grant(view: View, item: ReferenceGrant) -> Iterator[Key]:
+    yield from _with_routes(view, iter(view.store.find(_SENDS_INTO, item.metadata.namespace)))
+
+
+def of_service(view: View, item: ServiceLike) -> Iterator[Key]:
+    """Beside what it concerns at L4: its routes, and those that name or send to it."""
+    yield from invalidation.of_service(view, item)
+    yield from _of_service(view, item)
+
+
+def of_namespace(view: View, name: str) -> Iterator[Key]:
+    """What it says, its services inherit."""
+    for service in view.store.each(Service, "Service", name):
+        yield from _of_service(view, service)
+    for entry in view.store.each(ServiceEntry, "ServiceEntry", name):
+        yield from _of_service(view, entry)
+
+
+def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
+    hosts = [*view.claims(item)]
+    key = key_of(item)
+    for host in hosts:
+        yield from routes_of(view, host)
+    yield from naming(view, ROUTED_BY, hosts)
+    yield from view.store.find(ROUTES_OF, *key)
+    yield from _with_routes(view, naming(view, _SENDS_TO, hosts))
+    named = (f"{key.name}/{key.namespace}", f"{key.kind}/{key.namespace}/{key.name}")
+    for entry in named:
+        yield from _with_routes(view, iter(view.store.find(_SENDS_TO, entry)))
+
+
+def _with_routes(view: View, keys: Iterator[Key]) -> Iterator[Key]:
+    """Objects that rules are in, with the routes that these rules are told in."""
+    for key in keys:
+        yield key
+        item = view.store.objects[key]
+        if isinstance(item, VirtualService):
+            yield from of_virtual_service(view, item)
+        elif isinstance(item, Route):
+            yield from of_route(view, item)

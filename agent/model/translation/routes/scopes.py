@@ -1,0 +1,95 @@
+"""What holds for some clients of one port of a service: `warren.routes.Scope`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agent.model.engine.view import ServiceLike, View
+from agent.model.schema.gateway.grpc_route import GRPCRoute
+from agent.model.schema.gateway.http_route import HTTPRoute
+from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
+from agent.model.translation.routes import virtual_services
+from agent.model.translation.routes.changes import default_retry
+from agent.model.translation.routes.client import Client
+from agent.model.translation.routes.destinations import Destinations, Unroutable
+from agent.model.translation.routes.gateway_matches import HttpLike
+from agent.model.translation.routes.gateway_routes import GatewayRules
+from agent.model.translation.routes.parents import for_port
+from protocols import routes_pb2 as pb
+
+_UNREACHABLE = 503
+
+
+class Target(NamedTuple):
+    """A port of a service, by one of its hostnames."""
+
+    service: ServiceLike
+    host: str
+    port: int
+
+
+class Scope(NamedTuple):
+    """routed: whether somebody's rules are in it, and not the service's own default alone."""
+
+    message: pb.Scope
+    routed: bool
+
+
+def http(view: View, client: Client, target: Target) -> Scope:
+    """By requests. A route of the Gateway API comes before VirtualServices."""
+    destinations = Destinations(view, client)
+    types: tuple[type[HttpLike], ...] = (HTTPRoute, GRPCRoute)
+    routes = for_port(view, client, target.service, target.port, types)
+    rules: Sequence[pb.HttpRule]
+    if routes:
+        rules = GatewayRules(destinations).http(one for one in routes if type(one) is type(routes[0]))
+    else:
+        items = virtual_services.of_host(view, client, target.host)
+        rules = list(virtual_services.Rules(destinations, target.port).http(items))
+    grpc = bool(routes) and isinstance(routes[0], GRPCRoute)
+    message = pb.Scope(
+        http=rules if routes or rules else [_forward(destinations, target)],
+        unmatched=pb.UNIMPLEMENTED if grpc else pb.NOT_FOUND,
+        destinations=destinations.messages,
+    )
+    return Scope(message, bool(routes or rules))
+
+
+def connections(view: View, client: Client, target: Target, protocol: pb.Protocol) -> Scope:
+    """By connections: those of TLS by their SNI first. What no VirtualService matches goes to the service."""
+    destinations = Destinations(view, client)
+    tls, tcp = _l4_routes(view, client, target, protocol)
+    if tls or tcp:
+        gateway = GatewayRules(destinations)
+        message = pb.Scope(tls=gateway.tls(tls), tcp=gateway.tcp(tcp))
+    else:
+        items = virtual_services.of_host(view, client, target.host) if protocol != pb.HTTP else []
+        rules = virtual_services.Rules(destinations, target.port)
+        by_sni = rules.tls(items) if protocol == pb.TLS else ()
+        message = pb.Scope(tls=by_sni, tcp=rules.tcp(items))
+    routed = bool(message.tls or message.tcp)
+    if not tls and not tcp:
+        message.tcp.append(pb.TcpRule(destinations=[_itself(destinations, target)]))
+    message.destinations.extend(destinations.messages)
+    return Scope(message, routed)
+
+
+def _l4_routes(
+    view: View, client: Client, target: Target, protocol: pb.Protocol
+) -> tuple[list[TLSRoute], list[TCPRoute]]:
+    if protocol == pb.HTTP:
+        return [], []
+    by_sni = for_port(view, client, target.service, target.port, (TLSRoute,)) if protocol == pb.TLS else []
+    return by_sni, for_port(view, client, target.service, target.port, (TCPRoute,))
+
+
+def _forward(destinations: Destinations, target: Target) -> pb.HttpRule:
+    forward = pb.Forward(destinations=[_itself(destinations, target)], retry=default_retry())
+    return pb.HttpRule(forward=forward)
+
+
+def _itself(destinations: Destinations, target: Target) -> pb.Weighted:
+    try:
+        return pb.Weighted(destination=destinations.add(*target), weight=1)
+    except Unroutable as error:
+        unroutable = pb.Unroutable(status=_UNREACHABLE, flag=error.flag, reason=str(error))
+        return pb.Weighted(unroutable=unroutable, weight=1)

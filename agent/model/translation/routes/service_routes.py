@@ -1,0 +1,66 @@
+"""One hostname of a service -> its routes: of each port, what holds for which clients."""
+
+from collections.abc import Iterator, Sequence
+
+from agent.model.engine.view import ServiceLike, View
+from agent.model.resources import Resource, routes_resource
+from agent.model.schema.objects import Key
+from agent.model.translation.ports import AnyPort, number_of, route_protocol, tcp_ports
+from agent.model.translation.routes import scopes
+from agent.model.translation.routes.client import Client
+from agent.model.translation.routes.clients import clients
+from agent.model.translation.routes.destinations import own_policy
+from agent.model.translation.routes.policy import needs_connections, needs_requests
+from agent.model.translation.routes.scopes import Target
+from protocols import routes_pb2 as pb
+
+L7 = "warren.dev/l7"  # annotation of a Service or Namespace: requests are looked into without rules too
+_HTTP = (pb.HTTP, pb.HTTP2, pb.GRPC)
+
+
+def translate(view: View, key: Key) -> Iterator[Resource]:
+    """The routes of one hostname, if there is something to do for any of its ports."""
+    if not any(one.metadata.namespace == key.namespace for one in view.claimants(key.name)):
+        return
+    service = view.owner(key.name, key.namespace)
+    whom = clients(view, service, key.name)
+    found = (
+        _port(view, Target(service, key.name, number_of(port)), port, whom) for port in tcp_ports(service)
+    )
+    if ports := [port for port in found if port]:
+        yield routes_resource(pb.ServiceRoutes(namespace=key.namespace, hostname=key.name, ports=ports))
+
+
+def _port(view: View, target: Target, port: AnyPort, whom: Sequence[Client]) -> pb.PortRoutes | None:
+    """None: connections are forwarded, and nothing else is to be done."""
+    protocol = route_protocol(port)
+    policies = [own_policy(view, client, *target) for client in whom]
+    if protocol in _HTTP:
+        found = {client: scopes.http(view, client, target) for client in whom}
+        asked = any(one.routed for one in found.values()) or _is_annotated(view, target.service)
+        if asked or any(map(needs_requests, policies)):
+            return _told(target, protocol, found)
+        protocol = pb.HTTP
+    found = {client: scopes.connections(view, client, target, protocol) for client in whom}
+    if any(one.routed for one in found.values()) or any(map(needs_connections, policies)):
+        return _told(target, pb.TCP if protocol == pb.HTTP else protocol, found)
+    return None
+
+
+def _told(target: Target, protocol: pb.Protocol, found: dict[Client, scopes.Scope]) -> pb.PortRoutes:
+    """Without scopes that say what a wider one behind them says; each with its condition."""
+    result = pb.PortRoutes(port=target.port, protocol=protocol)
+    for client, scope in found.items():
+        wider = found[Client(client.namespace) if client.labels else Client()]
+        if client == Client() or scope.message != wider.message:
+            message = result.scopes.add()
+            message.CopyFrom(scope.message)
+            message.namespaces.extend([client.namespace] if client.namespace else ())
+            message.labels.update(dict(client.labels))
+    return result
+
+
+def _is_annotated(view: View, service: ServiceLike) -> bool:
+    namespace = view.namespace(service.metadata.namespace)
+    texts = [item.metadata.annotations.get(L7) for item in (service, namespace) if item]
+    return next((text == "true" for text in texts if text is not None), False)

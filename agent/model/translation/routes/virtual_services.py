@@ -1,0 +1,271 @@
+"""VirtualService -> rules of `warren.routes`, for one scope and port."""
+
+from collections.abc import Iterator, Sequence
+
+from agent.model.engine.view import View
+from agent.model.schema.http_values import milliseconds
+from agent.model.schema.istio import http_rule as schema
+from agent.model.schema.istio.route_values import Destination
+from agent.model.schema.istio.virtual_service import RouteDestination, VirtualService
+from agent.model.schema.objects import Key, key_of
+from agent.model.translation.routes.changes import (
+    authority,
+    conditions,
+    default_retry,
+    header_changes,
+    parts,
+    retry,
+)
+from agent.model.translation.routes.client import Client, is_exported
+from agent.model.translation.routes.delegates import with_delegates
+from agent.model.translation.routes.destinations import Destinations, Unroutable
+from agent.model.translation.routes.matches import (
+    connection_match,
+    http_match,
+    in_mesh,
+    string_match,
+    tls_match,
+)
+from agent.model.translation.routes.names import covers, naming, resolve, specificity
+from protocols import routes_pb2 as pb
+
+ROUTED_BY = "routed by"  # index: VirtualServices by the hosts that they are for
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNROUTABLE = 503
+
+
+def of_host(view: View, client: Client, host: str) -> list[VirtualService]:
+    """Those that hold for clients of a service, in the order in which their rules are looked at.
+
+    Of hosts that cover the service's the most specific counts. What is for the client's namespace alone comes
+    before what is for others too, then the oldest.
+    """
+    keys = {*naming(view, ROUTED_BY, [host])}
+    named = [view.store.objects[key] for key in keys]
+    known = [item for item in named if isinstance(item, VirtualService) and _holds(view, item, client, host)]
+    best = max((_specificity(view, item, host) for item in known), default=None)
+    counting = [item for item in known if _specificity(view, item, host) == best]
+    return sorted(counting, key=lambda item: (not _is_private(item), *_seniority(item)))
+
+
+def _holds(view: View, item: VirtualService, client: Client, host: str) -> bool:
+    namespace = item.metadata.namespace
+    visible = is_exported(item.spec.export_to, namespace, client.namespace)
+    return visible and item.spec.in_mesh and bool(_covering(view, item, host))
+
+
+def _covering(view: View, item: VirtualService, host: str) -> list[str]:
+    namespace = item.metadata.namespace
+    written = (one for one in item.spec.hosts if covers(view.mesh, one, namespace, host))
+    return [resolve(view.mesh, one, namespace) for one in written]
+
+
+def _specificity(view: View, item: VirtualService, host: str) -> tuple[bool, int]:
+    return max(map(specificity, _covering(view, item, host)))
+
+
+def _is_private(item: VirtualService) -> bool:
+    own = item.metadata.namespace
+    return {own if one == "." else one for one in item.spec.export_to} == {own}
+
+
+def _seniority(item: VirtualService) -> tuple[str, Key]:
+    return item.metadata.creation_timestamp, key_of(item)
+
+
+class Rules:
+    """Those of VirtualServices, for the clients of one scope that call one port."""
+
+    def __init__(self, destinations: Destinations, port: int) -> None:
+        self._destinations, self._port = destinations, port
+        self._view = destinations.view
+
+    def http(self, items: Sequence[VirtualService]) -> Iterator[pb.HttpRule]:
+        for item in items:
+            for owner, rule in with_delegates(self._view, item):
+                matches = [one for one in rule.match if in_mesh(one, self._port)]
+                if matches or not rule.match:
+                    yield self._http(owner, rule, matches)
+
+    def tls(self, items: Sequence[VirtualService]) -> Iterator[pb.TlsRule]:
+        for item in items:
+            for rule in item.spec.tls:
+                if matches := [tls_match(one) for one in rule.match if in_mesh(one, self._port)]:
+                    destinations = self._l4(item, rule.route)
+                    yield pb.TlsRule(origin=str(key_of(item)), matches=matches, destinations=destinations)
+
+    def tcp(self, items: Sequence[VirtualService]) -> Iterator[pb.TcpRule]:
+        for item in items:
+            for rule in item.spec.tcp:
+                matches = [connection_match(one) for one in rule.match if in_mesh(one, self._port)]
+                if matches or not rule.match:
+                    destinations = self._l4(item, rule.route)
+                    yield pb.TcpRule(origin=str(key_of(item)), matches=matches, destinations=destinations)
+
+    def _http(
+        self, owner: VirtualService, rule: schema.HttpRule, matches: Sequence[schema.HttpMatch]
+    ) -> pb.HttpRule:
+        request, response = rule.headers.request, rule.headers.response
+        result = pb.HttpRule(
+            name=rule.name,
+            origin=str(key_of(owner)),
+            matches=map(http_match, matches),
+            request=header_changes(request.set, request.add, request.remove),
+            response=header_changes(response.set, response.add, response.remove),
+            fault=_fault(rule.fault),
+            cors=_cors(rule.cors_policy),
+            mirrors=self._mirrors(owner, rule),
+        )
+        if rule.redirect:
+            result.redirect.CopyFrom(_redirect(rule.redirect))
+        elif rule.direct_response:
+            body = rule.direct_response.body
+            result.respond.status = rule.direct_response.status
+            result.respond.body = body.content if body else b""
+        else:
+            result.forward.CopyFrom(self._forward(owner, rule))
+        return result
+
+    def _forward(self, owner: VirtualService, rule: schema.HttpRule) -> pb.Forward:
+        shares = rule.route if len(rule.route) == 1 else [one for one in rule.route if one.weight]
+        return pb.Forward(
+            destinations=[self._weighted(owner, one) for one in shares],
+            rewrite=_rewrite(rule),
+            timeout_ms=milliseconds(rule.timeout) if rule.timeout else 0,
+            retry=_retry(rule.retries),
+        )
+
+    def _weighted(self, owner: VirtualService, one: schema.HttpDestination) -> pb.Weighted:
+        request, response = one.headers.request, one.headers.response
+        result = self._to(owner, one.destination, one.weight)
+        if changes := header_changes(request.set, request.add, request.remove):
+            result.request.CopyFrom(changes)
+        if changes := header_changes(response.set, response.add, response.remove):
+            result.response.CopyFrom(changes)
+        result.authority = authority(request.set, request.add)
+        return result
+
+    def _l4(self, owner: VirtualService, route: Sequence[RouteDestination]) -> list[pb.Weighted]:
+        shares = route if len(route) == 1 else [one for one in route if one.weight]
+        return [self._to(owner, one.destination, one.weight) for one in shares]
+
+    def _to(self, owner: VirtualService, destination: Destination, weight: int) -> pb.Weighted:
+        try:
+            return pb.Weighted(destination=self._find(owner, destination), weight=weight)
+        except Unroutable as error:
+            unroutable = pb.Unroutable(status=_UNROUTABLE, flag=error.flag, reason=str(error))
+            return pb.Weighted(unroutable=unroutable, weight=weight)
+
+    def _find(self, owner: VirtualService, wanted: Destination) -> int:
+        host = resolve(self._view.mesh, wanted.host, owner.metadata.namespace)
+        return self._destinations.named(host, wanted.subset, wanted.port_number, self._port)
+
+    def _mirrors(self, owner: VirtualService, rule: schema.HttpRule) -> list[pb.Mirror]:
+        """Those that lead somewhere: of others only their author is told."""
+        result = []
+        for mirror in mirrors_of(rule):
+            percent = 100.0 if mirror.percentage is None else mirror.percentage.value
+            try:
+                found = self._find(owner, mirror.destination)
+            except Unroutable:
+                continue
+            if percent:
+                result.append(pb.Mirror(destination=found, parts=parts(percent)))
+        return result
+
+
+def destinations_of(rule: schema.HttpRule) -> Iterator[Destination]:
+    """All that a rule sends to, mirrors too."""
+    yield from (one.destination for one in rule.route)
+    yield from (one.destination for one in mirrors_of(rule))
+
+
+def mirrors_of(rule: schema.HttpRule) -> Sequence[schema.Mirror]:
+    """`mirror` and its percentage, or `mirrors`."""
+    if rule.mirror is None:
+        return rule.mirrors
+    if rule.mirror_percentage or rule.mirror_percent is None:
+        return [schema.Mirror(rule.mirror, rule.mirror_percentage)]
+    return [schema.Mirror(rule.mirror, schema.Percent(float(rule.mirror_percent)))]
+
+
+def _rewrite(rule: schema.HttpRule) -> pb.Rewrite | None:
+    request, wanted = rule.headers.request, rule.rewrite
+    result = pb.Rewrite(authority=authority(request.set, request.add))
+    if wanted:
+        result.authority = wanted.authority or result.authority
+        if wanted.uri:
+            result.prefix = wanted.uri.partition("#")[0]
+        elif regex := wanted.uri_regex_rewrite:
+            result.regex.CopyFrom(pb.RegexRewrite(pattern=regex.match, substitution=regex.rewrite))
+    return result if result != pb.Rewrite() else None
+
+
+def _retry(wanted: schema.Retries | None) -> pb.Retry | None:
+    if wanted is None:
+        return default_retry()
+    if not wanted.attempts:
+        return None
+    named, statuses = conditions(wanted.retry_on)
+    return retry(
+        wanted.attempts,
+        named,
+        statuses,
+        per_try=milliseconds(wanted.per_try_timeout) if wanted.per_try_timeout else 0,
+        backoff=milliseconds(wanted.backoff) if wanted.backoff else 0,
+        avoid_previous=wanted.retry_ignore_previous_hosts is not False,
+        other_priorities=bool(wanted.retry_remote_localities),
+    )
+
+
+def _redirect(wanted: schema.Redirect) -> pb.Redirect:
+    status = wanted.redirect_code if wanted.redirect_code in _REDIRECTS else 301
+    result = pb.Redirect(
+        authority=wanted.authority,
+        scheme=wanted.scheme,
+        port=wanted.port or 0,
+        request_port=wanted.derive_port == "FROM_REQUEST_PORT",
+        status=status,
+    )
+    if wanted.uri:
+        result.full = wanted.uri
+    elif wanted.prefix_rewrite:
+        result.prefix = wanted.prefix_rewrite
+    return result
+
+
+def _fault(wanted: schema.Fault | None) -> pb.Fault | None:
+    """None: nothing is injected ever. Without a percentage nothing is."""
+    result = pb.Fault()
+    delay, abort = (wanted.delay, wanted.abort) if wanted else (None, None)
+    if delay and delay.fixed_delay and (share := _delayed(delay)):
+        result.delay_parts, result.delay_ms = share, milliseconds(delay.fixed_delay)
+    share = parts(abort.percentage.value) if abort and abort.percentage else 0
+    if abort and share and abort.http_status is not None:
+        result.abort_parts, result.http_status = share, abort.http_status
+    elif abort and share and abort.grpc_status is not None:
+        result.abort_parts = share
+        result.grpc_status = schema.GRPC_STATUSES.index(abort.grpc_status)
+    return result if result.delay_parts or result.abort_parts else None
+
+
+def _delayed(delay: schema.Delay) -> int:
+    return parts(delay.percentage.value if delay.percentage else float(max(0, delay.percent)))
+
+
+def _cors(wanted: schema.CorsPolicy | None) -> pb.Cors | None:
+    if wanted is None:
+        return None
+    exact = [pb.StringMatch(exact=origin) for origin in wanted.allow_origin if origin != "*"]
+    anyone = [pb.StringMatch(present=True)] if "*" in wanted.allow_origin else []
+    origins = [string_match(origin) for origin in wanted.allow_origins] or exact + anyone
+    return pb.Cors(
+        allow_origins=origins,
+        allow_methods=wanted.allow_methods,
+        allow_headers=wanted.allow_headers,
+        expose_headers=wanted.expose_headers,
+        max_age=milliseconds(wanted.max_age) // 1000 if wanted.max_age else None,
+        allow_credentials=bool(wanted.allow_credentials),
+        answer_unmatched_preflights=wanted.unmatched_preflights == "IGNORE",
+    )
