@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import signal
+from functools import partial
 from typing import Any
 
 from agent import memory
 from agent.kube.client import Client
 from agent.kube.lease import Lease
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply
+from agent.model.model import Model, apply, parents
 from agent.sources.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ async def _follow(reporter: Reporter, mesh: Mesh) -> None:
         if not loaded:
             loaded = True
             await asyncio.to_thread(memory.after_loading)
-        reporter.tell(model.problems)
+        reporter.tell(model.problems, partial(parents, model), [key for key, _ in changes])
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

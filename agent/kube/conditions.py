@@ -1,5 +1,6 @@
 """Conditions in the status of an object, beside those of others."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -33,17 +34,29 @@ def remove(client: Client, path: str, type_: str) -> None:
 
 
 def _change(client: Client, path: str, type_: str, condition: Condition | None) -> None:
+    def changed(conditions: list[Any], generation: int) -> list[Any]:
+        former = next((one for one in conditions if one.get("type") == type_), None)
+        wanted = _written(condition, former, generation) if condition else None
+        others = [one for one in conditions if one.get("type") != type_]
+        return conditions if wanted == former else [*others, wanted] if wanted else others
+
+    update(client, path, "conditions", changed)
+
+
+def update(client: Client, path: str, field: str, changed: Callable[[list[Any], int], list[Any]]) -> None:
+    """Write a list of `status`, unless it stays as it is. Raises ApiError.
+
+    changed: the list as it is, and the object's generation -> as it has to be.
+    """
     for remaining in reversed(range(_TRIES)):
         item = client.read(path)
-        conditions = (item.get("status") or {}).get("conditions") or []
-        former = next((one for one in conditions if one.get("type") == type_), None)
-        wanted = _written(condition, former, item["metadata"].get("generation", 0)) if condition else None
+        former = (item.get("status") or {}).get(field) or []
+        wanted = changed(former, item["metadata"].get("generation", 0))
         if wanted == former:
             return
-        others = [one for one in conditions if one.get("type") != type_]
         body = {
             "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
-            "status": {"conditions": [*others, wanted] if wanted else others},
+            "status": {field: wanted},
         }
         try:
             client.request("PATCH", f"{path}/status", body=body, content_type=MERGE, timeout=_TIMEOUT)
@@ -62,5 +75,10 @@ def _written(condition: Condition, former: Any, generation: int) -> Any:
         "reason": condition.reason,
         "message": condition.message,
         "observedGeneration": condition.generation or generation,
-        "lastTransitionTime": since or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lastTransitionTime": since or now(),
     }
+
+
+def now() -> str:
+    """RFC 3339, as an API server writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

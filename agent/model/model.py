@@ -13,8 +13,11 @@ from agent.model.engine.view import View
 from agent.model.kinds import DERIVED, ENDPOINTS, KINDS
 from agent.model.mesh import Mesh, enrolled, is_ours
 from agent.model.resources import Delta, Resource
+from agent.model.schema.gateway.base import Route
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import Key, Object
+from agent.model.translation.routes import status
+from agent.model.translation.routes.status import ParentStatus
 
 T = TypeVar("T")
 
@@ -70,6 +73,12 @@ def apply(model: Model, changes: Iterable[Change]) -> tuple[Model, Delta]:
         (model.digest + _sum(new.values()) - _sum(old.values())) % 2**64,
     )
     return after, Delta(changed, removed)
+
+
+def parents(model: Model, key: Key) -> list[ParentStatus]:
+    """What a route of the Gateway API is for each of its parents that is a service."""
+    item = model.store.objects.get(key)
+    return status.parents(View.of(model.mesh, model.store), item) if isinstance(item, Route) else []
 
 
 def pods_on(model: Model, node: str) -> Iterator[Pod]:

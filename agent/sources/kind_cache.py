@@ -9,9 +9,11 @@ import msgspec
 from agent.kube.listwatch import Event, Gone, Name, Put
 from agent.model.engine.kind import Kind
 from agent.model.engine.refusal import last_good, standing, strictest
+from agent.model.schema.gateway.base import Route
 from agent.model.schema.objects import Key, Object
 from agent.sources import documents
 from agent.sources.documents import Refused
+from agent.sources.parent_status import Said, told
 
 CONDITION = "warren.dev/Accepted"  # in the status of objects of which we had something to say
 
@@ -73,7 +75,8 @@ class KindCache:
     """What there is of a kind. An invalid object keeps its last good version in force, a policy that has none
     its strictest reading.
 
-    verdicts: of objects that are not in force as they stand. told: what our condition in their status says.
+    verdicts: of objects that are not in force as they stand. told: what our condition in their status says;
+    parents: what our entries in a route's status say.
     judged: how often a verdict changed. listed: whether all have been told once.
     """
 
@@ -83,6 +86,7 @@ class KindCache:
         self._noticed = noticed
         self.verdicts: dict[Name, Verdict] = {}
         self.told: dict[Name, Told] = {}
+        self.parents: dict[Name, frozenset[Said]] = {}
         self.judged = 0
         self.listed = False
         self._objects: dict[Name, Object] = {}
@@ -108,6 +112,8 @@ class KindCache:
 
     def _put(self, event: Put) -> Iterator[Change]:
         name, text = event.name, bytes(event.raw)
+        if self.has_parents:
+            self._notice_parents(name, text)
         if self._decoder is None:
             self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), _told(text))
             return
@@ -123,6 +129,18 @@ class KindCache:
         if former != item:
             yield self.key(name), item
 
+    @property
+    def has_parents(self) -> bool:
+        """Whether its objects' status has conditions for each parent."""
+        return self.kind.struct is not None and issubclass(self.kind.struct, Route)
+
+    def _notice_parents(self, name: Name, text: bytes) -> None:
+        """A new route has a status to be written, although nothing is wrong with it."""
+        former, now = self.parents.get(name), told(text)
+        self.parents[name] = now
+        if former != now:
+            self._noticed(self.key(name))
+
     def _held(self, name: Name, text: bytes, reason: str) -> Object | None:
         """What is in force of an object that is refused."""
         good = last_good(self._objects.get(name), reason)
@@ -132,6 +150,7 @@ class KindCache:
 
     def _remove(self, name: Name) -> Iterator[Change]:
         self._judge(name, None, None)
+        self.parents.pop(name, None)
         if self._objects.pop(name, None) is not None:
             yield self.key(name), None
 

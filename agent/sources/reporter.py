@@ -9,7 +9,8 @@ import heapq
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from agent.kube import conditions, events
@@ -19,8 +20,11 @@ from agent.kube.errors import ApiError
 from agent.kube.listwatch import Name
 from agent.model.kinds import KINDS, NOT_ACTED_ON
 from agent.model.schema.objects import Key
+from agent.model.translation.routes.status import ParentStatus
+from agent.sources import parent_status
 from agent.sources.kind_cache import CONDITION, Told, Verdict
 from agent.sources.kube import Following, Kube
+from agent.sources.parent_status import Said
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +36,20 @@ _EVENTS_LAST = 3600.0  # seconds that an API server keeps an Event (--event-ttl)
 # Seconds until a status that is still not what was written is written again: it may be told in a moment, or
 # somebody wipes it. Twice as many each time.
 _AGAIN, _AGAIN_AT_MOST = 10.0, 600.0
-_WITH_CONDITIONS = "istio.io"  # ends of their groups; the routes of the Gateway API have them for each parent
+_WITH_CONDITIONS = "istio.io"  # ends of their groups; routes of the Gateway API have them for each parent
+
+
+Parents = Callable[[Key], Iterable[ParentStatus]]
+
+
+def _no_parents(key: Key) -> Iterable[ParentStatus]:
+    return ()
 
 
 class _Said(NamedTuple):
     """What was said of an object, when, and how often in a row."""
 
-    verdict: Verdict | None
+    verdict: Verdict | frozenset[Said] | None
     at: float
     times: int = 1
 
@@ -55,15 +66,23 @@ class Reporter:
         self._noticed: deque[Key] = deque()  # written by the watches' threads
         self.kube = Kube(client, [*KINDS.values(), *NOT_ACTED_ON.values()], noticed=self._noticed.append)
         self._problems: Mapping[Key, str] = {}
+        self._parents: Parents = _no_parents
         self._queue: dict[Key, None] = {}  # the last is next
         self._later: list[tuple[float, Key]] = []  # a heap
         self._said: dict[Key, _Said] = {}
         self._forbidden: dict[tuple[str, str], float] = {}  # kind and namespace: until when
         self._complained: set[str] = set()
 
-    def tell(self, problems: Mapping[Key, str]) -> None:
-        """What of the objects in force does not work, all of it."""
-        former, self._problems = self._problems, problems
+    def tell(
+        self, problems: Mapping[Key, str], parents: Parents = _no_parents, changed: Iterable[Key] = ()
+    ) -> None:
+        """What of the objects in force does not work, all of it.
+
+        parents: what a route is for its parents, which for one among `changed` may be something else now.
+        """
+        routes = {one.cache.kind.name for one in self.kube.following if one.cache.has_parents}
+        self._noticed.extend(key for key in changed if key.kind in routes)
+        former, self._problems, self._parents = self._problems, problems, parents
         self._noticed.extend(key for key, text in problems.items() if former.get(key) != text)
         self._noticed.extend(key for key in former if key not in problems)
 
@@ -93,8 +112,12 @@ class Reporter:
         if following is None or not key.name:
             return False
         verdict, said = self._verdict(following, key), self._said.get(key)
-        told = following.cache.told.get(Name(key.namespace, key.name))
-        if _has_conditions(following):
+        name = Name(key.namespace, key.name)
+        told = following.cache.told.get(name)
+        if isinstance(verdict, frozenset):
+            done = verdict == following.cache.parents.get(name)
+            again = min(_AGAIN * 2 ** (said.times - 1), _AGAIN_AT_MOST) if said else 0
+        elif _has_conditions(following):
             done = _says(told, verdict)
             again = min(_AGAIN * 2 ** (said.times - 1), _AGAIN_AT_MOST) if said else 0
         else:
@@ -112,8 +135,12 @@ class Reporter:
     def _following(self, key: Key) -> Following | None:
         return next((one for one in self.kube.following if one.cache.kind.name == key.kind), None)
 
-    def _verdict(self, following: Following, key: Key) -> Verdict | None:
-        """What there is to say of an object now; None: nothing."""
+    def _verdict(self, following: Following, key: Key) -> Verdict | frozenset[Said] | None:
+        """What there is to say of an object now, of a route for each of its parents; None: nothing."""
+        if following.cache.has_parents:
+            said = parent_status.wanted(self._parents(key))
+            if said or following.cache.parents.get(Name(key.namespace, key.name)):
+                return said
         if verdict := following.cache.verdicts.get(Name(key.namespace, key.name)):
             return verdict
         problem = self._problems.get(key)
@@ -146,9 +173,12 @@ class Reporter:
             log.warning("status of kind %s cannot be written, trying again: %s", key.kind, error)
         return _FORBIDDEN if error.status == 403 else max(_FAILED, error.retry_after)
 
-    def _say(self, following: Following, key: Key, verdict: Verdict | None) -> None:
+    def _say(self, following: Following, key: Key, verdict: Verdict | frozenset[Said] | None) -> None:
         path = following.watcher.path_to(Name(key.namespace, key.name))
-        if not _has_conditions(following):
+        if isinstance(verdict, frozenset):
+            changed = partial(parent_status.entries, verdict, conditions.now())
+            conditions.update(self._client, path, "parents", changed)
+        elif not _has_conditions(following):
             if verdict:
                 events.warn(self._client, path, verdict.reason, verdict.message)
         elif verdict:

@@ -31,6 +31,8 @@ from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
 from tests.support import apiserver
 from tests.support.wait import until
 
+PARENTS = [{"group": "", "kind": "Service", "name": "nothing"}]
+BACKENDS = [{"backendRefs": [{"name": "nothing", "port": 80}]}]
 REFUSED: dict[
     str, dict[str, dict[str, Any]]
 ] = {  # one object that is not in force of each kind that may be refused
@@ -39,7 +41,7 @@ REFUSED: dict[
         "WorkloadEntry": {"address": "no address", "ports": {"http": 0}},
         "Sidecar": {"egress": [{"hosts": ["./*"]}]},
         "VirtualService": {"hosts": ["web"]},
-        "DestinationRule": {"host": "web"},
+        "DestinationRule": {"host": "web", "subsets": [{"name": "v_1"}]},
     },
     "security.istio.io/v1": {
         "AuthorizationPolicy": {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]},
@@ -48,11 +50,10 @@ REFUSED: dict[
     },
     "telemetry.istio.io/v1": {"Telemetry": {}},
     "gateway.networking.k8s.io/v1": {
-        "HTTPRoute": {"hostnames": ["web.example.com"]},
-        "GRPCRoute": {"hostnames": ["web.example.com"]},
-    },
-    "gateway.networking.k8s.io/v1alpha2": {
-        "TCPRoute": {"rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}
+        "HTTPRoute": {"parentRefs": PARENTS},
+        "GRPCRoute": {"parentRefs": PARENTS},
+        "TCPRoute": {"parentRefs": PARENTS, "rules": BACKENDS},
+        "TLSRoute": {"parentRefs": PARENTS, "hostnames": ["a.example"], "rules": BACKENDS},
     },
 }
 
@@ -170,6 +171,8 @@ def everything(admin: Client, lab: Lab) -> None:
             create(admin, {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
     for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries", "sidecars"):
         until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
+    for kind in ("httproutes", "grpcroutes", "tcproutes", "tlsroutes"):
+        until(partial(parents, admin, f"gateway.networking.k8s.io/v1/namespaces/default/{kind}"))
     in_part(admin)
     until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name), 30)
     body = {"data": {"root-cert.pem": "changed"}}
@@ -201,8 +204,8 @@ def in_part(admin: Client) -> None:
     create(admin, {"apiVersion": "v1", "kind": "Namespace", "metadata": unknown})
     body = {"apiVersion": "v1", "kind": "Service", "metadata": unknown, "spec": {"ports": [{"port": 80}]}}
     create(admin, body)
-    until(partial(said, admin, 5))
-    for waypoint, count in (("b", 6), ("a", 7)):
+    until(partial(said, admin, 2))
+    for waypoint, count in (("b", 3), ("a", 4)):
         change = {"metadata": {"labels": {"istio.io/use-waypoint": waypoint}}}
         path = "/api/v1/namespaces/default/services/in-part"
         admin.request("PATCH", path, body=change, content_type="application/merge-patch+json")
@@ -305,6 +308,10 @@ def items(admin: Client, path: str, name: str = "") -> list[dict[str, dict[str, 
         "items"
     ]
     return found
+
+
+def parents(admin: Client, path: str) -> bool:
+    return any("parents" in item.get("status", {}) for item in items(admin, f"/apis/{path}"))
 
 
 def condition(admin: Client, path: str) -> bool:

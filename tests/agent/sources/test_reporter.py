@@ -12,7 +12,9 @@ import pytest
 
 from agent.kube.client import Client
 from agent.kube.listwatch import Name
+from agent.model.mesh import Mesh
 from agent.model.schema.objects import Key
+from agent.reporting import _follow
 from agent.sources.kind_cache import CONDITION
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
@@ -47,6 +49,18 @@ async def reporting(cluster: Cluster, problems: Mapping[Key, str] = NOTHING) -> 
 
     tasks = [asyncio.create_task(follow()), asyncio.create_task(reporter.run())]
     yield reporter
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    reporter.kube.close()
+
+
+@asynccontextmanager
+async def following_model(cluster: Cluster) -> AsyncIterator[None]:
+    """A reporter that is told of all that becomes of the objects."""
+    reporter, mesh = Reporter(Client.load(cluster.kubeconfig)), Mesh()
+    tasks = [asyncio.create_task(_follow(reporter, mesh)), asyncio.create_task(reporter.run())]
+    yield
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -110,6 +124,52 @@ async def test_what_is_not_enforced(cluster: Cluster) -> None:
         await eventually(lambda: ours(cluster, item), _TIME)
         assert ours(cluster, item)["reason"] == "NotEnforced"
         assert "not enforced by this version" in ours(cluster, item)["message"]
+
+
+OTHERS = {
+    "parentRef": {"name": "gateway"},
+    "controllerName": "example.com/c",
+    "conditions": [
+        {
+            **{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "yes"},
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
+
+def route(backend: str) -> Any:
+    """One for a Service and for somebody's gateway."""
+    parents = [{"name": "gateway"}, {"group": "", "kind": "Service", "name": "web"}]
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"parentRefs": parents, "rules": [{"backendRefs": [{"name": backend, "port": 80}]}]},
+    }
+
+
+def of_parents(cluster: Cluster) -> dict[str, tuple[str, str]]:
+    """Our conditions of the route: status and reason."""
+    found = cluster.get(*collection(route("")), "web")
+    others, *ours = found["status"]["parents"]
+    assert others["controllerName"] == "example.com/c"
+    conditions = [one for entry in ours for one in entry["conditions"]]
+    assert all(one["observedGeneration"] == found["metadata"]["generation"] for one in conditions)
+    return {one["type"]: (one["status"], one["reason"]) for one in conditions}
+
+
+async def test_what_a_route_is_for_its_parents(cluster: Cluster) -> None:
+    item = route("gone")
+    post(cluster, item)
+    cluster.patch({"status": {"parents": [OTHERS]}}, *collection(item), "web", "status")
+    async with following_model(cluster):
+        lost = {"Accepted": ("False", "NoMatchingParent"), "ResolvedRefs": ("False", "BackendNotFound")}
+        await eventually(lambda: of_parents(cluster) == lost, _TIME)
+        web = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}}
+        post(cluster, web | {"spec": {"ports": [{"port": 80, "name": "http"}]}})
+        found = {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("False", "BackendNotFound")}
+        await eventually(lambda: of_parents(cluster) == found, _TIME)
 
 
 def said(cluster: Cluster, namespace: str) -> list[Any]:

@@ -42,9 +42,6 @@ def parents(view: View, item: Route) -> list[ParentStatus]:
 
 def problems(view: View, item: Route) -> Iterator[str]:
     """All that is not as it should be."""
-    for parent in item.parents:
-        if not parent.is_service:
-            yield f"parentRefs: {parent.kind} {parent.name} is passed over, this version has no gateways"
     for _, conditions in parents(view, item):
         for one in conditions:
             if one.message and one.status == (one.type == "PartiallyInvalid"):
