@@ -135,11 +135,12 @@ def test_a_rule_for_some_clients() -> None:
 def test_merging(top: Spec, subset: Spec, expected: tuple[int, str]) -> None:
     [one] = versions("v1")
     subsets = [{**one, **({"trafficPolicy": subset} if subset else {})}]
-    item = rule(subsets=subsets, **({"trafficPolicy": top} if top else {}))
+    whole: Spec = {"trafficPolicy": top} if top else {}
+    item = rule(subsets=subsets, **whole)
     [found] = scope(web(), item, virtual_service({"route": [to("web", "v1")]})).destinations
     mode = pb.TlsMode.Name(found.policy.tls.mode) if found.policy.HasField("tls") else ""
     assert (found.policy.connection_pool.max_connections, mode) == expected
-    assert (found.labels, found.origin) == ({"version": "v1"}, "DestinationRule default/web")
+    assert (dict(found.labels), found.origin) == ({"version": "v1"}, "DestinationRule default/web")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,8 @@ def test_policies(policy: Spec, expected: str) -> None:
 )
 def test_what_only_requests_show_is_looked_for_in_them(policy: Spec | None, protocol: int | None) -> None:
     """All else stays with connections, and what asks for nothing with the tunnel's usual ways."""
-    found = port(web(), rule(subsets=versions("v1"), **({"trafficPolicy": policy} if policy else {})))
+    written: Spec = {"trafficPolicy": policy} if policy else {}
+    found = port(web(), rule(subsets=versions("v1"), **written))
     assert (found.protocol if found else None) == protocol
     if found and protocol == pb.TCP:
         assert connection_shares(found.scopes[-1]) == [("web.default:80", 1)]
@@ -370,7 +372,7 @@ def test_what_the_author_should_know() -> None:
     assert problems(rule(subsets=versions("v1"))) == ""
     assert "is no service of the mesh" in problems(rule(host="gone"))
     assert problems(rule(host="*.example")) == ""
-    zone = {"loadBalancer": {"zoneAwareLbSetting": {}}}
+    zone: Spec = {"loadBalancer": {"zoneAwareLbSetting": {}}}
     assert "zoneAwareLbSetting is not enforced" in problems(rule(trafficPolicy=zone))
     locality = {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["a"]}}}
     assert "no effect without outlierDetection" in problems(rule(trafficPolicy=locality))

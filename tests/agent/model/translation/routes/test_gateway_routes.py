@@ -421,7 +421,7 @@ def test_a_refused_one_that_never_was_good_sends_nothing_on(kind: str) -> None:
     if kind in ("HTTPRoute", "GRPCRoute"):
         assert shares(found) == [("500", 1)]
     else:
-        [only] = [*found.tcp, *found.tls]
+        only = found.tcp[0] if kind == "TCPRoute" else found.tls[0]
         assert only.destinations[0].unroutable.status == 500
     accepted = conditions(item, web(ports=[{"port": 80, "name": name}]))["Accepted"]
     assert accepted == (False, "UnsupportedValue")
