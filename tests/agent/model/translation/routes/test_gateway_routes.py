@@ -229,7 +229,7 @@ def test_a_prefix_that_is_rewritten() -> None:
 def test_limits(rule_: Spec, timeout: int, per_try: int, attempts: int, statuses: list[int]) -> None:
     found = told(rule_).forward
     assert (found.timeout_ms, found.retry.per_try_timeout_ms) == (timeout, per_try)
-    assert (found.retry.attempts, found.retry.statuses) == (attempts, statuses)
+    assert (found.retry.attempts, [*found.retry.statuses]) == (attempts, statuses)
 
 
 EXTENSION = {"type": "ExtensionRef", "extensionRef": {"group": "a", "kind": "B", "name": "c"}}
