@@ -2,9 +2,10 @@
 //! panics where something does not hold.
 use crate::base::Identity;
 use crate::decision::Authority;
-use crate::h2::frame::{Event, Parser, Violation};
+use crate::h2::frame::{Event, Violation};
 use crate::h2::headers::{self, Decoder, Kind};
 use crate::h2::hpack;
+use crate::h2::parser::Parser;
 pub use crate::http::h1::fuzzing::{chunks, http1};
 use crate::telemetry::Baggage;
 pub use crate::tls::record_layer::fuzzing::records;

@@ -1,6 +1,8 @@
 //! The resources that the control plane sends: Istio's `istio.workload` and `istio.security` messages and our own
 //! `warren.mesh`, with the same field names and numbers. Written by hand, so that a build needs no `protoc`; a field that the tunnel does not read is
 //! left out and skipped by the decoder.
+//!
+//! Longer than other files: one schema, read beside its `.proto`.
 
 use std::collections::HashMap;
 

@@ -4,7 +4,7 @@ use crate::base::log_error;
 use crate::sys::bpf::{self, Map, Places, Ring};
 use crate::sys::diag::{Diag, Found};
 use crate::sys::layout::{Allowance, Announcement, Event, Pair, ANNOUNCED_DIRECT};
-use crate::sys::sockets::NetNs;
+use crate::sys::netns::NetNs;
 use rustix::fs::{flock, FlockOperation};
 use std::cell::Cell;
 use std::fs::File;

@@ -13,7 +13,7 @@ use crate::mesh::Mesh;
 use crate::node::{CredentialsByIdentity, Shared};
 use crate::sys::bpf::Places;
 use crate::sys::budget::Budget;
-use crate::sys::sockets::{NetNs, Raw};
+use crate::sys::netns::{NetNs, Raw};
 use crate::sys::{heap, panics, PodInfo};
 use crate::telemetry::{Options, Telemetry};
 use crate::tls::credentials::{Credentials, Key};

@@ -3,3 +3,4 @@ pub mod flow;
 pub mod frame;
 pub mod headers; // for the program in benches/
 pub mod hpack;
+pub mod parser;

@@ -6,7 +6,8 @@ use crate::base::{Failure, Identity, Refusal};
 use crate::decision::Route;
 use crate::hbone::tunnel::{Ending, Tunnel};
 use crate::relay::Thread;
-use crate::sys::sockets::{self, Stash, CONNECT_TIMEOUT};
+use crate::sys::sockets;
+use crate::sys::stash::Stash;
 use crate::sys::PodInfo;
 use crate::tls::credentials::Credentials;
 use crate::tls::handshake::Handshake;
@@ -22,6 +23,8 @@ use tokio::task::spawn_local;
 
 mod failures;
 
+/// Seconds for a tunnel's TCP connect, as the peer has it.
+const CONNECT_TIMEOUT: u64 = 10;
 /// Tunnels of one pair that are opened because the others carry bulk or are stalled.
 const TUNNELS_MAX: usize = 4;
 

@@ -2,9 +2,10 @@
 //! bytes out. Streams are the tunnel's.
 use crate::base::{Failure, Identity, Refusal};
 use crate::h2::flow::{Receiving, Sending, BASE};
-use crate::h2::frame::{self, Code, Event, Parser, Violation, DEFAULT_WINDOW};
-use crate::h2::headers::{self, Block, Decoder, Fields, Kind};
+use crate::h2::frame::{self, Code, Event, Violation, DEFAULT_WINDOW};
+use crate::h2::headers::{self, Decoder, Fields, Kind};
 use crate::h2::hpack::LIST_MAX;
+use crate::h2::parser::Parser;
 use crate::sys::budget::Budget;
 use crate::sys::buffer::Out;
 use crate::tls::credentials::Proof;
@@ -13,6 +14,8 @@ use crate::tls::record_layer::Records;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+mod outgoing;
 
 /// Of a tunnel. Given back when bytes come, not when an application takes them: so no stream that stalls holds up another
 /// one. What waits is bounded by the streams' windows.
@@ -221,13 +224,6 @@ impl Session {
         Ok(())
     }
 
-    /// Has the peer send so much more.
-    pub fn give_back(&mut self, id: u32, due: Option<u32>) {
-        if let Some(due) = due {
-            frame::put_window(&mut self.control, id, due);
-        }
-    }
-
     /// The peer takes so much more.
     pub fn grow(&mut self, n: u32) -> Result<(), Violation> {
         self.sending.grow(i64::from(n))
@@ -259,14 +255,6 @@ impl Session {
         Ok(Request::Refused(refusal))
     }
 
-    pub fn acknowledge_settings(&mut self) {
-        frame::put_settings_ack(&mut self.control);
-    }
-
-    pub fn pong(&mut self, payload: [u8; 8]) {
-        frame::put_ping(&mut self.control, payload, true);
-    }
-
     /// The peer takes no more streams. Whether it speaks of ours.
     pub fn take_goodbye(&mut self) -> bool {
         self.goodbye = true;
@@ -276,32 +264,6 @@ impl Session {
     /// The peer has said that it takes no more streams.
     pub fn goodbye(&self) -> bool {
         self.goodbye
-    }
-
-    /// Asks for a stream; gives its id.
-    pub fn ask(&mut self, request: &Block) -> u32 {
-        let id = self.next_id;
-        self.next_id += 2;
-        frame::put_headers(&mut self.control, id, &request.0, false);
-        id
-    }
-
-    /// Sends a few bytes of a stream together with what else is to be said. There must be `room`.
-    pub fn put_data(&mut self, id: u32, bytes: &[u8]) {
-        frame::put_data(&mut self.control, id, bytes);
-        self.sending.sent(bytes.len());
-    }
-
-    pub fn put_headers(&mut self, id: u32, block: &Block, end: bool) {
-        frame::put_headers(&mut self.control, id, &block.0, end);
-    }
-
-    pub fn put_end(&mut self, id: u32) {
-        frame::put_end(&mut self.control, id);
-    }
-
-    pub fn put_reset(&mut self, id: u32, code: Code) {
-        frame::put_reset(&mut self.control, id, code);
     }
 
     /// Reserved for what did not come.
@@ -333,33 +295,6 @@ impl Session {
                 self.tls = Tls::Broken;
             }
             self.control.clear();
-        }
-    }
-
-    pub fn ping(&mut self) {
-        frame::put_ping(&mut self.control, *b"warren??", false);
-    }
-
-    /// Says that no more streams are taken.
-    pub fn refuse_more(&mut self) {
-        self.refusing = true;
-        if self.server {
-            frame::put_goaway(&mut self.control, self.last_id, Code::NO_ERROR);
-        }
-    }
-
-    /// The last words of a tunnel that ends in order.
-    pub fn say_goodbye(&mut self) {
-        self.seal_control();
-        if let (Tls::Up(records), false) = (&mut self.tls, std::mem::replace(&mut self.closing, true)) {
-            let _ = records.close(&mut self.out); // it ends in any case
-        }
-    }
-
-    /// The last words of one that the peer has to know a reason for.
-    pub fn alert(&mut self, alert: u8) {
-        if let Tls::Up(records) = &mut self.tls {
-            let _ = records.fail(alert, &mut self.out); // it ends in any case
         }
     }
 

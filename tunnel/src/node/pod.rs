@@ -7,7 +7,7 @@ use crate::hbone::tunnel::Tunnel;
 use crate::mesh::{Mesh, OutboundTraffic, Workload};
 use crate::policy::{Admission, Admitted, Attempt, Guard, Verdict};
 use crate::relay::{Live, Thread};
-use crate::sys::sockets::Stash;
+use crate::sys::stash::Stash;
 use crate::sys::PodInfo;
 use crate::telemetry::Baggage;
 use arc_swap::ArcSwap;

@@ -1,7 +1,8 @@
 //! One application's connect() that waits for an answer.
 use super::segment::{self, Syn, Unreachable};
 use crate::base::{log_error, OriginalDst};
-use crate::sys::sockets::{original_destination, Stash};
+use crate::sys::sockets::original_destination;
+use crate::sys::stash::Stash;
 use crate::sys::timer::Clock;
 use crate::sys::PodInfo;
 use std::io;

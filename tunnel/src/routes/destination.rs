@@ -1,4 +1,6 @@
 //! Destinations with the policies under which they are reached.
+//!
+//! Longer than other files: each policy is decoded beside what it is.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The messages of `protocols/routes.proto`, which documents them. Written down here so that a build needs no `protoc`; the names of oneofs'
 //! enums are ours.
+//!
+//! Longer than other files: one schema, read beside its `.proto`.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
 //! Sockets of a pod that are not ours: looked at and destroyed by sock_diag(7).
-use crate::sys::sockets::NetNs;
+use crate::sys::netns::NetNs;
 use rustix::net::{netlink, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;

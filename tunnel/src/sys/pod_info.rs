@@ -1,6 +1,6 @@
 //! An enrolled pod as its node has it.
 use super::budget::Budget;
-use super::sockets::{NetNs, Raw};
+use super::netns::{NetNs, Raw};
 use crate::base::{Identity, PodKey};
 use std::sync::Arc;
 

@@ -128,3 +128,6 @@ async fn linger(stream: Rc<Stream>) {
     };
     stream.tunnel.close(stream.id, code);
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,16 @@
 use super::*;
 use crate::base::sizes::DATA_MAX;
 use crate::h2::frame;
-use crate::h2::frame::{Code, Event, Parser};
+use crate::h2::frame::{Code, Event};
 use crate::h2::headers::{self, Block, Decoder, Fields, Kind};
+use crate::h2::parser::Parser;
 use crate::hbone::stream::Answer;
 use crate::sys::pod_info::testing::info;
 use crate::tls::credentials::testing::{expected, usual, Authority};
 use crate::tls::handshake::testing::End;
 use std::collections::VecDeque;
 use std::io;
+use std::io::ErrorKind::WouldBlock;
 use tokio::net::TcpSocket;
 use tokio::task::{yield_now, JoinHandle};
 
@@ -128,6 +130,15 @@ pub async fn connected(thread: &Rc<Thread>, ours: Ours, with: &[(u16, u32)]) -> 
 
 /// A tunnel whose handshake is over, and that has heard nothing else.
 pub async fn shaken(thread: &Rc<Thread>, ours: Ours) -> (Rc<Tunnel>, Peer) {
+    serving(thread, ours, |stream, _| drop(spawn_local(hold(stream)))).await
+}
+
+/// The same, which gives `accept` what the peer asks for.
+pub async fn serving(
+    thread: &Rc<Thread>,
+    ours: Ours,
+    accept: impl Fn(Rc<Stream>, Fields) + 'static,
+) -> (Rc<Tunnel>, Peer) {
     let root = Authority::new("root");
     let [own, other] = [OURS, PEER].map(|name| root.credentials(name, &root, usual));
     let (near, far) = match ours {
@@ -138,9 +149,7 @@ pub async fn shaken(thread: &Rc<Thread>, ours: Ours) -> (Rc<Tunnel>, Peer) {
     let (pod, remote) = (info(OURS, "pod"), peers.local_addr().unwrap());
     let tunnel = match ours {
         Ours::Client => Tunnel::client(thread, &pod, remote, near.unwrap()),
-        Ours::Server => {
-            Tunnel::server(thread, &pod, remote, near.unwrap(), |stream, _| drop(spawn_local(hold(stream))))
-        }
+        Ours::Server => Tunnel::server(thread, &pod, remote, near.unwrap(), accept),
     };
     let running = tunnel.clone();
     let mut peer = Peer {

@@ -4,9 +4,7 @@ use super::*;
 use crate::base::sizes::DATA_MAX;
 use crate::base::Refusal;
 use crate::h2::flow::BASE;
-use crate::h2::frame::{
-    self, put_data, put_end, put_goaway, put_headers, put_ping, put_window, DEFAULT_WINDOW, WINDOW_MAX,
-};
+use crate::h2::frame::{put_data, put_end, put_goaway, put_headers, put_ping, put_window, DEFAULT_WINDOW, WINDOW_MAX};
 use crate::h2::headers::Block;
 use crate::hbone::session::TUNNEL_WINDOW;
 use crate::hbone::stream::Answer;
@@ -455,7 +453,7 @@ fn what_is_too_much_for_a_turn_is_done_in_the_next_ones() {
     testing::run(async |thread| {
         let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
         let (_, app) = opened(&tunnel, &mut peer, USUAL).await;
-        let pings = 3 * frame::TURN;
+        let pings = 3 * crate::h2::parser::TURN;
         peer.send(|out| {
             for n in 0..pings as u32 {
                 put_ping(out, u64::from(n).to_be_bytes(), false);

@@ -1,0 +1,138 @@
+//! A pod's network namespace: sockets are made in it, and the thread is back at home.
+use super::sockets::{keep_alive, set, TCP_INQ, UNSENT};
+use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use std::fs::File;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{LazyLock, OnceLock};
+
+/// Connections that may wait for `accept`; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// The namespace in which this process was started.
+static HOME: LazyLock<io::Result<File>> = LazyLock::new(|| File::open("/proc/self/ns/net"));
+
+/// A pod's network namespace.
+pub struct NetNs {
+    fd: OwnedFd,
+    cookie: OnceLock<u64>,
+}
+
+impl NetNs {
+    pub fn new(fd: OwnedFd) -> Self {
+        NetNs { fd, cookie: OnceLock::new() }
+    }
+
+    /// What `make` gives inside the namespace. The calling thread is back at home afterwards.
+    pub fn enter<T>(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let home = HOME.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
+        move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let result = make();
+        if move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+            // Going on would open sockets for everybody inside one pod.
+            std::process::abort();
+        }
+        result
+    }
+
+    /// The number by which the redirection knows it, never given twice.
+    pub fn cookie(&self) -> io::Result<u64> {
+        if let Some(cookie) = self.cookie.get() {
+            return Ok(*cookie);
+        }
+        let socket = self.enter(|| Socket::new(Domain::IPV4, Type::DGRAM, None))?;
+        let mut cookie = 0u64;
+        let mut length = size_of_val(&cookie) as libc::socklen_t;
+        // SAFETY: the descriptor is open, the pointer and the length describe `cookie`, which the kernel fills in.
+        let result = unsafe {
+            let to = (&raw mut cookie).cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, to, &raw mut length)
+        };
+        if result == 0 {
+            Ok(*self.cookie.get_or_init(|| cookie))
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Whether it has a device beside lo. Where a pod goes, its devices go before those who hold its namespace.
+    pub fn has_network(&self) -> bool {
+        let count = || Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?.lines().count());
+        self.enter(count).map_or(true, |lines| lines > 3) // two of head, and lo
+    }
+
+    /// Listens on all addresses, IPv4 as well. Several workers, and several processes during an upgrade, share a port.
+    pub fn listen(&self, port: u16) -> io::Result<std::net::TcpListener> {
+        self.enter(|| {
+            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            // A kernel or a namespace may be without IPv6.
+            listen(any6).or_else(|_| listen(SocketAddr::from(([0, 0, 0, 0], port)))).map(Into::into)
+        })
+    }
+
+    /// As `listen`, but takes no SYN: nobody answers, and nobody is refused.
+    pub fn listen_deaf(&self, port: u16) -> io::Result<Socket> {
+        let deaf = |address| {
+            let socket = listener(address)?;
+            let drop_all = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+            socket.attach_filter(&[drop_all])?;
+            socket.bind(&address.into())?;
+            socket.listen(1)?;
+            Ok(socket)
+        };
+        self.enter(|| {
+            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            deaf(any6).or_else(|_| deaf(SocketAddr::from(([0, 0, 0, 0], port))))
+        })
+    }
+}
+
+/// Sends whole IP packets inside a namespace.
+#[derive(Default)]
+pub struct Raw {
+    v4: OnceLock<Socket>,
+    v6: OnceLock<Socket>,
+}
+
+impl Raw {
+    pub fn send(&self, netns: &NetNs, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+        let kept = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        let made = match kept.get() {
+            Some(_) => None,
+            None => Some(netns.enter(|| {
+                let kind = Type::RAW.nonblocking().cloexec();
+                Socket::new_raw(Domain::for_address(to), kind, Some(Protocol::from(libc::IPPROTO_RAW)))
+            })?),
+        };
+        let socket = made.map_or_else(|| kept.get(), |made| Some(kept.get_or_init(|| made)));
+        let sent = socket.ok_or(io::ErrorKind::Other)?.send_to(packet, &SocketAddr::new(to.ip(), 0).into());
+        sent.map(drop)
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = listener(address)?;
+    socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as are the next
+    socket.set_out_of_band_inline(true)?;
+    set(&socket, libc::SOL_TCP, TCP_INQ, 1)?;
+    set(&socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
+    keep_alive(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    // A pod can turn TCP Fast Open on for all of its listeners (net.ipv4.tcp_fastopen & 0x400). Then a connection would be
+    // accepted with its SYN, before the redirection can have handed its original destination over.
+    set(&socket, libc::SOL_TCP, libc::TCP_FASTOPEN, 0)?;
+    Ok(socket)
+}
