@@ -91,7 +91,8 @@ impl Mesh {
                 self.services().for_each(|service| tell(service.key.text(), &service.version));
             }
             proto::TRAFFIC => self.traffic.each(|namespace, _, version| tell(namespace, version)),
-            _ => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
+            proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
+            _ => {}
         }
     }
 

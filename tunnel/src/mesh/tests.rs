@@ -348,6 +348,7 @@ fn what_is_held_is_told_with_its_version() {
     let mesh = mesh.apply(proto::AUTHORIZATION, [policy("trial", true)], &[]).0;
     assert_eq!(held(&mesh, proto::ADDRESS), [(A.to_owned(), "1".to_owned()), (key(&web), "2".to_owned())]);
     assert_eq!(held(&mesh, proto::AUTHORIZATION), [("default/trial".to_owned(), "1".to_owned())]);
+    assert_eq!(held(&mesh, "type.googleapis.com/another"), [], "of a type that is not known nothing is held");
     let bad = Resource {
         version: "2".to_owned(),
         ..resource(proto::Workload { capacity: Some(1), addresses: vec![vec![1]], ..pod("a", &[]) })

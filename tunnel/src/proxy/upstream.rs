@@ -1,8 +1,9 @@
 //! A connection that the connector has made, for whoever reads and writes it.
 use crate::hbone::stream::{Stream, StreamDuplex};
+use crate::http;
 use crate::node::{Listed, Pod};
 use crate::relay::{Duplex, TcpDuplex};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -49,6 +50,18 @@ impl AsyncWrite for Upstream {
         self.bytes().poll_write(cx, bytes)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.bytes().poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self.bytes, Bytes::Socket(_))
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.bytes().poll_flush(cx)
     }
@@ -58,8 +71,15 @@ impl AsyncWrite for Upstream {
     }
 }
 
+/// What L7 reads and writes.
+impl<T: Duplex + 'static> http::Io for T {
+    fn reset(&mut self) {
+        Duplex::reset(self);
+    }
+}
+
 impl Duplex for Upstream {
     fn reset(&mut self) {
-        self.bytes().reset();
+        Duplex::reset(&mut *self.bytes());
     }
 }

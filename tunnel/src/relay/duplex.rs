@@ -4,7 +4,7 @@ use crate::base::{Failure, Refusal};
 use crate::sys::sockets::reset_on_close;
 use crate::telemetry::ConnectionRecord;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 /// Dropped before `poll_shutdown` was called, it is reset: no reader ever takes half of a message for all of it. After that
 /// the other side may go on until it ends, but nobody reads it: then it is reset as well.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
-    /// Ends it at once: the other side sees a reset.
+    /// Ends it: the other side sees a reset, at the latest when this is dropped.
     #[allow(dead_code)] // for L7, which is not wired in yet
     fn reset(&mut self);
 }
@@ -54,14 +54,14 @@ impl Live for Cancel {
 pub struct TcpDuplex {
     sock: TcpStream,
     cancel: Rc<Cancel>,
-    /// Who connects reads and writes here: its bytes are the client's.
+    /// We have said all.
     shut: bool,
-    /// What the other side said is at its end.
+    /// The other side has.
     ended: bool,
 }
 
 impl TcpDuplex {
-    /// With a record, the connection is recorded there: what is written is the client's, what is read the server's.
+    /// Of one that we have opened. With a record, what is written counts as the client's, and what is read as the server's.
     pub fn new(sock: TcpStream, record: Option<ConnectionRecord>) -> Self {
         let cancel = Rc::new(Cancel { record, ..Cancel::default() });
         TcpDuplex { sock, cancel, shut: false, ended: false }
@@ -72,7 +72,7 @@ impl TcpDuplex {
         self.cancel.clone()
     }
 
-    /// Which end it is in `wakers`: the reader's or the writer's.
+    /// Whether it has ended; else whoever ends it wakes this side, the reader (0) or the writer (1).
     fn check(&self, side: usize, cx: &Context<'_>) -> io::Result<()> {
         if let Some(why) = &*self.cancel.why.borrow() {
             return Err(broken(why));
@@ -84,6 +84,15 @@ impl TcpDuplex {
         Ok(())
     }
 
+    fn wrote(&self, written: io::Result<usize>) -> io::Result<usize> {
+        let n = self.noted(written)?;
+        if let Some(record) = &self.cancel.record {
+            record.client_sent(n as u64);
+        }
+        Ok(n)
+    }
+
+    /// The socket tells of its error once: it is kept for the record.
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|error| {
             let copy = io::Error::new(error.kind(), error.to_string());
@@ -114,11 +123,21 @@ impl AsyncWrite for TcpDuplex {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(1, cx)?;
         let written = ready!(Pin::new(&mut self.sock).poll_write(cx, bytes));
-        let n = self.noted(written)?;
-        if let Some(record) = &self.cancel.record {
-            record.client_sent(n as u64);
-        }
-        Poll::Ready(Ok(n))
+        Poll::Ready(self.wrote(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(1, cx)?;
+        let written = ready!(Pin::new(&mut self.sock).poll_write_vectored(cx, parts));
+        Poll::Ready(self.wrote(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
