@@ -8,6 +8,7 @@ from collections.abc import Collection, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,10 +45,11 @@ from agent.proposals import ProposalServer, Whose
 from agent.sources.opening import open_source
 from agent.sources.proposal import File, Proposal, propose
 from agent.sources.source import Changes
-from agent.version import version
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
+from protocols.version import version
+from protocols.web import JSON, PROMETHEUS, Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -273,12 +275,12 @@ class Agent:
 
     async def _serve_web(self, exits: AsyncExitStack) -> None:
         if port := self._settings.metrics_port:
-            pages = {
-                "/metrics": self._metrics,
-                "/healthz/ready": self._readiness,
-                "/check": self._check,
+            routes = {
+                ("GET", "/metrics"): self._metrics,
+                ("GET", "/healthz/ready"): self._readiness,
+                ("GET", "/check"): self._check,
             }
-            server = await web.serve(self._settings.http_address, port, pages)
+            server = await web.serve(self._settings.http_address, port, routes)
             exits.callback(server.close)
 
     def _unready(self) -> list[str]:
@@ -286,12 +288,13 @@ class Agent:
         reasons = [f"{kind}: {why}" for kind, why in self._source.health.unsynced.items()]
         return reasons if reasons or self._pods.ready else ["starting: pods are being captured"]
 
-    async def _readiness(self) -> web.Page:
+    async def _readiness(self, _: Request) -> Response:
         if reasons := self._unready():
-            return web.Page("503 Service Unavailable", "".join(f"not ready: {one}\n" for one in reasons))
-        return web.Page("200 OK", "ready\n")
+            text = "".join(f"not ready: {one}\n" for one in reasons)
+            return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response("ready\n")
 
-    async def _check(self) -> web.Page:
+    async def _check(self, _: Request) -> Response:
         """For `warren check`, in JSON."""
         settings, pods = self._settings, wanted(self._enrolment)
         view = await asyncio.to_thread(look, settings.cgroup, settings.bpffs, pods)
@@ -312,9 +315,9 @@ class Agent:
             objects=len(self._model.store.objects),
             view=view,
         )
-        return web.Page("200 OK", encode(report))
+        return Response(encode(report), JSON)
 
-    async def _metrics(self) -> web.Page:
+    async def _metrics(self, _: Request) -> Response:
         verdicts = await self._enrolment.in_kernel(self._datapath.verdicts)
         sources = Sources(
             self._model,
@@ -327,4 +330,4 @@ class Agent:
             self._cni,
             verdicts,
         )
-        return web.Page("200 OK", exposition(sources))
+        return Response(exposition(sources), PROMETHEUS)

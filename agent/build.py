@@ -2,7 +2,7 @@
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from agent.version import version
+from protocols.version import version
 
 
 def build(component: str) -> Metric:

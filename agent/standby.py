@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from agent import web
+from protocols.web import Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ async def stand_by(run_dir: Path, http_address: str, port: int) -> None:
     if _is_free(run_dir):
         return
     log.info("another agent runs on this node: standing by until it ends")
-    server = await web.serve(http_address, port, {"/healthz/ready": _page}) if port else None
+    server = await web.serve(http_address, port, {("GET", "/healthz/ready"): _page}) if port else None
     await asyncio.to_thread(_is_free, run_dir, wait=True)
     if server:
         server.close()
@@ -33,8 +34,8 @@ async def stand_by(run_dir: Path, http_address: str, port: int) -> None:
     log.info("the other agent has ended: taking over")
 
 
-async def _page() -> web.Page:
-    return web.Page("200 OK", "standing by: another agent runs on this node\n")
+async def _page(_: Request) -> Response:
+    return Response("standing by: another agent runs on this node\n")
 
 
 def _is_free(run_dir: Path, *, wait: bool = False) -> bool:

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
+from protocols import admin
+from protocols.version import version
 from tunnel._core import Core
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
@@ -68,17 +69,17 @@ class Tunnel:
         """What is not as it should be, although the tunnel does its job."""
         return self._revocation.warnings
 
-    async def report(self) -> dict[str, Any]:
+    async def report(self) -> admin.Report:
         """For `warren check`: every seam of ours, and what is wrong at it."""
-        return {
-            "draining": self._stop.is_set(),
-            "agent": {"pods": self._zds.synced, "configuration_lacks": self._xds.missing,
-                      "configuration": self._counters.xds_connected.get() == 1},
-            "pods": {"served": self._pods.served, "pending": self._pods.pending},
-            "certificates": [held._asdict() for held in self._certificates.held],
-            "authority": {"url": self._authority.url, "problem": await self._authority.unreachable()},
-            "problems": [*self._revocation.pending, *self._revocation.warnings],
-        }  # fmt: skip
+        return admin.Report(
+            version=version(),
+            draining=self._stop.is_set(),
+            agent=admin.Link(self._zds.synced, self._counters.xds_connected.get() == 1, self._xds.missing),
+            pods=admin.Served(self._pods.served, self._pods.pending),
+            certificates=self._certificates.held,
+            authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
+            problems=[*self._revocation.pending, *self._revocation.warnings],
+        )
 
     def stop(self) -> None:
         """Begin to drain; a second call ends the process at once."""

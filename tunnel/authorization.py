@@ -5,8 +5,8 @@ import json
 from base64 import b64decode
 from http import HTTPStatus
 
+from protocols.web import JSON, Request, Response, Routes
 from tunnel._core import Core
-from tunnel.web import JSON, Request, Response, Routes
 
 
 def routes(core: Core) -> Routes:

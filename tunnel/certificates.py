@@ -6,10 +6,10 @@ import logging
 import random
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import grpc
 
+from protocols.admin import Certificate
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tunnel import channel
 from tunnel._core import Core
@@ -92,14 +92,6 @@ class AuthorityClient:
         return self._link[1]
 
 
-class Held(NamedTuple):
-    """until: Unix seconds, None without a certificate. problem: why the last request failed, if it did."""
-
-    identity: str
-    until: int | None
-    problem: str
-
-
 class Certificates:
     """One task for each identity gets its certificate and renews it at half of its life.
 
@@ -125,10 +117,10 @@ class Certificates:
         return [identity for identity in self._tasks if self._ends.get(identity, 0) <= now]
 
     @property
-    def held(self) -> list[Held]:
+    def held(self) -> list[Certificate]:
         """For each identity in use what there is."""
         return [
-            Held(identity, self._ends.get(identity), self._problems.get(identity, ""))
+            Certificate(identity, self._ends.get(identity), self._problems.get(identity, ""))
             for identity in sorted(self._tasks)
         ]
 

@@ -6,15 +6,17 @@ import os
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
+from protocols.admin import Report, Version
+from protocols.version import version
+from protocols.web import JSON, OPENMETRICS, Request, Response, Routes, serve
 from tunnel import authorization
 from tunnel._core import Core
 from tunnel.counters import Counters
 from tunnel.settings import ADMIN_ADDRESS, Listen
-from tunnel.web import JSON, OPENMETRICS, Request, Response, Routes, serve
 
 _END = "# EOF\n"
 _LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
@@ -35,7 +37,7 @@ class Endpoints:
         *,
         pending: Callable[[], list[str]],
         warnings: Callable[[], list[str]],
-        report: Callable[[], Awaitable[dict[str, Any]]],
+        report: Callable[[], Awaitable[Report]],
         quit: Callable[[], None],
     ) -> None:
         self._core = core
@@ -71,10 +73,10 @@ class Endpoints:
         return Response(await asyncio.to_thread(self._core.connections), JSON)
 
     async def _check(self, _: Request) -> Response:
-        return Response(json.dumps({"version": _installed(), **await self._report()}), JSON)
+        return Response(json.dumps(asdict(await self._report())), JSON)
 
     async def _version(self, _: Request) -> Response:
-        return Response(json.dumps({"name": "warren-tunnel", "version": _installed()}) + "\n", JSON)
+        return Response(json.dumps(asdict(Version("warren-tunnel", version()))) + "\n", JSON)
 
     async def _quitquitquit(self, _: Request) -> Response:
         self._quit()
@@ -90,16 +92,6 @@ class Endpoints:
             text = "waiting for: " + ", ".join(pending) + "\n"
             return Response(text, status=HTTPStatus.SERVICE_UNAVAILABLE)
         return Response("; ".join(["ready", *self._warnings()]) + "\n")
-
-
-def _installed() -> str:
-    """The version of the package."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 3 MB, seldom needed
-
-    try:
-        return version("warren-mesh")
-    except PackageNotFoundError:  # run from the source tree
-        return "unknown"
 
 
 def _process() -> Iterator[str]:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 
 from agent import web
 from agent.ca import server
@@ -17,6 +18,7 @@ from agent.ca.errors import Reason, Refusal
 from agent.ca.metrics import Figures
 from agent.ca.placement import Change
 from agent.ca.service import CertificateService
+from protocols.web import PROMETHEUS, Request, Response
 
 log = logging.getLogger("warren.ca")
 
@@ -59,10 +61,10 @@ class App:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        pages = {"/metrics": self._metrics, "/healthz/ready": self._readiness}
+        routes = {("GET", "/metrics"): self._metrics, ("GET", "/healthz/ready"): self._readiness}
         settings = self._settings
         pages_server = settings.metrics_port and await web.serve(
-            settings.http_address, settings.metrics_port, pages
+            settings.http_address, settings.metrics_port, routes
         )
         working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -96,15 +98,15 @@ class App:
         async for batch in self._changes:
             self._backing.placement.apply(batch)
 
-    async def _readiness(self) -> web.Page:
+    async def _readiness(self, _: Request) -> Response:
         waits = "" if self._serving else "the pods of the cluster"
         try:
             self._backing.signer()
         except Refusal as refusal:
             waits = str(refusal) if refusal.reason is Reason.CLOCK else "the root"
         if waits:
-            return web.Page("503 Service Unavailable", f"waiting for {waits}\n")
-        return web.Page("200 OK", "ready\n")
+            return Response(f"waiting for {waits}\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response("ready\n")
 
-    async def _metrics(self) -> web.Page:
-        return web.Page("200 OK", self._figures.exposition(self._backing))
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self._figures.exposition(self._backing), PROMETHEUS)

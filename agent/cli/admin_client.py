@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
@@ -43,21 +43,29 @@ def fetch(url: str, kind: type[T], within: float) -> T:
         raise Unanswered(_reason(error), stranger=False) from error
 
 
-def ask(tunnel: str, path: str, query: Mapping[str, object] | None = None, given: bytes | None = None) -> Any:
-    """What the tunnel at this URL answers, of JSON.
+def ask(
+    tunnel: str,
+    path: str,
+    kind: type[T],
+    query: Mapping[str, object] | None = None,
+    given: bytes | None = None,
+) -> T:
+    """What the tunnel at this URL answers, of JSON; types are those of `protocols.admin`.
 
     Raises SettingsError with what it says to a question that has no answer, NoTunnel.
     """
     try:
         request = Request(f"{tunnel}{path}?{urlencode(query or {})}", given)
         with _direct.open(request, timeout=_ANSWER) as answer:
-            return msgspec.json.decode(answer.read())
+            return msgspec.json.decode(answer.read(), type=kind)
     except HTTPError as error:
         with error:
             if error.code == 400:
                 raise SettingsError(error.read().decode(errors="replace").strip()) from error
         raise NoTunnel(f"what answers at {tunnel} is no tunnel of this version: {error}") from error
-    except (OSError, ValueError, HTTPException, msgspec.MsgspecError) as error:
+    except msgspec.MsgspecError as error:
+        raise NoTunnel(f"what answers at {tunnel} is no tunnel of this version: {error}") from error
+    except (OSError, ValueError, HTTPException) as error:
         raise NoTunnel(
             f"no tunnel answers at {tunnel}: {_reason(error)}; --tunnel names its admin port"
         ) from error

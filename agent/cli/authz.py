@@ -19,6 +19,7 @@ from agent.cli.command import Command, option
 from agent.cli.types import FOLDER, ip_address
 from agent.model.translation.peer_authentication import STRICT, origin
 from agent.sources.proposal import File
+from protocols.admin import Explanation, Judged, PolicyCount
 
 STATIC = f"{STRICT.namespace}/{STRICT.name}"
 _UNBROKEN = 10_000  # columns: a program that reads lines gets them whole
@@ -54,17 +55,13 @@ def explain(source: str, to: str, *, run_dir: Path, tunnel: str, as_json: bool, 
     Exit code 0 if it is allowed (at every port), 1 if it is refused, 2 if there is no answer.
     """
     given = {name: value for name, value in details.items() if value is not None}
-    said = ask(tunnel, "/authz/explain", {"from": source, "to": to, **given})
+    said = ask(tunnel, "/authz/explain", Explanation, {"from": source, "to": to, **given})
     objects = _objects(said, run_dir / "authz.sock")
-    for one in said["ports"]:
-        one["object"] = objects.get(one["policy"])
-        for policy in one["policies"]:
-            policy["object"] = objects[policy["name"]]
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        click.echo(json.dumps({**msgspec.to_builtins(said), "objects": objects}, indent=2))
     else:
-        verdicts.show_explanation(_console(), said)
-    return 0 if all(one["verdict"] == "allowed" for one in said["ports"]) else 1
+        verdicts.show_explanation(_console(), said, objects)
+    return 0 if all(one.verdict == "allowed" for one in said.ports) else 1
 
 
 @authz.command(cls=Command)
@@ -90,12 +87,13 @@ def check(filename: tuple[BinaryIO, ...], run_dir: Path, tunnel: str, as_json: b
     """
     files = [File(file.name, file.read().decode(errors="replace")) for file in filename]
     proposal = proposals.ask(run_dir / "authz.sock", files)
-    outcomes = ask(tunnel, "/authz/check", given=msgspec.json.encode(proposal.pushes))
-    closed = [one for one in outcomes if one["closed"]]
+    outcomes = ask(tunnel, "/authz/check", list[Judged], given=msgspec.json.encode(proposal.pushes))
+    closed = [one for one in outcomes if one.closed]
     if as_json:
         remarks = {name: msgspec.to_builtins(getattr(proposal, name)) for name in verdicts.REMARKS}
-        kept = [one for one in outcomes if not one["closed"]]
-        click.echo(json.dumps({**remarks, "closed": closed, "kept": kept}, indent=2))
+        kept = [one for one in outcomes if not one.closed]
+        judged = msgspec.to_builtins({"closed": closed, "kept": kept})
+        click.echo(json.dumps({**remarks, **judged}, indent=2))
     else:
         verdicts.show_check(_console(), proposal, outcomes)
     return 2 if proposal.invalid else 1 if closed else 0
@@ -109,29 +107,29 @@ def dry_run(tunnel: str, as_json: bool) -> None:
 
     Since the tunnel was started. Exit code 2 if there is no answer.
     """
-    policies = ask(tunnel, "/authz/policies")
-    on_trial = [_tried(one) for one in policies if one["dry_run"] or one["action"] == "AUDIT"]
+    policies = ask(tunnel, "/authz/policies", list[PolicyCount])
+    on_trial = [_tried(one) for one in policies if one.dry_run or one.action == "AUDIT"]
     if as_json:
         click.echo(json.dumps(on_trial, indent=2))
     else:
         verdicts.show_trial(_console(), on_trial)
 
 
-def _objects(said: dict[str, Any], agent: Path) -> dict[str, str]:
-    """What has made each policy, by its name. Only the agent knows whose mode STRICT is."""
-    objects = {policy["name"]: origin(policy["name"]) for one in said["ports"] for policy in one["policies"]}
-    if STATIC in objects:
+def _objects(said: Explanation, agent: Path) -> dict[str, str]:
+    """Which object has made each policy, by the policy's name. Only the agent knows whose mode STRICT is."""
+    objects = {policy.name: origin(policy.name) for one in said.ports for policy in one.policies}
+    if STATIC in objects and said.destination.name:
         with contextlib.suppress(proposals.NoAgent):
-            namespace, _, name = said["to"]["name"].partition("/")
+            namespace, _, name = said.destination.name.partition("/")
             if found := proposals.deciding(agent, proposals.Whose(namespace, name)):
                 objects[STATIC] = f"PeerAuthentication {found} (mode STRICT)"
     return objects
 
 
-def _tried(policy: dict[str, Any]) -> dict[str, Any]:
+def _tried(policy: PolicyCount) -> dict[str, Any]:
     """With the times that it matched, or would have refused."""
-    said = policy.pop("verdicts")
-    return {**policy, "times": said.get("audit" if policy["action"] == "AUDIT" else "dry_run", 0)}
+    times = policy.verdicts.get("audit" if policy.action == "AUDIT" else "dry_run", 0)
+    return {"name": policy.name, "action": policy.action, "dry_run": policy.dry_run, "times": times}
 
 
 def _console() -> Console:

@@ -9,60 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from msgspec import Struct
-
 from agent.cli.admin_client import Unanswered, fetch
 from agent.node.report import Report
-from agent.version import version
+from protocols import admin
+from protocols.version import version
 
 T = TypeVar("T")
 _WITHIN = 2.0  # seconds; the tunnel needs one of them where the authority is silent
 _STALE = 30.0  # seconds without the API server that are worth a word
-
-
-class Link(Struct, frozen=True):
-    """The tunnel's connection to the agent: whether it knows all pods, and is sent configuration.
-
-    configuration_lacks: types of which not all has been received since its start.
-    """
-
-    pods: bool
-    configuration: bool
-    configuration_lacks: tuple[str, ...] = ()
-
-
-class Served(Struct, frozen=True):
-    """Pods: how many are served, and why others cannot be, by `namespace/name`."""
-
-    served: int
-    pending: dict[str, str] = {}
-
-
-class Certificate(Struct, frozen=True):
-    """until: Unix seconds, None without one. problem: why the last request for it failed."""
-
-    identity: str
-    until: int | None
-    problem: str = ""
-
-
-class Authority(Struct, frozen=True):
-    """problem: why the CA cannot be reached now; empty: it can."""
-
-    url: str
-    problem: str = ""
-
-
-class TunnelReport(Struct, frozen=True):
-    """What a tunnel answers at `/check`. problems: what else is wrong."""
-
-    version: str
-    draining: bool
-    agent: Link
-    pods: Served
-    certificates: tuple[Certificate, ...]
-    authority: Authority
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +26,7 @@ class Parts:
     agent_url: str
     agent: Report | Unanswered
     tunnel_url: str
-    tunnel: TunnelReport | Unanswered
+    tunnel: admin.Report | Unanswered
 
 
 @dataclass(frozen=True)
@@ -88,7 +42,7 @@ def inspect(agent_url: str, tunnel_url: str) -> Parts:
     """Ask both at once; takes `_WITHIN` seconds at most."""
     with ThreadPoolExecutor(2) as pool:
         agent = pool.submit(_asked, agent_url, Report)
-        tunnel = pool.submit(_asked, tunnel_url, TunnelReport)
+        tunnel = pool.submit(_asked, tunnel_url, admin.Report)
         return Parts(agent_url, agent.result(), tunnel_url, tunnel.result())
 
 
@@ -110,7 +64,7 @@ def diagnose(parts: Parts) -> Health:
         health.remarks.extend(f"in force in part: {line}" for line in agent.partial)
     else:
         health.problems.append(_no_agent(parts.agent_url, agent))
-    if isinstance(tunnel, TunnelReport):
+    if isinstance(tunnel, admin.Report):
         health.parts["tunnel"] = f"{tunnel.version}, {tunnel.pods.served} pods served"
         health.parts["CA"] = f"{tunnel.authority.url}, {_certified(tunnel)}"
         health.problems.extend(_of_tunnel(tunnel))
@@ -146,7 +100,7 @@ def _of_agent(agent: Report) -> Iterator[str]:
         yield f"agent: has not heard the source for {agent.stale:.0f} s; what it knew stays in force"
 
 
-def _of_tunnel(tunnel: TunnelReport) -> Iterator[str]:
+def _of_tunnel(tunnel: admin.Report) -> Iterator[str]:
     if tunnel.draining:
         yield "tunnel: draining: it ends when its connections do, or at --drain-deadline"
     if not tunnel.agent.pods:
@@ -172,20 +126,20 @@ def _of_tunnel(tunnel: TunnelReport) -> Iterator[str]:
 def _versions(parts: Parts) -> Iterator[str]:
     found = {"warren check": version()}
     for name, part in (("agent", parts.agent), ("tunnel", parts.tunnel)):
-        if isinstance(part, Report | TunnelReport):
+        if isinstance(part, Report | admin.Report):
             found[name] = part.version
     if len(set(found.values())) > 1:
         said = ", ".join(f"{name} {number}" for name, number in found.items())
         yield f"versions differ ({said}): complete the upgrade of this node"
 
 
-def _certified(tunnel: TunnelReport) -> str:
+def _certified(tunnel: admin.Report) -> str:
     valid = sum(one.until is not None for one in tunnel.certificates)
     until = f", the first ends {_time(end)}" if (end := _first_end(tunnel)) else ""
     return f"{valid} of {len(tunnel.certificates)} certificates{until}"
 
 
-def _first_end(tunnel: TunnelReport) -> int | None:
+def _first_end(tunnel: admin.Report) -> int | None:
     return min((one.until for one in tunnel.certificates if one.until), default=None)
 
 

@@ -9,16 +9,18 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import pytest_asyncio
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from agent.node.netns import NetnsFd
+from protocols.admin import Explanation, PolicyCount
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
 from protocols.security_pb2 import Action, Authorization, Clause, Match, Rule, Scope
+from protocols.web import serve
 from protocols.workload_pb2 import HBONE, Address, Workload
 from tunnel import authorization
 from tunnel._core import Core
-from tunnel.web import serve
 from tunnel.xds import ADDRESS, AUTHORIZATION
 
 
@@ -82,11 +84,26 @@ async def test_explain(admin: int) -> None:
     who = {"from": "plain", "address": "10.0.0.9", "to": "demo/web"}
     status, body = await explained(admin, **who, port=80)
     said = json.loads(body)
-    assert (status, said["from"]["address"], said["to"]["address"]) == (200, "10.0.0.9", "10.0.0.2")
+    assert (status, said["source"]["address"], said["destination"]["address"]) == (
+        200,
+        "10.0.0.9",
+        "10.0.0.2",
+    )
     [one] = said["ports"]
     assert (one["port"], one["verdict"], one["policy"], one["rule"]) == (80, "policy_denied", "demo/p", 0)
     said = json.loads((await explained(admin, **who, port=81))[1])
-    assert said["ports"][0]["policies"][0]["rules"][0]["unmet"] == ["ports: 81 is not 80"]
+    [unmet] = said["ports"][0]["policies"][0]["rules"][0]["unmet"]
+    assert unmet == {"field": "ports", "found": "81", "negated": False, "values": ["80"], "more": 0}
+
+
+async def test_what_is_answered_has_the_fields_that_the_command_line_reads(core: Core, admin: int) -> None:
+    """All of them, and no others: what is left out on either side would be lost in silence."""
+    who = {"from": "plain", "to": "demo/web", "port": 81}
+    for kind, (_, body) in (
+        (Explanation, await explained(admin, **who)),
+        (list[PolicyCount], await ask(admin, "GET", "/authz/policies")),
+    ):
+        assert msgspec.to_builtins(msgspec.json.decode(body, type=kind)) == json.loads(body)
 
 
 async def test_what_is_asked_wrongly_is_answered(admin: int) -> None:

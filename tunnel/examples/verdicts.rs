@@ -46,7 +46,7 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
         let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()? };
         let judgement = guard.judge(&attempt);
         let explained = |Explained { policy, rules }: &Explained| {
-            json!([policy.action.name(), policy.dry_run, rules.iter().any(Vec::is_empty)])
+            json!([policy.action.name(), policy.dry_run, rules.iter().any(Option::is_none)])
         };
         let explained: Vec<_> = guard.explain(&attempt).policies.iter().map(explained).collect();
         let (name, policy) = match &judgement.verdict {

@@ -2,13 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent import web
 from agent.cli import main
-from agent.cli.verdicts import verdict
+from agent.cli.verdicts import reason, verdict
+from protocols.admin import Outcome, Rule, Unmet
 from tests.support.ports import free_port
 
 NOWHERE = ("--tunnel", "http://127.0.0.1:1")
@@ -57,8 +57,8 @@ def test_help_says_the_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert "2 if there is no answer" in said
 
 
-def outcome(verdict: str, policy: str | None = None, rule: int | None = None) -> dict[str, Any]:
-    return {"verdict": verdict, "policy": policy, "rule": rule, "text": "the tunnel's words"}
+def outcome(verdict: str, policy: str | None = None, rule: int | None = None) -> Outcome:
+    return Outcome(verdict, "the tunnel's words", policy, rule, None, None)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,42 @@ def outcome(verdict: str, policy: str | None = None, rule: int | None = None) ->
         (outcome("policy_unknown"), "undecided: the tunnel's words"),
     ],
 )
-def test_verdicts_in_words(given: dict[str, Any], text: str) -> None:
+def test_verdicts_in_words(given: Outcome, text: str) -> None:
     assert verdict(given) == text
+
+
+CLIENT = "cluster.local/ns/default/sa/client"
+MANY = Unmet("ports", "8080", False, [str(port) for port in range(1, 9)], 2)
+
+
+@pytest.mark.parametrize(
+    ("unmet", "text"),
+    [
+        ([Unmet("principals", CLIENT, False, ["a/b"], 0)], f"principals: {CLIENT} is not a/b"),
+        ([Unmet("principals", CLIENT, False, ["a", "*/b"], 0)], f"principals: {CLIENT} is none of a, */b"),
+        ([Unmet("notPrincipals", CLIENT, True, ["*"], 0)], f"notPrincipals: {CLIENT} is *"),
+        (
+            [Unmet("principals", None, False, ["*"], 0)],
+            "principals: plain text has no identity, which would have to be *",
+        ),
+        ([Unmet("namespaces", "a", True, ["a", "b"], 0)], "namespaces: a is one of a, b"),
+        ([Unmet("ipBlocks", "10.0.0.1", False, ["10.0.0.2"], 0)], "ipBlocks: 10.0.0.1 is not in 10.0.0.2"),
+        (
+            [Unmet("ipBlocks", "10.0.0.1", False, ["11.0.0.0/8", "::/0"], 0)],
+            "ipBlocks: 10.0.0.1 is in none of 11.0.0.0/8, ::/0",
+        ),
+        ([Unmet("notIpBlocks", "fd00::1", True, ["fd00::/8"], 0)], "notIpBlocks: fd00::1 is in fd00::/8"),
+        ([MANY], "ports: 8080 is none of 1, 2, 3, 4, 5, 6, 7, 8, and 2 more"),
+        (
+            [Unmet("namespaces", "a", False, ["b"], 0), Unmet("ports", "80", False, ["81"], 0)],
+            "namespaces: a is not b or ports: 80 is not 81",
+        ),
+        ([], "it never matches: what it asks for cannot be judged at L4, or is invalid"),
+    ],
+)
+def test_reasons_in_words(unmet: list[Unmet], text: str) -> None:
+    assert reason(Rule(False, unmet, "")) == text
+
+
+def test_a_field_that_cannot_be_judged_is_named() -> None:
+    assert reason(Rule(False, [], "methods")) == "it never matches: methods cannot be judged at L4"

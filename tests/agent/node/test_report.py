@@ -12,6 +12,7 @@ from agent.node.audit import Fault
 from agent.node.report import Report
 from agent.node.view import NodeView, look
 from bpf.pins import Pins
+from protocols.web import JSON, PROMETHEUS, TEXT
 from tests.support.world import World
 
 NOWHERE = "http://127.0.0.1:1"
@@ -26,6 +27,12 @@ async def looked(world: World) -> NodeView:
     told = await asyncio.to_thread(fetch, f"{url(world)}/check", Report, 10)
     assert told.view and not told.unready
     return told.view
+
+
+async def test_pages_have_their_content_types(world: World) -> None:
+    async with world.agent():
+        for path, type_ in (("/check", JSON), ("/metrics", PROMETHEUS), ("/healthz/ready", TEXT)):
+            assert f"\r\nContent-Type: {type_}\r\n" in await world.page(path)
 
 
 async def test_pods_have_their_names(world: World) -> None:

@@ -6,9 +6,10 @@ use crate::base::PodKey;
 use crate::config::push::Push;
 use crate::direct;
 use crate::mesh::Mesh;
-use crate::policy::{Admitted, Verdict};
+use crate::policy::{Admitted, Outcome, Verdict};
 use prost::bytes::Bytes;
 use prost::Message;
+use serde::Serialize;
 use serde_json::{json, Value};
 use std::collections::HashMap;
 
@@ -46,26 +47,40 @@ impl Core {
         let mesh = self.mesh();
         let mut policies: Vec<_> = mesh.policies().collect();
         policies.sort_unstable_by_key(|policy| &policy.name);
-        let told = policies.into_iter().map(|policy| {
-            json!({
-                "name": &*policy.name,
-                "action": policy.action.name(),
-                "dry_run": policy.dry_run,
-                "verdicts": said.get(&*policy.name).cloned().unwrap_or_default(),
-            })
+        let told = policies.into_iter().map(|policy| PolicyCount {
+            name: &policy.name,
+            action: policy.action.name(),
+            dry_run: policy.dry_run,
+            verdicts: said.remove(&*policy.name).unwrap_or_default(),
         });
-        Value::from_iter(told).to_string()
+        json!(told.collect::<Vec<_>>()).to_string()
     }
+}
+
+/// What would become of a connection, with the fields of protocols/admin.py.
+#[derive(Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    outcome: Outcome<'a>,
+    closed: bool,
+    connection: Value,
+}
+
+/// A policy, and how often it has given each verdict.
+#[derive(Serialize)]
+struct PolicyCount<'a> {
+    name: &'a str,
+    action: &'static str,
+    dry_run: bool,
+    verdicts: HashMap<String, u64>,
 }
 
 /// None for a connection of a pod that is gone. What cannot be decided stays as it was decided before.
 fn outcome(mesh: &Mesh, Admitted { pod, attempt, record }: &Admitted) -> Option<Value> {
     let explanation = mesh.guard(pod)?.explain(attempt);
     let closed = !matches!(explanation.judgement.verdict, Verdict::Allowed | Verdict::Undecided(_));
-    let mut value = explanation.outcome();
-    value["closed"] = closed.into();
-    value["connection"] = serde_json::from_str(record).unwrap_or_default();
-    Some(value)
+    let connection = serde_json::from_str(record).unwrap_or_default();
+    serde_json::to_value(Judged { outcome: explanation.outcome(), closed, connection }).ok()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
 use crate::base::{Identity, NotAnIdentity, PodKey};
 use crate::mesh::{Mesh, Service, ServiceKey, TunnelProtocol, Workload};
-use crate::policy::Attempt;
-use serde_json::{json, Value};
+use crate::policy::{Attempt, Port};
+use serde::Serialize;
+use serde_json::Value;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,8 +26,8 @@ pub struct Question<'a> {
 struct Destination {
     workload: Arc<Workload>,
     addresses: Vec<IpAddr>,
-    /// What was not said and is taken for given.
-    assumed: Option<String>,
+    /// The Service that was asked for, in whose place this workload stands.
+    service: Option<String>,
 }
 
 /// Who asks.
@@ -34,15 +35,39 @@ struct Caller {
     name: Option<String>,
     identity: Option<Arc<Identity>>,
     addresses: Vec<IpAddr>,
-    /// What was not said and is taken for given.
-    assumed: Option<String>,
+    /// Nobody said from where; `addresses` match no rule.
+    no_address: bool,
+}
+
+/// The answer's JSON, with the fields of protocols/admin.py.
+#[derive(Serialize)]
+struct Answer<'a> {
+    source: Party,
+    destination: Party,
+    assumed: Assumed<'a>,
+    ports: Vec<Port<'a>>,
+}
+
+#[derive(Serialize)]
+struct Party {
+    name: Option<String>,
+    address: Option<String>,
+    identity: Option<String>,
+}
+
+/// What was not said and is taken for given.
+#[derive(Serialize)]
+struct Assumed<'a> {
+    default_namespace: Vec<&'a str>,
+    service: Option<String>,
+    no_address: bool,
 }
 
 impl Question<'_> {
-    /// A JSON object: who asks (`from`) and whom (`to`), what was `assumed`, and for each of `ports` what policies say and
-    /// why. `pods` are those of this node. Errors say what to ask instead.
+    /// A JSON object: who asks and whom, what was assumed, and for each port what policies say and why. `pods` are those of
+    /// this node. Errors say what to ask instead.
     pub fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
-        let Destination { workload, addresses: asked, assumed } = self.destination(mesh, pods)?;
+        let Destination { workload, addresses: asked, service } = self.destination(mesh, pods)?;
         let caller = self.caller(mesh, &workload)?;
         let (source, destination) = one_family(&caller.addresses, &asked).ok_or_else(|| {
             format!(
@@ -55,29 +80,28 @@ impl Question<'_> {
             return Err(format!("no Service leads to {}, so that no port of it is known: give --port", self.to));
         }
         let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
-        let explained = |port: u16| {
-            let destination = SocketAddr::new(destination, port);
-            let attempt = Attempt { peer: caller.identity.clone(), source, destination };
-            let mut value = guard.explain(&attempt).json();
-            value["port"] = port.into();
-            value
-        };
-        Ok(json!({
-            "from": {
-                "name": caller.name,
-                "identity": caller.identity.as_ref().map(ToString::to_string),
-                "address": caller.assumed.is_none().then(|| source.to_string()),
+        let attempts = ports.iter().map(|port| {
+            let destination = SocketAddr::new(destination, *port);
+            (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination }))
+        });
+        let explanations: Vec<_> = attempts.collect();
+        let answer = Answer {
+            source: Party {
+                name: caller.name,
+                address: (!caller.no_address).then(|| source.to_string()),
+                identity: caller.identity.as_ref().map(ToString::to_string),
             },
-            "to": { "name": name(&workload), "address": destination.to_string() },
-            "assumed": self.namespaces().chain(assumed).chain(caller.assumed).collect::<Vec<_>>(),
-            "ports": ports.into_iter().map(explained).collect::<Vec<_>>(),
-        }))
+            destination: Party { name: Some(name(&workload)), address: Some(destination.to_string()), identity: None },
+            assumed: Assumed { default_namespace: self.bare_names(), service, no_address: caller.no_address },
+            ports: explanations.iter().map(|(port, explanation)| explanation.of_port(*port)).collect(),
+        };
+        serde_json::to_value(answer).map_err(|error| error.to_string())
     }
 
-    /// That of a name without one.
-    fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
+    /// Those that are looked up in the namespace `default`.
+    fn bare_names(&self) -> Vec<&str> {
         let bare = |text: &&str| !text.contains('/') && *text != PLAIN && text.parse::<IpAddr>().is_err();
-        [self.from, self.to].into_iter().filter(bare).map(|text| format!("namespace default for {text}"))
+        [self.from, self.to].into_iter().filter(bare).collect()
     }
 
     /// The pod of this node, and its addresses, or the one that was asked for.
@@ -90,14 +114,13 @@ impl Question<'_> {
         };
         if let Some(workload) = best(local(), meant) {
             let addresses = address.map_or_else(|| workload.addresses.to_vec(), |ip| vec![ip]);
-            return Ok(Destination { workload: workload.clone(), addresses, assumed: None });
+            return Ok(Destination { workload: workload.clone(), addresses, service: None });
         }
         let behind = |key: &ServiceKey| best(local(), |one| one.is_of(key).then_some(()));
         let service = mesh.services().find(|one| one.is_named(self.to));
         if let Some((service, workload)) = service.and_then(|one| Some((one, behind(&one.key)?))) {
-            let assumed =
-                Some(format!("Service {}/{} leads to pod {}", service.key.namespace(), service.name, name(workload)));
-            return Ok(Destination { workload: workload.clone(), addresses: workload.addresses.to_vec(), assumed });
+            let service = Some(format!("{}/{}", service.key.namespace(), service.name));
+            return Ok(Destination { workload: workload.clone(), addresses: workload.addresses.to_vec(), service });
         }
         let named = best(mesh.workloads(), meant).filter(|workload| !workload.node.is_empty());
         let serving = |key: &ServiceKey| best(mesh.workloads(), |one| one.is_of(key).then_some(()));
@@ -141,12 +164,11 @@ impl Question<'_> {
             |_| format!("--address {:?} is no address, such as 10.0.0.1 or fd00::1", self.address.unwrap_or(""));
         let address = self.address.map(str::parse::<IpAddr>).transpose().map_err(wrong)?;
         let nowhere = || vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let assumed = "source address unknown; pass --address to evaluate rules with ipBlocks";
         Ok(Caller {
             name: None,
             identity,
             addresses: address.map_or_else(nowhere, |ip| vec![ip.to_canonical()]),
-            assumed: address.is_none().then(|| assumed.to_owned()),
+            no_address: address.is_none(),
         })
     }
 }
@@ -158,12 +180,12 @@ impl Caller {
             name: Some(name(workload)),
             identity: (workload.tunnel == TunnelProtocol::Hbone).then(|| workload.identity.clone()),
             addresses: workload.addresses.to_vec(),
-            assumed: None,
+            no_address: false,
         }
     }
 
     fn stranger() -> Caller {
-        Caller { name: None, identity: None, addresses: vec![], assumed: None }
+        Caller { name: None, identity: None, addresses: vec![], no_address: false }
     }
 }
 

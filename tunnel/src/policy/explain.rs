@@ -1,9 +1,10 @@
-//! Why a verdict is what it is, in words: each policy that holds for a workload, and of each of its rules whether it matches.
-//! It is found out by the tests by which the verdict is given.
+//! Why a verdict is what it is, as data: each policy that holds for a workload, and of each of its rules whether it matches.
+//! It is found out by the tests by which the verdict is given. What is serialised has the fields of protocols/admin.py; the
+//! words are the command line's.
 
 use std::sync::Arc;
 
-use serde_json::{json, Value};
+use serde::Serialize;
 
 use super::condition::{Attribute, Condition, Facts, Test};
 use super::guard::{facts, Guard};
@@ -28,9 +29,61 @@ pub struct Explanation {
 #[derive(Debug)]
 pub struct Explained {
     pub policy: Arc<Policy>,
-    /// For each rule: empty where it matches, else what of the first clause that does not hold is not met, one text for
-    /// each way in which it could have held.
-    pub rules: Vec<Vec<String>>,
+    /// For each rule: None where it matches, else what of the first clause that does not hold is not met, an entry for
+    /// each way in which it could have held; empty where nothing could have made it match.
+    pub rules: Vec<Option<Vec<Unmet>>>,
+}
+
+/// A test that does not hold.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Unmet {
+    /// As policies name it.
+    field: &'static str,
+    /// What the connection has there; None: nothing, in plain text.
+    found: Option<String>,
+    /// It must be none of the values, and is.
+    negated: bool,
+    /// The first ones.
+    values: Vec<String>,
+    /// How many are left out.
+    more: usize,
+}
+
+/// A verdict with what decides: `allowed`, or a refusal's name.
+#[derive(Serialize)]
+pub struct Outcome<'a> {
+    verdict: &'static str,
+    text: String,
+    policy: Option<&'a str>,
+    rule: Option<usize>,
+    would_refuse: Option<&'a str>,
+    audited: Option<&'a str>,
+}
+
+/// An outcome with every policy and rule, of a connection to a port.
+#[derive(Serialize)]
+pub struct Port<'a> {
+    #[serde(flatten)]
+    outcome: Outcome<'a>,
+    port: u16,
+    policies: Vec<PolicyOfPort<'a>>,
+    missing: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PolicyOfPort<'a> {
+    name: &'a str,
+    action: &'static str,
+    dry_run: bool,
+    refused: &'a str,
+    rules: Vec<RuleOfPort<'a>>,
+}
+
+#[derive(Serialize)]
+struct RuleOfPort<'a> {
+    matches: bool,
+    unmet: &'a [Unmet],
+    unjudged: &'a str,
 }
 
 impl Guard {
@@ -58,93 +111,74 @@ impl Explanation {
             Verdict::Allowed => explained.policy.action == Action::Allow && !explained.policy.dry_run,
             Verdict::NotAllowed | Verdict::Undecided(_) => false,
         };
-        let matching = |explained: &Explained| explained.rules.iter().position(Vec::is_empty);
+        let matching = |explained: &Explained| explained.rules.iter().position(Option::is_none);
         self.policies.iter().filter(decides).find_map(|one| Some((&one.policy.name, matching(one)?)))
     }
 
-    /// A JSON object: `verdict` (`allowed`, or a refusal's name), `text`, the `policy` and `rule` that decide, and what the
-    /// judgement tells beside that.
-    pub fn outcome(&self) -> Value {
+    /// What is decided, and by what; what the judgement tells beside that.
+    pub fn outcome(&self) -> Outcome<'_> {
         let Judgement { would_refuse, audited, .. } = &self.judgement;
-        let (name, text) = match self.judgement.outcome() {
+        let (verdict, text) = match self.judgement.outcome() {
             Ok(()) => ("allowed", "allowed".to_owned()),
             Err(failure) => (failure.refusal.name(), failure.refusal.explain(&failure.detail)),
         };
         let (policy, rule) = self.decided_by().unzip();
-        json!({
-            "verdict": name,
-            "text": text,
-            "policy": policy.map(|name| &**name),
-            "rule": rule,
-            "would_refuse": would_refuse.as_deref(),
-            "audited": audited.as_deref(),
-        })
+        let policy = policy.map(|name| &**name);
+        Outcome { verdict, text, policy, rule, would_refuse: would_refuse.as_deref(), audited: audited.as_deref() }
     }
 
     /// As `outcome`, with every policy and rule.
-    pub fn json(&self) -> Value {
-        let rule = |(rule, unmet): (&Rule, &Vec<String>)| json!({ "matches": unmet.is_empty(), "unmet": unmet, "unjudged": &*rule.unjudged });
-        let policy = |Explained { policy, rules }: &Explained| {
-            json!({
-                "name": &*policy.name,
-                "action": policy.action.name(),
-                "dry_run": policy.dry_run,
-                "refused": &*policy.refused,
-                "rules": policy.rules.iter().zip(rules).map(rule).collect::<Vec<_>>(),
-            })
-        };
-        let mut value = self.outcome();
-        value["policies"] = self.policies.iter().map(policy).collect();
-        value["missing"] = self.missing.iter().map(|name| &**name).collect();
-        value
+    pub fn of_port(&self, port: u16) -> Port<'_> {
+        Port {
+            outcome: self.outcome(),
+            port,
+            policies: self.policies.iter().map(Explained::of_port).collect(),
+            missing: self.missing.iter().map(|name| &**name).collect(),
+        }
+    }
+}
+
+impl Explained {
+    fn of_port(&self) -> PolicyOfPort<'_> {
+        let Explained { policy, rules } = self;
+        PolicyOfPort {
+            name: &policy.name,
+            action: policy.action.name(),
+            dry_run: policy.dry_run,
+            refused: &policy.refused,
+            rules: policy.rules.iter().zip(rules).map(RuleOfPort::new).collect(),
+        }
+    }
+}
+
+impl<'a> RuleOfPort<'a> {
+    fn new((rule, unmet): (&'a Rule, &'a Option<Vec<Unmet>>)) -> RuleOfPort<'a> {
+        RuleOfPort { matches: unmet.is_none(), unmet: unmet.as_deref().unwrap_or_default(), unjudged: &rule.unjudged }
     }
 }
 
 impl Rule {
-    /// Why it does not match; empty: it does.
-    fn explain(&self, facts: &Facts<'_>) -> Vec<String> {
-        match self.unmet(facts) {
-            None => vec![],
-            Some(Clause(matches)) if matches.is_empty() && !self.unjudged.is_empty() => {
-                vec![format!("it never matches: {} cannot be judged at L4", self.unjudged)]
-            }
-            Some(Clause(matches)) if matches.is_empty() => {
-                vec!["it never matches: what it asks for cannot be judged at L4, or is not understood".to_owned()]
-            }
-            Some(Clause(matches)) => {
-                matches.iter().filter_map(|one| one.unmet(facts)).map(|test| test.explain(facts)).collect()
-            }
-        }
+    /// Why it does not match; None: it does.
+    fn explain(&self, facts: &Facts<'_>) -> Option<Vec<Unmet>> {
+        let Clause(matches) = self.unmet(facts)?;
+        Some(matches.iter().filter_map(|one| one.unmet(facts)).map(|test| test.explain(facts)).collect())
     }
 }
 
 impl Test {
     /// Why it does not hold.
-    fn explain(&self, facts: &Facts<'_>) -> String {
+    fn explain(&self, facts: &Facts<'_>) -> Unmet {
         let (name, not_name) = self.condition.names();
-        let (mut values, is_in): (Vec<String>, _) = match &self.condition {
-            Condition::Caller(Attribute::Account, values) => {
-                (values.written().map(|text| account(&text)).collect(), "")
-            }
-            Condition::Caller(_, values) => (values.written().collect(), ""),
-            Condition::Source(values) | Condition::Destination(values) => (values.written().collect(), "in "),
-            Condition::Port(ports) => (ports.iter().map(u16::to_string).collect(), ""),
+        let mut values: Vec<String> = match &self.condition {
+            Condition::Caller(Attribute::Account, values) => values.written().map(|text| account(&text)).collect(),
+            Condition::Caller(_, values) => values.written().collect(),
+            Condition::Source(values) | Condition::Destination(values) => values.written().collect(),
+            Condition::Port(ports) => ports.iter().map(u16::to_string).collect(),
         };
-        let several = values.len() > 1;
-        if values.len() > NAMED {
-            let more = format!("and {} more", values.len() - NAMED);
-            values.splice(NAMED.., [more]);
-        }
-        let values = values.join(", ");
-        let Some(found) = self.condition.found(facts) else {
-            return format!("{name}: plain text has no identity, which would have to be {values}");
-        };
-        match (self.negated, several) {
-            (false, false) => format!("{name}: {found} is not {is_in}{values}"),
-            (false, true) => format!("{name}: {found} is {is_in}none of {values}"),
-            (true, false) => format!("{not_name}: {found} is {is_in}{values}"),
-            (true, true) => format!("{not_name}: {found} is {is_in}one of {values}"),
-        }
+        let more = values.len().saturating_sub(NAMED);
+        values.truncate(NAMED);
+        let field = if self.negated { not_name } else { name };
+        Unmet { field, found: self.condition.found(facts), negated: self.negated, values, more }
     }
 }
 

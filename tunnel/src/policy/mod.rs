@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::{Failure, Identity, Refusal};
-pub use explain::{Explained, Explanation};
+pub use explain::{Explained, Explanation, Outcome, Port};
 pub use guard::Guard;
 pub use policies::{Guarded, Policies};
 pub use wire::{Policy, Unreadable};

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.model.kinds import KINDS, NOT_ACTED_ON, find, meant
+from agent.model.kinds import DERIVED, KINDS, NOT_ACTED_ON, find, meant
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,8 @@ def test_what_may_stand_in_api_version() -> None:
 def test_kinds_are_told_apart_by_their_names_alone() -> None:
     assert all(kind.struct and kind.struct.__name__ == name for name, kind in KINDS.items())
     assert not KINDS.keys() & NOT_ACTED_ON.keys()
+
+
+def test_keys_of_derived_resources_are_no_objects() -> None:
+    assert not DERIVED.keys() & (KINDS.keys() | NOT_ACTED_ON.keys())
+    assert all(key.kind == name for name, derived in DERIVED.items() for key in derived.always)

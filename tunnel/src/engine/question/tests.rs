@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::proto;
 use crate::mesh::testing::{pod, resource, sent, service};
+use serde_json::json;
 
 /// `web` and `idle` are pods of this node, `far` one of another, `bare` not in the mesh.
 fn mesh() -> Mesh {
@@ -59,9 +60,13 @@ fn who_asks_is_found_in_the_mesh() {
     ] {
         let told = told(from, to, address);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let found = ["name", "identity", "address"].map(|piece| text(&told["from"][piece]));
+        let found = ["name", "identity", "address"].map(|piece| text(&told["source"][piece]));
         assert_eq!(found, [name, identity, source], "{from}");
-        assert_eq!(told["to"], json!({ "name": "default/web", "address": destination }), "{from}");
+        assert_eq!(
+            told["destination"],
+            json!({ "name": "default/web", "address": destination, "identity": null }),
+            "{from}"
+        );
         let verdict = if identity == far { "allowed" } else { "policy_not_allowed" };
         assert_eq!(told["ports"][0]["verdict"], verdict, "{from}");
     }
@@ -83,25 +88,24 @@ fn a_pod_may_be_meant_by_its_deployment() {
     ] {
         let keys: Vec<_> = pods.iter().map(|name| mesh.pod(name).key()).collect();
         let question = Question { from: "shop-1", to: "shop", port: Some(80), address: None };
-        assert_eq!(question.answer(&mesh, &keys).unwrap()["to"]["name"], expected);
+        assert_eq!(question.answer(&mesh, &keys).unwrap()["destination"]["name"], expected);
     }
     let question = Question { from: "shop", to: "shop-1", port: Some(80), address: None };
     let told = question.answer(&mesh, &[mesh.pod("shop-1").key()]).unwrap();
-    assert_eq!(told["from"]["name"], "default/shop", "the pod of that name comes first");
+    assert_eq!(told["source"]["name"], "default/shop", "the pod of that name comes first");
 }
 
 #[test]
 fn what_is_assumed_is_told() {
-    let namespace = |name: &str| format!("namespace default for {name}");
-    let address = "source address unknown; pass --address to evaluate rules with ipBlocks".to_owned();
-    for (from, to, given, assumed) in [
-        ("plain", "web", None, vec![namespace("web"), address]),
-        ("plain", "10.0.0.2", Some("10.0.0.1"), vec![]),
-        ("default/far", "default/web", None, vec![]),
-        ("far", "web", None, vec![namespace("far"), namespace("web")]),
-        ("default/far", "default/shop", None, vec!["Service default/shop leads to pod default/web".to_owned()]),
+    for (from, to, given, names, service, no_address) in [
+        ("plain", "web", None, vec!["web"], None, true),
+        ("plain", "10.0.0.2", Some("10.0.0.1"), vec![], None, false),
+        ("default/far", "default/web", None, vec![], None, false),
+        ("far", "web", None, vec!["far", "web"], None, false),
+        ("default/far", "default/shop", None, vec![], Some("default/shop"), false),
     ] {
-        assert_eq!(told(from, to, given)["assumed"], json!(assumed), "{from} {to}");
+        let expected = json!({ "default_namespace": names, "service": service, "no_address": no_address });
+        assert_eq!(told(from, to, given)["assumed"], expected, "{from} {to}");
     }
 }
 

@@ -1,4 +1,7 @@
-"""As much of an HTTP/1.1 server as probes, scrapes and the CLI need: one request for each connection."""
+"""The HTTP/1.1 server of agent, authority and tunnel: as much as probes, scrapes and the CLI need.
+
+One request for each connection. It needs the standard library alone, for the tunnel's sake.
+"""
 
 import asyncio
 import logging
@@ -15,6 +18,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+) *\r\n", re.IGNORECASE)
 _TIMEOUT = 5.0  # seconds for a request to arrive, and for its answer to leave
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -26,7 +30,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What is answered."""
+    """What is answered. type: of the content, as in its header."""
 
     body: str
     type: str = TEXT

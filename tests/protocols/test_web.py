@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from protocols.web import JSON, Request, Response, serve
 from tests.support.wait import PATIENCE
-from tunnel.web import JSON, Request, Response, serve
 
 # One that is too large, one that is shorter than it says.
 BODIES = [

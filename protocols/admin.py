@@ -1,0 +1,183 @@
+"""What a tunnel answers at its admin port, in JSON: the tunnel writes it, `check` and `authz` read it.
+
+Explanations are data; `agent.cli.verdicts` makes the words. The core has structs with the same fields
+(tunnel/src/policy/explain.rs, tunnel/src/engine/), and a test holds both against each other.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Link:
+    """The tunnel's connection to the agent: whether it knows all pods, and is sent configuration.
+
+    configuration_lacks: types of which not all has been received since its start.
+    """
+
+    pods: bool
+    configuration: bool
+    configuration_lacks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Served:
+    """Pods: how many are served, and why others cannot be, by `namespace/name`."""
+
+    served: int
+    pending: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """until: Unix seconds, None without one. problem: why the last request for it failed."""
+
+    identity: str
+    until: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """problem: why the CA cannot be reached now; empty: it can."""
+
+    url: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """GET /check. problems: what is wrong beside the parts above it."""
+
+    version: str
+    draining: bool
+    agent: Link
+    pods: Served
+    certificates: list[Certificate]
+    authority: Authority
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Version:
+    """GET /version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Party:
+    """Who asks, or is asked. name: `namespace/name` of a known workload; identity: None in plain text.
+
+    address: None where none was given and none is known.
+    """
+
+    name: str | None
+    address: str | None
+    identity: str | None = None
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What a question left open. default_namespace: names that were looked up in the namespace `default`.
+
+    service: `namespace/name` of the Service that was asked for, in whose place one of its pods stands.
+    no_address: the source's address is unknown, so that no rule with ipBlocks can match.
+    """
+
+    default_namespace: list[str]
+    service: str | None
+    no_address: bool
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A condition of a rule that does not hold. field: as policies name it (`principals`, `notPorts`, ...).
+
+    found: what the connection has there, None in plain text. negated: it must be none of the values, and is.
+    values: the first of them; more: how many are left out.
+    """
+
+    field: str
+    found: str | None
+    negated: bool
+    values: list[str]
+    more: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule, by its place in the policy. unjudged: its fields that cannot be judged at L4, with commas.
+
+    unmet: of its first clause that does not hold, each way in which it could have held; none where nothing
+    could have made it match.
+    """
+
+    matches: bool
+    unmet: list[Unmet]
+    unjudged: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy that applies to the workload. refused: why it is not in force as written; empty: it is."""
+
+    name: str
+    action: str
+    dry_run: bool
+    refused: str
+    rules: list[Rule]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict: `allowed`, or a refusal's name, which `text` explains as the access log does.
+
+    policy, rule: those that decide. would_refuse, audited: the policy in dry run that would have refused it,
+    and the AUDIT policy that matches.
+    """
+
+    verdict: str
+    text: str
+    policy: str | None
+    rule: int | None
+    would_refuse: str | None
+    audited: str | None
+
+
+@dataclass(frozen=True)
+class Port(Outcome):
+    """What becomes of a connection to a port of the pod. missing: policies that have not been received."""
+
+    port: int
+    policies: list[Policy]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """GET /authz/explain."""
+
+    source: Party
+    destination: Party
+    assumed: Assumed
+    ports: list[Port]
+
+
+@dataclass(frozen=True)
+class Judged(Outcome):
+    """POST /authz/check: what would become of an open connection. connection: its access log record."""
+
+    closed: bool
+    connection: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PolicyCount:
+    """GET /authz/policies: a policy in force, and how often it has given each verdict."""
+
+    name: str
+    action: str
+    dry_run: bool
+    verdicts: dict[str, int]
