@@ -1,6 +1,7 @@
 """The rooms of the Rust core: which may know of which, and how long a file may be.
 
-Read from its `crate::` paths; tests may use what they like. A room that imports what stands above it would make a circle.
+Read from its `crate::` paths; tests may use what they like. A room that imports what stands above it
+would make a circle.
 """
 
 import re
