@@ -6,7 +6,6 @@ from agent.model import kinds
 from agent.model.engine.kind import Kind
 from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
-from agent.model.schema.istio.policy import Policy
 from agent.model.schema.objects import Key, Object
 from agent.sources import documents
 from agent.sources.admission import admit_pod
@@ -17,13 +16,13 @@ from agent.sources.documents import Problem, Refused
 class Manifest(NamedTuple):
     """What one file holds.
 
-    problems: what is refused; refused: policies among that, in their strictest reading; strangers: API groups
-    and kinds that are not read, each once.
+    problems: what is refused; refused: what is in force of that, in its strictest reading; strangers: API
+    groups and kinds that are not read, each once.
     """
 
     objects: dict[Key, Object]
     problems: list[Problem]
-    refused: dict[Key, Policy]
+    refused: dict[Key, Object]
     strangers: set[tuple[str, str]]
 
 
@@ -86,9 +85,9 @@ def _take(raw: Any, manifest: Manifest) -> None:
 
 
 def _refuse(key: Key, raw: Any, reason: str, manifest: Manifest) -> bool:
-    """Whether it is a policy's, so that something is in force of it."""
-    policy = strictest(KINDS[key.kind], key, raw, reason)
-    if policy is None or key in manifest.objects:
+    """Whether something is in force of it."""
+    strict = strictest(KINDS[key.kind], key, raw, reason)
+    if strict is None or key in manifest.objects:
         return False
-    manifest.refused.setdefault(key, policy)
+    manifest.refused.setdefault(key, strict)
     return True

@@ -75,9 +75,10 @@ def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposa
     return proposal
 
 
-def _refused(model: Model, item: Policy) -> Object:
-    former = model.store.objects.get(key_of(item))
-    return (last_good(former, item.refusal.reason) if item.refusal else None) or item
+def _refused(model: Model, item: Object) -> Object:
+    if not isinstance(item, Policy) or not item.refusal:
+        return item
+    return last_good(model.store.objects.get(key_of(item)), item.refusal.reason) or item
 
 
 def _dated(model: Model, key: Key, item: Policy, now: str) -> Policy:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 
@@ -131,6 +132,28 @@ def test_what_the_mesh_knows_is_reached(mesh: Mesh, family: int) -> None:
         assert not near.call(sockets.is_turned_away, ("127.0.0.1" if family == 4 else "::1", PORT))
 
 
+@FAMILIES
+def test_the_addresses_of_all_entries_of_one_host_are_reached(mesh: Mesh, family: int) -> None:
+    entries: list[Manifest] = []
+    for name, pod in (("one", "far"), ("two", "outside")):
+        body = entry(mesh, family)
+        address = f"{ENTRY[family]}{len(entries) + 1}"
+        endpoints = [{"address": mesh.address(pod, family)}]
+        spec = {"hosts": ["several.example"], "addresses": [address], "endpoints": endpoints}
+        entries.append(
+            {**body, "metadata": {**body["metadata"], "name": name}, "spec": {**body["spec"], **spec}}
+        )
+
+    def known(what: str) -> bool:
+        return what in tunnel_of_a(mesh, "15000/config_dump")
+
+    with in_force(mesh, entries, lambda: not known("several.example"), "they are gone"):
+        for one in entries:
+            address = one["spec"]["addresses"][0]
+            until(partial(known, f'"{address}"'), what=f"{address} is known")
+            assert all(reaches(mesh, address) for _ in range(4))
+
+
 def test_a_namespace_comes_before_the_mesh(mesh: Mesh) -> None:
     only, any_ = "REGISTRY_ONLY", "ALLOW_ANY"
     with applied(mesh, sidecar(ROOT_NAMESPACE, only), sidecar("default", any_)):
@@ -156,7 +179,7 @@ def test_a_change_closes_what_leaves_the_mesh_and_nothing_else(mesh: Mesh, famil
         assert inside.call(sockets.echoing, leaving) == 50
         mesh.lab.cluster.put([sidecar("default", "REGISTRY_ONLY")])
         heard(mesh, "default", "REGISTRY_ONLY")
-        until(lambda: inside.call(sockets.broken, leaving) == 50, 1, what="they are closed")
+        until(lambda: inside.call(sockets.broken, leaving) == 50, what="they are closed")
         assert inside.call(sockets.broken, staying) == 0
         assert inside.call(sockets.echoing, staying) == len(staying)
         assert counted(mesh, cut) == before + 50

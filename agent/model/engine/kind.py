@@ -34,10 +34,14 @@ class Translation(Struct, frozen=True, gc=False):
 
 
 class Reading(NamedTuple):
-    """What a refused object still says: its `spec`, and those annotations that count."""
+    """What a refused object still says: its `spec`, and those annotations that count.
+
+    hidden: as what it stays an object of a kind that is no policy.
+    """
 
     spec: Struct
     annotations: Labels = MappingProxyType({})
+    hidden: type[Object] | None = None
 
 
 class Derived(NamedTuple):
@@ -74,9 +78,9 @@ class Descriptor(Generic[T]):
     translated again without being named here.
     translate: the resources of an object, services first. problems: what its author should know.
     may_make: whether an object that cannot be read may have made the resource of a type URL and name.
-    strictest: what is in force of a refused object's `spec`, for kinds that close something
-    (`agent.model.engine.refusal`); None: nothing is. Takes the spec, whether nothing unknown stands beside
-    it, and the annotations as written.
+    strictest: what is in force of a refused object's `spec`, for kinds that close something, or by which
+    others find whom they are for (`agent.model.engine.refusal`); None: nothing is. Takes the spec, whether
+    nothing unknown stands beside it, and the annotations as written.
     asks: names of labels of workloads that the tunnels have to know for it.
     derived: what is made of several objects of this kind.
     """

@@ -1,4 +1,4 @@
-"""What a refused policy still says: its last good version, else its strictest reading.
+"""What a refused object still says: its last good version, else its strictest reading.
 
 A policy closes something: to leave one out because a part of it is not understood would open what its author
 has closed. So a refused policy is an object like any other, and lets in nobody whom it might have kept out,
@@ -13,6 +13,7 @@ had it been understood:
 | anything of a Sidecar | REGISTRY_ONLY |
 | the selector, or targetRefs | all of the namespace, or (root) of the mesh; ALLOW allows nothing |
 | the annotation for a dry run | it is none; ALLOW allows nothing |
+| anything of a Service or ServiceEntry | nobody sees it; policies that name it hold for those it selects |
 """
 
 from typing import Any
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 
 from agent.model.engine.kind import Kind
 from agent.model.engine.reading import get, names, read
+from agent.model.schema.hidden import Hidden
 from agent.model.schema.istio.base import REVISION, Dated
 from agent.model.schema.istio.policy import Policy, Refusal
 from agent.model.schema.objects import Key, Object
@@ -28,7 +30,7 @@ from agent.model.schema.objects import Key, Object
 _LONGEST = 200  # characters of a reason, in every line that is written of a connection
 
 
-def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Policy | None:
+def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Object | None:
     """The strictest reading of a refused object; None: its kind closes nothing.
 
     raw: as it was written, in JSON's types; None where that cannot be read.
@@ -48,6 +50,8 @@ def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Policy | None:
         annotations=strict.annotations,
         creation_timestamp=since.creation_timestamp if since else "",
     )
+    if strict.hidden:
+        return strict.hidden(metadata=metadata, spec=strict.spec)  # type: ignore[call-arg]
     policy: Policy = kind.struct(metadata=metadata, spec=strict.spec, refusal=Refusal(reason, strictest=True))
     return policy
 
@@ -55,7 +59,7 @@ def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Policy | None:
 def last_good(former: Object | None, reason: str) -> Object | None:
     """What was in force of an object before it was refused, if that is a version as it was written."""
     if not isinstance(former, Policy):
-        return former
+        return None if isinstance(former, Hidden) else former
     return None if former.strictest else replace(former, refusal=Refusal(reason, strictest=False))
 
 
@@ -65,5 +69,7 @@ def said(policy: Policy) -> str:
 
 
 def standing(item: Object | None) -> str:
-    """What to add to the reason for which an object is refused: what is in force of it, if it is a policy."""
+    """What to add to the reason for which an object is refused: what is in force of it in its place."""
+    if isinstance(item, Hidden):
+        return "; it is hidden, policies with targetRefs to it are in force"
     return f"; {item.in_force}" if isinstance(item, Policy) and item.refusal else ""

@@ -59,10 +59,11 @@ class View(Struct, frozen=True):
         return self.members.naming(self.store, pod)
 
     def hosts(self, item: ServiceLike) -> Iterable[str]:
-        """The hostnames under which an object is a service: in each namespace one object has a hostname."""
+        """The hostnames under which an object is a service, or a part of one."""
         if isinstance(item, Service):
             return self.claims(item)
-        return [host for host in self.claims(item) if self.owner(host, item.metadata.namespace) is item]
+        namespace = item.metadata.namespace
+        return [host for host in self.claims(item) if any(one is item for one in self.parts(host, namespace))]
 
     def claims(self, item: ServiceLike) -> Iterable[str]:
         """The hostnames that an object would like to have; none if nobody is to see it."""
@@ -89,9 +90,17 @@ class View(Struct, frozen=True):
 
     def owner(self, host: str, namespace: str) -> ServiceLike:
         """Which object a hostname belongs to in a namespace where one claims it."""
-        return min(
-            (one for one in self.claimants(host) if one.metadata.namespace == namespace), key=_seniority
-        )
+        return self.parts(host, namespace)[0]
+
+    def parts(self, host: str, namespace: str) -> list[ServiceLike]:
+        """The objects that are the service of a hostname in a namespace, its owner first.
+
+        ServiceEntries of one host are one service, where the same namespaces see them, and where all of them
+        or none pass connections on to wherever they went. A Service shares its hostname with nobody.
+        """
+        claiming = (one for one in self.claimants(host) if one.metadata.namespace == namespace)
+        owner, *others = sorted(claiming, key=_seniority)
+        return [owner, *(one for one in others if _are_one(owner, one))]
 
     def canonical(self, item: ServiceLike, host: str) -> bool:
         """Whether it is this owner's service that the other namespaces mean by the hostname."""
@@ -104,6 +113,13 @@ def network(mesh: Mesh, store: Store) -> str:
     """The root namespace's label, else the setting."""
     root = store.get(Namespace, "", ROOT_NAMESPACE)
     return root.metadata.labels.get(NETWORK, mesh.network) if root else mesh.network
+
+
+def _are_one(owner: ServiceLike, other: ServiceLike) -> bool:
+    if isinstance(owner, Service) or isinstance(other, Service):
+        return False
+    same_way = owner.spec.passes_through == other.spec.passes_through
+    return same_way and visibility(owner) == visibility(other)
 
 
 def _seniority(item: ServiceLike) -> tuple[bool, str, Key]:

@@ -1,10 +1,13 @@
 """`exportTo`: which namespaces a service is for."""
 
+from types import MappingProxyType
+
 from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.kubernetes import Service
 from protocols.workload_pb2 import NAMESPACE, PUBLIC, Visibility
 
 _OF_SERVICES = "networking.istio.io/exportTo"
+HIDING = MappingProxyType({_OF_SERVICES: "~"})  # the annotations of a Service that nobody is to see
 
 
 def visibility(item: Service | ServiceEntry) -> Visibility | None:

@@ -1,13 +1,17 @@
 """Service -> `istio.workload.Service`."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from agent.model.engine.kind import CORE, DISCOVERY, Descriptor
+from agent.model.engine.kind import CORE, DISCOVERY, Descriptor, Raw, Reading
+from agent.model.engine.reading import part
 from agent.model.engine.store import Entry
 from agent.model.engine.view import View
+from agent.model.engine.visibility import HIDING
 from agent.model.mesh import Mesh
 from agent.model.resources import ADDRESS
-from agent.model.schema.kubernetes import Service
+from agent.model.schema import hidden
+from agent.model.schema.kubernetes import Service, ServiceSpec
 from agent.model.schema.objects import Key
 from agent.model.translation import services
 from agent.model.translation.routes import dependants
@@ -32,6 +36,10 @@ def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
     return type_url == ADDRESS and (name == own or name.startswith(slices))
 
 
+def _strictest(spec: Raw, clear: bool, annotations: Any) -> Reading:
+    return Reading(part(spec, ("selector",), ServiceSpec) or ServiceSpec(), HIDING, hidden.Service)
+
+
 KIND = Descriptor(
     "Service",
     *CORE,
@@ -43,4 +51,5 @@ KIND = Descriptor(
     translate=services.translate,
     problems=_problems,
     may_make=_may_make,
+    strictest=_strictest,
 )

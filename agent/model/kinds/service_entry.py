@@ -1,13 +1,21 @@
 """ServiceEntry -> `istio.workload.Service` for each host, `istio.workload.Workload` for its endpoints."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from agent.model.engine.kind import NETWORKING, Descriptor
+from agent.model.engine.kind import NETWORKING, Descriptor, Raw, Reading
+from agent.model.engine.reading import read
 from agent.model.engine.store import Entry
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.resources import ADDRESS, Resource
-from agent.model.schema.istio.service_entry import RESOLVED, ServiceEntry
+from agent.model.schema import hidden
+from agent.model.schema.istio.base import WorkloadSelector
+from agent.model.schema.istio.service_entry import (
+    RESOLVED,
+    ServiceEntry,
+    ServiceEntrySpec,
+)
 from agent.model.schema.istio.workload_entry import EndpointSpec
 from agent.model.schema.objects import Key, key_of
 from agent.model.translation import services, workloads
@@ -100,6 +108,12 @@ def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
     return own or workloads.may_make(_GROUP, mesh, key, type_url, name)
 
 
+def _strictest(spec: Raw, clear: bool, annotations: Any) -> Reading:
+    whom = read(spec.get("workloadSelector"), WorkloadSelector)
+    strict = ServiceEntrySpec(hosts=("refused.invalid",), workload_selector=whom, export_to=("~",))
+    return Reading(strict, hidden=hidden.ServiceEntry)
+
+
 KIND = Descriptor(
     "ServiceEntry",
     *NETWORKING,
@@ -111,4 +125,5 @@ KIND = Descriptor(
     translate=_translate,
     problems=_problems,
     may_make=_may_make,
+    strictest=_strictest,
 )

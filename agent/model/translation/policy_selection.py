@@ -49,11 +49,11 @@ def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[Authoriza
 
 
 def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
-    """The policies of the services that it is of."""
+    """The policies of the services that it is of, whoever may see these."""
     namespace = item.metadata.namespace
     if not view.store.find("attached", namespace):
         return
-    services = {key_of(service) for service, _ in view.services_of(namespace, labels_of(item))}
+    services = {key_of(service) for service in view.store.selecting(namespace, labels_of(item))}
     if isinstance(item, Pod):
         services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
     for service in services:

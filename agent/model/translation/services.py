@@ -1,6 +1,6 @@
 """Service and ServiceEntry -> `istio.workload.Service`, field for field as istiod does it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from agent.model.engine.store import Entry
@@ -12,6 +12,7 @@ from agent.model.schema.kubernetes import EndpointSlice, Namespace, Service
 from agent.model.schema.objects import IPAddress, IPNetwork, Object, key_of
 from agent.model.translation import waypoint
 from agent.model.translation.ports import (
+    AnyPort,
     Target,
     app_protocol,
     number_of,
@@ -21,6 +22,7 @@ from agent.model.translation.ports import (
     tcp_ports,
 )
 from protocols.workload_pb2 import AUTOMATIC, DUAL, IPV4_ONLY, IPV6_ONLY, Address, LoadBalancing, PortList
+from protocols.workload_pb2 import Port as PortMessage
 from protocols.workload_pb2 import Service as ServiceMessage
 
 DISTRIBUTION = "networking.istio.io/traffic-distribution"
@@ -46,11 +48,13 @@ def index(item: ServiceLike) -> Iterator[Entry]:
 
 
 def translate(view: View, item: ServiceLike) -> list[Resource]:
-    """One for each hostname that is the object's own."""
-    return [_service(view, item, host) for host in view.hosts(item)]
+    """One for each hostname that is the object's own; other ServiceEntries may have a part in it."""
+    namespace = item.metadata.namespace
+    own = (host for host in view.claims(item) if view.owner(host, namespace) is item)
+    return [_service(view, item, host, view.parts(host, namespace)) for host in own]
 
 
-def _service(view: View, item: ServiceLike, host: str) -> Resource:
+def _service(view: View, item: ServiceLike, host: str, parts: list[ServiceLike]) -> Resource:
     namespace = item.metadata.namespace
     message = ServiceMessage(
         name=item.metadata.name,
@@ -62,19 +66,19 @@ def _service(view: View, item: ServiceLike, host: str) -> Resource:
     )
     if isinstance(item, Service):
         message.ip_families = _FAMILIES[item.families]
-        addresses: Sequence[IPAddress | IPNetwork] = item.addresses
+        addresses: Iterable[IPAddress | IPNetwork] = item.addresses
     else:
-        message.subject_alt_names.extend(item.spec.subject_alt_names)
-        addresses = item.addresses_of(host)
+        entries = [one for one in parts if isinstance(one, ServiceEntry)]
+        names = (name for one in entries for name in one.spec.subject_alt_names)
+        message.subject_alt_names.extend(dict.fromkeys(names))
+        addresses = dict.fromkeys(address for one in entries for address in one.addresses_of(host))
     for address in addresses:
         if isinstance(address, IPNetwork):
             first, length = address.network_address.packed, address.prefixlen
             message.addresses.add(network=view.network, address=first, length=length)
         else:
             message.addresses.add(network=view.network, address=address.packed)
-    for port in tcp_ports(item):
-        number = target_port(port) or 0  # 0: each workload says which
-        message.ports.add(service_port=number_of(port), target_port=number, app_protocol=app_protocol(port))
+    message.ports.extend(_ports(parts))
     aliases = tuple(f"{view.network}/{address}" for address in addresses if isinstance(address, IPAddress))
     return address_resource(f"{namespace}/{host}", Address(service=message), aliases)
 
@@ -84,9 +88,26 @@ def load_balancing(view: View, item: ServiceLike) -> LoadBalancing:
     return _load_balancing(item, view.namespace(item.metadata.namespace)) or LoadBalancing()
 
 
+def _ports(parts: list[ServiceLike]) -> Iterator[PortMessage]:
+    """Of all parts. 0 for a target: each workload says which, or has none where its part lacks the port."""
+    ports: dict[int, list[AnyPort]] = {}
+    for part in parts:
+        for port in tcp_ports(part):
+            ports.setdefault(number_of(port), []).append(port)
+    for number, (first, *others) in ports.items():
+        targets = {target_port(port) for port in (first, *others)}
+        common = len(targets) == 1 and (len(others) + 1 == len(parts) or _passes_through(parts[0]))
+        target = target_port(first) if common else None
+        yield PortMessage(service_port=number, target_port=target or 0, app_protocol=app_protocol(first))
+
+
+def _passes_through(item: ServiceLike) -> bool:
+    return isinstance(item, ServiceEntry) and item.spec.passes_through
+
+
 def _load_balancing(item: ServiceLike, namespace: Namespace | None) -> LoadBalancing | None:
     if isinstance(item, ServiceEntry):
-        if item.spec.resolution == "NONE":
+        if item.spec.passes_through:
             return LoadBalancing(mode=LoadBalancing.PASSTHROUGH, health_policy=LoadBalancing.ALLOW_ALL)
         return _distribution(item, namespace, "")
     spec = item.spec
@@ -126,8 +147,8 @@ def problems(view: View, item: ServiceLike) -> Iterator[str]:
 
 def _taken_hosts(view: View, item: ServiceLike) -> Iterator[str]:
     for host in view.claims(item):
-        owner = view.owner(host, item.metadata.namespace)
-        if owner is not item:
+        owner, *others = view.parts(host, item.metadata.namespace)
+        if all(one is not item for one in (owner, *others)):
             yield f"hosts: {host} is also claimed by {key_of(owner)}, which takes precedence"
 
 
@@ -141,14 +162,21 @@ def _shared_addresses(view: View, item: ServiceLike) -> Iterator[str]:
         those = view.store.each(Object, "address", str(address))
         sharing = [one for one in those if isinstance(one, ServiceLike) and view.hosts(one)]
         first = min(sharing, key=partial(_rank, view), default=item)
-        if first is not item:
+        if first is not item and not _is_one_with(view, item, first):
             where = "" if first.metadata.namespace == namespace else f" outside of namespace {namespace}"
             yield f"address {address} is also claimed by {key_of(first)}, which takes precedence{where}"
 
 
+def _is_one_with(view: View, item: ServiceLike, other: ServiceLike) -> bool:
+    """Whether both are parts of one service."""
+    one_namespace = item.metadata.namespace == other.metadata.namespace
+    return one_namespace and not {*view.hosts(item)}.isdisjoint(view.hosts(other))
+
+
 def _rank(view: View, item: ServiceLike) -> tuple[bool, str]:
-    hosts = view.hosts(item)
-    return min((not view.canonical(item, host), f"{item.metadata.namespace}/{host}") for host in hosts)
+    namespace = item.metadata.namespace
+    owned = ((view.owner(host, namespace), host) for host in view.hosts(item))
+    return min((not view.canonical(owner, host), f"{namespace}/{host}") for owner, host in owned)
 
 
 def _visibility(item: ServiceLike) -> Iterator[str]:

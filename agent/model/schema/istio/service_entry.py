@@ -62,6 +62,11 @@ class ServiceEntrySpec(Strict, frozen=True):
     subject_alt_names: tuple[str, ...] = ()
     export_to: tuple[str, ...] = ()
 
+    @property
+    def passes_through(self) -> bool:
+        """Whether it has no endpoints: connections go to where they went."""
+        return self.resolution == "NONE"
+
     def __post_init__(self) -> None:
         self._check_hosts()
         self._check_addresses()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.model.engine.refusal import last_good, said, strictest
+from agent.model.engine.refusal import last_good, said, standing, strictest
 from agent.model.kinds import KINDS
 from agent.model.model import apply
 from agent.model.resources import TRAFFIC
@@ -15,7 +15,17 @@ from agent.sources import documents
 from agent.sources.documents import Refused
 from protocols import mesh_pb2
 from protocols.security_pb2 import Action, Authorization, Match, Rule, Scope, StringMatch
-from tests.agent.model.objects import changes, make, model_of, pod, policies, resources, service, workload
+from tests.agent.model.objects import (
+    addresses,
+    changes,
+    make,
+    model_of,
+    pod,
+    policies,
+    resources,
+    service,
+    workload,
+)
 
 Spec = dict[str, Any]
 STATIC = "istio-system/istio_converted_static_strict"
@@ -34,7 +44,7 @@ def refused(kind: str, name: str = "p", namespace: str = "default", **body: Any)
     with pytest.raises(Refused) as refusal:
         documents.convert(raw, type_, key)
     policy = strictest(KINDS[kind], key, raw, str(refusal.value))
-    assert policy and key_of(policy) == key
+    assert isinstance(policy, Policy) and key_of(policy) == key
     return policy
 
 
@@ -120,7 +130,7 @@ def test_what_may_be_anything_denies_everybody(body: Spec, action: Action, rule:
 
 def test_what_cannot_be_read_at_all_denies_everybody() -> None:
     policy = strictest(KINDS["AuthorizationPolicy"], Key("AuthorizationPolicy", "default", "p"), None, "x")
-    assert policy
+    assert isinstance(policy, Policy)
     one = message(policy)
     assert (one.scope, one.action, [*one.rules]) == (Scope.NAMESPACE, Action.DENY, [EVERYBODY])
 
@@ -341,3 +351,35 @@ def test_other_kinds_close_nothing(kind: str) -> None:
 def test_nobody_can_write_that_an_object_is_refused() -> None:
     for value in ("x", {"reason": "x", "strictest": True}, ["x", True]):
         refused("AuthorizationPolicy", spec={}, refusal=value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("Service", {"selector": {"app": "x"}, "ports": [{"port": "many"}]}),
+        ("ServiceEntry", {"workloadSelector": {"labels": {"app": "x"}}, "hosts": ["*"]}),
+    ],
+)
+def test_a_policy_of_a_service_that_is_refused_holds(kind: str, spec: dict[str, Any]) -> None:
+    """As an author would expect who sees nothing but a warning about the Service."""
+    raw = {"metadata": {"name": "s", "namespace": "default"}, "spec": spec}
+    key = Key(kind, "default", "s")
+    hidden = strictest(KINDS[kind], key, raw, "a reason")
+    assert hidden and key_of(hidden) == key
+    group = "" if kind == "Service" else "networking.istio.io"
+    target = {"kind": kind, "name": "s", "group": group}
+    policy = make("AuthorizationPolicy", "p", spec={"action": "DENY", "rules": [{}], "targetRefs": [target]})
+    model = model_of(policy, pod("x", labels={"app": "x"}), pod("y", labels={"app": "y"}), hidden)
+    assert [*workload(model, "x").authorization_policies] == ["default/p"]
+    assert not workload(model, "x").services and not workload(model, "y").authorization_policies
+    assert [one for one in addresses(model).values() if one.HasField("service")] == []
+    assert last_good(hidden, "another reason") is None
+    assert "policies with targetRefs to it are in force" in standing(hidden)
+
+
+def test_a_policy_of_a_service_that_nobody_sees_holds() -> None:
+    hidden = service("s", metadata={"annotations": {"networking.istio.io/exportTo": "~"}})
+    target = {"kind": "Service", "name": "s", "group": ""}
+    policy = make("AuthorizationPolicy", "p", spec={"action": "DENY", "rules": [{}], "targetRefs": [target]})
+    model = model_of(policy, pod("x", labels={"app": "s"}), hidden)
+    assert [*workload(model, "x").authorization_policies] == ["default/p"]

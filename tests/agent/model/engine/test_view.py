@@ -1,7 +1,7 @@
 """Who has a hostname, when several objects want it: Kubernetes' own first, else the oldest, per namespace."""
 
 from agent.model.model import Model, apply
-from agent.model.schema.objects import Key, Object
+from agent.model.schema.objects import Key, Object, key_of
 from protocols.workload_pb2 import Service, Visibility
 from tests.agent.model.objects import (
     addresses,
@@ -14,6 +14,7 @@ from tests.agent.model.objects import (
     workload,
 )
 
+HOST = "default/api.example"
 WEB = "web.default.svc.cluster.local"
 ONE = [{"address": "10.9.0.1"}]
 TWO = [{"address": "10.9.0.2"}]
@@ -40,7 +41,40 @@ def test_the_oldest_has_the_hostname() -> None:
     model = model_of(entry("new", 2, endpoints=TWO), entry("old", 1, endpoints=ONE))
     [message] = services(model).values()
     assert message.name == "old"
-    assert not [name for name in addresses(model) if "/new/" in name], "its endpoints are nobody's"
+
+
+def test_entries_of_one_host_are_one_service() -> None:
+    """With the addresses, ports and endpoints of all, whatever order they come in; the oldest has the say."""
+    old = entry("old", 1, addresses=["10.97.0.1"], endpoints=ONE, subjectAltNames=["a"])
+    ports = [
+        {"number": 443, "name": "tls", "protocol": "TLS"},
+        {"number": 80, "name": "http", "protocol": "HTTP"},
+    ]
+    new = entry(
+        "new", 2, addresses=["10.97.0.2", "10.97.0.1"], endpoints=TWO, ports=ports, subjectAltNames=["b", "a"]
+    )
+    model = model_of(new, old)
+    assert model_of(new, base=model_of(old)) == model == model_of(old, base=model_of(new))
+    [message] = services(model).values()
+    assert (message.name, [*message.subject_alt_names]) == ("old", ["a", "b"])
+    assert [one.address[-1] for one in message.addresses] == [1, 2]
+    assert [(one.service_port, one.target_port) for one in message.ports] == [(80, 80), (443, 0)]
+    mapped = {
+        name.rpartition("/")[2]: [one.service_port for one in found.workload.services[HOST].ports]
+        for name, found in addresses(model).items()
+        if found.HasField("workload")
+    }
+    assert mapped == {"10.9.0.1": [80], "10.9.0.2": [443, 80]}, "each endpoint has its own entry's ports"
+    assert not model.problems
+    model, _ = apply(model, [(key_of(old), None)])
+    assert model == model_of(new)
+
+
+def test_entries_that_differ_in_who_sees_them_or_pass_through_are_not_one() -> None:
+    for other in (entry("new", 2, resolution="NONE"), entry("new", 2, exportTo=["."], endpoints=TWO)):
+        model = model_of(entry("old", 1, endpoints=ONE), other)
+        assert [name for name, one in addresses(model).items() if "new" in name] == []
+        assert "is also claimed by ServiceEntry default/old" in model.problems[key_of(other)]
 
 
 def test_of_the_same_age_the_first_by_name_has_it() -> None:

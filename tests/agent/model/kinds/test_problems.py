@@ -82,7 +82,9 @@ def test_what_does_not_work(item: Object, problem: str) -> None:
 
 
 def test_a_hostname_that_is_anothers() -> None:
-    first = service_entry("a", {"creationTimestamp": "2026-01-01T00:00:00Z"}, resolution="NONE")
+    first = service_entry(
+        "a", {"creationTimestamp": "2026-01-01T00:00:00Z"}, resolution="NONE", exportTo=["."]
+    )
     second = service_entry(metadata={"creationTimestamp": "2026-01-02T00:00:00Z"}, resolution="NONE")
     model = model_of(first, second)
     assert dict(model.problems) == {

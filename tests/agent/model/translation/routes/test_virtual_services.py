@@ -5,6 +5,7 @@ from google.protobuf import text_format
 
 from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
+from agent.model.schema.istio.policy import Policy
 from agent.model.schema.objects import Key, Object
 from protocols import routes_pb2 as pb
 from tests.agent.model.objects import make, model_of, service_entry
@@ -419,7 +420,7 @@ def test_protocols(protocol: str, expected: pb.Protocol) -> None:
 def test_a_refused_one_that_never_was_good_answers_with_503() -> None:
     raw = {"metadata": {"name": "a"}, "spec": {"hosts": ["web"], "http": [{"odd": 1}], "tcp": [{}]}}
     item = strictest(KINDS["VirtualService"], Key("VirtualService", "default", "a"), raw, "odd")
-    assert item and item.in_force == "its hosts answer with 503"
+    assert isinstance(item, Policy) and item.in_force == "its hosts answer with 503"
     assert scope(web(), item).http[0].respond.status == 503
     assert connection_shares(scope(web(ports=TCP), item, number=9000)) == [("503 NC", 0)]
 
