@@ -16,6 +16,8 @@ use tokio::time::{sleep, sleep_until, Instant, Sleep};
 struct End {
     at: Cell<Option<Instant>>,
     notify: Notify,
+    /// The response was not whole in time.
+    cut: Cell<bool>,
 }
 
 pub struct Deadline {
@@ -64,11 +66,18 @@ impl Deadline {
         }
     }
 
+    pub fn has_cut(&self) -> bool {
+        self.end.cut.get()
+    }
+
     /// The response's body until then.
     pub fn limit(&self, body: &mut Body) {
         if let Body::Stream { length, .. } = *body {
             let left = self.end.at.get().map_or(self.timeout, |at| (at + self.timeout) - Instant::now());
-            *body = Body::stream(length, Limited { body: std::mem::take(body), sleep: Box::pin(sleep(left)) });
+            *body = Body::stream(
+                length,
+                Limited { body: std::mem::take(body), sleep: Box::pin(sleep(left)), end: self.end.clone() },
+            );
         }
     }
 }
@@ -76,6 +85,7 @@ impl Deadline {
 struct Limited {
     body: Body,
     sleep: Pin<Box<Sleep>>,
+    end: Rc<End>,
 }
 
 impl Source for Limited {
@@ -83,6 +93,50 @@ impl Source for Limited {
         if let Poll::Ready(next) = self.body.poll_frame(cx) {
             return Poll::Ready(next);
         }
-        self.sleep.as_mut().poll(cx).map(|()| Some(Err(BodyError::Reset)))
+        ready!(self.sleep.as_mut().poll(cx));
+        self.end.cut.set(true);
+        Poll::Ready(Some(Err(BodyError::Reset)))
+    }
+}
+
+/// What a client of gRPC gives a request (`grpc-timeout`): up to 8 digits and a unit.
+pub fn of_grpc(value: &str) -> Option<Duration> {
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let number = number.parse::<u64>().ok().filter(|_| number.len() <= 8 && number.as_bytes()[0] != b'+')?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_grpc() {
+        let rows = [
+            ("5S", Some(5_000)),
+            ("100m", Some(100)),
+            ("1H", Some(3_600_000)),
+            ("2M", Some(120_000)),
+            ("2000u", Some(2)),
+        ];
+        let rows = rows.into_iter().chain([
+            ("", None),
+            ("S", None),
+            ("5", None),
+            ("+5S", None),
+            ("123456789S", None),
+            ("5é", None),
+        ]);
+        for (text, milliseconds) in rows {
+            assert_eq!(of_grpc(text), milliseconds.map(Duration::from_millis), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Sending a request to a host of its destination: several times, if one fails and nothing speaks against it.
-use super::answer::{Answer, Failure};
-use super::deadline::Deadline;
+use super::answer::{self, Answer, Failure};
+use super::deadline::{self, Deadline};
 use super::fields;
 use super::h1::ClientError;
 use super::h2::SendError;
@@ -11,12 +11,13 @@ use super::record::Recording;
 use super::replay::Replay;
 use super::retry::{self, Tried};
 use super::router::Router;
-use super::upstream::{Choice, Cluster, Host, Outcome, PoolError};
+use super::upstream::{Active, Choice, Cluster, Host, Outcome, PoolError};
 use super::{Body, Request, Response};
 use crate::routes::{Forwarded, Retry, Target, UpstreamProtocol};
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Version};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::time::{sleep, timeout, Instant};
 
 /// One try's place.
@@ -69,22 +70,6 @@ impl Bodies {
     }
 }
 
-/// Counted among a host's requests, until it is dropped.
-struct Active<S>(Rc<Host<S>>);
-
-impl<S> Active<S> {
-    fn new(host: &Rc<Host<S>>) -> Self {
-        host.load.active.set(host.load.active.get() + 1);
-        Active(host.clone())
-    }
-}
-
-impl<S> Drop for Active<S> {
-    fn drop(&mut self) {
-        self.0.load.active.set(self.0.load.active.get() - 1);
-    }
-}
-
 /// A request that goes to a destination.
 pub async fn forward<N: Node>(
     router: &Rc<Router<N>>,
@@ -105,14 +90,16 @@ pub async fn forward<N: Node>(
     let unknown = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "", Flags::NO_CLUSTER);
     let cluster = router.cluster(destination, downstream).ok_or(unknown)?;
     let counted = cluster.breaker.request(&destination.policy.pool).ok_or(Answer::from(&Failure::Overflow))?;
-    recording.held.push(Box::new(counted));
+    recording.counted = Some(counted);
     prepare(request, forwarded, downstream)?;
     let key = hashing::key(&destination.policy.balancing, request, downstream, &|limit| router.node.draw(limit));
 
     let rule = &forwarded.matched.rule;
     let retry = forwarded.forward.retry.as_ref().filter(|retry| retry.attempts > 0 && !request.wants_tunnel());
     let mut body = std::mem::take(&mut request.body);
-    let deadline = forwarded.forward.timeout.map(|timeout| Deadline::new(timeout, &mut body));
+    let timeout = forwarded.forward.timeout.map(|timeout| asked(request).map_or(timeout, |asked| asked.min(timeout)));
+    let deadline = timeout.map(|timeout| Rc::new(Deadline::new(timeout, &mut body)));
+    recording.deadline = deadline.clone();
     let bodies = Bodies::new(body, retry.is_some() || !rule.mirrors.is_empty(), router.settings.replay);
     mirror::send(router, downstream, &rule.mirrors, request, || bodies.copy());
     let mut tries = Tries { router, cluster: &cluster, retry, bodies, hash: key.hash, recording };
@@ -136,6 +123,12 @@ pub async fn forward<N: Node>(
     let route = forwarded.matched.route();
     fields::change_response(&mut response, changes, request, downstream, route, endpoint.as_deref());
     Ok(response)
+}
+
+/// The time that the client itself gives it.
+fn asked(request: &Request) -> Option<Duration> {
+    let given = request.headers.get("grpc-timeout").filter(|_| answer::is_grpc(&request.headers))?;
+    deadline::of_grpc(given.to_str().ok()?)
 }
 
 fn request_timeout(request: &mut Request, forwarded: &Forwarded) {
@@ -228,7 +221,7 @@ impl<N: Node> Tries<'_, N> {
         let mut response = result?;
         self.recording.record.upstream = Some(began.elapsed());
         fields::service_time(&mut response, began.elapsed());
-        self.recording.held.push(Box::new(active));
+        self.recording.active = Some(active);
         Ok(response)
     }
 }

@@ -44,12 +44,15 @@ pub struct Response {
     pub body: Body,
     /// Instead of a body, where the server has switched.
     pub tunnel: Option<Box<dyn Tunnel>>,
-    /// Told when it has been sent; dropped untold when it could not be.
+    /// Told what became of it; dropped untold when the client was gone before its end.
     pub ticket: Option<Box<dyn Ticket>>,
 }
 
 pub trait Ticket {
     fn sent(self: Box<Self>);
+
+    /// Its body broke off.
+    fn broken(self: Box<Self>);
 }
 
 impl Response {

@@ -63,7 +63,8 @@ pub trait Node: 'static {
     /// What holds for a request on this connection; none: the port is no longer routed here.
     fn scope(&self, downstream: &Downstream) -> Option<Arc<Scope>>;
 
-    /// None: there is no such service.
+    /// Those of the destination's subset, with priorities and weights as its policy has them; for PASSTHROUGH what the client
+    /// called. None: there is no such service.
     fn endpoints(&self, destination: &Destination, downstream: &Downstream) -> Option<Endpoints>;
 
     /// By HBONE, TLS or plain TCP, as the destination's policy and the endpoint have it; within the pool's connect_timeout.

@@ -1,19 +1,27 @@
 //! The record of one request, given to the node exactly once, whatever becomes of it.
+use super::deadline::Deadline;
 use super::node::{Downstream, Flags, Node, Record};
 use super::router::Router;
+use super::upstream::{Active, Counted};
 use super::{Request, Ticket};
-use std::any::Any;
 use std::rc::Rc;
 use tokio::time::Instant;
+
+enum End {
+    Sent,
+    Broken,
+}
 
 pub struct Recording<N: Node> {
     router: Rc<Router<N>>,
     downstream: Rc<Downstream>,
     began: Instant,
     pub record: Record,
-    /// What lasts as long as the request does.
-    pub held: Vec<Box<dyn Any>>,
-    sent: bool,
+    // What lasts as long as the request does.
+    pub counted: Option<Counted>,
+    pub active: Option<Active<N::Io>>,
+    pub deadline: Option<Rc<Deadline>>,
+    end: Option<End>,
 }
 
 impl<N: Node> Recording<N> {
@@ -31,20 +39,30 @@ impl<N: Node> Recording<N> {
             destination: None,
             endpoint: None,
         };
-        Recording { router, downstream, began: Instant::now(), record, held: Vec::new(), sent: false }
+        let began = Instant::now();
+        Recording { router, downstream, began, record, counted: None, active: None, deadline: None, end: None }
     }
 }
 
 impl<N: Node> Ticket for Recording<N> {
     fn sent(mut self: Box<Self>) {
-        self.sent = true;
+        self.end = Some(End::Sent);
+    }
+
+    fn broken(mut self: Box<Self>) {
+        self.end = Some(End::Broken);
     }
 }
 
 impl<N: Node> Drop for Recording<N> {
     fn drop(&mut self) {
-        if !self.sent {
-            self.record.flags |= Flags::DOWNSTREAM_TERMINATION;
+        match self.end {
+            Some(End::Sent) => {}
+            Some(End::Broken) if self.deadline.as_ref().is_some_and(|deadline| deadline.has_cut()) => {
+                self.record.flags |= Flags::UPSTREAM_TIMEOUT;
+            }
+            Some(End::Broken) => self.record.flags |= Flags::UPSTREAM_TERMINATION,
+            None => self.record.flags |= Flags::DOWNSTREAM_TERMINATION,
         }
         self.record.duration = self.began.elapsed();
         self.router.node.record(&self.downstream, &self.record);

@@ -130,6 +130,9 @@ async fn answer<S: Io>(
         Ok(()) => {}
         Err(WriteError::Io(_)) => return After::Gone,
         Err(WriteError::Body(_)) => {
+            if let Some(ticket) = response.ticket {
+                ticket.broken();
+            }
             // Where only the connection's end shows the body's, it must not look like one.
             if outgoing == Outgoing::UntilClose {
                 connection.reset();

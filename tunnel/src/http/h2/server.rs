@@ -1,5 +1,5 @@
 //! A client's connection: its requests are served side by side.
-use super::stream::{self, Raw};
+use super::stream::{self, Raw, SendBodyError};
 use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::http::h1;
 use crate::http::io::Io;
@@ -139,13 +139,15 @@ async fn answer(respond: &Informational, mut response: Response, stream: Option<
             if copied.is_err() {
                 client.send.send_reset(Reason::CONNECT_ERROR);
             }
-            true
+            Ok(())
         }
-        _ if bodiless => true,
-        _ => stream::send(&mut send, &mut response.body).await.is_ok(),
+        _ if bodiless => Ok(()),
+        _ => stream::send(&mut send, &mut response.body).await,
     };
-    if let Some(ticket) = response.ticket.filter(|_| sent) {
-        ticket.sent();
+    match (response.ticket, sent) {
+        (Some(ticket), Ok(())) => ticket.sent(),
+        (Some(ticket), Err(SendBodyError::Body(_))) => ticket.broken(),
+        _ => {}
     }
 }
 

@@ -225,7 +225,8 @@ fn a_client_that_resets_all_it_asks_for_is_cut_off() {
         };
         attack.await;
         let error = connection.await.unwrap().unwrap_err();
-        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error:?} after {sent}");
+        // What it goes on sending may cost it the reason.
+        assert!(error.reason() == Some(Reason::ENHANCE_YOUR_CALM) || error.is_io(), "{error:?} after {sent}");
     });
 }
 

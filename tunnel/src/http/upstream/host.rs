@@ -65,3 +65,19 @@ impl Load {
         ((share * f64::from(MILLION)) as u32).max(warmup.minimum_parts)
     }
 }
+
+/// Counted among a host's requests, until it is dropped.
+pub struct Active<S>(Rc<Host<S>>);
+
+impl<S> Active<S> {
+    pub fn new(host: &Rc<Host<S>>) -> Self {
+        host.load.active.set(host.load.active.get() + 1);
+        Active(host.clone())
+    }
+}
+
+impl<S> Drop for Active<S> {
+    fn drop(&mut self) {
+        self.0.load.active.set(self.0.load.active.get() - 1);
+    }
+}

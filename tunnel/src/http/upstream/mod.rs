@@ -13,7 +13,8 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
+pub use breaker::Counted;
 pub use cluster::{Choice, Cluster};
 pub use hash::hash;
-pub use host::{Host, Outcome};
+pub use host::{Active, Host, Outcome};
 pub use pool::PoolError;
