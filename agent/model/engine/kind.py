@@ -1,6 +1,6 @@
 """The descriptor of a kind: where an API server has it, what is read of it, and all that becomes of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -107,13 +107,13 @@ class Descriptor(Generic[T]):
         """What may stand in `apiVersion`, the preferred one first."""
         return [f"{self.group}/{version}" if self.group else version for version in self.versions]
 
-    def entries(self, item: T) -> Iterator[Entry]:
+    def entries(self, item: T) -> set[Entry]:
         """All under which the store finds an object."""
-        yield self.name, item.metadata.namespace
-        if isinstance(item, Policy) and item.refusal:
-            yield ("refused",)
-        yield from self.index(item)
-        yield from map(asks_for, self.asks(item))
+        own = (self.name, item.metadata.namespace)
+        entries: set[Entry] = {own, *self.index(item), *map(asks_for, self.asks(item))}
+        if self.strictest and isinstance(item, Policy) and item.refusal:
+            entries.add(("refused",))
+        return entries
 
     def translation(self, view: View, item: T) -> Translation:
         """What an object becomes as things stand."""

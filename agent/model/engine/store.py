@@ -51,13 +51,13 @@ class Store(Struct, frozen=True):
             for key in self.index.get((entry, namespace, name, value), ()):
                 yield self.objects[key]
 
-    def put(self, key: Key, item: Object | None, entries: Callable[[Any], Iterable[Entry]]) -> "Store":
+    def put(self, key: Key, item: Object | None, entries: Callable[[Any], set[Entry]]) -> "Store":
         """The same with an object set or (None) removed. entries: those of an object of its kind."""
         former = self.objects.get(key)
         if item is None and former is None:
             return self
-        old = set(entries(former) if former else ())
-        new = set(entries(item) if item else ())
+        old = entries(former) if former else set()
+        new = entries(item) if item else set()
         index = self.index
         for entry in old - new:
             rest = index[entry].delete(key)
