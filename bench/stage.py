@@ -101,5 +101,5 @@ def _direct(lab: Lab, node: str) -> int:
 
 def _pod(lab: Lab, name: str) -> Pod:
     pod = lab.pod(f"{NAMESPACE}/{name}")
-    topology.settle(pod.place.netns)  # again: enrolment has added routes
+    topology.use_cubic(pod.place.netns)  # again: enrolment has added routes
     return Pod(name, pod.netns, pod.cgroup, str(pod.ipv4))

@@ -51,11 +51,11 @@ class Clock:
         """machine: its own clock."""
         self._machine = machine
         self.ahead: timedelta | None = None
-        self._heard: _Reading | None = None
+        self._observed: _Reading | None = None
         self._agreed: _Reading | None = None
         self._answered = False
 
-    def hear(self, date: str, asked: float) -> None:
+    def observe(self, date: str, asked: float) -> None:
         """Take the Date of an answer that came now. asked: when it was asked for, by `elapsed`."""
         answered, self._answered = elapsed(), True
         try:
@@ -63,10 +63,10 @@ class Clock:
         except ValueError:
             self.ahead = None
             return
-        self._heard = _Reading(served, (asked + answered) / 2)
-        self.ahead = self._machine() - self._heard.now()
+        self._observed = _Reading(served, (asked + answered) / 2)
+        self.ahead = self._machine() - self._observed.now()
         if not self.dispute:
-            self._agreed = self._heard
+            self._agreed = self._observed
 
     @property
     def dispute(self) -> str:
@@ -83,7 +83,7 @@ class Clock:
 
     def served(self) -> datetime:
         """The API server's time, in dispute or not; this machine's before the first answer."""
-        return self._heard.now() if self._heard else self._machine()
+        return self._observed.now() if self._observed else self._machine()
 
 
 def apart(ahead: timedelta) -> str:

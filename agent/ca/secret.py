@@ -141,7 +141,7 @@ class Secrets:
     def _read(self, name: str) -> _Secret | None:
         path, asked = f"{self._path}/{name}", elapsed()
         body, date = self._client.dated(path, _TIMEOUT)
-        self.clock.hear(date, asked)
+        self.clock.observe(date, asked)
         try:
             return msgspec.json.decode(body, type=_Secret) if body is not None else None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

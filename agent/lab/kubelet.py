@@ -22,10 +22,10 @@ def admit(state: State, cluster: Cluster, plan: Expansion) -> list[PodState]:
     state.save()  # before anything is made, so that `down` knows of it
     for pod in added:
         topology.add_pod(pod, state.node(pod.node))
-        topology.settle(pod.netns)
+        topology.use_cubic(pod.netns)
         pod_cgroup(state, pod).mkdir(parents=True)
     for node in state.nodes:
-        topology.settle(node.netns)
+        topology.use_cubic(node.netns)
     cluster.put(plan.objects.values())
     publish(state, cluster)
     return added
@@ -43,7 +43,7 @@ def launch(state: State, cluster: Cluster, added: Sequence[PodState]) -> None:
     if state.mesh:
         runtime.attach(state, [(pod, body) for pod, body in bodies.items() if pod.number])
     for pod, body in bodies.items():
-        topology.settle(pod.netns)  # again: enrolment has added routes
+        topology.use_cubic(pod.netns)  # again: enrolment has added routes
         _complete(body, pod, state.node(pod.node), ready=not (state.manifests and _is_probed(body)))
         pods.write_etc(pod_etc(state, pod), body)
     cluster.put(bodies.values())

@@ -134,7 +134,7 @@ def remove_pod_link(pod: PodState, node: NodeState) -> None:
     _inside(node.netns, work)
 
 
-def settle(netns: str) -> None:
+def use_cubic(netns: str) -> None:
     """Give each route of a namespace, the local tables' included, the congestion control "cubic". Idempotent.
 
     A namespace may not choose a default of its own, and the machine's may be BBR, with which a veth carries a

@@ -70,7 +70,7 @@ class Pods:
         """Those of `nowhere` that are not about to end: then their sandbox has gone before their object."""
         return {uid: pod for uid, pod in self.nowhere.items() if not pod.metadata.deletion_timestamp}
 
-    def look(self) -> None:
+    def rescan(self) -> None:
         """See which namespaces went without a call: another plugin's conflist was in force."""
         self._want()
 

@@ -33,7 +33,7 @@ class Search:
         pause = _FIRST_RETRY
         while True:
             await self._pods.missed(_LOOK)
-            self._pods.look()
+            self._pods.rescan()
             if not self._pods.nowhere:
                 continue
             await self.once()

@@ -38,11 +38,11 @@ class Watch:
         while True:
             await asyncio.sleep(_EVERY)
             try:
-                await self.look()
+                await self.reconcile()
             except (WarrenError, OSError) as error:
                 log.warning("cannot read from the kernel what is captured: %s; trying again", describe(error))
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Once. Raises DatapathError."""
         for program in await self._enrolment.in_kernel(self._datapath.restore):
             log.warning("program %s had been detached, and is attached again", program)

@@ -42,7 +42,7 @@ class Absence:
         self._stopped = True
         self._wake.set()
 
-    def look(self) -> None:
+    def recheck(self) -> None:
         """There may be another kind in doubt: ask about it soon."""
         self._wake.set()
 

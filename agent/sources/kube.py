@@ -231,7 +231,7 @@ class Kube:
                 self._leave(name)
             for name in there.keys() - self._followed.keys():
                 self._join(there[name])
-        self._absence.look()
+        self._absence.recheck()
         self._wake()
 
     def _now_defined(self) -> frozenset[str]:
@@ -302,7 +302,7 @@ class Kube:
         if before and watcher.state == "current":
             for other in others:
                 other.hasten()
-        self._absence.look()
+        self._absence.recheck()
         self._wake()
 
     def _complain(self, following: Following) -> None:

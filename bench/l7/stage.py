@@ -112,5 +112,5 @@ def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
 
 def _place(lab: Lab, path: str, role: str) -> Pod:
     pod = lab.pod(f"{NAMESPACE}/{path}-{role}")
-    topology.settle(pod.place.netns)
+    topology.use_cubic(pod.place.netns)
     return Pod(f"{path}-{role}", pod.netns, pod.cgroup, str(pod.ipv4))

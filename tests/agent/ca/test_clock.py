@@ -14,7 +14,7 @@ SECOND = timedelta(seconds=1)
 def heard(ahead: timedelta = timedelta()) -> Clock:
     """The clock of a machine that is ahead of its API server, which has the right time."""
     clock = Clock(lambda: system_time() + ahead)
-    clock.hear(date(system_time()), elapsed())
+    clock.observe(date(system_time()), elapsed())
     return clock
 
 
@@ -28,7 +28,7 @@ def near(one: datetime, other: datetime) -> bool:
 
 def test_the_servers_time_goes_on_by_itself() -> None:
     clock = Clock()
-    clock.hear(date(system_time() + BOUND / 2), elapsed() - 10)
+    clock.observe(date(system_time() + BOUND / 2), elapsed() - 10)
     assert not clock.dispute
     assert near(clock.now(), system_time() + BOUND / 2 + 5 * SECOND), "it answered in the middle of the wait"
     before = clock.now()
@@ -59,18 +59,18 @@ def test_a_little_is_no_dispute(ahead: timedelta) -> None:
 
 def test_what_both_agreed_on_stays_in_force() -> None:
     clock = heard()
-    clock.hear(date(system_time() + 2 * DAY), elapsed())
+    clock.observe(date(system_time() + 2 * DAY), elapsed())
     assert clock.dispute == "this machine's clock is 2 days behind the API server's"
     assert near(clock.now(), system_time())
     assert near(clock.served(), system_time() + 2 * DAY)
-    clock.hear(date(system_time()), elapsed())
+    clock.observe(date(system_time()), elapsed())
     assert not clock.dispute
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_server_that_tells_no_time_is_a_dispute(text: str) -> None:
     clock = heard()
-    clock.hear(text, elapsed())
+    clock.observe(text, elapsed())
     assert "no Date" in clock.dispute
     assert near(clock.now(), system_time())
 

@@ -52,7 +52,7 @@ async def enrolment(stage: Stage, pod: Pod, tunnel: Resident) -> AsyncIterator[E
 
 async def test_nothing_is_wrong(stage: Stage, enrolment: Enrolment) -> None:
     watch = Watch(stage.datapath, enrolment)
-    await watch.look()
+    await watch.reconcile()
     assert (watch.broken, watch.mended) == ({}, {})
     assert set(watch.counts().values()) == {0}
 
@@ -67,14 +67,14 @@ async def test_what_is_taken_away_is_put_back(
     routing.remove(pod.netns)
     pins.links()["connect6"].detach()
 
-    await watch.look()
+    await watch.reconcile()
     assert watch.mended == {Fault.IN: 1, Fault.ROUTING: 1, "program": 1}
     assert (watch.counts()[Fault.IN], watch.counts()[Fault.LISTENER]) == (1, 0)
     assert "pod uid: what arrives for it is not captured" in caplog.text
     assert "program connect6 had been detached, and is attached again" in caplog.text
 
     await eventually(enrolment.held)
-    await watch.look()
+    await watch.reconcile()
     assert watch.broken == {}
     assert routing.installed(pod.netns)
     assert watch.mended.total() == 3
@@ -87,7 +87,7 @@ async def test_tunnel_that_ends_is_named_once(
     watch = Watch(stage.datapath, enrolment)
     tunnel.call(standin.leave)
     for _ in range(3):
-        await watch.look()
+        await watch.reconcile()
     assert watch.counts()[Fault.LISTENER] == 1
     assert (watch.mended, list(enrolment.held())) == ({}, ["uid"])
     assert caplog.text.count("start the tunnel") == 1

@@ -49,14 +49,14 @@ def it(fake: Fake, asked: Asked) -> Iterator[Absence]:
 
 def start(it: Absence) -> None:
     it.start()
-    it.look()
+    it.recheck()
 
 
 def test_twice_some_time_apart(it: Absence, asked: Asked) -> None:
     start(it)
     until(lambda: len(asked.times) == 1)
     for _ in range(5):
-        it.look()  # asking again at once proves nothing
+        it.recheck()  # asking again at once proves nothing
     assert POLICY not in it
     until(lambda: POLICY in it)
     assert monotonic() - asked.times[0] >= _APART
@@ -102,10 +102,10 @@ def test_nothing_is_asked_while_nothing_is_in_doubt(fake: Fake, asked: Asked) ->
     start(it)
     until(lambda: told == [1])
     doubted.clear()
-    it.look()
+    it.recheck()
     until(lambda: not it._wake.is_set())
     count = len(asked.times)
-    it.look()
+    it.recheck()
     until(lambda: not it._wake.is_set())
     assert len(asked.times) == count
     it.stop()
