@@ -1,6 +1,6 @@
 """Configuration from the agent, or from istiod: delta xDS.
 
-We subscribe to everything of three types, acknowledge each push or refuse it with the reasons, and tell after
+We subscribe to everything of four types, acknowledge each push or refuse it with the reasons, and tell after
 a reconnection what we still have, so that only differences are sent. On demand we subscribe by name to those
 workloads and services that connections of this node meet.
 """
@@ -26,9 +26,11 @@ METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregated
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
-# Workloads last: at a first start none is served before it is known who may reach it, and whether it may
-# leave the mesh. Of the latter only our agent knows: it answers in this order, and others are not waited for.
-TYPES = (TRAFFIC, AUTHORIZATION, ADDRESS)
+ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
+# Workloads last: at a first start none is served before it is known who may reach it, whether it may leave the
+# mesh, and what is routed. Traffic and routes only our agent knows: it answers in this order, and others are not
+# waited for.
+TYPES = (TRAFFIC, ROUTES, AUTHORIZATION, ADDRESS)
 _AWAITED = (AUTHORIZATION, ADDRESS)
 _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay small
 # Of our agent: a large mesh comes in parts, and what is asked for by an address comes under its own name.

@@ -43,11 +43,8 @@ fn user(place: usize) -> proto::HttpMatch {
 
 /// So many rules that split 90/10; a request matches the last.
 fn scope(size: usize, kind: fn(usize) -> proto::HttpMatch) -> std::sync::Arc<Scope> {
-    let weighted = |(place, weight)| proto::Weighted {
-        to: Some(proto::Target::Destination(place)),
-        weight,
-        ..Default::default()
-    };
+    let weighted =
+        |(place, weight)| proto::Weighted { to: Some(proto::Target::Destination(place)), weight, ..Default::default() };
     let forward = proto::Forward { destinations: [(0, 90), (1, 10)].map(weighted).into(), ..Default::default() };
     let rule = |place| proto::HttpRule {
         matches: vec![kind(place)],
@@ -95,7 +92,8 @@ fn main() {
             headers.insert("user-agent", "curl/8".parse().expect("it is a value"));
             let method = http::Method::GET;
             let (scheme, authority) = ("http", "reviews");
-            let request = Request { method: &method, scheme, authority, path: &path, query: None, headers: &headers, port: 80 };
+            let request =
+                Request { method: &method, scheme, authority, path: &path, query: None, headers: &headers, port: 80 };
             best(|| drop(black_box(scope.decide(&client, black_box(&request), |_| 7))))
         });
         let share = 100.0 * (many.as_secs_f64() / few.as_secs_f64() - 1.0);

@@ -23,10 +23,12 @@ pub enum Flag {
     /// `UH`: no healthy upstream, which is how Istio's BlackHoleCluster refuses.
     BlackHole,
     CertRevoked,
+    /// `NR`: no route.
+    NoRoute,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 9] = [
+    pub const ALL: [Flag; 10] = [
         Flag::Fine,
         Flag::Connect,
         Flag::TlsFailure,
@@ -36,6 +38,7 @@ impl Flag {
         Flag::Deny,
         Flag::BlackHole,
         Flag::CertRevoked,
+        Flag::NoRoute,
     ];
 
     pub fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Flag {
             Flag::Deny => "DENY",
             Flag::BlackHole => "UH",
             Flag::CertRevoked => "CERT_REVOKED",
+            Flag::NoRoute => "NR",
         }
     }
 }
@@ -91,6 +95,7 @@ reasons! {
     NoAddress "no_address" Connect 503 "the endpoint has no address that can be used";
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
+    NoRoute "no_route" NoRoute 503 "no route of the service takes it to a destination that exists";
     NotInRegistry "not_in_registry" BlackHole 503 "destination not in the service registry (outboundTrafficPolicy: REGISTRY_ONLY)";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";

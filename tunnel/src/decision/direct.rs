@@ -4,7 +4,7 @@ use crate::base::OriginalDst;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::is_own_port;
+use super::{is_own_port, Routed};
 use crate::mesh::{Balancing, Mesh, Service, TunnelProtocol, Wanted, Workload};
 
 /// A way straight to another pod of the node.
@@ -25,7 +25,8 @@ pub fn direct(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Option<Direct
     let (destination, target) = match (service, workload) {
         (Some(service), workload) => {
             let has_waypoint = service.waypoint.is_some() || !service.weighted_waypoints.is_empty();
-            if service.balancing == Balancing::Passthrough || has_waypoint && workload.is_none() {
+            let is_routed = Routed::of(mesh, source, service, workload, dst).is_some();
+            if service.balancing == Balancing::Passthrough || has_waypoint && workload.is_none() || is_routed {
                 return None;
             }
             let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };

@@ -1,5 +1,6 @@
 //! What the mesh has to know before a connection can be decided, where it knows only what was asked for.
 
+use super::Routed;
 use crate::base::OriginalDst;
 use std::net::IpAddr;
 
@@ -22,6 +23,12 @@ pub fn needed(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Vec<Needed> {
     let mut needed = vec![Needed { name: address_name(&source.network, dst.ip()), known }];
     match (service, workload) {
         (Some(service), _) => {
+            if let Some(routed) = Routed::of(mesh, source, service, workload, dst) {
+                let destinations = routed.scope.destinations.iter().map(|destination| &destination.service);
+                needed.extend(
+                    destinations.map(|name| Needed { name: name.to_string(), known: mesh.service(name).is_some() }),
+                );
+            }
             let weighted = service.weighted_waypoints.iter().map(|(waypoint, _)| waypoint);
             needed.extend(service.waypoint.iter().chain(weighted).map(|waypoint| gateway(mesh, source, waypoint)));
         }

@@ -4,6 +4,7 @@ use crate::base::OriginalDst;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::routed::Routed;
 use super::{is_own_port, Authority, HBONE_PORT};
 use crate::base::{Identity, Refusal, Rng};
 use crate::mesh::{
@@ -17,6 +18,10 @@ pub enum Outbound {
     Hbone(Route),
     /// As it is, to a destination that the mesh knows.
     Plain(Plain),
+    /// Its requests are routed one by one.
+    Http(Routed),
+    /// By what its ClientHello names: [`Routed::connect`] decides.
+    Tls(Routed),
     /// As it is, to where it was going: nothing is known about the address, and the mesh may be left.
     Passthrough {
         addr: SocketAddr,
@@ -136,6 +141,9 @@ fn to_service(
     if let Some(waypoint) = waypoint {
         return through(mesh, source, waypoint, Some(service), dst, rng);
     }
+    if let Some(routed) = Routed::of(mesh, source, service, workload, dst) {
+        return routed.decide(mesh, source, dst, rng);
+    }
     if service.balancing == Balancing::Passthrough {
         return Ok(match workload {
             Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)).into(),
@@ -160,7 +168,7 @@ fn to_workload(
 }
 
 /// Without a waypoint.
-fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Way {
+pub fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Way {
     let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
     let (destination, service) = (chosen.workload.clone(), service.cloned());
     match destination.tunnel {

@@ -24,6 +24,8 @@ fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
             let service = plain.service.map(|service| format!(" for {}", service.name)).unwrap_or_default();
             format!("plain {}{name}{service}", plain.addr)
         }
+        Outbound::Http(routed) => format!("http {}", routed.service.name),
+        Outbound::Tls(routed) => format!("tls {}", routed.service.name),
         Outbound::Passthrough { addr } => format!("passthrough {addr}"),
         Outbound::Refuse(reason) => format!("refuse {}", reason.name()),
     }

@@ -93,6 +93,22 @@ impl Endpoints {
         best?.1
     }
 
+    /// Each that may be used: how many scopes nearer others may be, and where it is reached or what it lacks for it.
+    pub fn usable_for<'a, 'b>(
+        &'a self,
+        wanted: Wanted<'b>,
+    ) -> impl Iterator<Item = (u32, Result<Chosen<'a>, Refusal>)> + use<'a, 'b> {
+        let nearest = match &wanted.service.balancing {
+            Balancing::Nearest { scopes, .. } => rank_of_all(scopes),
+            Balancing::Standard | Balancing::Passthrough => 0,
+        };
+        let usable = self.all[..self.usable(wanted.service)].iter();
+        usable.filter_map(move |endpoint| {
+            let rank = endpoint.rank(wanted)?;
+            Some((nearest.saturating_sub(rank) as u32, endpoint.fit(wanted)))
+        })
+    }
+
     fn usable(&self, service: &Service) -> usize {
         if service.allow_unhealthy {
             self.all.len()

@@ -6,6 +6,7 @@ use super::service::PortMapping;
 use super::workload::{App, Locality};
 use crate::base::intern::Interner;
 use crate::base::Identity;
+use crate::routes::Labels;
 
 /// The values that the resources of a mesh have in common, each kept once.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Interners {
     pub localities: Interner<Locality>,
     pub ports: Interner<[PortMapping]>,
     pub lists: Interner<[Arc<str>]>,
+    pub labels: Interner<Labels>,
 }
 
 impl Interners {

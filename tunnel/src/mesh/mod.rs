@@ -1,10 +1,12 @@
 //! The state of the mesh as the tunnel knows it. A [`Mesh`] never changes: a push makes a new one, which shares all that
 //! the push did not touch, and is swapped in whole.
 
+mod eligible;
 mod endpoints;
 mod index;
 mod intern;
 mod prune;
+mod routes;
 mod service;
 mod traffic;
 mod workload;
@@ -20,10 +22,14 @@ use prost::Message;
 
 use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
+use crate::routes::proto::SERVICE_ROUTES;
+use crate::routes::{PortRoutes, ServiceRoutes};
+pub use eligible::Eligible;
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
 use index::{preferred, Index, Network, Pods};
 use intern::Interners;
+use routes::Routes;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
 pub use traffic::OutboundTraffic;
 use traffic::Traffic;
@@ -52,6 +58,7 @@ pub struct Mesh {
     policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     traffic: Traffic,
+    routes: Routes,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Interners>>,
 }
@@ -78,6 +85,7 @@ impl Mesh {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
             proto::TRAFFIC => next.apply_traffic(resources, removed),
+            SERVICE_ROUTES => next.apply_routes(resources, removed),
             _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
@@ -91,6 +99,7 @@ impl Mesh {
                 self.services().for_each(|service| tell(service.key.text(), &service.version));
             }
             proto::TRAFFIC => self.traffic.each(|namespace, _, version| tell(namespace, version)),
+            SERVICE_ROUTES => self.routes.each(|routes, version| tell(&routes.service, version)),
             proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
             _ => {}
         }
@@ -173,6 +182,16 @@ impl Mesh {
     /// What may leave the mesh: tells each namespace that has a word of its own, the empty one being the mesh.
     pub fn traffic(&self, mut tell: impl FnMut(&str, OutboundTraffic)) {
         self.traffic.each(|namespace, outbound, _| tell(namespace, outbound));
+    }
+
+    /// What happens to connections to a port of a service (`namespace/hostname`); None: they are forwarded as they are.
+    pub fn routes(&self, service: &str, port: u16) -> Option<&Arc<PortRoutes>> {
+        self.routes.get(service)?.port(port)
+    }
+
+    /// Those of all services.
+    pub fn all_routes(&self, mut tell: impl FnMut(&Arc<ServiceRoutes>)) {
+        self.routes.each(|routes, _| tell(routes));
     }
 
     fn apply_addresses(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
@@ -311,6 +330,11 @@ impl Mesh {
     fn apply_traffic(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         removed.iter().for_each(|namespace| self.traffic.remove(namespace));
         reject_all(resources, |sent| self.traffic.insert(sent))
+    }
+
+    fn apply_routes(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
+        removed.iter().for_each(|service| self.routes.remove(service));
+        reject_all(resources, |sent| self.routes.insert(sent))
     }
 
     fn settle_policies(&mut self) {

@@ -12,6 +12,7 @@ use super::service::{decode_ports, target, Gateway, PortMapping, Service, Servic
 use crate::base::{address, Identity};
 use crate::config::{proto, Version};
 use crate::policy::Guarded;
+use crate::routes::Labels;
 
 /// A workload's key, unique in the mesh and never reused, for example `Kubernetes//Pod/default/reviews-v1-5b5d6494f4-2x9kq`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +82,8 @@ pub struct Workload {
     pub health: Health,
     /// Weight among the endpoints of a service.
     pub capacity: u32,
+    /// Those that some object of the mesh names.
+    pub labels: Arc<Labels>,
     /// The policies that select it, by `namespace/name`, in order.
     selected_by: Arc<[Arc<str>]>,
     rare: Option<Box<Rare>>,
@@ -148,6 +151,7 @@ impl Workload {
             host_network: proto::NetworkMode::try_from(message.network_mode) == Ok(proto::NetworkMode::HostNetwork),
             health: health(message),
             capacity: message.capacity.unwrap_or(1),
+            labels: names.labels.share(Labels::from(&message.labels)),
             selected_by: selected_by(message, names),
             rare: rare(message, names)?,
             identities: names.lone_identities.share(vec![Identity::clone(&identity)]),

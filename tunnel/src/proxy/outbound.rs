@@ -3,7 +3,7 @@ use super::caller::Caller;
 use super::connector::Source;
 use super::Proxy;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
-use crate::decision::{self, Outbound, Plain, Route};
+use crate::decision::{self, Outbound, Plain, Route, Routed};
 use crate::mesh::Workload;
 use crate::node::{Listed, Pod};
 use crate::pending::Unreachable;
@@ -11,8 +11,12 @@ use crate::relay::pipe::Pipe;
 use crate::relay::{CloseReason, Live};
 use crate::sys::sockets;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
+use crate::tls::client_hello::server_name;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+
+/// Seconds for a ClientHello, where routes look at it; who says nothing for so long is not TLS.
+const HELLO_TIMEOUT: u64 = 5;
 
 /// A connection of a pod's application, from its SYN or its accept to close.
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
@@ -26,6 +30,13 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     };
     proxy.resolve_on_demand(&source, wanted).await;
     let decision = decision::outbound(&proxy.shared.mesh.load(), &source, wanted, &mut proxy.rng.borrow_mut());
+    let (caller, decision) = match decision {
+        Outbound::Tls(routed) => match by_sni(&proxy, &pod, caller, &source, wanted, routed).await {
+            Ok(decided) => decided,
+            Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
+        },
+        decision => (caller, decision),
+    };
     record.describe(Parties::outbound(&source, &decision));
     match decision {
         _ if pod.budget.is_short() => refuse(&proxy, &pod, caller, &record, Refusal::OutOfMemory),
@@ -39,7 +50,26 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
             plain(&proxy, &pod, caller, addr, record, list).await;
         }
         Outbound::Refuse(why) => refuse(&proxy, &pod, caller, &record, why),
+        // Nothing here looks at requests yet, and routes may be there to keep some out.
+        Outbound::Http(_) | Outbound::Tls(_) => refuse(&proxy, &pod, caller, &record, Refusal::NoRoute),
     }
+}
+
+/// Accepts a connection, to decide by the server that its ClientHello names. What was said stays in the socket.
+async fn by_sni(
+    proxy: &Proxy,
+    pod: &Pod,
+    caller: Caller,
+    source: &Workload,
+    wanted: OriginalDst,
+    routed: Routed,
+) -> Result<(Caller, Outbound), Failure> {
+    let client = caller.client();
+    let app = caller.accept(proxy, pod).await?;
+    let sni = proxy.thread.clock.timeout(HELLO_TIMEOUT, server_name(&app)).await.unwrap_or_default();
+    let mesh = proxy.shared.mesh.load();
+    let decision = routed.connect(&mesh, source, wanted, sni.as_deref(), &mut proxy.rng.borrow_mut());
+    Ok((Caller::Connected(app, client), decision.unwrap_or_else(Outbound::Refuse)))
 }
 
 /// The client as others know it: the redirection has made its address loopback.

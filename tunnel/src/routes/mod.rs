@@ -56,6 +56,8 @@ pub struct ServiceRoutes {
     pub service: Arc<str>,
     /// Sorted.
     pub ports: Box<[Arc<PortRoutes>]>,
+    /// Of all other ports; None: they are forwarded at L4.
+    others: Option<Arc<PortRoutes>>,
 }
 
 #[derive(Debug)]
@@ -81,14 +83,29 @@ impl ServiceRoutes {
             None => Ok(ServiceRoutes {
                 service: format!("{}/{}", sent.namespace, sent.hostname).into(),
                 ports: ports.into(),
+                others: None,
             }),
         }
     }
 
+    /// In place of a resource that is not understood: nothing gets through on its ports, nor on any where not even those
+    /// can be told.
+    pub fn refused(service: &str, body: &Bytes, reason: &str) -> ServiceRoutes {
+        let refused = |sent: &proto::PortRoutes| Arc::new(PortRoutes::refused(sent, reason));
+        let (mut ports, others): (Vec<_>, _) = match proto::ServiceRoutes::decode(body.clone()) {
+            Ok(sent) => (sent.ports.iter().map(refused).collect(), None),
+            Err(_) => (vec![], Some(refused(&proto::PortRoutes::default()))),
+        };
+        ports.sort_by_key(|port| port.port);
+        ServiceRoutes { service: service.into(), ports: ports.into(), others }
+    }
+
     /// None: the port is forwarded at L4.
     pub fn port(&self, port: u16) -> Option<&Arc<PortRoutes>> {
-        let place = self.ports.binary_search_by_key(&port, |routes| routes.port).ok()?;
-        Some(&self.ports[place])
+        match self.ports.binary_search_by_key(&port, |routes| routes.port) {
+            Ok(place) => Some(&self.ports[place]),
+            Err(_) => self.others.as_ref(),
+        }
     }
 }
 
@@ -105,6 +122,12 @@ impl PortRoutes {
             }
             _ => Err(format!("port {}: no scope is for all clients", sent.port)),
         }
+    }
+
+    /// Requests get 503, connections are closed.
+    fn refused(sent: &proto::PortRoutes, reason: &str) -> PortRoutes {
+        let protocol = Protocol::try_from(sent.protocol).unwrap_or(Protocol::Tcp);
+        PortRoutes { port: sent.port as u16, protocol, scopes: [Arc::new(Scope::refused(reason))].into() }
     }
 
     /// What holds for a client.

@@ -50,6 +50,18 @@ impl Scope {
         })
     }
 
+    /// Of all clients; no rule of it leads anywhere.
+    pub fn refused(reason: &str) -> Scope {
+        let unroutable = proto::Unroutable { status: 503, flag: "NC".into(), reason: reason.into() };
+        let share = proto::Weighted { to: Some(proto::Target::Unroutable(unroutable)), ..Default::default() };
+        let forward = proto::Forward { destinations: vec![share.clone()], ..Default::default() };
+        let action = Some(proto::Action::Forward(forward));
+        let http = proto::HttpRule { name: "refused".into(), action, ..Default::default() };
+        let tcp = proto::TcpRule { name: "refused".into(), destinations: vec![share], ..Default::default() };
+        let scope = Scope::decode(&proto::Scope { http: vec![http], tcp: vec![tcp], ..Default::default() });
+        scope.unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
     pub fn is_for_all(&self) -> bool {
         self.namespaces.is_empty() && self.labels.is_empty()
     }

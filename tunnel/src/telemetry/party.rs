@@ -77,6 +77,9 @@ impl Parties {
                 service: service.clone(),
                 ..of_source
             },
+            Outbound::Http(routed) | Outbound::Tls(routed) => {
+                Parties { service: Some(routed.service.clone()), ..of_source }
+            }
             Outbound::Refuse(Refusal::NotInRegistry) => Parties { service: Some(BLACK_HOLE.clone()), ..of_source },
             Outbound::Passthrough { .. } | Outbound::Refuse(_) => of_source,
         }

@@ -1,5 +1,6 @@
 //! TLS 1.3 with SPIFFE identities: rustls makes the handshake and the keys, the record layer is our own.
 pub mod alert;
+pub mod client_hello;
 pub mod credentials;
 pub mod handshake;
 pub mod record_layer;

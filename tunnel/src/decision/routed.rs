@@ -1,0 +1,231 @@
+//! Connections to ports that have routes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::outbound::{to_endpoint, Outbound};
+use crate::base::{OriginalDst, Refusal, Rng};
+use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
+use crate::routes::{Client, Connection, Destination, PortRoutes, Scope, Target};
+
+/// A service's port with the rules that hold for the client.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// That the application meant.
+    pub service: Arc<Service>,
+    pub port: Arc<PortRoutes>,
+    /// Of `port`.
+    pub scope: Arc<Scope>,
+}
+
+impl Routed {
+    /// What is in force for a connection of `source` to a service; None: nothing, it goes as it is. An address that is a
+    /// pod's own means the pod.
+    pub fn of(
+        mesh: &Mesh,
+        source: &Workload,
+        service: &Arc<Service>,
+        workload: Option<&Arc<Workload>>,
+        dst: OriginalDst,
+    ) -> Option<Routed> {
+        let port = mesh.routes(service.key.text(), dst.port())?;
+        let to_pod = workload.is_some_and(|workload| workload.is_pod());
+        (!to_pod).then(|| Routed {
+            service: service.clone(),
+            port: port.clone(),
+            scope: port.scope(&client(source)).clone(),
+        })
+    }
+
+    /// Before anything was read.
+    pub fn decide(self, mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Result<Outbound, Refusal> {
+        if self.port.is_http() {
+            return Ok(Outbound::Http(self));
+        }
+        match self.scope.needs_sni() {
+            true => Ok(Outbound::Tls(self)),
+            false => self.connect(mesh, source, dst, None, rng),
+        }
+    }
+
+    /// By rules for connections. `sni`: what the ClientHello names, if it is one and does.
+    pub fn connect(
+        &self,
+        mesh: &Mesh,
+        source: &Workload,
+        dst: OriginalDst,
+        sni: Option<&str>,
+        rng: &mut Rng,
+    ) -> Result<Outbound, Refusal> {
+        let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
+        let draw = |limit| rng.below(limit).unwrap_or_default();
+        match self.scope.connect(&client(source), &connection, draw) {
+            Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
+            Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
+        }
+    }
+}
+
+fn client(source: &Workload) -> Client<'_> {
+    Client { namespace: &source.identity.namespace, labels: &source.labels }
+}
+
+fn to_destination(
+    mesh: &Mesh,
+    source: &Workload,
+    destination: &Destination,
+    ip: IpAddr,
+    rng: &mut Rng,
+) -> Result<Outbound, Refusal> {
+    let eligible = mesh.eligible(source, destination, ip)?;
+    let chosen = draw(&eligible, rng).ok_or(Refusal::NoEndpoint)?;
+    Ok(to_endpoint(chosen, mesh.service(&destination.service)).into())
+}
+
+/// One of those of the first priority, by weight.
+fn draw<'a>(eligible: &[Eligible<'a>], rng: &mut Rng) -> Option<Chosen<'a>> {
+    let first = eligible.iter().map(|one| one.priority).min()?;
+    let nearest = || eligible.iter().filter(|one| one.priority == first);
+    let mut point = rng.below(nearest().map(|one| u64::from(one.weight)).sum())?;
+    let drawn = nearest().find(|one| {
+        let found = point < u64::from(one.weight);
+        point = point.saturating_sub(u64::from(one.weight));
+        found
+    });
+    drawn.map(|one| one.chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{direct, needed, outbound};
+    use super::*;
+    use crate::mesh::testing::*;
+    use crate::routes::proto::{self, SERVICE_ROUTES};
+    use crate::routes::testing::{rule, scope, share};
+
+    /// Routes of the service `web` (10.1.0.1:80), whose destinations are its subsets v1 and v2 and the service `other`.
+    fn routed(protocol: proto::Protocol, change: impl FnOnce(&mut proto::Scope)) -> Mesh {
+        let (web, other) = (service("web", &["10.1.0.1"]), service("other", &["10.1.0.2"]));
+        let labelled = |name: &str, ip, of: &crate::config::proto::Service, version: &str| {
+            let labels = [("version".to_owned(), version.to_owned())].into();
+            resource(crate::config::proto::Workload { labels, ..pod(name, &[ip]) }.of(of, &[]))
+        };
+        let mesh = mesh([
+            resource(web.clone()),
+            resource(other.clone()),
+            resource(pod("client", &["10.0.0.1"])),
+            labelled("one", "10.0.0.2", &web, "v1"),
+            labelled("two", "10.0.0.3", &web, "v2"),
+            labelled("third", "10.0.0.4", &other, "v1"),
+        ]);
+        let to = |hostname: &str, subset: &str, labels: &[(&str, &str)]| proto::Destination {
+            namespace: "default".into(),
+            hostname: format!("{hostname}.default.svc.cluster.local"),
+            port: 80,
+            subset: subset.into(),
+            labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            ..Default::default()
+        };
+        let v = |version| to("web", version, &[("version", version)]);
+        let mut sent = proto::Scope { destinations: vec![v("v1"), v("v2"), to("other", "", &[])], ..scope(vec![]) };
+        change(&mut sent);
+        let port = proto::PortRoutes { port: 80, protocol: protocol.into(), scopes: vec![sent] };
+        let (namespace, hostname) = ("default".into(), web.hostname.clone());
+        let routes = proto::ServiceRoutes { namespace, hostname, ports: vec![port] };
+        let (mesh, rejected) = mesh.apply(SERVICE_ROUTES, [self::sent(SERVICE_ROUTES, &key(&web), &routes)], &[]);
+        assert_eq!(rejected, []);
+        mesh
+    }
+
+    fn tcp(shares: &[(u32, u32)]) -> proto::TcpRule {
+        let destinations = shares.iter().map(|(place, weight)| share(proto::Target::Destination(*place), *weight));
+        proto::TcpRule { destinations: destinations.collect(), ..Default::default() }
+    }
+
+    fn dst(text: &str) -> OriginalDst {
+        OriginalDst::new(text.parse().unwrap())
+    }
+
+    fn name(decision: Outbound) -> String {
+        match decision {
+            Outbound::Hbone(route) => format!("{} of {}", route.destination.name, route.service.unwrap().name),
+            Outbound::Http(routed) => format!("http {}", routed.service.name),
+            Outbound::Tls(routed) => format!("tls {}", routed.service.name),
+            Outbound::Refuse(why) => why.name().to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn decide(mesh: &Mesh, to: &str, rng: &mut Rng) -> String {
+        name(outbound(mesh, &mesh.pod("client"), dst(to), rng))
+    }
+
+    #[test]
+    fn requests_are_routed_by_whoever_reads_them() {
+        let mesh = routed(proto::Protocol::Http, |scope| scope.http.push(rule("r", &[])));
+        for (to, expected) in [("10.1.0.1:80", "http web"), ("10.1.0.2:80", "third of other")] {
+            assert_eq!(decide(&mesh, to, &mut Rng::seeded(1)), expected);
+        }
+        let source = mesh.pod("client");
+        assert!(
+            direct(&mesh, &source, dst("10.1.0.2:80")).is_some()
+                && direct(&mesh, &source, dst("10.1.0.1:80")).is_none()
+        );
+    }
+
+    #[test]
+    fn connections_go_to_subsets_and_other_services_by_weight() {
+        let mesh = routed(proto::Protocol::Tcp, |scope| scope.tcp.push(tcp(&[(0, 70), (1, 20), (2, 10)])));
+        let (mut rng, mut counts) = (Rng::seeded(1), BTreeMap::new());
+        (0..1000).for_each(|_| *counts.entry(decide(&mesh, "10.1.0.1:80", &mut rng)).or_insert(0) += 1);
+        let expected = [("one of web", 700), ("third of other", 100), ("two of web", 200)];
+        assert_eq!(counts.len(), 3, "{counts:?}");
+        for (name, about) in expected {
+            assert!((counts[name] as i32 - about).abs() < 60, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_rule_takes_or_leads_nowhere_is_refused() {
+        let unmatched = routed(proto::Protocol::Tcp, |_| ());
+        assert_eq!(decide(&unmatched, "10.1.0.1:80", &mut Rng::seeded(1)), "no_route");
+        let empty = routed(proto::Protocol::Tcp, |scope| {
+            scope.destinations[0].labels.insert("version".into(), "v9".into());
+            scope.tcp.push(tcp(&[(0, 1)]));
+        });
+        assert_eq!(decide(&empty, "10.1.0.1:80", &mut Rng::seeded(1)), "no_endpoint");
+        let unknown = routed(proto::Protocol::Tcp, |scope| {
+            scope.destinations[0].hostname = "nobody".into();
+            scope.tcp.push(tcp(&[(0, 1)]));
+        });
+        assert_eq!(decide(&unknown, "10.1.0.1:80", &mut Rng::seeded(1)), "unknown_service");
+    }
+
+    #[test]
+    fn tls_waits_for_the_name_of_the_server() {
+        let mesh = routed(proto::Protocol::Tls, |scope| {
+            let matches = vec![proto::TlsMatch { sni_hosts: vec!["b.example.com".into()], ..Default::default() }];
+            let destinations = vec![share(proto::Target::Destination(1), 1)];
+            scope.tls.push(proto::TlsRule { matches, destinations, ..Default::default() });
+            scope.tcp.push(tcp(&[(0, 1)]));
+        });
+        let source = mesh.pod("client");
+        let Outbound::Tls(routed) = outbound(&mesh, &source, dst("10.1.0.1:80"), &mut Rng::seeded(1)) else { panic!() };
+        for (sni, expected) in [(Some("b.example.com"), "two of web"), (Some("x"), "one of web"), (None, "one of web")]
+        {
+            let decided = routed.connect(&mesh, &source, dst("10.1.0.1:80"), sni, &mut Rng::seeded(1));
+            assert_eq!(name(decided.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn destinations_are_needed_where_the_mesh_knows_what_was_asked_for() {
+        let mesh = routed(proto::Protocol::Http, |scope| scope.destinations[1].hostname = "late".into());
+        let needed: Vec<_> = needed(&mesh, &mesh.pod("client"), dst("10.1.0.1:80")).into_iter().skip(1).collect();
+        let told: Vec<_> = needed.iter().map(|needed| (&*needed.name, needed.known)).collect();
+        let own = "default/web.default.svc.cluster.local";
+        assert_eq!(told, [(own, true), ("default/late", false), ("default/other.default.svc.cluster.local", true)]);
+    }
+}
