@@ -99,6 +99,17 @@ class Core:
         """
     def policies(self) -> str:
         """A JSON array of the policies in force, each with how often it has said what."""
+    def routes(self, service: str | None = None) -> str:
+        """The routes in force, as a JSON array: of a service, by a name as a pod calls it, or of all.
+
+        Raises ValueError for a service that is not known.
+        """
+    def explain_route(self, source: str, method: str, url: str, headers: list[tuple[str, str]]) -> str:
+        """Which rule decides about a request, why no earlier one does, and where it goes, as a JSON object.
+
+        source: a pod of this node (`namespace/name`, or a name in `default`); url: absolute. Raises
+        ValueError, which says what to ask instead.
+        """
     def dump(self) -> str:
         """The configuration in force, as a JSON object."""
     def drain(self, deadline_s: float) -> int:

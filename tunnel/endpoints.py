@@ -13,7 +13,7 @@ from pathlib import Path
 from protocols.admin import Report, Version
 from protocols.version import version
 from protocols.web import JSON, OPENMETRICS, Request, Response, Routes, serve
-from tunnel import authorization
+from tunnel import authorization, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
 from tunnel.settings import ADMIN_ADDRESS, Listen
@@ -61,6 +61,7 @@ class Endpoints:
             ("GET", "/config_dump"): self._config_dump,
             ("GET", "/connections"): self._connections,
             **authorization.routes(self._core),
+            **routing.routes(self._core),
             ("GET", "/check"): self._check,
             ("GET", "/version"): self._version,
             ("POST", "/quitquitquit"): self._quitquitquit,

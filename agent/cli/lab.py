@@ -161,8 +161,22 @@ def check(name: str, node: str, verbose: bool, as_json: bool) -> int:
 @click.pass_obj
 def authz(name: str, node: str, arguments: tuple[str, ...]) -> None:
     """Do `warren authz` on a node of the lab."""
+    _become(name, node, "authz", *arguments)
+
+
+@lab.command(cls=Command, context_settings={"allow_interspersed_args": False})
+@click.argument("node")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
+@click.pass_obj
+def routes(name: str, node: str, arguments: tuple[str, ...]) -> None:
+    """Do `warren routes` on a node of the lab."""
+    _become(name, node, "routes", *arguments)
+
+
+def _become(name: str, node: str, *arguments: str) -> None:
+    """A `warren` command on a node of the lab."""
     found = Lab.open(name).node(node)
-    argv = found.command([sys.executable, "-P", "-m", "agent.cli.main", "authz", *arguments])
+    argv = found.command([sys.executable, "-P", "-m", "agent.cli.main", *arguments])
     os.execvpe(argv[0], argv, {**os.environ, "WARREN_RUN_DIR": str(found.run_dir)})
 
 

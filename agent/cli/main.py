@@ -22,6 +22,7 @@ COMMANDS = {
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say whether agent, tunnel, CA, certificates, objects and kernel of this node are well.",
     "authz": "Say who may talk to whom on this node, and why.",
+    "routes": "Say what happens to requests that pods of this node send, and why.",
     "crds": "Print the definitions of Istio's kinds, for clusters without Istio.",
 }
 _OURS = ("agent.", "bpf.", "tunnel.")

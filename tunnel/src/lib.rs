@@ -201,6 +201,23 @@ impl Core {
         py.detach(|| self.0.policies())
     }
 
+    #[pyo3(signature = (service=None))]
+    fn routes(&self, py: Python<'_>, service: Option<&str>) -> PyResult<String> {
+        py.detach(|| self.0.routes(service)).map_err(value_error)
+    }
+
+    fn explain_route(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        method: &str,
+        url: &str,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<String> {
+        let question = engine::RouteQuestion { from: source, method, url, headers };
+        py.detach(|| self.0.explain_route(&question)).map_err(value_error)
+    }
+
     fn dump(&self, py: Python<'_>) -> String {
         py.detach(|| engine::dump::dump(&self.0))
     }

@@ -19,6 +19,11 @@ pub struct Routed {
 }
 
 impl Routed {
+    /// A workload as rules see it.
+    pub fn client(source: &Workload) -> Client<'_> {
+        Client { namespace: &source.identity.namespace, labels: &source.labels }
+    }
+
     /// What is in force for a connection of `source` to a service; None: nothing, it goes as it is. An address that is a
     /// pod's own means the pod.
     pub fn of(
@@ -33,7 +38,7 @@ impl Routed {
         (!to_pod).then(|| Routed {
             service: service.clone(),
             port: port.clone(),
-            scope: port.scope(&client(source)).clone(),
+            scope: port.scope(&Routed::client(source)).clone(),
         })
     }
 
@@ -59,15 +64,11 @@ impl Routed {
     ) -> Result<Outbound, Refusal> {
         let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
         let draw = |limit| rng.below(limit).unwrap_or_default();
-        match self.scope.connect(&client(source), &connection, draw) {
+        match self.scope.connect(&Routed::client(source), &connection, draw) {
             Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
             Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
         }
     }
-}
-
-fn client(source: &Workload) -> Client<'_> {
-    Client { namespace: &source.identity.namespace, labels: &source.labels }
 }
 
 fn to_destination(
@@ -179,11 +180,11 @@ mod tests {
     fn connections_go_to_subsets_and_other_services_by_weight() {
         let mesh = routed(proto::Protocol::Tcp, |scope| scope.tcp.push(tcp(&[(0, 70), (1, 20), (2, 10)])));
         let (mut rng, mut counts) = (Rng::seeded(1), BTreeMap::new());
-        (0..1000).for_each(|_| *counts.entry(decide(&mesh, "10.1.0.1:80", &mut rng)).or_insert(0) += 1);
+        (0..1000).for_each(|_| *counts.entry(decide(&mesh, "10.1.0.1:80", &mut rng)).or_insert(0_i32) += 1);
         let expected = [("one of web", 700), ("third of other", 100), ("two of web", 200)];
         assert_eq!(counts.len(), 3, "{counts:?}");
         for (name, about) in expected {
-            assert!((counts[name] as i32 - about).abs() < 60, "{counts:?}");
+            assert!((counts[name] - about).abs() < 60, "{counts:?}");
         }
     }
 

@@ -5,6 +5,7 @@ mod configuration;
 pub mod dump;
 mod exhaustion;
 mod question;
+mod routing;
 mod worker;
 
 use crate::base::{log_error, Identity, PodKey};
@@ -33,6 +34,7 @@ use worker::{Plan, WorkerHandle, Workers};
 pub use configuration::Applied;
 use configuration::Newest;
 pub use question::Question;
+pub use routing::RouteQuestion;
 
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);

@@ -203,19 +203,19 @@ impl Service {
     }
 }
 
-fn name(workload: &Workload) -> String {
+pub fn name(workload: &Workload) -> String {
     format!("{}/{}", workload.identity.namespace, workload.name)
 }
 
 /// How a workload goes by a name; the better one is the greater one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Named {
+pub enum Named {
     /// It is of the Deployment of that name.
     Of,
     Pod,
 }
 
-fn named(workload: &Workload, text: &str) -> Option<Named> {
+pub fn named(workload: &Workload, text: &str) -> Option<Named> {
     let (namespace, wanted) = split(text);
     match *workload.identity.namespace == *namespace {
         true if *workload.name == *wanted => Some(Named::Pod),
@@ -225,7 +225,7 @@ fn named(workload: &Workload, text: &str) -> Option<Named> {
 }
 
 /// The one that fits best, the first by its name.
-fn best<'a, T: Ord>(
+pub fn best<'a, T: Ord>(
     workloads: impl Iterator<Item = &'a Arc<Workload>>,
     fits: impl Fn(&Workload) -> Option<T>,
 ) -> Option<&'a Arc<Workload>> {

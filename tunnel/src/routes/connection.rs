@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::destination::Destination;
-use super::labels::Labels;
 use super::matching::{port, Client};
 use super::proto;
 use super::split::{Share, Split, Target};
@@ -35,31 +34,25 @@ pub struct ConnectionRule {
     pub tls: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ConnectionMatch {
-    /// In lower case; any of them; none: all.
-    sni_hosts: Box<[Box<str>]>,
-    subnets: Box<[Prefix]>,
-    port: Option<u16>,
-    source_namespace: Option<Box<str>>,
-    source_labels: Labels,
+    pub conditions: Box<[ConnectionCondition]>,
 }
 
 #[derive(Debug)]
-pub enum ConnectionMismatch<'a> {
-    Sni(&'a [Box<str>]),
-    Subnet(&'a [Prefix]),
+pub enum ConnectionCondition {
+    /// In lower case; any of them.
+    Sni(Box<[Box<str>]>),
+    Subnets(Box<[Prefix]>),
     Port(u16),
-    SourceNamespace(&'a str),
-    SourceLabel(&'a str, &'a str),
+    SourceNamespace(Box<str>),
+    SourceLabel(Box<str>, Box<str>),
 }
 
 impl ConnectionRule {
     pub fn tls(sent: &proto::TlsRule, known: &[Arc<Destination>]) -> Result<ConnectionRule, String> {
         let matches = each("matches", &sent.matches, |one| {
-            let connection = ConnectionMatch::decode(&one.connection.clone().unwrap_or_default())?;
-            let sni_hosts = one.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
-            Ok(ConnectionMatch { sni_hosts, ..connection })
+            ConnectionMatch::decode(&one.sni_hosts, &one.connection.clone().unwrap_or_default())
         })?;
         let split = split(&sent.destinations, known)?;
         Ok(ConnectionRule {
@@ -72,7 +65,7 @@ impl ConnectionRule {
     }
 
     pub fn tcp(sent: &proto::TcpRule, known: &[Arc<Destination>]) -> Result<ConnectionRule, String> {
-        let matches = each("matches", &sent.matches, ConnectionMatch::decode)?;
+        let matches = each("matches", &sent.matches, |one| ConnectionMatch::decode(&[], one))?;
         let split = split(&sent.destinations, known)?;
         Ok(ConnectionRule {
             name: sent.name.as_str().into(),
@@ -84,7 +77,7 @@ impl ConnectionRule {
     }
 
     pub fn holds(&self, client: &Client<'_>, connection: &Connection<'_>) -> bool {
-        self.matches.is_empty() || self.matches.iter().any(|one| one.test(client, connection).is_ok())
+        self.matches.is_empty() || self.matches.iter().any(|one| one.unmet(client, connection).is_none())
     }
 }
 
@@ -96,33 +89,62 @@ fn split(sent: &[proto::Weighted], known: &[Arc<Destination>]) -> Result<Split<T
 }
 
 impl ConnectionMatch {
-    fn decode(sent: &proto::ConnectionMatch) -> Result<ConnectionMatch, String> {
+    fn decode(sni_hosts: &[String], sent: &proto::ConnectionMatch) -> Result<ConnectionMatch, String> {
         let subnet = |sent: &proto::Subnet| Prefix::new(&sent.address, sent.length);
-        Ok(ConnectionMatch {
-            sni_hosts: Box::default(),
-            subnets: each("destination_subnets", &sent.destination_subnets, subnet)?,
-            port: port(sent.port).within("port")?,
-            source_namespace: (!sent.source_namespace.is_empty()).then(|| sent.source_namespace.as_str().into()),
-            source_labels: Labels::from(&sent.source_labels),
-        })
+        let subnets: Box<[_]> = each("destination_subnets", &sent.destination_subnets, subnet)?;
+        let hosts: Box<[_]> = sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+        let namespace = &*sent.source_namespace;
+        let mut conditions = vec![];
+        conditions.extend((!hosts.is_empty()).then_some(ConnectionCondition::Sni(hosts)));
+        conditions.extend((!subnets.is_empty()).then_some(ConnectionCondition::Subnets(subnets)));
+        conditions.extend(port(sent.port).within("port")?.map(ConnectionCondition::Port));
+        conditions.extend((!namespace.is_empty()).then(|| ConnectionCondition::SourceNamespace(namespace.into())));
+        let label = |(key, value): (&String, &String)| {
+            ConnectionCondition::SourceLabel(key.as_str().into(), value.as_str().into())
+        };
+        conditions.extend(sent.source_labels.iter().map(label));
+        Ok(ConnectionMatch { conditions: conditions.into() })
     }
 
-    pub fn test(&self, client: &Client<'_>, connection: &Connection<'_>) -> Result<(), ConnectionMismatch<'_>> {
-        if !self.sni_hosts.is_empty() && !self.sni_hosts.iter().any(|host| names(host, connection.sni)) {
-            return Err(ConnectionMismatch::Sni(&self.sni_hosts));
-        }
+    /// The first condition that does not hold.
+    pub fn unmet(&self, client: &Client<'_>, connection: &Connection<'_>) -> Option<&ConnectionCondition> {
+        self.conditions.iter().find(|condition| !condition.holds(client, connection))
+    }
+}
+
+impl ConnectionCondition {
+    fn holds(&self, client: &Client<'_>, connection: &Connection<'_>) -> bool {
         let contains = |subnet: &Prefix| Prefix::around(connection.destination, subnet.length) == Some(*subnet);
-        if !self.subnets.is_empty() && !self.subnets.iter().any(contains) {
-            return Err(ConnectionMismatch::Subnet(&self.subnets));
+        match self {
+            ConnectionCondition::Sni(hosts) => hosts.iter().any(|host| names(host, connection.sni)),
+            ConnectionCondition::Subnets(subnets) => subnets.iter().any(contains),
+            ConnectionCondition::Port(port) => *port == connection.port,
+            ConnectionCondition::SourceNamespace(namespace) => **namespace == *client.namespace,
+            ConnectionCondition::SourceLabel(key, value) => client.labels.get(key) == Some(value),
         }
-        if let Some(port) = self.port.filter(|port| *port != connection.port) {
-            return Err(ConnectionMismatch::Port(port));
+    }
+
+    /// Why it does not hold.
+    pub fn mismatch(&self) -> String {
+        let (subject, wanted) = self.words();
+        format!("{subject} is not {wanted}")
+    }
+
+    /// Of what it is a condition, and what that has to be.
+    fn words(&self) -> (String, String) {
+        match self {
+            ConnectionCondition::Sni(hosts) => ("SNI".to_owned(), hosts.join(" or ")),
+            ConnectionCondition::Subnets(subnets) => {
+                let subnets: Vec<_> =
+                    subnets.iter().map(|subnet| format!("{}/{}", subnet.first, subnet.length)).collect();
+                ("destination".to_owned(), format!("in {}", subnets.join(" or ")))
+            }
+            ConnectionCondition::Port(port) => ("port".to_owned(), port.to_string()),
+            ConnectionCondition::SourceNamespace(namespace) => {
+                ("source namespace".to_owned(), format!("'{namespace}'"))
+            }
+            ConnectionCondition::SourceLabel(key, value) => (format!("source label {key}"), format!("'{value}'")),
         }
-        if let Some(namespace) = self.source_namespace.as_deref().filter(|namespace| *namespace != client.namespace) {
-            return Err(ConnectionMismatch::SourceNamespace(namespace));
-        }
-        let missing = self.source_labels.missing_in(client.labels);
-        missing.map_or(Ok(()), |(key, value)| Err(ConnectionMismatch::SourceLabel(key, value)))
     }
 }
 
@@ -135,18 +157,9 @@ fn names(host: &str, sni: Option<&str>) -> bool {
     }
 }
 
-impl fmt::Display for ConnectionMismatch<'_> {
+impl fmt::Display for ConnectionCondition {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConnectionMismatch::Sni(hosts) => write!(to, "SNI is none of {}", hosts.join(", ")),
-            ConnectionMismatch::Subnet(subnets) => {
-                let subnets: Vec<_> =
-                    subnets.iter().map(|subnet| format!("{}/{}", subnet.first, subnet.length)).collect();
-                write!(to, "destination is in none of {}", subnets.join(", "))
-            }
-            ConnectionMismatch::Port(port) => write!(to, "port is not {port}"),
-            ConnectionMismatch::SourceNamespace(namespace) => write!(to, "source namespace is not {namespace}"),
-            ConnectionMismatch::SourceLabel(key, value) => write!(to, "source has no label {key}={value}"),
-        }
+        let (subject, wanted) = self.words();
+        write!(to, "{subject} is {wanted}")
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use http::HeaderName;
 use regex::bytes::RegexSet;
 
-use super::matching::{joined, Client, Field, HttpMatch, Request};
+use super::matching::{joined, Client, Condition, Field, HttpMatch, Request};
 use super::path::{self, Path};
 use super::re2;
 use super::rule::HttpRule;
-use super::text;
+use super::text::{self, Text};
 
 /// Below this many expressions trying them one after the other is faster than a set.
 const FEW: usize = 8;
@@ -72,7 +72,7 @@ impl Index {
 
     /// Puts a match where the fewest requests will find it.
     fn insert(&mut self, candidate: u32, one: &HttpMatch, regexes: &mut Vec<(u32, regex::bytes::Regex)>) {
-        match (&one.path, exact_header(one)) {
+        match (one.path(), exact_header(one)) {
             (Some(Path { kind: path::Kind::Exact(path), ignore_case: false }), _) => {
                 self.exact.entry(path.clone()).or_default().push(candidate);
             }
@@ -102,7 +102,7 @@ impl Index {
     /// The first match that holds.
     pub fn find(&self, rules: &[Arc<HttpRule>], client: &Client<'_>, request: &Request<'_>) -> Option<Place> {
         let holds = |candidate: u32| match self.matches[candidate as usize] {
-            (rule, Some(one)) => rules[rule].matches[one].test(client, request).is_ok(),
+            (rule, Some(one)) => rules[rule].matches[one].unmet(client, request).is_none(),
             (_, None) => true,
         };
         let mut best = u32::MAX;
@@ -135,8 +135,8 @@ impl Index {
 }
 
 fn exact_header(one: &HttpMatch) -> Option<(&HeaderName, &str)> {
-    one.headers.iter().find_map(|header| match (&header.name, &header.value) {
-        (Field::Header(name), text::Text { kind: text::Kind::Exact(value), ignore_case: false }) => {
+    one.conditions.iter().find_map(|condition| match condition {
+        Condition::Header(Field::Header(name), Text { kind: text::Kind::Exact(value), ignore_case: false }) => {
             Some((name, &**value))
         }
         _ => None,

@@ -1,6 +1,7 @@
 //! One match of an HTTP rule, and why it does not hold for a request.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,23 +56,24 @@ impl<'a> Request<'a> {
 pub struct HttpMatch {
     /// The name of a request's route that matches: "rule", "rule.match".
     pub route: Arc<str>,
-    pub(super) path: Option<Path>,
-    method: Option<Text>,
-    scheme: Option<Text>,
-    authority: Option<Text>,
-    pub(super) headers: Box<[Named<Field>]>,
-    without_headers: Box<[Named<Field>]>,
-    query: Box<[Named<Box<str>>]>,
-    port: Option<u16>,
-    source_namespace: Option<Box<str>>,
-    source_labels: Labels,
+    /// Cheap ones first.
+    pub conditions: Box<[Condition]>,
 }
 
-/// A header or parameter with the condition on its value.
+/// One condition on a request or its client.
 #[derive(Debug)]
-pub struct Named<T> {
-    pub(super) name: T,
-    pub(super) value: Text,
+pub enum Condition {
+    Path(Path),
+    Method(Text),
+    Port(u16),
+    Scheme(Text),
+    Authority(Text),
+    Header(Field, Text),
+    /// It must not match; a header that is missing is taken as empty, unless its presence is asked for.
+    WithoutHeader(Field, Text),
+    Query(Box<str>, Text),
+    SourceNamespace(Box<str>),
+    SourceLabel(Box<str>, Box<str>),
 }
 
 /// A header, or a pseudo-header.
@@ -84,104 +86,103 @@ pub enum Field {
     Path,
 }
 
-/// The condition that does not hold.
-#[derive(Debug)]
-pub enum Mismatch<'a> {
-    Path(&'a Path),
-    Method(&'a Text),
-    Scheme(&'a Text),
-    Authority(&'a Text),
-    HeaderMissing(&'a Field),
-    Header(&'a Field, &'a Text),
-    WithoutHeader(&'a Field, &'a Text),
-    QueryMissing(&'a str),
-    Query(&'a str, &'a Text),
-    Port(u16),
-    SourceNamespace(&'a str),
-    SourceLabel(&'a str, &'a str),
-}
-
 impl HttpMatch {
     pub fn decode(sent: &proto::HttpMatch, rule: &str) -> Result<HttpMatch, String> {
         let text = |sent: &Option<proto::StringMatch>| sent.as_ref().map(Text::decode).transpose();
-        let fields = |sent: &[proto::NamedMatch]| sent.iter().map(field).collect::<Result<_, String>>();
-        Ok(HttpMatch {
-            route: if sent.name.is_empty() { rule.into() } else { format!("{rule}.{}", sent.name).into() },
-            path: sent.path.as_ref().map(Path::decode).transpose().within("path")?,
-            method: text(&sent.method).within("method")?,
-            scheme: text(&sent.scheme).within("scheme")?,
-            authority: text(&sent.authority).within("authority")?,
-            headers: fields(&sent.headers).within("headers")?,
-            without_headers: fields(&sent.without_headers).within("without_headers")?,
-            query: sent.query.iter().map(parameter).collect::<Result<_, String>>().within("query")?,
-            port: port(sent.port)?,
-            source_namespace: (!sent.source_namespace.is_empty()).then(|| sent.source_namespace.as_str().into()),
-            source_labels: Labels::from(&sent.source_labels),
+        let fields = |sent: &[proto::NamedMatch]| {
+            let field = |sent: &proto::NamedMatch| Ok((Field::decode(&sent.name)?, value(sent)?));
+            sent.iter().map(field).collect::<Result<Vec<_>, String>>()
+        };
+        let query = |sent: &proto::NamedMatch| Ok(Condition::Query(sent.name.as_str().into(), value(sent)?));
+        let headers = fields(&sent.headers).within("headers")?.into_iter();
+        let without = fields(&sent.without_headers).within("without_headers")?.into_iter();
+        let mut conditions = vec![];
+        conditions.extend(sent.path.as_ref().map(Path::decode).transpose().within("path")?.map(Condition::Path));
+        conditions.extend(text(&sent.method).within("method")?.map(Condition::Method));
+        conditions.extend(port(sent.port)?.map(Condition::Port));
+        conditions.extend(text(&sent.scheme).within("scheme")?.map(Condition::Scheme));
+        conditions.extend(text(&sent.authority).within("authority")?.map(Condition::Authority));
+        conditions.extend(headers.map(|(name, value)| Condition::Header(name, value)));
+        conditions.extend(without.map(|(name, value)| Condition::WithoutHeader(name, value)));
+        conditions.extend(sent.query.iter().map(query).collect::<Result<Vec<_>, String>>().within("query")?);
+        conditions.extend(clients(&sent.source_namespace, &sent.source_labels));
+        let route = if sent.name.is_empty() { rule.into() } else { format!("{rule}.{}", sent.name).into() };
+        Ok(HttpMatch { route, conditions: conditions.into() })
+    }
+
+    /// The first condition that does not hold.
+    pub fn unmet(&self, client: &Client<'_>, request: &Request<'_>) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| !condition.holds(client, request))
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::Path(path) => Some(path),
+            _ => None,
         })
     }
+}
 
-    /// The first condition that does not hold, cheap ones first.
-    pub fn test(&self, client: &Client<'_>, request: &Request<'_>) -> Result<(), Mismatch<'_>> {
-        let differs = |text: &Text, value: &str| !text.matches(value.as_bytes());
-        if let Some(path) = self.path.as_ref().filter(|path| !path.matches(request.path)) {
-            return Err(Mismatch::Path(path));
+fn clients<'a>(namespace: &'a str, labels: &'a HashMap<String, String>) -> impl Iterator<Item = Condition> + 'a {
+    let namespace = (!namespace.is_empty()).then(|| Condition::SourceNamespace(namespace.into()));
+    let label = |(key, value): (&String, &String)| Condition::SourceLabel(key.as_str().into(), value.as_str().into());
+    namespace.into_iter().chain(labels.iter().map(label))
+}
+
+impl Condition {
+    pub fn holds(&self, client: &Client<'_>, request: &Request<'_>) -> bool {
+        let matches = |text: &Text, value: &str| text.matches(value.as_bytes());
+        match self {
+            Condition::Path(path) => path.matches(request.path),
+            Condition::Method(text) => matches(text, request.method.as_str()),
+            Condition::Port(port) => *port == request.port,
+            Condition::Scheme(text) => matches(text, request.scheme),
+            Condition::Authority(text) => matches(text, request.authority),
+            Condition::Header(name, text) => name.of(request).is_some_and(|value| text.matches(&value)),
+            Condition::WithoutHeader(name, text) => match name.of(request) {
+                None if text.is_presence() => true,
+                value => !text.matches(&value.unwrap_or_default()),
+            },
+            Condition::Query(name, text) => request.parameter(name).is_some_and(|value| matches(text, value)),
+            Condition::SourceNamespace(namespace) => **namespace == *client.namespace,
+            Condition::SourceLabel(key, value) => client.labels.get(key) == Some(value),
         }
-        if let Some(method) = self.method.as_ref().filter(|method| differs(method, request.method.as_str())) {
-            return Err(Mismatch::Method(method));
-        }
-        if let Some(port) = self.port.filter(|port| *port != request.port) {
-            return Err(Mismatch::Port(port));
-        }
-        if let Some(scheme) = self.scheme.as_ref().filter(|scheme| differs(scheme, request.scheme)) {
-            return Err(Mismatch::Scheme(scheme));
-        }
-        if let Some(authority) = self.authority.as_ref().filter(|authority| differs(authority, request.authority)) {
-            return Err(Mismatch::Authority(authority));
-        }
-        self.headers.iter().try_for_each(|header| header.test(request))?;
-        self.without_headers.iter().try_for_each(|header| header.test_without(request))?;
-        self.query.iter().try_for_each(|parameter| parameter.test(request))?;
-        self.test_client(client)
     }
 
-    fn test_client(&self, client: &Client<'_>) -> Result<(), Mismatch<'_>> {
-        if let Some(namespace) = self.source_namespace.as_deref().filter(|namespace| *namespace != client.namespace) {
-            return Err(Mismatch::SourceNamespace(namespace));
+    /// Why it does not hold for a request.
+    pub fn mismatch(&self, request: &Request<'_>) -> String {
+        let (subject, wanted) = self.words();
+        match self {
+            Condition::Header(name, _) if name.of(request).is_none() => format!("{subject} is missing"),
+            Condition::Query(name, _) if request.parameter(name).is_none() => format!("{subject} is missing"),
+            Condition::WithoutHeader(..) => format!("{subject} is {wanted}, which withoutHeaders excludes"),
+            _ => format!("{subject} is not {wanted}"),
         }
-        let missing = self.source_labels.missing_in(client.labels);
-        missing.map_or(Ok(()), |(key, value)| Err(Mismatch::SourceLabel(key, value)))
+    }
+
+    /// Of what it is a condition, and what that has to be.
+    fn words(&self) -> (String, String) {
+        match self {
+            Condition::Path(path) => ("path".to_owned(), path.to_string()),
+            Condition::Method(text) => ("method".to_owned(), text.to_string()),
+            Condition::Port(port) => ("port".to_owned(), port.to_string()),
+            Condition::Scheme(text) => ("scheme".to_owned(), text.to_string()),
+            Condition::Authority(text) => ("authority".to_owned(), text.to_string()),
+            Condition::Header(name, text) | Condition::WithoutHeader(name, text) => {
+                (format!("header {name}"), text.to_string())
+            }
+            Condition::Query(name, text) => (format!("query parameter {name}"), text.to_string()),
+            Condition::SourceNamespace(namespace) => ("source namespace".to_owned(), format!("'{namespace}'")),
+            Condition::SourceLabel(key, value) => (format!("source label {key}"), format!("'{value}'")),
+        }
     }
 }
 
-impl Named<Field> {
-    fn test(&self, request: &Request<'_>) -> Result<(), Mismatch<'_>> {
-        match self.name.of(request) {
-            None => Err(Mismatch::HeaderMissing(&self.name)),
-            Some(value) if self.value.matches(&value) => Ok(()),
-            Some(_) => Err(Mismatch::Header(&self.name, &self.value)),
-        }
-    }
-
-    /// A header that is missing is taken as empty, unless its presence is asked for.
-    fn test_without(&self, request: &Request<'_>) -> Result<(), Mismatch<'_>> {
-        let value = match self.name.of(request) {
-            None if self.value.is_presence() => return Ok(()),
-            value => value.unwrap_or_default(),
-        };
-        match self.value.matches(&value) {
-            true => Err(Mismatch::WithoutHeader(&self.name, &self.value)),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Named<Box<str>> {
-    fn test(&self, request: &Request<'_>) -> Result<(), Mismatch<'_>> {
-        match request.parameter(&self.name) {
-            None => Err(Mismatch::QueryMissing(&self.name)),
-            Some(value) if self.value.matches(value.as_bytes()) => Ok(()),
-            Some(_) => Err(Mismatch::Query(&self.name, &self.value)),
-        }
+impl fmt::Display for Condition {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, wanted) = self.words();
+        let negated = if matches!(self, Condition::WithoutHeader(..)) { "not " } else { "" };
+        write!(to, "{subject} is {negated}{wanted}")
     }
 }
 
@@ -226,14 +227,6 @@ pub(super) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Co
     Some(joined)
 }
 
-fn field(sent: &proto::NamedMatch) -> Result<Named<Field>, String> {
-    Ok(Named { name: Field::decode(&sent.name)?, value: value(sent)? })
-}
-
-fn parameter(sent: &proto::NamedMatch) -> Result<Named<Box<str>>, String> {
-    Ok(Named { name: sent.name.as_str().into(), value: value(sent)? })
-}
-
 fn value(sent: &proto::NamedMatch) -> Result<Text, String> {
     sent.value.as_ref().ok_or_else(|| "no value".to_owned()).and_then(Text::decode).within(&sent.name)
 }
@@ -253,24 +246,5 @@ impl fmt::Display for Field {
             Field::Authority => ":authority",
             Field::Path => ":path",
         })
-    }
-}
-
-impl fmt::Display for Mismatch<'_> {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Mismatch::Path(path) => write!(to, "path is not {path}"),
-            Mismatch::Method(text) => write!(to, "method is not {text}"),
-            Mismatch::Scheme(text) => write!(to, "scheme is not {text}"),
-            Mismatch::Authority(text) => write!(to, "authority is not {text}"),
-            Mismatch::HeaderMissing(name) => write!(to, "header {name} is missing"),
-            Mismatch::Header(name, text) => write!(to, "header {name} is not {text}"),
-            Mismatch::WithoutHeader(name, text) => write!(to, "header {name} is {text}, which withoutHeaders excludes"),
-            Mismatch::QueryMissing(name) => write!(to, "query parameter {name} is missing"),
-            Mismatch::Query(name, text) => write!(to, "query parameter {name} is not {text}"),
-            Mismatch::Port(port) => write!(to, "port is not {port}"),
-            Mismatch::SourceNamespace(namespace) => write!(to, "source namespace is not {namespace}"),
-            Mismatch::SourceLabel(key, value) => write!(to, "source has no label {key}={value}"),
-        }
     }
 }

@@ -6,7 +6,9 @@
 
 mod connection;
 mod decision;
+mod describe;
 mod destination;
+mod explain;
 mod headers;
 mod index;
 mod labels;
@@ -39,7 +41,7 @@ pub use destination::{
 };
 pub use headers::{HeaderChanges, Values, Variable};
 pub use labels::Labels;
-pub use matching::{Client, HttpMatch, Request};
+pub use matching::{Client, Condition, HttpMatch, Request};
 pub use proto::Protocol;
 pub use rule::{Abort, Action, Cors, Fault, Forward, HttpRule, Mirror, Retry, RetryOn, Weighted};
 pub use scope::Scope;

@@ -58,7 +58,7 @@ impl PathRewrite {
 
 /// A match without a path is Istio's prefix `/`.
 fn matched_length(matched: Option<&HttpMatch>, path: &str) -> usize {
-    matched.and_then(|matched| matched.path.as_ref()).map_or(1, |condition| condition.matched(path)).min(path.len())
+    matched.and_then(|matched| matched.path()).map_or(1, |condition| condition.matched(path)).min(path.len())
 }
 
 /// The parts of a Location that are not the request's own.

@@ -79,10 +79,10 @@ pub use proto::RetryOn;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    delay: Duration,
-    delay_parts: u32,
-    abort: Option<Abort>,
-    abort_parts: u32,
+    pub(super) delay: Duration,
+    pub(super) delay_parts: u32,
+    pub(super) abort: Option<Abort>,
+    pub(super) abort_parts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub struct Cors {
 #[derive(Debug)]
 pub struct Mirror {
     pub destination: Arc<Destination>,
-    parts: u32,
+    pub(super) parts: u32,
 }
 
 /// Whether something falls that does for so many of a million; `draw` gives a number below its argument.

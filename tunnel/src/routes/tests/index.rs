@@ -70,7 +70,7 @@ fn the_index_finds_what_trying_all_finds() {
             let sample = Sample::new(&text);
             let client = client(&pods[chance.below(2)]);
             let all = scope.http.iter().enumerate().find_map(|(place, rule)| {
-                let one = rule.matches.iter().position(|one| one.test(&client, &sample.request()).is_ok())?;
+                let one = rule.matches.iter().position(|one| one.unmet(&client, &sample.request()).is_none())?;
                 Some((place, Some(one)))
             });
             assert_eq!(scope.find(&client, &sample.request()), all, "{text} in {:#?}", scope.http);

@@ -159,7 +159,7 @@ fn conditions_hold_as_the_apis_say() {
         let scope = compiled(vec![rule("r", &[conditions])]);
         let found = scope.find(&client(&pod), &Sample::new(request).request());
         assert_eq!(found.is_some(), *expected, "{conditions} on {request}");
-        let tested = scope.http[0].matches[0].test(&client(&pod), &Sample::new(request).request()).is_ok();
+        let tested = scope.http[0].matches[0].unmet(&client(&pod), &Sample::new(request).request()).is_none();
         assert_eq!(tested, *expected, "{conditions} on {request}, without the index");
     }
 }
@@ -192,14 +192,14 @@ fn a_mismatch_is_named() {
         ("q:a=1", "GET http://h/", "query parameter a is missing"),
         ("q:a~=1", "GET http://h/?a=2", "query parameter a is not regex '1'"),
         ("port:80", "GET http://h/", "port is not 80"),
-        ("from:x", "GET http://h/", "source namespace is not x"),
-        ("label:app=x", "GET http://h/", "source has no label app=x"),
+        ("from:x", "GET http://h/", "source namespace is not 'x'"),
+        ("label:app=x", "GET http://h/", "source label app is not 'x'"),
     ];
     for (conditions, request, expected) in rows {
         let scope = compiled(vec![rule("r", &[conditions])]);
         let sample = Sample::new(request);
         let pod = labels("");
-        let mismatch = scope.http[0].matches[0].test(&client(&pod), &sample.request()).unwrap_err();
-        assert_eq!(mismatch.to_string(), expected);
+        let unmet = scope.http[0].matches[0].unmet(&client(&pod), &sample.request()).unwrap();
+        assert_eq!(unmet.mismatch(&sample.request()), expected);
     }
 }
