@@ -1,21 +1,11 @@
 """For `warren routes`: what happens to requests, and why."""
 
 import asyncio
+import json
 from http import HTTPStatus
-
-import msgspec
 
 from tunnel._core import Core
 from protocols.web import JSON, Request, Response, Routes
-
-
-class Question(msgspec.Struct, rename={"source": "from"}):
-    """The body of POST /routes/explain: a request that a pod of this node might send."""
-
-    source: str
-    method: str
-    url: str
-    headers: list[tuple[str, str]] = []
 
 
 def routes(core: Core) -> Routes:
@@ -25,18 +15,22 @@ def routes(core: Core) -> Routes:
         try:
             return Response(await asyncio.to_thread(core.routes, request.query.get("service")), JSON)
         except ValueError as error:
-            return _bad(error)
+            return _bad(str(error))
 
     async def explain(request: Request) -> Response:
+        """The body: a JSON object with `from`, `method`, `url` and `headers`, a list of pairs."""
         try:
-            question = msgspec.json.decode(request.body, type=Question)
-            arguments = (question.source, question.method, question.url, question.headers)
+            given = json.loads(request.body)
+            headers = [(name, value) for name, value in given.get("headers", ())]
+            arguments = (given["from"], given["method"], given["url"], headers)
             return Response(await asyncio.to_thread(core.explain_route, *arguments), JSON)
-        except ValueError as error:  # msgspec's errors are some
-            return _bad(error)
+        except KeyError as error:
+            return _bad(f"{error.args[0]} is missing")
+        except (ValueError, TypeError) as error:
+            return _bad(str(error))
 
     return {("GET", "/routes"): in_force, ("POST", "/routes/explain"): explain}
 
 
-def _bad(error: ValueError) -> Response:
-    return Response(f"{error}\n", status=HTTPStatus.BAD_REQUEST)
+def _bad(text: str) -> Response:
+    return Response(f"{text}\n", status=HTTPStatus.BAD_REQUEST)

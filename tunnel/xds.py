@@ -27,9 +27,9 @@ ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
 ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
-# Workloads last: at a first start none is served before it is known who may reach it, whether it may leave the
-# mesh, and what is routed. Traffic and routes only our agent knows: it answers in this order, and others are not
-# waited for.
+# Workloads last: at a first start none is served before it is known who may reach it, whether it may leave
+# the mesh, and what is routed. The first two only our agent knows: it answers in this order, and others are
+# not waited for.
 TYPES = (TRAFFIC, ROUTES, AUTHORIZATION, ADDRESS)
 _AWAITED = (AUTHORIZATION, ADDRESS)
 _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay small

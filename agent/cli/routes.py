@@ -19,7 +19,7 @@ _tunnel = option("--tunnel", default=TUNNEL, help="where the tunnel answers: its
 _json = option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
 
 
-class _Header(click.ParamType):
+class _Header(click.ParamType[tuple[str, str]]):
     """NAME: VALUE, as curl takes it."""
 
     name = "name: value"
@@ -65,12 +65,14 @@ def in_force(service: str | None, tunnel: str, as_json: bool) -> None:
 @routes.command(cls=Command)
 @click.argument("method")
 @click.argument("url")
-@option("--from", "source", metavar="POD", required=True, envvar=None, help="the pod of this node that sends it")
+@option(
+    "--from", "source", metavar="POD", required=True, envvar=None, help="the pod of this node that sends it"
+)
 @option("-H", "--header", type=_Header(), multiple=True, envvar=None, help="of the request; may be repeated")
 @_tunnel
 @_json
 def explain(
-    method: str, url: str, source: str, header: tuple[tuple[str, str], ...], tunnel: str, as_json: bool
+    method: str, url: str, *, source: str, header: tuple[tuple[str, str], ...], tunnel: str, as_json: bool
 ) -> int:
     """Say which rule decides about a request, where it goes, and why no earlier rule matches.
 

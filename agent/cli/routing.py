@@ -29,7 +29,9 @@ def show_explanation(console: Console, said: Row) -> None:
     console.print(Text(f"to   {said['service']}, port {said['port']}"))
     routes = said["routes"]
     if not said["routed"]:
-        console.print(Text("no routes for this port: the connection is forwarded to an endpoint of the service"))
+        console.print(
+            Text("no routes for this port: the connection is forwarded to an endpoint of the service")
+        )
     else:
         console.print(Text(f"rules for {_clients(routes['clients'])}"))
         for rule in routes["earlier"]:
@@ -55,7 +57,9 @@ def _add_scope(tree: Tree, scope: Row, protocol: str) -> None:
         text = f"{number}. {_name(rule)}: {_conditions(rule)} -> {action(rule['action'])}"
         branch.add(Text(text + "".join(f", {extra}" for extra in _extras(rule))))
     if protocol in ("HTTP", "HTTP2", "GRPC"):
-        unmatched = {"NOT_FOUND": "404", "UNIMPLEMENTED": "gRPC status 12 (UNIMPLEMENTED)"}[scope["unmatched"]]
+        unmatched = {"NOT_FOUND": "404", "UNIMPLEMENTED": "gRPC status 12 (UNIMPLEMENTED)"}[
+            scope["unmatched"]
+        ]
     else:
         unmatched = "the connection is closed"
     branch.add(Text(f"no rule matches -> {unmatched}", "dim"))
@@ -128,7 +132,11 @@ def _decision(routes: Row) -> str:
     if routes["rule"] is None:
         outcome = routes["outcome"]
         status = outcome.get("grpc_status")
-        answer = f"gRPC status {status}" if status is not None else outcome.get("status", "the connection is closed")
+        answer = (
+            f"gRPC status {status}"
+            if status is not None
+            else outcome.get("status", "the connection is closed")
+        )
         return f"no rule matches -> {answer}"
     rule = routes["rule"]["told"]
     outcome = routes["outcome"]

@@ -12,6 +12,9 @@ const ROUND: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 7;
 const SIZES: [usize; 2] = [10, 1000];
 
+/// The match of the rule at a place.
+type Kind = fn(usize) -> proto::HttpMatch;
+
 fn path(kind: PathKind) -> proto::HttpMatch {
     proto::HttpMatch { path: Some(proto::PathMatch { kind: Some(kind), ignore_case: false }), ..Default::default() }
 }
@@ -42,7 +45,7 @@ fn user(place: usize) -> proto::HttpMatch {
 }
 
 /// So many rules that split 90/10; a request matches the last.
-fn scope(size: usize, kind: fn(usize) -> proto::HttpMatch) -> std::sync::Arc<Scope> {
+fn scope(size: usize, kind: Kind) -> std::sync::Arc<Scope> {
     let weighted =
         |(place, weight)| proto::Weighted { to: Some(proto::Target::Destination(place)), weight, ..Default::default() };
     let forward = proto::Forward { destinations: [(0, 90), (1, 10)].map(weighted).into(), ..Default::default() };
@@ -80,7 +83,7 @@ fn best(mut run: impl FnMut()) -> Duration {
 }
 
 fn main() {
-    let kinds: [(&str, fn(usize) -> proto::HttpMatch); 5] =
+    let kinds: [(&str, Kind); 5] =
         [("exact", exact), ("prefix", prefix), ("segments", segments), ("regex", regex), ("header", user)];
     let labels = Labels::default();
     let client = Client { namespace: "shop", labels: &labels };

@@ -55,7 +55,10 @@ def printed(show: Any, said: Any) -> str:
     ("given", "text"),
     [
         (forward(), "a/web:80"),
-        (forward(destination("v1", 90.0), destination("v2", 10.0)), "a/web:80 subset v1 90 %, a/web:80 subset v2 10 %"),
+        (
+            forward(destination("v1", 90.0), destination("v2", 10.0)),
+            "a/web:80 subset v1 90 %, a/web:80 subset v2 10 %",
+        ),
         (forward(timeout_ms=1500, retry={"attempts": 2}), "a/web:80, timeout 1.5 s, 2 retries"),
         (
             forward({"status": 503, "flag": "NC", "reason": "no subset v9", "percent": 100.0}),
@@ -95,7 +98,7 @@ def test_routes_are_a_tree_in_the_order_of_evaluation() -> None:
 
 
 def explanation(**routes: Any) -> dict[str, Any]:
-    whole = {
+    whole: dict[str, Any] = {
         "clients": {"namespaces": [], "labels": {}},
         "earlier": [],
         "rule": None,
@@ -106,7 +109,9 @@ def explanation(**routes: Any) -> dict[str, Any]:
 
 
 def test_an_explanation_names_the_rule_the_endpoints_and_why_not_the_others() -> None:
-    earlier = [{"name": "jason", "origin": "", "mismatches": ["header end-user is missing", "port is not 81"]}]
+    earlier = [
+        {"name": "jason", "origin": "", "mismatches": ["header end-user is missing", "port is not 81"]}
+    ]
     endpoints = [
         {"pod": "a/far", "address": "10.0.0.2:80", "priority": 1, "weight": 1},
         {"pod": "a/near", "address": "10.0.0.3:80", "priority": 0, "weight": 3},
@@ -135,7 +140,12 @@ def test_what_is_not_served() -> None:
         rule={"told": rule("r", action={"kind": "redirect", "status": 301})},
         outcome={"kind": "redirect", "status": 301, "location": "https://b/"},
     )
-    assert [routing.is_served(one) for one in (unmatched, empty, closed, redirect)] == [False, False, False, True]
+    assert [routing.is_served(one) for one in (unmatched, empty, closed, redirect)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert "no rule matches -> 404" in printed(routing.show_explanation, unmatched)
     assert "no rule matches -> the connection is closed" in printed(routing.show_explanation, closed)
     assert f"no endpoint: {missing}" in printed(routing.show_explanation, empty)

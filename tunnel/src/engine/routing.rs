@@ -48,7 +48,8 @@ impl RouteQuestion<'_> {
     fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
         let source = self.source(mesh, pods)?;
         let uri: Uri = self.url.parse().map_err(|_| self.wrong_url())?;
-        let (host, authority) = uri.host().zip(uri.authority()).ok_or_else(|| self.wrong_url())?;
+        let absolute = uri.scheme().and(uri.host().zip(uri.authority()));
+        let (host, authority) = absolute.ok_or_else(|| self.wrong_url())?;
         let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
