@@ -4,8 +4,8 @@ import asyncio
 import json
 from http import HTTPStatus
 
-from tunnel._core import Core
 from protocols.web import JSON, Request, Response, Routes
+from tunnel._core import Core
 
 
 def routes(core: Core) -> Routes:

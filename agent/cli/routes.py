@@ -55,7 +55,7 @@ def in_force(service: str | None, tunnel: str, as_json: bool) -> None:
 
     Rules are printed in the order in which they are tried. Exit code 2 if there is no answer.
     """
-    said = ask(tunnel, "/routes", {"service": service} if service else None)
+    said = ask(tunnel, "/routes", list[routing.Row], {"service": service} if service else None)
     if as_json:
         click.echo(json.dumps(said, indent=2))
     else:
@@ -83,7 +83,7 @@ def explain(
     no answer.
     """
     question = {"from": source, "method": method, "url": url, "headers": header}
-    said = ask(tunnel, "/routes/explain", given=msgspec.json.encode(question))
+    said = ask(tunnel, "/routes/explain", dict[str, Any], given=msgspec.json.encode(question))
     if as_json:
         click.echo(json.dumps(said, indent=2))
     else:

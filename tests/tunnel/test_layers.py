@@ -20,8 +20,8 @@ ROOMS: dict[str, set[str]] = {
     "tls": set(),
     "h2": set(),
     "policy": {"config"},
-    "mesh": {"policy", "config"},
-    "routes": {"mesh", "config"},
+    "routes": {"config"},
+    "mesh": {"routes", "policy", "config"},
     "decision": {"routes", "mesh", "policy"},
     "telemetry": {"decision", "mesh", "policy"},
     "relay": {"telemetry", "h2"},  # h2: a connection may end with one of its error codes

@@ -13,10 +13,10 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from agent.node.netns import NetnsFd
 from protocols import routes_pb2 as sent
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
+from protocols.web import serve
 from protocols.workload_pb2 import HBONE, Address, NetworkAddress, Port, PortList, Service, Workload
 from tunnel import routing
 from tunnel._core import Core
-from protocols.web import serve
 from tunnel.xds import ADDRESS, ROUTES
 
 HOST = "reviews.demo.svc.cluster.local"
