@@ -49,11 +49,11 @@ fn policy(namespace: usize, index: usize) -> Authorization {
 fn guard(all: usize, apply: usize) -> (Arc<Guard>, Duration) {
     let guarded = || Guarded { namespace: "namespace-0".into(), selected_by: Arc::default() };
     let mut policies = Policies::default();
-    policies.arrive();
+    policies.mark_synced();
     let insert = |policies: &mut Policies, policy: &Authorization| {
         let name = format!("{}/{}", policy.namespace, policy.name);
         policies.insert(&name, Policy::decode(&name, &policy.encode_to_vec())).expect("it is well formed");
-        policies.settle([guarded()].into_iter());
+        policies.recompile([guarded()].into_iter());
     };
     for index in 0..all {
         insert(&mut policies, &policy(index / apply, index % apply));
@@ -63,7 +63,7 @@ fn guard(all: usize, apply: usize) -> (Arc<Guard>, Duration) {
     insert(&mut policies, &changed);
     insert(&mut policies, &policy(0, 0));
     let change = start.elapsed() / 2;
-    (policies.guard(&guarded()).expect("it was settled").clone(), change)
+    (policies.guard(&guarded()).expect("it was recompiled").clone(), change)
 }
 
 fn best(mut work: impl FnMut()) -> f64 {

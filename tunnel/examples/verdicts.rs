@@ -35,12 +35,12 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
         selected_by: question.selected_by.into_iter().map(Arc::from).collect(),
     };
     let mut policies = Policies::default();
-    policies.arrive();
+    policies.mark_synced();
     for (name, message) in question.policies {
         policies.insert(&name, Policy::decode(&name, &bytes(&message)?))?;
     }
-    policies.settle([guarded.clone()].into_iter());
-    let guard = policies.guard(&guarded).ok_or("not settled")?;
+    policies.recompile([guarded.clone()].into_iter());
+    let guard = policies.guard(&guarded).ok_or("not recompiled")?;
     let verdict = |(identity, source, destination): (Option<String>, String, String)| -> Any<_> {
         let peer = identity.map(|identity| identity.parse().map(Arc::new)).transpose()?;
         let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()? };

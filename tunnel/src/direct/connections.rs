@@ -29,11 +29,11 @@ pub struct Connections {
     /// What we have ended, and why.
     ended: HashMap<u64, Failure>,
     /// Pods with connections of which the mesh does not know yet whose they are.
-    puzzling: HashSet<u64>,
+    unresolved: HashSet<u64>,
 }
 
 /// The mesh as it is, who is here, and who may.
-pub struct Scene<'a> {
+pub struct Surroundings<'a> {
     pub mesh: &'a Mesh,
     pub pods: &'a Pods,
     pub pairs: &'a mut Pairs,
@@ -91,23 +91,23 @@ impl Open {
 
 impl Connections {
     pub fn new(telemetry: WorkerTelemetry) -> Connections {
-        Connections { telemetry, open: HashMap::new(), ended: HashMap::new(), puzzling: HashSet::new() }
+        Connections { telemetry, open: HashMap::new(), ended: HashMap::new(), unresolved: HashSet::new() }
     }
 
     /// Takes what the kernel has to tell.
-    pub fn hear(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
+    pub fn drain_events(&mut self, around: &mut Surroundings<'_>, kernel: &Kernel) {
         let times = Times::new();
         kernel.events(|event| match event.kind {
-            EVENT_OPENED => _ = self.opened(scene, event, &times),
-            EVENT_CLOSED => self.closed(scene, event, &times),
-            EVENT_UNSEEN => scene.pairs.shun(&event.pair, kernel),
+            EVENT_OPENED => _ = self.opened(around, event, &times),
+            EVENT_CLOSED => self.closed(around, event, &times),
+            EVENT_UNSEEN => around.pairs.quarantine(&event.pair, kernel),
             _ => {} // of an agent that is newer than we are
         });
     }
 
-    fn opened(&mut self, scene: &mut Scene<'_>, event: &Event, times: &Times) -> Option<&mut Open> {
-        let Some(known) = scene.pairs.get(scene.mesh, scene.pods, &event.pair, event.connection.to.into()) else {
-            self.puzzling.insert(event.pair.netns);
+    fn opened(&mut self, around: &mut Surroundings<'_>, event: &Event, times: &Times) -> Option<&mut Open> {
+        let Some(known) = around.pairs.get(around.mesh, around.pods, &event.pair, event.connection.to.into()) else {
+            self.unresolved.insert(event.pair.netns);
             return None;
         };
         if !self.open.contains_key(&event.socket) {
@@ -118,27 +118,27 @@ impl Connections {
         self.open.get_mut(&event.socket)
     }
 
-    fn closed(&mut self, scene: &mut Scene<'_>, event: &Event, times: &Times) {
+    fn closed(&mut self, around: &mut Surroundings<'_>, event: &Event, times: &Times) {
         let at = times.instant(event.time);
         let ended = self.ended.remove(&event.socket);
         if event.established == 0 {
-            return self.failed(scene, event, ended, times);
+            return self.failed(around, event, ended, times);
         }
-        if let Some(open) = self.opened(scene, event, times) {
+        if let Some(open) = self.opened(around, event, times) {
             open.count(event.sent, event.received);
             let rtt = Duration::from_micros(event.rtt.into());
             open.outbound.measured(Tcp { rtt, retransmits: event.retransmits });
             let reset = || Failure { refusal: Refusal::AppReset, detail: String::new() };
             open.end(at, ended.or_else(|| (event.reset != 0).then(reset)).as_ref());
             self.open.remove(&event.socket);
-            scene.pairs.closed(&event.pair);
+            around.pairs.closed(&event.pair);
         }
     }
 
     /// It was never a connection: the application does not listen, say. Only who made it has seen that.
-    fn failed(&mut self, scene: &mut Scene<'_>, event: &Event, ended: Option<Failure>, times: &Times) {
+    fn failed(&mut self, around: &mut Surroundings<'_>, event: &Event, ended: Option<Failure>, times: &Times) {
         let target = SocketAddr::from(event.connection.to);
-        let Some(known) = scene.pairs.get(scene.mesh, scene.pods, &event.pair, target) else { return };
+        let Some(known) = around.pairs.get(around.mesh, around.pods, &event.pair, target) else { return };
         let (from, asked) = (event.connection.from.into(), event.pair.to.into());
         let record = self.telemetry.accepted(Direction::Outbound, from, asked, times.instant(event.since));
         record.describe(Parties::direct(&known.source, &known.way));
@@ -149,15 +149,20 @@ impl Connections {
 
     /// Looks at what there is in the kernel: bytes of connections that are open, and what was not told because there was no
     /// room for it, or nobody to listen.
-    pub fn look(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, sources: impl IntoIterator<Item = u64>) {
+    pub fn reconcile(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        kernel: &Kernel,
+        sources: impl IntoIterator<Item = u64>,
+    ) {
         if !kernel.is_ours() {
             return; // it is told by another tunnel
         }
-        self.hear(scene, kernel);
+        self.drain_events(around, kernel);
         let times = Times::new();
         let (mut looked, mut found) = (HashSet::new(), HashSet::new());
         for source in sources {
-            let Some(pod) = scene.pods.get(source).cloned() else { continue };
+            let Some(pod) = around.pods.get(source).cloned() else { continue };
             let result = kernel.connections(&pod.netns, |own, there| {
                 if own.established == 0 {
                     return;
@@ -169,7 +174,7 @@ impl Connections {
                     since: own.since,
                     ..Event::default()
                 };
-                if let Some(open) = self.opened(scene, &event, &times) {
+                if let Some(open) = self.opened(around, &event, &times) {
                     open.count(there.sent, there.received);
                     open.there = true;
                     found.insert(event.socket);
@@ -185,7 +190,7 @@ impl Connections {
             let stays = here || std::mem::replace(&mut open.there, false);
             if !stays {
                 open.end(times.now, self.ended.remove(socket).as_ref());
-                scene.pairs.closed(&open.pair);
+                around.pairs.closed(&open.pair);
             }
             stays
         });
@@ -194,17 +199,17 @@ impl Connections {
 
     /// Before pairs are reviewed: learns of those with connections that nobody has told us of, because the mesh did not know
     /// them, or because another tunnel, which ends, is told.
-    pub fn learn(&mut self, scene: &mut Scene<'_>, kernel: &Kernel) {
+    pub fn discover(&mut self, around: &mut Surroundings<'_>, kernel: &Kernel) {
         if kernel.is_ours() {
-            let puzzling = std::mem::take(&mut self.puzzling);
-            if !puzzling.is_empty() {
-                self.look(scene, kernel, puzzling);
+            let unresolved = std::mem::take(&mut self.unresolved);
+            if !unresolved.is_empty() {
+                self.reconcile(around, kernel, unresolved);
             }
             return;
         }
-        for pod in scene.pods.all() {
+        for pod in around.pods.all() {
             let learnt = kernel.connections(&pod.netns, |own, _| {
-                scene.pairs.get(scene.mesh, scene.pods, &own.pair, own.connection.to.into());
+                around.pairs.get(around.mesh, around.pods, &own.pair, own.connection.to.into());
             });
             if let Err(error) = learnt {
                 log_error("direct", &format!("pod {pod}: cannot list connections: {error}"));
@@ -213,11 +218,11 @@ impl Connections {
     }
 
     /// Ends connections of these pairs; others stay. False where that has to be tried again.
-    pub fn destroy(&mut self, scene: &mut Scene<'_>, kernel: &Kernel, pairs: &HashMap<Pair, Failure>) -> bool {
+    pub fn destroy(&mut self, around: &mut Surroundings<'_>, kernel: &Kernel, pairs: &HashMap<Pair, Failure>) -> bool {
         let sources: HashSet<u64> = pairs.keys().map(|pair| pair.netns).collect();
         let mut done = true;
         for source in sources {
-            let Some(pod) = scene.pods.get(source) else { continue };
+            let Some(pod) = around.pods.get(source) else { continue };
             let mut doomed = vec![];
             let result = kernel.connections(&pod.netns, |own, there| {
                 doomed.extend(pairs.get(&own.pair).map(|failure| (own.pair, there.socket, failure)));
@@ -228,7 +233,7 @@ impl Connections {
                         return Ok(());
                     }
                     self.ended.insert(socket.cookie(), (*failure).clone());
-                    if let (Some(open), Some(known)) = (self.open.get(&socket.cookie()), scene.pairs.known(pair)) {
+                    if let (Some(open), Some(known)) = (self.open.get(&socket.cookie()), around.pairs.known(pair)) {
                         open.inbound.judged(&known.judgement);
                     }
                     Ok(())
@@ -236,7 +241,7 @@ impl Connections {
             });
             if let Err(error) = result {
                 log_error("direct", &format!("pod {pod}: cannot close direct connections: {error}; retrying"));
-                self.puzzling.insert(source); // to be looked at again before the next try
+                self.unresolved.insert(source); // to be looked at again before the next try
                 done = false;
             }
         }

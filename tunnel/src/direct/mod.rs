@@ -20,7 +20,7 @@ use crate::sys::layout::Pair;
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::timer::Clock;
 use crate::sys::PodInfo;
-use connections::{Connections, Scene};
+use connections::{Connections, Surroundings};
 use kernel::Kernel;
 use pairs::{Pairs, Pods};
 use serde_json::{json, Value};
@@ -71,14 +71,14 @@ impl Handle {
         Handle(commands)
     }
 
-    pub fn tell(&self, command: Command) {
+    pub fn send(&self, command: Command) {
         drop(self.0.send(command)); // fails only when the thread has ended, with the process
     }
 
     /// What the thread answers; nothing where it has ended.
     pub fn ask<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> Command) -> T {
         let (answer, answers) = mpsc::channel();
-        self.tell(command(answer));
+        self.send(command(answer));
         answers.recv().unwrap_or_default()
     }
 }
@@ -89,7 +89,7 @@ struct Direct {
     shared: Arc<Shared>,
     generation: u64,
     state: RefCell<State>,
-    hearing: RefCell<Option<AbortHandle>>,
+    listening: RefCell<Option<AbortHandle>>,
 }
 
 struct State {
@@ -137,7 +137,7 @@ fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Comm
             shared,
             generation: Rng::from_entropy().draw() | 1,
             state: RefCell::new(state),
-            hearing: RefCell::default(),
+            listening: RefCell::default(),
         });
         let clock = Rc::new(Clock::new()?);
         let ticking = clock.clone();
@@ -179,7 +179,7 @@ impl Direct {
 
     /// The state, with all that the kernel knows of open connections.
     fn looked(&self) -> Ref<'_, State> {
-        self.with(|state, mesh| state.look(mesh, state.pairs.sources()));
+        self.with(|state, mesh| state.reconcile(mesh, state.pairs.sources()));
         self.state.borrow()
     }
 
@@ -199,7 +199,7 @@ impl Direct {
         if self.state.borrow().kernel.is_none() {
             return self.open();
         }
-        self.with(|state, mesh| state.look(mesh, [cookie]));
+        self.with(|state, mesh| state.reconcile(mesh, [cookie]));
     }
 
     /// Opens what the agent has pinned, if it is there, and learns what is connected already.
@@ -225,7 +225,7 @@ impl Direct {
             state.pairs.start_anew();
             state.kernel = Some(kernel);
         }
-        self.hear();
+        self.drain_events();
         self.review_anew();
     }
 
@@ -243,14 +243,14 @@ impl Direct {
     }
 
     /// Takes the events from now on, if no other tunnel does.
-    fn hear(self: &Rc<Self>) {
+    fn drain_events(self: &Rc<Self>) {
         let Some(kernel) = self.state.borrow().kernel.clone() else { return };
         if kernel.is_ours() || !kernel.claim() {
             return;
         }
         self.with(|state, mesh| {
             let sources: Vec<u64> = state.pods.cookies().collect();
-            state.look(mesh, sources);
+            state.reconcile(mesh, sources);
         });
         self.review_anew();
         let direct = self.clone();
@@ -258,10 +258,10 @@ impl Direct {
             while let Ok(mut ready) = kernel.ring.readable().await {
                 ready.clear_ready();
                 thread::sleep(GATHERING);
-                direct.with(|state, mesh| state.hear(mesh));
+                direct.with(|state, mesh| state.drain_events(mesh));
             }
         });
-        if let Some(former) = self.hearing.borrow_mut().replace(task.abort_handle()) {
+        if let Some(former) = self.listening.borrow_mut().replace(task.abort_handle()) {
             former.abort();
         }
     }
@@ -270,7 +270,7 @@ impl Direct {
         let kernel = self.state.borrow().kernel.clone();
         match kernel {
             Some(kernel) if !kernel.is_replaced() => {
-                self.hear();
+                self.drain_events();
                 // A pod may have come whose connections nobody could make sense of without it.
                 self.review_anew();
                 self.state.borrow_mut().forget_drained();
@@ -301,25 +301,29 @@ impl Direct {
 
 impl State {
     /// With a kernel, and all that goes with it.
-    fn on<T>(&mut self, mesh: &Mesh, action: impl FnOnce(&Kernel, &mut Connections, &mut Scene<'_>) -> T) -> Option<T> {
+    fn on<T>(
+        &mut self,
+        mesh: &Mesh,
+        action: impl FnOnce(&Kernel, &mut Connections, &mut Surroundings<'_>) -> T,
+    ) -> Option<T> {
         let kernel = self.kernel.clone()?;
-        let mut scene = Scene { mesh, pods: &self.pods, pairs: &mut self.pairs };
-        Some(action(&kernel, &mut self.connections, &mut scene))
+        let mut around = Surroundings { mesh, pods: &self.pods, pairs: &mut self.pairs };
+        Some(action(&kernel, &mut self.connections, &mut around))
     }
 
-    fn hear(&mut self, mesh: &Mesh) {
-        self.on(mesh, |kernel, connections, scene| connections.hear(scene, kernel));
+    fn drain_events(&mut self, mesh: &Mesh) {
+        self.on(mesh, |kernel, connections, around| connections.drain_events(around, kernel));
     }
 
-    fn look(&mut self, mesh: &Mesh, sources: impl IntoIterator<Item = u64>) {
-        self.on(mesh, |kernel, connections, scene| connections.look(scene, kernel, sources));
+    fn reconcile(&mut self, mesh: &Mesh, sources: impl IntoIterator<Item = u64>) {
+        self.on(mesh, |kernel, connections, around| connections.reconcile(around, kernel, sources));
     }
 
     fn offer(&mut self, mesh: &Mesh, pod: &PodInfo, to: OriginalDst) {
         let Some(cookie) = self.pods.cookie_of(&pod.uid) else { return };
         let pair = Pair::new(cookie, to.address());
         let revoked = self.revoked.clone();
-        self.on(mesh, |kernel, _, scene| scene.pairs.offer(scene.mesh, scene.pods, pair, &revoked, kernel));
+        self.on(mesh, |kernel, _, around| around.pairs.offer(around.mesh, around.pods, pair, &revoked, kernel));
     }
 
     fn review(&mut self, mesh: Arc<Mesh>) {
@@ -327,15 +331,15 @@ impl State {
             return;
         }
         let revoked = self.revoked.clone();
-        let done = self.on(&mesh, |kernel, connections, scene| {
-            connections.learn(scene, kernel);
-            let refused = scene.pairs.review(scene.mesh, &revoked, kernel);
+        let done = self.on(&mesh, |kernel, connections, around| {
+            connections.discover(around, kernel);
+            let refused = around.pairs.review(around.mesh, &revoked, kernel);
             let changed = |Failure { refusal, detail }: Failure| match refusal {
                 Refusal::CertificateRevoked => Failure { refusal, detail },
                 policy => Failure { refusal: Refusal::PolicyChanged, detail: policy.explain(&detail) },
             };
             let refused = refused.into_iter().map(|(pair, why)| (pair, changed(why))).collect();
-            connections.destroy(scene, kernel, &refused)
+            connections.destroy(around, kernel, &refused)
         });
         self.reviewed = (done != Some(false)).then_some(mesh);
     }
@@ -359,12 +363,12 @@ impl State {
     }
 
     fn remove(&mut self, mesh: &Mesh, uid: &str) {
-        self.hear(mesh);
+        self.drain_events(mesh);
         let Some(cookie) = self.pods.cookie_of(uid) else { return };
         let pairs = self.pairs.forget(cookie, self.kernel.as_deref());
         let gone = |pair| (pair, Failure { refusal: Refusal::WorkloadGone, detail: String::new() });
         let doomed = pairs.into_iter().map(gone).collect();
-        self.on(mesh, |kernel, connections, scene| connections.destroy(scene, kernel, &doomed));
+        self.on(mesh, |kernel, connections, around| connections.destroy(around, kernel, &doomed));
         self.pods.remove(cookie);
     }
 

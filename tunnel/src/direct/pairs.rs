@@ -195,7 +195,7 @@ impl Pairs {
     }
 
     /// Takes a pair back whose connections do not arrive.
-    pub fn shun(&mut self, pair: &Pair, kernel: &impl Allowances) {
+    pub fn quarantine(&mut self, pair: &Pair, kernel: &impl Allowances) {
         kernel.deny(pair);
         self.shunned.insert(*pair, Instant::now());
         if let Some(known) = self.known.get_mut(pair) {

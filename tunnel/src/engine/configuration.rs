@@ -98,7 +98,7 @@ impl Core {
         self.collect(Command::Destinations).concat().iter().for_each(|uid| _ = subscriptions.want(uid));
         subscriptions.drop_unused(since);
         let mut newest = lock(&self.newest);
-        let (mesh, gone) = newest.mesh.only(subscriptions.is_asked());
+        let (mesh, gone) = newest.mesh.retain_subscribed(subscriptions.is_asked());
         if !gone.is_empty() {
             newest.mesh = mesh;
             subscriptions.drop_too(gone);

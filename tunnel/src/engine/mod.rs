@@ -284,13 +284,13 @@ impl Core {
 
     fn tell_direct(&self, command: impl FnOnce() -> direct::Command) {
         if let Some(direct) = &self.direct {
-            direct.tell(command());
+            direct.send(command());
         }
     }
 
     fn tell_pending(&self, command: impl FnOnce() -> pending::Command) {
         if let Some(pending) = &self.pending {
-            pending.tell(command());
+            pending.send(command());
         }
     }
 

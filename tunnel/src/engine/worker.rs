@@ -84,7 +84,7 @@ pub enum Role {
 /// A worker's thread. Ends when the core is gone.
 pub fn run(plan: Plan, index: usize, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
     let _vital = panics::vital();
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let thread = Thread::new(plan.shared.telemetry.worker())?;
         thread.start(plan.spin);

@@ -1,6 +1,7 @@
 //! The state of the mesh as the tunnel knows it. A [`Mesh`] never changes: a push makes a new one, which shares all that
 //! the push did not touch, and is swapped in whole.
 
+mod egress;
 mod eligible;
 mod endpoints;
 mod index;
@@ -8,7 +9,6 @@ mod intern;
 mod prune;
 mod routes;
 mod service;
-mod traffic;
 mod workload;
 
 use crate::base::PodKey;
@@ -24,6 +24,8 @@ use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
 use crate::routes::proto::SERVICE_ROUTES;
 use crate::routes::{PortRoutes, ServiceRoutes};
+use egress::EgressPolicies;
+pub use egress::OutboundTraffic;
 pub use eligible::Eligible;
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
@@ -31,8 +33,6 @@ use index::{preferred, Index, Network, Pods};
 use intern::Interners;
 use routes::Routes;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
-pub use traffic::OutboundTraffic;
-use traffic::Traffic;
 use workload::ByUid;
 pub use workload::{App, Health, Locality, TunnelProtocol, Workload, WorkloadUid};
 
@@ -57,8 +57,8 @@ pub struct Mesh {
     pods: Pods,
     policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
-    traffic: Traffic,
     routes: Routes,
+    egress: EgressPolicies,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Interners>>,
 }
@@ -84,8 +84,8 @@ impl Mesh {
         let rejected = match type_url {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
-            proto::TRAFFIC => next.apply_traffic(resources, removed),
             SERVICE_ROUTES => next.apply_routes(resources, removed),
+            proto::TRAFFIC => next.apply_egress(resources, removed),
             _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
@@ -98,8 +98,8 @@ impl Mesh {
                 self.workloads().for_each(|workload| tell(&workload.uid.0, &workload.version));
                 self.services().for_each(|service| tell(service.key.text(), &service.version));
             }
-            proto::TRAFFIC => self.traffic.each(|namespace, _, version| tell(namespace, version)),
             SERVICE_ROUTES => self.routes.each(|routes, version| tell(&routes.service, version)),
+            proto::TRAFFIC => self.egress.each(|namespace, _, version| tell(namespace, version)),
             proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
             _ => {}
         }
@@ -165,8 +165,8 @@ impl Mesh {
 
     /// All policies have come, be it none: until then no connection is let in.
     pub fn know_all_policies(&mut self) {
-        self.policies.arrive();
-        self.settle_policies();
+        self.policies.mark_synced();
+        self.recompile_policies();
     }
 
     /// The policies that hold for a local pod.
@@ -176,12 +176,12 @@ impl Mesh {
 
     /// What becomes of a connection from a namespace to an address of which nothing is known.
     pub fn outbound_traffic(&self, namespace: &str) -> OutboundTraffic {
-        self.traffic.outbound(namespace)
+        self.egress.outbound(namespace)
     }
 
     /// What may leave the mesh: tells each namespace that has a word of its own, the empty one being the mesh.
     pub fn traffic(&self, mut tell: impl FnMut(&str, OutboundTraffic)) {
-        self.traffic.each(|namespace, outbound, _| tell(namespace, outbound));
+        self.egress.each(|namespace, outbound, _| tell(namespace, outbound));
     }
 
     /// What happens to connections to a port of a service (`namespace/hostname`); None: they are forwarded as they are.
@@ -217,7 +217,7 @@ impl Mesh {
             }
         });
         self.update_endpoints(endpoints);
-        self.settle_policies();
+        self.recompile_policies();
         rejected
     }
 
@@ -323,13 +323,13 @@ impl Mesh {
             }
             taken
         });
-        self.settle_policies();
+        self.recompile_policies();
         rejected
     }
 
-    fn apply_traffic(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
-        removed.iter().for_each(|namespace| self.traffic.remove(namespace));
-        reject_all(resources, |sent| self.traffic.insert(sent))
+    fn apply_egress(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
+        removed.iter().for_each(|namespace| self.egress.remove(namespace));
+        reject_all(resources, |sent| self.egress.insert(sent))
     }
 
     fn apply_routes(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
@@ -337,8 +337,8 @@ impl Mesh {
         reject_all(resources, |sent| self.routes.insert(sent))
     }
 
-    fn settle_policies(&mut self) {
-        self.policies.settle(self.pods.preferred().map(|pod| pod.guarded()));
+    fn recompile_policies(&mut self) {
+        self.policies.recompile(self.pods.preferred().map(|pod| pod.guarded()));
     }
 }
 

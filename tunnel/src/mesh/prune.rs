@@ -7,7 +7,7 @@ use super::{proto, Mesh, Service, Workload};
 impl Mesh {
     /// Without what nobody has asked for, be it by its own name or by an address: of workloads those stay that are
     /// endpoints of a service that stays. Gives the names of what went, too.
-    pub fn only(&self, asked: impl Fn(&str) -> bool) -> (Mesh, Vec<Arc<str>>) {
+    pub fn retain_subscribed(&self, asked: impl Fn(&str) -> bool) -> (Mesh, Vec<Arc<str>>) {
         let by_address = |network: &str, ip| asked(&format!("{network}/{ip}"));
         let service_stays = |service: &Service| {
             asked(service.key.text()) || service.vips.iter().any(|vip| by_address(&vip.network, vip.ip))
@@ -42,13 +42,13 @@ mod tests {
             resource(pod("d", &["10.0.0.4"])),
         ]);
         let of_c = "Kubernetes//Pod/default/c";
-        let (part, gone) = mesh.only(|name| ["/10.1.0.1", of_c].contains(&name));
+        let (part, gone) = mesh.retain_subscribed(|name| ["/10.1.0.1", of_c].contains(&name));
         let mut gone: Vec<_> = gone.iter().map(|name| &**name).collect();
         gone.sort_unstable();
         assert_eq!(gone, ["Kubernetes//Pod/default/b", "Kubernetes//Pod/default/d", key(&db).as_str()]);
         assert_eq!((part.at("10.0.0.1"), part.at("10.0.0.3"), part.at("10.0.0.4")), (Some("a"), Some("c"), None));
         assert_eq!(part.vip("10.1.0.2", "default"), None);
-        let (by_name, _) = mesh.only(|name| name == key(&db));
+        let (by_name, _) = mesh.retain_subscribed(|name| name == key(&db));
         assert_eq!((by_name.at("10.0.0.2"), by_name.workloads().len()), (Some("b"), 1));
     }
 }

@@ -59,7 +59,7 @@ impl Handle {
         Handle { commands, answering: ArcSwapOption::empty() }
     }
 
-    pub fn tell(&self, command: Command) {
+    pub fn send(&self, command: Command) {
         drop(self.commands.send(command)); // fails only when the thread has ended, with the process
     }
 
@@ -151,7 +151,7 @@ struct Pending {
     state: RefCell<State>,
     kernel: RefCell<Option<Rc<Kernel>>>,
     /// What takes the calls, where we are the one.
-    hearing: RefCell<Option<AbortHandle>>,
+    listening: RefCell<Option<AbortHandle>>,
 }
 
 /// Gives a worker a call of the pod with this uid; by the call's number.
@@ -174,7 +174,7 @@ pub fn start(
             to_worker,
             state: RefCell::default(),
             kernel: RefCell::default(),
-            hearing: RefCell::default(),
+            listening: RefCell::default(),
         };
         if let Err(error) = run(Rc::new(pending), commands) {
             // With us the kernel's listeners go: who connects is refused until there is another tunnel.
@@ -238,14 +238,14 @@ impl Pending {
         if !self.kernel.borrow().as_ref().is_some_and(is_current) {
             self.open();
         }
-        if self.hearing.borrow().is_none() {
+        if self.listening.borrow().is_none() {
             self.claim();
         }
         if self.kernel.borrow().is_some() {
             // Before the calls are ours, too: should the tunnel that has them be killed, nobody who waits is refused.
             self.state.borrow_mut().listen();
         }
-        if self.hearing.borrow().is_some() {
+        if self.listening.borrow().is_some() {
             self.review();
         }
     }
@@ -262,8 +262,8 @@ impl Pending {
 
     fn close(&self) {
         self.state.borrow_mut().rooms.values_mut().for_each(|room| room.listener = None);
-        if let Some(hearing) = self.hearing.borrow_mut().take() {
-            hearing.abort();
+        if let Some(listening) = self.listening.borrow_mut().take() {
+            listening.abort();
         }
         *self.kernel.borrow_mut() = None;
         self.tell_answering(None);
@@ -288,7 +288,7 @@ impl Pending {
                 ready.clear_ready();
             }
         });
-        *self.hearing.borrow_mut() = Some(task.abort_handle());
+        *self.listening.borrow_mut() = Some(task.abort_handle());
     }
 
     fn take(&self, kernel: &Kernel, event: &PendingEvent) {

@@ -37,7 +37,7 @@ struct Known {
 
 impl Policies {
     /// From now on there are no other policies than those that are known; until then nothing is decided.
-    pub fn arrive(&mut self) {
+    pub fn mark_synced(&mut self) {
         self.changed |= !self.arrived;
         self.arrived = true;
     }
@@ -80,7 +80,7 @@ impl Policies {
     }
 
     /// Compiles what is enforced at these workloads. A guard that a change does not touch stays the same one.
-    pub fn settle(&mut self, workloads: impl Iterator<Item = Guarded>) {
+    pub fn recompile(&mut self, workloads: impl Iterator<Item = Guarded>) {
         let mut guards = imbl::HashMap::new();
         for guarded in workloads {
             if !guards.contains_key(&guarded) {

@@ -202,3 +202,6 @@ impl Proxy {
         Ok(server)
     }
 }
+
+#[cfg(test)]
+mod tests;

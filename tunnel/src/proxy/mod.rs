@@ -52,7 +52,7 @@ impl Proxy {
         let Some(direct) = &self.direct else { return };
         let is_near = destination.node == source.node;
         if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_some() {
-            direct.tell(direct::Command::Offer(pod.info().clone(), to));
+            direct.send(direct::Command::Offer(pod.info().clone(), to));
         }
     }
 

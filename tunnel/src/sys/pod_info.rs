@@ -36,13 +36,18 @@ pub mod testing {
 
     /// What is known of a pod of this identity. Its uid is its name, its network namespace is none.
     pub fn info(identity: &str, name: &str) -> Arc<PodInfo> {
+        info_in("/dev/null", identity, name)
+    }
+
+    /// The same, of one in this network namespace.
+    pub fn info_in(netns: &str, identity: &str, name: &str) -> Arc<PodInfo> {
         let identity: Identity = identity.parse().unwrap();
         let key = PodKey {
             namespace: identity.namespace.clone(),
             name: name.into(),
             service_account: identity.service_account.clone(),
         };
-        let netns = NetNs::new(std::fs::File::open("/dev/null").unwrap().into());
+        let netns = NetNs::new(std::fs::File::open(netns).unwrap().into());
         let budget = Budget::pod(&Budget::process());
         Arc::new(PodInfo { uid: name.into(), key, identity, netns, raw: Raw::default(), budget })
     }

@@ -354,7 +354,7 @@ fn other_maps_hold_nothing_that_was_allowed() {
 fn a_pair_whose_connections_do_not_arrive_takes_the_tunnel_for_a_while() {
     let mut node = Node::new();
     assert!(node.offer(usual()));
-    node.pairs.shun(&usual(), &node.kernel);
+    node.pairs.quarantine(&usual(), &node.kernel);
     assert!(!node.allows(&usual()) && !node.offer(usual()));
     assert!(node.offer(pair("10.0.0.2:9090")), "it concerns that pair alone");
     let before = Instant::now().checked_sub(SHUNNED).unwrap();

@@ -29,7 +29,7 @@ impl OutboundTraffic {
 
 /// By namespace; the mesh's has an empty one. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Traffic(imbl::OrdMap<Arc<str>, Known>);
+pub struct EgressPolicies(imbl::OrdMap<Arc<str>, Known>);
 
 #[derive(Clone)]
 struct Known {
@@ -37,7 +37,7 @@ struct Known {
     version: Version,
 }
 
-impl Traffic {
+impl EgressPolicies {
     /// What holds for a namespace.
     pub fn outbound(&self, namespace: &str) -> OutboundTraffic {
         let known = self.0.get(namespace).or_else(|| self.0.get(""));

@@ -1,0 +1,196 @@
+//! Endpoints as L7 connects to them, on one node: its pods `client` (127.0.0.7) and `server` (127.0.0.8) share the test's own
+//! network namespace, and `outside` (127.0.0.9) is no pod of it.
+use super::*;
+use crate::config::proto::{self, Action, PolicyScope};
+use crate::config::Resource;
+use crate::mesh::testing::{mesh, pod, resource, sent};
+use crate::mesh::Mesh;
+use crate::node::{Context, Shared};
+use crate::relay::thread::testing;
+use crate::relay::Thread;
+use crate::sys::budget::Budget;
+use crate::sys::pod_info::testing::info_in;
+use crate::telemetry::{Options, Telemetry};
+use crate::tls::revocation::Revocation;
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+struct Node {
+    proxy: Rc<Proxy>,
+    client: Rc<Pod>,
+    server: Rc<Pod>,
+}
+
+/// A policy of all pods: about connections of this service account.
+fn policy(action: Action, service_account: &str) -> Resource {
+    let account = proto::ServiceAccountMatch { namespace: "default".into(), service_account: service_account.into() };
+    let of_account = proto::Match { service_accounts: vec![account], ..Default::default() };
+    let clause = proto::Clause { matches: vec![of_account] };
+    let policy = proto::Authorization {
+        name: "p".into(),
+        namespace: "default".into(),
+        scope: PolicyScope::Namespace as i32,
+        action: action as i32,
+        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
+        ..Default::default()
+    };
+    sent(proto::AUTHORIZATION, "default/p", &policy)
+}
+
+fn meshed(policy: Resource) -> Mesh {
+    let outside = pod("outside", &["127.0.0.9"]).plain();
+    let pods = [pod("client", &["127.0.0.7"]), pod("server", &["127.0.0.8"]), outside];
+    let (mut mesh, _) = mesh(pods.map(resource)).apply(proto::AUTHORIZATION, [policy], &[]);
+    mesh.know_all_policies();
+    mesh
+}
+
+impl Node {
+    fn run(policy: Resource, test: impl AsyncFnOnce(Node)) {
+        testing::run(async |thread| test(Node::new(&thread, meshed(policy))).await);
+    }
+
+    fn new(thread: &Rc<Thread>, mesh: Mesh) -> Node {
+        let options = Options { access_log: "off".parse().unwrap() };
+        let shared = Shared {
+            mesh: ArcSwap::from_pointee(mesh),
+            credentials: ArcSwap::default(),
+            revocation: Revocation::new(false),
+            subscriptions: None,
+            telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
+            budget: Budget::process(),
+        };
+        let context = Context::new(Arc::new(shared), thread.clone());
+        let [client, server] = ["client", "server"].map(|name| {
+            let identity = format!("spiffe://cluster.local/ns/default/sa/{name}");
+            let pod = Pod::new(info_in("/proc/self/ns/net", &identity, name), thread);
+            context.pods.insert(pod.clone());
+            pod
+        });
+        Node { proxy: Proxy::new(context, None, None), client, server }
+    }
+
+    async fn connect(&self, name: &str, to: SocketAddr) -> Result<Upstream, Failure> {
+        let mesh = self.proxy.shared.mesh.load_full();
+        let source =
+            Source { pod: &self.client, workload: &mesh.pod("client"), client: SocketAddr::from(([127, 0, 0, 7], 0)) };
+        let target = Target { workload: mesh.pod(name), ip: to.ip(), port: to.port(), service: None };
+        self.proxy.connect(&source, &target).await
+    }
+}
+
+async fn application(ip: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Bytes go both ways.
+async fn carries(upstream: &mut Upstream, app: &mut TcpStream) {
+    let mut bytes = [0; 4];
+    upstream.write_all(b"ping").await.unwrap();
+    app.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"ping");
+    app.write_all(b"pong").await.unwrap();
+    upstream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"pong");
+}
+
+async fn broken(upstream: &mut Upstream) -> Refusal {
+    let error = upstream.read(&mut [0]).await.unwrap_err();
+    error.get_ref().and_then(|error| error.downcast_ref::<Failure>()).unwrap().refusal
+}
+
+#[test]
+fn a_pod_of_this_node_is_reached_as_its_policies_allow_and_sees_the_clients_address() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (listener, address) = application("127.0.0.8").await;
+        let mut upstream = node.connect("server", address).await.unwrap();
+        let (mut app, client) = listener.accept().await.unwrap();
+        assert_eq!(client.ip().to_string(), "127.0.0.7");
+        carries(&mut upstream, &mut app).await;
+        let record = node.server.live()[0].record().unwrap().to_json();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!((&record["direction"], &record["bytes_sent"]), (&"inbound".into(), &4.into()), "{record}");
+        upstream.shutdown().await.unwrap();
+        assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
+        drop(upstream);
+        assert!(node.server.live().is_empty());
+    });
+}
+
+#[test]
+fn a_pod_of_this_node_lets_nobody_in_whom_its_policies_do_not_allow() {
+    for (denying, refusal) in [
+        (policy(Action::Deny, "client"), Refusal::PolicyDenied),
+        (policy(Action::Allow, "another"), Refusal::PolicyNotAllowed),
+    ] {
+        Node::run(denying, async |node| {
+            let (listener, address) = application("127.0.0.8").await;
+            assert_eq!(node.connect("server", address).await.err().unwrap().refusal, refusal);
+            let accepted = std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready()));
+            assert!(!accepted.await, "the application must not even see it");
+        });
+    }
+}
+
+#[test]
+fn a_change_of_policy_ends_what_it_does_not_allow() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (listener, address) = application("127.0.0.8").await;
+        let mut upstream = node.connect("server", address).await.unwrap();
+        let (mut app, _) = listener.accept().await.unwrap();
+        carries(&mut upstream, &mut app).await;
+        node.proxy.shared.mesh.store(Arc::new(meshed(policy(Action::Allow, "another"))));
+        node.proxy.change();
+        assert_eq!(broken(&mut upstream).await, Refusal::PolicyChanged);
+        drop(upstream);
+        assert_eq!(app.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn an_application_that_does_not_listen_is_named() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (listener, address) = application("127.0.0.8").await;
+        drop(listener);
+        let failure = node.connect("server", address).await.err().unwrap();
+        assert_eq!(failure.refusal, Refusal::ConnectFailed);
+        assert!(failure.detail.contains(&address.to_string()), "{failure}");
+    });
+}
+
+#[test]
+fn an_address_that_is_not_the_pods_is_refused() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (_listener, address) = application("127.0.0.10").await;
+        assert_eq!(node.connect("server", address).await.err().unwrap().refusal, Refusal::AddressMismatch);
+    });
+}
+
+#[test]
+fn a_destination_without_a_tunnel_is_dialled_and_ends_with_its_pod() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (listener, address) = application("127.0.0.9").await;
+        let mut upstream = node.connect("outside", address).await.unwrap();
+        let (mut app, _) = listener.accept().await.unwrap();
+        carries(&mut upstream, &mut app).await;
+        node.client.close(Refusal::WorkloadGone);
+        assert_eq!(broken(&mut upstream).await, Refusal::WorkloadGone);
+        drop(upstream);
+        assert_eq!(app.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn half_of_a_message_is_reset() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (listener, address) = application("127.0.0.8").await;
+        let mut upstream = node.connect("server", address).await.unwrap();
+        let (mut app, _) = listener.accept().await.unwrap();
+        carries(&mut upstream, &mut app).await;
+        drop(upstream);
+        assert_eq!(app.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    });
+}
