@@ -17,9 +17,9 @@ def invalidated(kind: Kind, before: View, after: View, key: Key) -> set[Key]:
     old, new = before.store.objects.get(key), after.store.objects.get(key)
     if old == new:
         return set()
-    if before.network != after.network:
-        return {key, *after.store.objects}
     keys = {key, *after.store.find(*depends_on(key))}
+    if before.network != after.network:
+        keys.update(after.store.objects)
     if old is not None:
         keys.update(kind.dependants(before, old))
     if new is not None:

@@ -11,6 +11,9 @@ had it been understood:
 | the action, or all of the spec | everybody is denied |
 | anything of a PeerAuthentication | STRICT, without exceptions |
 | anything of a Sidecar | REGISTRY_ONLY |
+| anything of a VirtualService | its hosts answer with 503 |
+| anything of a DestinationRule | it has no subsets; if it speaks of TLS, its host answers with 503 |
+| anything of a route of the Gateway API | its parents answer with 500, or close connections |
 | the selector, or targetRefs | all of the namespace, or (root) of the mesh; ALLOW allows nothing |
 | the annotation for a dry run | it is none; ALLOW allows nothing |
 | anything of a Service or ServiceEntry | nobody sees it; policies that name it hold for those it selects |

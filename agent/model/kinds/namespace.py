@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from agent.model.engine.kind import CORE, Descriptor
 from agent.model.engine.view import View
+from agent.model.mesh import Mesh
+from agent.model.resources import ROUTES
 from agent.model.schema.kubernetes import Namespace
 from agent.model.schema.objects import Key
 from agent.model.translation import waypoint
@@ -18,6 +20,11 @@ def _dependants(view: View, item: Namespace) -> Iterator[Key]:
     yield from dependants.of_namespace(view, item.metadata.name)
 
 
+def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
+    """Its annotation asks for the routes of its services."""
+    return type_url == ROUTES and name.startswith(f"{key.name}/")
+
+
 KIND = Descriptor(
     "Namespace",
     *CORE,
@@ -26,5 +33,6 @@ KIND = Descriptor(
     namespaced=False,
     critical=True,  # its label enrols
     dependants=_dependants,
+    may_make=_may_make,
     problems=lambda view, item: waypoint.problems(item),
 )

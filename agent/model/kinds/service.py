@@ -9,7 +9,7 @@ from agent.model.engine.store import Entry
 from agent.model.engine.view import View
 from agent.model.engine.visibility import HIDING
 from agent.model.mesh import Mesh
-from agent.model.resources import ADDRESS
+from agent.model.resources import ADDRESS, ROUTES
 from agent.model.schema import hidden
 from agent.model.schema.kubernetes import Service, ServiceSpec
 from agent.model.schema.objects import Key
@@ -33,6 +33,8 @@ def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
     namespace = key.namespace
     own = f"{namespace}/{key.name}.{namespace}.svc.{mesh.domain}"
     slices = uid_of(mesh, DISCOVERY[0], Key("EndpointSlice", namespace, ""))
+    if type_url == ROUTES:
+        return name == own
     return type_url == ADDRESS and (name == own or name.startswith(slices))
 
 

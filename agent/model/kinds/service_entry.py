@@ -8,7 +8,7 @@ from agent.model.engine.reading import read
 from agent.model.engine.store import Entry
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
-from agent.model.resources import ADDRESS, Resource
+from agent.model.resources import ADDRESS, ROUTES, Resource
 from agent.model.schema import hidden
 from agent.model.schema.istio.base import WorkloadSelector
 from agent.model.schema.istio.service_entry import (
@@ -104,7 +104,7 @@ def _endpoints(entry: ServiceEntry) -> Iterator[str]:
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
     """Its hostnames may be any."""
-    own = type_url == ADDRESS and name.startswith(f"{key.namespace}/")
+    own = type_url in (ADDRESS, ROUTES) and name.startswith(f"{key.namespace}/")
     return own or workloads.may_make(_GROUP, mesh, key, type_url, name)
 
 

@@ -12,6 +12,7 @@ from agent.model.model import Change, Model, apply, enrolled_on
 from agent.model.resources import Delta, Resource
 from agent.model.schema.objects import Key, Object, key_of
 from tests.agent.model.objects import changes, endpoint_slice, make, model_of, pod, service
+from tests.agent.model.random_routes import random_route
 from tests.policy import cases
 from tests.policy.reference import Manifest
 from tests.policy.verdicts import decode
@@ -35,6 +36,7 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
         "Policy",
         "Modes",
         "Sidecar",
+        *["Route"] * 5,
     ]
     match rng.choice(kinds):
         case "Node":
@@ -42,7 +44,8 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
             return make("Node", rng.choice(["n1", "n2"]), labels=labels)
         case "Namespace":
             mode = rng.choice([AMBIENT, {}, {"topology.istio.io/network": rng.choice(["", "blue"])}])
-            return make("Namespace", namespace, labels=mode)
+            l7 = {"warren.dev/l7": rng.choice(["true", "false"])} if rng.random() < 0.5 else {}
+            return make("Namespace", namespace, labels=mode, annotations=l7)
         case "Service":
             ports = [{"port": rng.choice([80, 81]), "targetPort": rng.choice([8080, "web"]), "name": "http"}]
             return service(
@@ -52,6 +55,8 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
                 metadata={"namespace": namespace},
                 type=rng.choice(["ClusterIP", "ClusterIP", "ExternalName"]),
                 clusterIP=f"10.1.0.{rng.randrange(1, 4)}",
+                sessionAffinity=rng.choice(["None", "ClientIP"]),
+                trafficDistribution=rng.choice(["", "PreferClose"]),
             )
         case "Slice":
             pods = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": f"p{rng.randrange(6)}"}}]
@@ -64,6 +69,8 @@ def random_object(rng: random.Random) -> Object:  # noqa: PLR0911 (one for each 
         case "WorkloadEntry":
             spec = {"address": rng.choice(["10.0.2.1", "db.example"]), "labels": labels}
             return make("WorkloadEntry", f"w{rng.randrange(3)}", namespace, spec=spec)
+        case "Route":
+            return random_route(rng, namespace, labels)
         case "Policy":
             return random_policy(rng, cases.authorization(rng, f"a{rng.randrange(4)}"))
         case "Modes":

@@ -59,42 +59,57 @@ def route_index(item: Route) -> Iterator[Entry]:
 def _entry(ref: ObjectReference, namespace: str) -> str:
     if (ref.group, ref.kind) == (ISTIO, "Hostname"):
         return ref.name
-    return f"{ref.name}/{namespace}" if ref.kind == "Service" else f"{ref.kind}/{namespace}/{ref.name}"
+    return _by_name(ref.kind, namespace, ref.name)
+
+
+def _by_name(kind: str, namespace: str, name: str) -> str:
+    """An object; a Service as a short host is found (`names.entry_of`)."""
+    return f"{name}/{namespace}" if kind == "Service" else f"{kind}/{namespace}/{name}"
 
 
 def of_virtual_service(view: View, item: VirtualService) -> Iterator[Key]:
-    namespace = item.metadata.namespace
-    for host in item.spec.hosts:
-        yield from routes_of(view, resolve(view.mesh, host, namespace))
-    for key in view.store.find(_DELEGATES_TO, namespace, item.metadata.name):
+    """The routes of its hosts, and of those whose rules are left to it."""
+    yield from _of_hosts(view, item)
+    for key in view.store.find(_DELEGATES_TO, item.metadata.namespace, item.metadata.name):
         yield key
         root = view.store.objects[key]
-        if isinstance(root, VirtualService) and root.spec.hosts:
-            yield from of_virtual_service(view, root)
+        if isinstance(root, VirtualService):
+            yield from _of_hosts(view, root)
+
+
+def _of_hosts(view: View, item: VirtualService) -> Iterator[Key]:
+    for host in item.spec.hosts:
+        yield from routes_of(view, resolve(view.mesh, host, item.metadata.namespace))
 
 
 def of_destination_rule(view: View, item: DestinationRule) -> Iterator[Key]:
+    """The routes in which it may be told, and other rules for the host: the oldest takes precedence."""
     host = resolve(view.mesh, item.spec.host, item.metadata.namespace)
     yield from routes_of(view, host)
     if not host.startswith(WILDCARD):
-        yield from _with_routes(view, naming(view, _SENDS_TO, [host]))
+        yield from naming(view, POLICY_OF, [host])
+        yield from _senders(view, host)
         return
-    for key, other in view.store.objects.items():  # any of them may send to what the wildcard covers
-        if isinstance(other, VirtualService | Route):
-            yield from _with_routes(view, iter([key]))
+    for key, other in view.store.objects.items():  # any of them may be for what the wildcard covers
+        if isinstance(other, DestinationRule):
+            yield key
+        elif isinstance(other, VirtualService | Route):
+            yield from _with_routes(view, key)
 
 
 def of_route(view: View, item: Route) -> Iterator[Key]:
-    """The routes of its parents, and whoever is for the same: of some kinds the oldest counts alone."""
+    """The routes of its parents, and who else is for these: one may take precedence of the other."""
     for parent in item.parents:
         service = parent_of(view, item, parent) if parent.is_service else None
         if service:
             yield from routes_of_service(view, service)
             yield from view.store.find(ROUTES_OF, *key_of(service))
+            yield from naming(view, ROUTED_BY, view.claims(service))
 
 
 def of_grant(view: View, item: ReferenceGrant) -> Iterator[Key]:
-    yield from _with_routes(view, iter(view.store.find(_SENDS_INTO, item.metadata.namespace)))
+    for key in view.store.find(_SENDS_INTO, item.metadata.namespace):
+        yield from _with_routes(view, key)
 
 
 def of_service(view: View, item: ServiceLike) -> Iterator[Key]:
@@ -112,24 +127,35 @@ def of_namespace(view: View, name: str) -> Iterator[Key]:
 
 
 def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
-    hosts = [*view.claims(item)]
-    key = key_of(item)
-    for host in hosts:
+    yield from view.store.find(ROUTES_OF, *key_of(item))
+    yield from _sending_to(view, item)
+    for host in view.claims(item):
         yield from routes_of(view, host)
-    yield from naming(view, ROUTED_BY, hosts)
-    yield from view.store.find(ROUTES_OF, *key)
-    yield from _with_routes(view, naming(view, _SENDS_TO, hosts))
-    named = (f"{key.name}/{key.namespace}", f"{key.kind}/{key.namespace}/{key.name}")
-    for entry in named:
-        yield from _with_routes(view, iter(view.store.find(_SENDS_TO, entry)))
+        yield from naming(view, ROUTED_BY, [host])
+        yield from naming(view, POLICY_OF, [host])
+        yield from _senders(view, host)
 
 
-def _with_routes(view: View, keys: Iterator[Key]) -> Iterator[Key]:
-    """Objects that rules are in, with the routes that these rules are told in."""
-    for key in keys:
-        yield key
-        item = view.store.objects[key]
-        if isinstance(item, VirtualService):
-            yield from of_virtual_service(view, item)
-        elif isinstance(item, Route):
-            yield from of_route(view, item)
+def _senders(view: View, host: str) -> Iterator[Key]:
+    """Who sends to a hostname, or to an object that claims it, each with the routes that it is told in."""
+    for key in naming(view, _SENDS_TO, [host]):
+        yield from _with_routes(view, key)
+    for claimant in view.claimants(host):
+        yield from _sending_to(view, claimant)
+
+
+def _sending_to(view: View, item: ServiceLike) -> Iterator[Key]:
+    """The routes that name an object as a backend."""
+    key = key_of(item)
+    for sender in view.store.find(_SENDS_TO, _by_name(key.kind, key.namespace, key.name)):
+        yield from _with_routes(view, sender)
+
+
+def _with_routes(view: View, key: Key) -> Iterator[Key]:
+    """An object that rules are in, with the routes that these rules are told in."""
+    yield key
+    item = view.store.objects[key]
+    if isinstance(item, VirtualService):
+        yield from of_virtual_service(view, item)
+    elif isinstance(item, Route):
+        yield from of_route(view, item)
