@@ -88,13 +88,23 @@ def load_balancing(view: View, item: ServiceLike) -> LoadBalancing:
     return _load_balancing(item, view.namespace(item.metadata.namespace)) or LoadBalancing()
 
 
-def _ports(parts: list[ServiceLike]) -> Iterator[PortMessage]:
-    """Of all parts. 0 for a target: each workload says which, or has none where its part lacks the port."""
+def ports_of_host(view: View, host: str, namespace: str) -> dict[int, AnyPort]:
+    """The ports of a service by their numbers; of several parts that have one the first's."""
+    parts = view.parts(host, namespace)
+    return {number: ports[0] for number, ports in _by_number(parts).items()}
+
+
+def _by_number(parts: list[ServiceLike]) -> dict[int, list[AnyPort]]:
     ports: dict[int, list[AnyPort]] = {}
     for part in parts:
         for port in tcp_ports(part):
             ports.setdefault(number_of(port), []).append(port)
-    for number, (first, *others) in ports.items():
+    return ports
+
+
+def _ports(parts: list[ServiceLike]) -> Iterator[PortMessage]:
+    """Of all parts. 0 for a target: each workload says which, or has none where its part lacks the port."""
+    for number, (first, *others) in _by_number(parts).items():
         targets = {target_port(port) for port in (first, *others)}
         common = len(targets) == 1 and (len(others) + 1 == len(parts) or _passes_through(parts[0]))
         target = target_port(first) if common else None

@@ -8,8 +8,8 @@ from agent.model.schema.gateway.base import GATEWAY, ISTIO, ObjectReference, Rou
 from agent.model.schema.gateway.l4_routes import ReferenceGrant
 from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.kubernetes import Service
-from agent.model.translation.ports import number_of, tcp_ports
 from agent.model.translation.routes.names import visible
+from agent.model.translation.services import ports_of_host
 
 
 class Backend(NamedTuple):
@@ -38,7 +38,7 @@ def backend(view: View, item: Route, ref: ObjectReference) -> Backend:
         raise InvalidBackend("RefNotPermitted", message)
     if service is None:
         raise InvalidBackend("BackendNotFound", f"{named} is not there")
-    ports = [number_of(port) for port in tcp_ports(service)]
+    ports = [*ports_of_host(view, host, service.metadata.namespace)]
     number = ref.port or (ports[0] if len(ports) == 1 else 0)
     if number not in ports:
         raise InvalidBackend("BackendNotFound", f"{named} has no TCP port {number or '; name one'}")

@@ -18,7 +18,10 @@ from agent.model.translation.routes.virtual_services import ROUTED_BY, destinati
 
 def clients(view: View, service: ServiceLike, host: str) -> list[Client]:
     """Those with labels before all of their namespace; the last are all others."""
-    virtual, routes = list(_virtual_services(view, host)), list(_routes(view, service))
+    virtual, routes = (
+        list(_virtual_services(view, host)),
+        list(_routes(view, view.parts(host, service.metadata.namespace))),
+    )
     hosts = {host, *_sent_to(view, virtual, routes)}
     rules = list(_rules(view, hosts))
     places = {one.metadata.namespace for one in routes} | {*_exported(virtual), *_exported(rules)}
@@ -45,8 +48,9 @@ def _is_for(view: View, item: VirtualService, host: str) -> bool:
     return any(covers(view.mesh, one, item.metadata.namespace, host) for one in item.spec.hosts)
 
 
-def _routes(view: View, service: ServiceLike) -> Iterator[Route]:
-    yield from view.store.each(Route, ROUTES_OF, *key_of(service))
+def _routes(view: View, parts: list[ServiceLike]) -> Iterator[Route]:
+    for part in parts:
+        yield from view.store.each(Route, ROUTES_OF, *key_of(part))
 
 
 def _sent_to(view: View, virtual: list[VirtualService], routes: list[Route]) -> Iterator[str]:

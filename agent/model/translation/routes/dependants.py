@@ -103,7 +103,7 @@ def of_route(view: View, item: Route) -> Iterator[Key]:
         service = parent_of(view, item, parent) if parent.is_service else None
         if service:
             yield from routes_of_service(view, service)
-            yield from view.store.find(ROUTES_OF, *key_of(service))
+            yield from _routes_for(view, service)
             yield from naming(view, ROUTED_BY, view.claims(service))
 
 
@@ -126,8 +126,16 @@ def of_namespace(view: View, name: str) -> Iterator[Key]:
         yield from _of_service(view, entry)
 
 
-def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
+def _routes_for(view: View, item: ServiceLike) -> Iterator[Key]:
+    """Routes whose parent it is, or another that has its hostnames too: they may be one service."""
     yield from view.store.find(ROUTES_OF, *key_of(item))
+    for host in view.claims(item):
+        for claimant in view.claimants(host):
+            yield from view.store.find(ROUTES_OF, *key_of(claimant))
+
+
+def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
+    yield from _routes_for(view, item)
     yield from _sending_to(view, item)
     for host in view.claims(item):
         yield from routes_of(view, host)

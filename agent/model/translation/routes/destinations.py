@@ -10,11 +10,10 @@ from agent.model.schema.istio.destination_rule import DestinationRule, Subset
 from agent.model.schema.istio.traffic_policy import TrafficPolicy
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
-from agent.model.translation.ports import number_of, tcp_ports
 from agent.model.translation.routes import policy as policy_translation
 from agent.model.translation.routes.client import Client, is_exported
 from agent.model.translation.routes.names import covers, naming, resolve, specificity, visible
-from agent.model.translation.services import load_balancing
+from agent.model.translation.services import load_balancing, ports_of_host
 from protocols import routes_pb2 as pb
 from protocols.workload_pb2 import LoadBalancing
 
@@ -128,7 +127,16 @@ class Destinations:
         service = visible(self.view, host, self.client.namespace)
         if service is None:
             raise Unroutable(f"there is no service {host}")
-        return self.add(service, host, _port(service, host, port, listener), subset)
+        return self.add(service, host, self._port(service, host, port, listener), subset)
+
+    def _port(self, service: ServiceLike, host: str, wanted: int, listener: int) -> int:
+        numbers = [*ports_of_host(self.view, host, service.metadata.namespace)]
+        if not wanted and len(numbers) == 1:
+            return numbers[0]
+        port = wanted or listener
+        if port not in numbers:
+            raise Unroutable(f"{host} has no port {port}")
+        return port
 
     def add(self, service: ServiceLike, host: str, port: int, subset: str = "") -> int:
         """Its index. Raises Unroutable."""
@@ -180,16 +188,6 @@ def _prefer(view: View, service: ServiceLike, policy: pb.Policy) -> None:
     if own.mode == LoadBalancing.FAILOVER and not policy.load_balancer.HasField("locality"):
         priority = [_TOPOLOGY[scope] for scope in own.routing_preference]
         policy.load_balancer.locality.priority.extend(priority)
-
-
-def _port(service: ServiceLike, host: str, wanted: int, listener: int) -> int:
-    numbers = [number_of(port) for port in tcp_ports(service)]
-    if not wanted and len(numbers) == 1:
-        return numbers[0]
-    port = wanted or listener
-    if port not in numbers:
-        raise Unroutable(f"{host} has no port {port}")
-    return port
 
 
 def asked_labels(rule: DestinationRule) -> Iterator[str]:

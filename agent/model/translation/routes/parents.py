@@ -1,6 +1,6 @@
 """Which routes of the Gateway API are for a port of a service, and why others are not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from agent.model.engine.store import Entry
@@ -79,26 +79,27 @@ def _no_protocol(item: Route, ports: Iterable[AnyPort]) -> str:
 
 
 def for_port(
-    view: View, client: Client, service: ServiceLike, port: int, types: tuple[type[R], ...]
+    view: View, client: Client, parts: Sequence[ServiceLike], port: int, types: tuple[type[R], ...]
 ) -> list[R]:
     """The routes of some kinds that hold for clients of a port, the oldest first.
 
     Those of the client's own namespace, else those of the service's (GAMMA's consumer and producer routes).
+    parts: the objects that are the service; a route is for all of it, whichever it names.
     """
-    key = key_of(service)
-    keys = view.store.find(ROUTES_OF, *key)
+    keys = {route for part in parts for route in view.store.find(ROUTES_OF, *key_of(part))}
     named = (view.store.objects[route] for route in keys)
-    attached = [one for one in named if isinstance(one, types) and _applies(view, one, service, port)]
-    for namespace in dict.fromkeys((client.namespace, key.namespace)):
+    attached = [one for one in named if isinstance(one, types) and _applies(view, one, parts, port)]
+    for namespace in dict.fromkeys((client.namespace, parts[0].metadata.namespace)):
         own = [one for one in attached if one.metadata.namespace == namespace]
         if own:
             return sorted(own, key=seniority)
     return []
 
 
-def _applies(view: View, item: Route, service: ServiceLike, port: int) -> bool:
-    parents = (one for one in item.parents if one.is_service and parent_of(view, item, one) is service)
-    return any(port in attachment(view, item, parent).ports for parent in parents)
+def _applies(view: View, item: Route, parts: Sequence[ServiceLike], port: int) -> bool:
+    services = [(parent, parent_of(view, item, parent)) for parent in item.parents if parent.is_service]
+    named = (parent for parent, service in services if any(service is part for part in parts))
+    return any(port in attachment(view, item, parent).ports for parent in named)
 
 
 def seniority(item: Route) -> tuple[str, str, Key]:

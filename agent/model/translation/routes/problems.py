@@ -11,7 +11,7 @@ from agent.model.schema.istio.string_match import StringMatch
 from agent.model.schema.istio.traffic_policy import LoadBalancer, PortPolicy, TrafficPolicy
 from agent.model.schema.istio.virtual_service import TlsRule, VirtualService
 from agent.model.schema.objects import key_of
-from agent.model.translation.ports import route_protocol, tcp_ports
+from agent.model.translation.ports import route_protocol
 from agent.model.translation.routes import status
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.delegates import delegate_of
@@ -20,6 +20,7 @@ from agent.model.translation.routes.names import WILDCARD, resolve, routes_of
 from agent.model.translation.routes.parents import ROUTES_OF
 from agent.model.translation.routes.policy import missing_credentials
 from agent.model.translation.routes.virtual_services import destinations_of
+from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
 _HTTP = (pb.HTTP, pb.HTTP2, pb.GRPC)
@@ -57,7 +58,8 @@ def _hosts(view: View, item: VirtualService) -> Iterator[str]:
 
 
 def _of_service(view: View, item: VirtualService, service: ServiceLike, host: str) -> Iterator[str]:
-    protocols = {route_protocol(port) for port in tcp_ports(service)}
+    ports = ports_of_host(view, host, service.metadata.namespace).values()
+    protocols = set(map(route_protocol, ports))
     if item.spec.http and not protocols.intersection(_HTTP):
         yield (
             f"hosts: {host} has no HTTP port, so that http has no effect; "
@@ -113,12 +115,8 @@ def _missing(view: View, item: VirtualService, wanted: Iterable[Destination]) ->
 
 def _first_port(view: View, host: str) -> int:
     """A port that may stand for the one that clients call."""
-    services = view.claimants(host)
-    return next((number for one in services for number in _numbers(one)), 0)
-
-
-def _numbers(service: ServiceLike) -> list[int]:
-    return [getattr(port, "port", 0) or getattr(port, "number", 0) for port in tcp_ports(service)]
+    namespaces = (one.metadata.namespace for one in view.claimants(host))
+    return next((number for name in namespaces for number in ports_of_host(view, host, name)), 0)
 
 
 def of_destination_rule(view: View, item: DestinationRule) -> Iterator[str]:

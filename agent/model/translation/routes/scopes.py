@@ -26,6 +26,10 @@ class Target(NamedTuple):
     host: str
     port: int
 
+    def parts(self, view: View) -> list[ServiceLike]:
+        """The objects that are the service, the first of which is `service`."""
+        return view.parts(self.host, self.service.metadata.namespace)
+
 
 class Scope(NamedTuple):
     """routed: whether somebody's rules are in it, and not the service's own default alone."""
@@ -38,7 +42,7 @@ def http(view: View, client: Client, target: Target) -> Scope:
     """By requests. A route of the Gateway API comes before VirtualServices."""
     destinations = Destinations(view, client)
     types: tuple[type[HttpLike], ...] = (HTTPRoute, GRPCRoute)
-    routes = for_port(view, client, target.service, target.port, types)
+    routes = for_port(view, client, target.parts(view), target.port, types)
     rules: Sequence[pb.HttpRule]
     if routes:
         rules = GatewayRules(destinations).http(one for one in routes if type(one) is type(routes[0]))
@@ -78,8 +82,10 @@ def _l4_routes(
 ) -> tuple[list[TLSRoute], list[TCPRoute]]:
     if protocol == pb.HTTP:
         return [], []
-    by_sni = for_port(view, client, target.service, target.port, (TLSRoute,)) if protocol == pb.TLS else []
-    return by_sni, for_port(view, client, target.service, target.port, (TCPRoute,))
+    by_sni = (
+        for_port(view, client, target.parts(view), target.port, (TLSRoute,)) if protocol == pb.TLS else []
+    )
+    return by_sni, for_port(view, client, target.parts(view), target.port, (TCPRoute,))
 
 
 def _forward(destinations: Destinations, target: Target) -> pb.HttpRule:

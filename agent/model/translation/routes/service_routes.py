@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from agent.model.engine.view import ServiceLike, View
 from agent.model.resources import Resource, routes_resource
 from agent.model.schema.objects import Key
-from agent.model.translation.ports import AnyPort, number_of, route_protocol, tcp_ports
+from agent.model.translation.ports import AnyPort, route_protocol
 from agent.model.translation.routes import scopes
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.clients import clients
 from agent.model.translation.routes.destinations import own_policy
 from agent.model.translation.routes.policy import needs_connections, needs_requests
 from agent.model.translation.routes.scopes import Target
+from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
 L7 = "warren.dev/l7"  # annotation of a Service or Namespace: requests are looked into without rules too
@@ -24,11 +25,10 @@ def translate(view: View, key: Key) -> Iterator[Resource]:
         return
     service = view.owner(key.name, key.namespace)
     whom = clients(view, service, key.name)
-    found = (
-        _port(view, Target(service, key.name, number_of(port)), port, whom) for port in tcp_ports(service)
-    )
-    if ports := [port for port in found if port]:
-        yield routes_resource(pb.ServiceRoutes(namespace=key.namespace, hostname=key.name, ports=ports))
+    ports = ports_of_host(view, key.name, key.namespace).items()
+    found = (_port(view, Target(service, key.name, number), port, whom) for number, port in ports)
+    if told := [port for port in found if port]:
+        yield routes_resource(pb.ServiceRoutes(namespace=key.namespace, hostname=key.name, ports=told))
 
 
 def _port(view: View, target: Target, port: AnyPort, whom: Sequence[Client]) -> pb.PortRoutes | None:

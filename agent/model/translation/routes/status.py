@@ -65,7 +65,9 @@ def _winner(view: View, item: Route, parent: ParentRef, ports: tuple[int, ...]) 
         return None
     types = (TCPRoute,) if isinstance(item, TCPRoute) else _HTTP
     client = Client(item.metadata.namespace)
-    first = [for_port(view, client, service, port, types)[:1] for port in ports]
+    hosts = iter(view.claims(service))
+    parts = view.parts(next(hosts), service.metadata.namespace)
+    first = [for_port(view, client, parts, port, types)[:1] for port in ports]
     others = [one for found in first for one in found if one is not item]
     excluded = [one for one in others if isinstance(item, TCPRoute) or type(one) is not type(item)]
     return excluded[0] if len(excluded) == len(ports) else None
