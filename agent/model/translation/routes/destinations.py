@@ -118,16 +118,30 @@ class Destinations:
         self.view, self.client = view, client
         self.messages: list[pb.Destination] = []
         self._indices: dict[tuple[str, str, int, str], int] = {}
+        self._named: dict[
+            tuple[str, str, int], int | Unroutable
+        ] = {}  # of hundreds of rules, for one listener
 
     def named(self, host: str, subset: str, port: int, listener: int) -> int:
         """One by its hostname. port: 0 is the service's only one, else the one that clients call.
 
         Raises Unroutable.
         """
+        known = self._named.get((host, subset, port))
+        if known is None:
+            known = self._named[host, subset, port] = self._find(host, subset, port, listener)
+        if isinstance(known, Unroutable):
+            raise known
+        return known
+
+    def _find(self, host: str, subset: str, port: int, listener: int) -> "int | Unroutable":
         service = visible(self.view, host, self.client.namespace)
         if service is None:
-            raise Unroutable(f"there is no service {host}")
-        return self.add(service, host, self._port(service, host, port, listener), subset)
+            return Unroutable(f"there is no service {host}")
+        try:
+            return self.add(service, host, self._port(service, host, port, listener), subset)
+        except Unroutable as error:
+            return error
 
     def _port(self, service: ServiceLike, host: str, wanted: int, listener: int) -> int:
         numbers = [*ports_of_host(self.view, host, service.metadata.namespace)]

@@ -38,12 +38,13 @@ def of_virtual_service(view: View, item: VirtualService) -> Iterator[str]:
         return
     yield from _hosts(view, item)
     yield from _unreachable(item.spec.http)
+    destinations = Destinations(view, Client(item.metadata.namespace))
     for index, rule in enumerate(item.spec.http):
-        yield from (f"http[{index}]: {text}" for text in _http(view, item, rule))
+        yield from (f"http[{index}]: {text}" for text in _http(destinations, item, rule))
     for l4 in item.spec.l4:
         wanted = (one.destination for one in l4.route)
         name = "tls" if isinstance(l4, TlsRule) else "tcp"
-        yield from (f"{name}: {text}" for text in _missing(view, item, wanted))
+        yield from (f"{name}: {text}" for text in _missing(destinations, item, wanted))
 
 
 def _hosts(view: View, item: VirtualService) -> Iterator[str]:
@@ -86,9 +87,9 @@ def _matches_everything(match: HttpMatch) -> bool:
     )
 
 
-def _http(view: View, item: VirtualService, rule: HttpRule) -> Iterator[str]:
-    yield from _missing(view, item, destinations_of(rule))
-    if rule.delegate and not delegate_of(view, item, rule):
+def _http(destinations: Destinations, item: VirtualService, rule: HttpRule) -> Iterator[str]:
+    yield from _missing(destinations, item, destinations_of(rule))
+    if rule.delegate and not delegate_of(destinations.view, item, rule):
         name = f"{rule.delegate.namespace or item.metadata.namespace}/{rule.delegate.name}"
         yield f"delegate: {name} is no VirtualService without hosts that is for here; the rule is left out"
     if rule.redirect and rule.redirect.redirect_code not in (0, 301, 302, 303, 307, 308):
@@ -102,9 +103,11 @@ def _http(view: View, item: VirtualService, rule: HttpRule) -> Iterator[str]:
             yield "fault.abort: without httpStatus or grpcStatus nothing is aborted"
 
 
-def _missing(view: View, item: VirtualService, wanted: Iterable[Destination]) -> Iterator[str]:
-    """Destinations that answer with 503, for clients of the rule's own namespace."""
-    destinations = Destinations(view, Client(item.metadata.namespace))
+def _missing(
+    destinations: Destinations, item: VirtualService, wanted: Iterable[Destination]
+) -> Iterator[str]:
+    """Those that answer with 503. destinations: of clients of the rule's own namespace."""
+    view = destinations.view
     for one in wanted:
         host = resolve(view.mesh, one.host, item.metadata.namespace)
         try:
