@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.support.wait import until
 WITHIN = 2.0  # seconds, of the command
 WIDTH = 80  # columns
 Manifest = dict[str, Any]
+Fault = Callable[[Lab], Iterator[None]]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,17 @@ class Check:
 def check(lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.setenv("COLUMNS", "80")
     return Check(lab, capsys)
+
+
+@contextmanager
+def during(fault: Fault, lab: Lab) -> Iterator[None]:
+    """A fault, which is mended whatever comes of it: the next test's is another one."""
+    going = fault(lab)
+    next(going)
+    try:
+        yield
+    finally:
+        next(going, None)
 
 
 def tunnel_dead(lab: Lab) -> Iterator[None]:
@@ -148,12 +161,10 @@ CHECKED = [
 
 
 @pytest.mark.parametrize(("fault", "words"), CHECKED, ids=lambda value: getattr(value, "__name__", ""))
-def test_check_names_the_cause(lab: Lab, check: Check, fault: Any, words: list[str]) -> None:
+def test_check_names_the_cause(lab: Lab, check: Check, fault: Fault, words: list[str]) -> None:
     until(lambda: check("node1")[0] == 0, what="all is well before")
-    going = fault(lab)
-    next(going)
-    check.says("node1", *words)
-    next(going, None)
+    with during(fault, lab):
+        check.says("node1", *words)
     until(lambda: check("node1")[0] == 0, what="all is well again")
 
 
@@ -191,24 +202,22 @@ LOGGED = [
 
 @pytest.mark.parametrize(("fault", "way", "words", "reason"), LOGGED)
 def test_the_access_log_names_the_cause(
-    lab: Lab, fault: Any, way: tuple[str, str], words: str, reason: str
+    lab: Lab, fault: Fault, way: tuple[str, str], words: str, reason: str
 ) -> None:
     """Of the refused connection itself, within two seconds, at one of the two nodes."""
     source, target = way
-    going = fault(lab)
-    next(going)
     caller = lab.pod(f"deploy/{source}")
     host = target if target[0].isdigit() else str(lab.pod(f"deploy/{target}").ipv4)
     argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{host}:{80 if host == target else 8080}/"]
-    logs = [node.log("tunnel") for node in lab.nodes]
-    marks = [log.stat().st_size for log in logs]
-    until(lambda: caller.run(argv, check=False).returncode, what=f"{fault.__name__} is in force")
+    with during(fault, lab):
+        logs = [node.log("tunnel") for node in lab.nodes]
+        marks = [log.stat().st_size for log in logs]
+        until(lambda: caller.run(argv, check=False).returncode, what=f"{fault.__name__} is in force")
 
-    def lines() -> list[str]:
-        texts = [log.read_bytes()[mark:].decode() for log, mark in zip(logs, marks, strict=True)]
-        return [line for text in texts for line in text.splitlines() if f"reason={reason}" in line]
+        def lines() -> list[str]:
+            texts = [log.read_bytes()[mark:].decode() for log, mark in zip(logs, marks, strict=True)]
+            return [line for text in texts for line in text.splitlines() if f"reason={reason}" in line]
 
-    (line, *_) = until(lines, timeout=WITHIN, what=f"a line with reason={reason}")
-    assert words in line
-    next(going, None)
+        (line, *_) = until(lines, timeout=WITHIN, what=f"a line with reason={reason}")
+        assert words in line
     until(lambda: not caller.run(argv, check=False).returncode or host == target, what="all is well again")
