@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "pending": {"node", "telemetry", "decision", "mesh"},
     "proxy": {
         *("direct", "pending", "node", "http", "hbone", "relay"),
-        *("telemetry", "decision", "mesh", "policy", "h2", "tls"),
+        *("telemetry", "decision", "routes", "mesh", "policy", "h2", "tls"),
     },
     "engine": {
         *("proxy", "direct", "pending", "node", "relay"),

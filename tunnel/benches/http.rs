@@ -45,7 +45,7 @@ impl Node for Fixed {
         Some(self.scope.clone())
     }
 
-    fn endpoints(&self, _: &Destination, _: &Downstream) -> Option<Endpoints> {
+    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
         Some(self.endpoints.clone())
     }
 
@@ -154,7 +154,7 @@ fn proxy(server: SocketAddr) -> SocketAddr {
         });
         while let Ok((io, source)) = listener.accept().await {
             io.set_nodelay(true).expect("TCP has it");
-            let pod = Arc::new(ClientPod { namespace: "shop".into(), labels: Labels::new([]) });
+            let pod = Arc::new(ClientPod { namespace: "shop".into(), labels: Labels::new([]).into() });
             let downstream = Downstream { pod, service: "shop/reviews".into(), port: 9080, source, original: server };
             let session = Session::new(downstream, scope.clone(), Drain::default());
             spawn_local(serve(io, router.clone(), session, None));

@@ -13,7 +13,6 @@ mod engine;
 pub mod fuzzing;
 pub mod h2;
 mod hbone;
-#[allow(dead_code)] // until `proxy` hands it connections
 pub mod http;
 mod mesh;
 mod node;

@@ -110,7 +110,7 @@ impl Worker {
             Command::Remove { uid, drain, done } => {
                 match self.context.pods.remove(&uid) {
                     Some(pod) if drain => drop(spawn_local(self.clone().drain(pod))),
-                    Some(pod) => pod.close(Refusal::WorkloadGone),
+                    Some(pod) => self.close(&pod),
                     None => {}
                 }
                 drop(done.send(Ok(())));
@@ -169,7 +169,7 @@ impl Worker {
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
         if let Some(before) = self.context.pods.insert(pod) {
-            before.close(Refusal::WorkloadGone);
+            self.close(&before);
         }
         Ok(())
     }
@@ -183,8 +183,14 @@ impl Worker {
         while pod.is_busy() && pod.netns.has_network() {
             self.context.thread.clock.sleep(0).await;
         }
-        pod.close(Refusal::WorkloadGone);
+        self.close(&pod);
         self.context.pods.end_drain(&pod);
+    }
+
+    /// A pod is gone.
+    fn close(&self, pod: &Pod) {
+        pod.close(Refusal::WorkloadGone);
+        self.proxy.routers.forget(pod);
     }
 
     async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {

@@ -42,7 +42,7 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct ClientPod {
     pub namespace: Arc<str>,
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
 }
 
 /// A connection that a client has opened.
@@ -65,7 +65,7 @@ pub trait Node: 'static {
 
     /// Those of the destination's subset, with priorities and weights as its policy has them; for PASSTHROUGH what the client
     /// called. None: there is no such service.
-    fn endpoints(&self, destination: &Destination, downstream: &Downstream) -> Option<Endpoints>;
+    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints>;
 
     /// By HBONE, TLS or plain TCP, as the destination's policy and the endpoint have it; within the pool's connect_timeout.
     fn connect(
@@ -83,6 +83,8 @@ pub trait Node: 'static {
 /// A request, when all is over.
 #[derive(Clone, Debug)]
 pub struct Record {
+    pub http2: bool,
+    pub grpc: bool,
     pub method: Method,
     pub authority: Authority,
     /// As it was routed.

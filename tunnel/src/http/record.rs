@@ -1,9 +1,11 @@
 //! The record of one request, given to the node exactly once, whatever becomes of it.
+use super::answer::is_grpc;
 use super::deadline::Deadline;
 use super::node::{Downstream, Flags, Node, Record};
 use super::router::Router;
 use super::upstream::{Active, Counted};
 use super::{Request, Ticket};
+use http::Version;
 use std::rc::Rc;
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ pub struct Recording<N: Node> {
 impl<N: Node> Recording<N> {
     pub fn new(router: Rc<Router<N>>, downstream: Rc<Downstream>, request: &Request) -> Self {
         let record = Record {
+            http2: request.version == Version::HTTP_2,
+            grpc: is_grpc(&request.headers),
             method: request.method.clone(),
             authority: request.authority.clone(),
             path: request.path.clone(),

@@ -60,7 +60,6 @@ impl Drop for Asked {
 impl Proxy {
     /// A connection to an endpoint, for whoever reads and writes it: through a tunnel, plainly, or to another pod of this
     /// node without TLS to ourselves. No time-out of its own: dropping the future gives it up.
-    #[allow(dead_code)] // for L7, which is not wired in yet
     pub async fn connect(&self, source: &Source<'_>, target: &Target) -> Result<Upstream, Failure> {
         if let Some(destination) = self.on_this_node(target) {
             return self.deliver_here(source, target, &destination).await;

@@ -4,6 +4,7 @@ mod connector;
 mod delivery;
 pub mod inbound;
 pub mod outbound;
+mod requests;
 mod upstream;
 
 use crate::base::OriginalDst;
@@ -22,6 +23,8 @@ pub struct Proxy {
     direct: Option<direct::Handle>,
     /// Where connect() waits until the other end has answered.
     pending: Option<Arc<pending::Handle>>,
+    /// For requests.
+    pub routers: requests::Routers,
 }
 
 impl Deref for Proxy {
@@ -38,7 +41,7 @@ impl Proxy {
         direct: Option<direct::Handle>,
         pending: Option<Arc<pending::Handle>>,
     ) -> Rc<Proxy> {
-        Rc::new(Proxy { context, direct, pending })
+        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::default() })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

@@ -1,14 +1,14 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
 use super::caller::Caller;
 use super::connector::Source;
-use super::Proxy;
+use super::{requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Outbound, Plain, Route, Routed};
 use crate::mesh::Workload;
 use crate::node::{Listed, Pod};
 use crate::pending::Unreachable;
 use crate::relay::pipe::Pipe;
-use crate::relay::{CloseReason, Live};
+use crate::relay::{CloseReason, Live, TcpDuplex};
 use crate::sys::sockets;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
 use crate::tls::client_hello::server_name;
@@ -50,8 +50,14 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
             plain(&proxy, &pod, caller, addr, record, list).await;
         }
         Outbound::Refuse(why) => refuse(&proxy, &pod, caller, &record, why),
-        // Nothing here looks at requests yet, and routes may be there to keep some out.
-        Outbound::Http(_) | Outbound::Tls(_) => refuse(&proxy, &pod, caller, &record, Refusal::NoRoute),
+        Outbound::Http(routed) => match caller.accept(&proxy, &pod).await {
+            Ok(app) => {
+                let source = Source { pod: &pod, workload: &source, client };
+                requests::serve(&proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await;
+            }
+            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+        },
+        Outbound::Tls(_) => refuse(&proxy, &pod, caller, &record, Refusal::NoRoute), // `by_sni` gives none
     }
 }
 

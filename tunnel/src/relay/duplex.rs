@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 /// the other side may go on until it ends, but nobody reads it: then it is reset as well.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// Ends it: the other side sees a reset, at the latest when this is dropped.
-    #[allow(dead_code)] // for L7, which is not wired in yet
     fn reset(&mut self);
 }
 
@@ -54,6 +53,8 @@ impl Live for Cancel {
 pub struct TcpDuplex {
     sock: TcpStream,
     cancel: Rc<Cancel>,
+    /// Whether a client has opened it.
+    accepted: bool,
     /// We have said all.
     shut: bool,
     /// The other side has.
@@ -64,7 +65,14 @@ impl TcpDuplex {
     /// Of one that we have opened. With a record, what is written counts as the client's, and what is read as the server's.
     pub fn new(sock: TcpStream, record: Option<ConnectionRecord>) -> Self {
         let cancel = Rc::new(Cancel { record, ..Cancel::default() });
-        TcpDuplex { sock, cancel, shut: false, ended: false }
+        TcpDuplex { sock, cancel, accepted: false, shut: false, ended: false }
+    }
+
+    /// Of one that a client has opened: what is read counts as the client's.
+    pub fn accepted(sock: TcpStream, record: ConnectionRecord) -> Self {
+        let mut accepted = TcpDuplex::new(sock, Some(record));
+        accepted.accepted = true;
+        accepted
     }
 
     /// By which others end it.
@@ -86,10 +94,16 @@ impl TcpDuplex {
 
     fn wrote(&self, written: io::Result<usize>) -> io::Result<usize> {
         let n = self.noted(written)?;
-        if let Some(record) = &self.cancel.record {
-            record.client_sent(n as u64);
-        }
+        self.count(n, self.accepted);
         Ok(n)
+    }
+
+    fn count(&self, bytes: usize, of_server: bool) {
+        match &self.cancel.record {
+            Some(record) if of_server => record.server_sent(bytes as u64),
+            Some(record) => record.client_sent(bytes as u64),
+            None => {}
+        }
     }
 
     /// The socket tells of its error once: it is kept for the record.
@@ -109,11 +123,7 @@ impl AsyncRead for TcpDuplex {
         self.noted(read)?;
         match buf.filled().len() - before {
             0 if buf.remaining() > 0 => self.ended = true,
-            n => {
-                if let Some(record) = &self.cancel.record {
-                    record.server_sent(n as u64);
-                }
-            }
+            n => self.count(n, !self.accepted),
         }
         Poll::Ready(Ok(()))
     }

@@ -138,6 +138,10 @@ impl PortRoutes {
         others.iter().find(|scope| scope.fits(client)).unwrap_or(last)
     }
 
+    pub fn speaks_http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2 | Protocol::Grpc)
+    }
+
     pub fn is_http(&self) -> bool {
         matches!(self.protocol, Protocol::Http | Protocol::Http2 | Protocol::Grpc)
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::limit::Limits;
 use super::record::{End, Facts};
+use super::request::RequestLine;
 use crate::base::log::{Field, Line, LogFormat};
 
 /// Which connections are logged, and how.
@@ -144,6 +145,7 @@ impl Withheld {
 /// What the writer is to do.
 enum Entry {
     Write(Box<Record>),
+    Request(Box<RequestLine>),
     Withheld(Withheld),
     /// Says when all that came before is written.
     Flush(SyncSender<()>),
@@ -179,12 +181,7 @@ impl LogWriter {
 
     /// Hands over a record, if one of such an end is wanted; never waits.
     pub fn write(&self, failed: bool, record: impl FnOnce() -> Record) {
-        let wanted = match self.which {
-            Which::Off => false,
-            Which::Errors => failed,
-            Which::All => true,
-        };
-        if !wanted {
+        if !self.wants(failed) {
             return;
         }
         let record = record();
@@ -192,19 +189,32 @@ impl LogWriter {
             self.withheld.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if !self.enqueue(record) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.enqueue(record.size(), Entry::Write(record.into()));
+    }
+
+    /// As `write`, for a request.
+    pub fn request(&self, failed: bool, line: impl FnOnce() -> RequestLine) {
+        if self.wants(failed) {
+            let line = line();
+            self.enqueue(line.size(), Entry::Request(line.into()));
         }
     }
 
-    fn enqueue(&self, record: Record) -> bool {
-        let size = record.size();
+    fn wants(&self, failed: bool) -> bool {
+        match self.which {
+            Which::Off => false,
+            Which::Errors => failed,
+            Which::All => true,
+        }
+    }
+
+    fn enqueue(&self, size: usize, entry: Entry) {
         let room = self.waiting.fetch_add(size, Ordering::Relaxed) + size <= BYTES_MAX;
-        let taken = room && self.entries.try_send(Entry::Write(record.into())).is_ok();
+        let taken = room && self.entries.try_send(entry).is_ok();
         if !taken {
             self.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        taken
     }
 
     /// Tells of the refusals that were not logged since the last time.
@@ -251,6 +261,10 @@ fn write_all(entries: &Receiver<Entry>, waiting: &AtomicUsize, format: LogFormat
                 Entry::Write(record) => {
                     waiting.fetch_sub(record.size(), Ordering::Relaxed);
                     record.line(format, &mut text);
+                }
+                Entry::Request(line) => {
+                    waiting.fetch_sub(line.size(), Ordering::Relaxed);
+                    line.write(format, ACCESS, &mut text);
                 }
                 Entry::Withheld(withheld) => withheld.line(format, &mut text),
                 Entry::Flush(done) => flushed.push(done),

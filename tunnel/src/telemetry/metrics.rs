@@ -5,15 +5,22 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::log::LogWriter;
+use super::request::{RequestLabels, RequestSeries, BUCKETS};
 use super::series::{Labels, Side, Totals};
 use super::{ByReason, Counts, Direction};
 use crate::base::{Flag, Refusal};
 use crate::sys::panics;
 
 /// All metrics.
-pub(super) fn encode(series: &[(Arc<Labels>, Totals)], counts: &Counts, log: &LogWriter) -> String {
+pub(super) fn encode(
+    series: &[(Arc<Labels>, Totals)],
+    requests: &[(Arc<RequestLabels>, Arc<RequestSeries>)],
+    counts: &Counts,
+    log: &LogWriter,
+) -> String {
     let mut out = Text(String::new());
     traffic(&mut out, series);
+    self::requests(&mut out, requests);
     open(&mut out, counts);
     failures(&mut out, counts);
     out.family("warren_log_lines_dropped", "counter", "Access log lines dropped because the log could not keep up");
@@ -63,6 +70,28 @@ fn traffic(out: &mut Text, series: &Series) {
     let name = "istio_tcp_sent_bytes";
     family(out, series, name, "Bytes that were sent to clients", always(|totals| totals.sent));
     direct(out, series);
+}
+
+fn requests(out: &mut Text, series: &[(Arc<RequestLabels>, Arc<RequestSeries>)]) {
+    out.family("istio_requests", "counter", "Requests, also those that had no answer");
+    for (labels, series) in series {
+        out.sample("istio_requests_total", format_args!("{{{labels}}}"), series.total());
+    }
+    let name = "istio_request_duration_milliseconds";
+    out.family(name, "histogram", "Time from a request's head to the end of its answer");
+    for (labels, series) in series {
+        let mut count = 0;
+        for (bucket, counter) in series.durations.iter().enumerate() {
+            count += counter.load(Ordering::Relaxed);
+            match BUCKETS.get(bucket) {
+                Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound}\"}}"), count),
+                None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
+            }
+        }
+        let time = series.time.load(Ordering::Relaxed) as f64 / 1e3;
+        out.sample(name, format_args!("_sum{{{labels}}}"), time);
+        out.sample(name, format_args!("_count{{{labels}}}"), count);
+    }
 }
 
 /// What the kernel measures of direct connections, told by one end for both.
@@ -145,6 +174,20 @@ fn by_reason(out: &mut Text, name: &str, reporter: &str, counts: &ByReason) {
 
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, "tcp")
+    }
+}
+
+impl fmt::Display for RequestLabels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.labels.write(f, self.protocol)?;
+        write!(f, ",response_code=\"{}\"", self.status)?;
+        label(f, "response_flags", &self.flags)
+    }
+}
+
+impl Labels {
+    fn write(&self, f: &mut fmt::Formatter<'_>, protocol: &str) -> fmt::Result {
         write!(f, "reporter=\"{}\"", self.direction.reporter())?;
         side(f, "source", &self.source)?;
         side(f, "destination", &self.destination)?;
@@ -152,7 +195,7 @@ impl fmt::Display for Labels {
         label(f, "destination_service", key.map_or("", |key| key.hostname()))?;
         label(f, "destination_service_namespace", key.map_or("", |key| key.namespace()))?;
         label(f, "destination_service_name", name.unwrap_or(""))?;
-        label(f, "request_protocol", "tcp")?;
+        label(f, "request_protocol", protocol)?;
         label(f, "connection_security_policy", self.security())
     }
 }

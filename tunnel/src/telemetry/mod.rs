@@ -5,6 +5,7 @@ mod log;
 mod metrics;
 mod party;
 mod record;
+mod request;
 mod series;
 mod verdicts;
 
@@ -25,6 +26,8 @@ use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
 pub use record::Tcp;
 use record::{End, Facts};
+pub use request::Request;
+use request::{RequestCache, RequestLine, RequestRegistry};
 use series::{Registry, Series, SeriesCache};
 use verdicts::Verdicts;
 
@@ -64,6 +67,7 @@ pub struct Options {
 /// The telemetry of a process.
 pub struct Telemetry {
     registry: Mutex<Registry>,
+    requests: Mutex<RequestRegistry>,
     log: LogWriter,
     counts: Counts,
     workers: AtomicUsize,
@@ -106,6 +110,7 @@ impl Telemetry {
     pub fn with_output(options: Options, output: impl io::Write + Send + 'static) -> io::Result<Arc<Telemetry>> {
         Ok(Arc::new(Telemetry {
             registry: Mutex::default(),
+            requests: Mutex::default(),
             log: LogWriter::start(options.access_log, output)?,
             counts: Counts::default(),
             workers: AtomicUsize::new(0),
@@ -115,13 +120,18 @@ impl Telemetry {
     /// The telemetry of one worker, to be asked for on the worker's own thread.
     pub fn worker(self: &Arc<Self>) -> WorkerTelemetry {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
-        WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, cache: RefCell::default() }))
+        WorkerTelemetry(Rc::new(Worker {
+            shared: self.clone(),
+            number,
+            cache: RefCell::default(),
+            requests: RefCell::default(),
+        }))
     }
 
     /// All metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let series = lock(&self.registry).totals();
-        metrics::encode(&series, &self.counts, &self.log)
+        metrics::encode(&series, &lock(&self.requests).all(), &self.counts, &self.log)
     }
 
     /// Tells each policy's name, what it said, and how often.
@@ -141,6 +151,7 @@ impl Telemetry {
         let now = Instant::now();
         let alive = series::Alive::of(mesh);
         lock(&self.registry).expire(&alive, now);
+        lock(&self.requests).expire(&alive, now);
         self.counts.verdicts.expire(mesh, now);
     }
 }
@@ -153,6 +164,7 @@ struct Worker {
     shared: Arc<Telemetry>,
     number: usize,
     cache: RefCell<SeriesCache>,
+    requests: RefCell<RequestCache>,
 }
 
 impl WorkerTelemetry {
@@ -217,6 +229,13 @@ impl WorkerTelemetry {
         let facts = Facts::new(Direction::Inbound, source, destination, now);
         facts.describe(Parties { source_identity: peer, ..Parties::default() });
         self.record(&Arc::new(facts), false, End::new(now, Some(reason), detail));
+    }
+
+    /// A request is over.
+    pub fn request(&self, request: Request) {
+        let shared = &self.0.shared;
+        self.0.requests.borrow_mut().count(&request, &shared.requests);
+        shared.log.request(request.failed(), || RequestLine::new(request));
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Identity, Refusal};
-use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route};
-use crate::mesh::{App, Locality, Mesh, Service, Workload, BLACK_HOLE};
+use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route, Target};
+use crate::mesh::{App, Locality, Mesh, Service, TunnelProtocol, Workload, BLACK_HOLE};
 
 /// One end.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +120,20 @@ impl Parties {
             service: to.service.clone(),
             hbone: None,
             direct: true,
+        }
+    }
+
+    /// Of a request of a local pod, as far as its target is known.
+    pub fn request(source: &Arc<Workload>, target: Option<&Target>, service: Option<&Arc<Service>>) -> Parties {
+        let workload = target.map(|target| &target.workload);
+        let proven = workload.filter(|workload| workload.tunnel == TunnelProtocol::Hbone);
+        Parties {
+            source: Party::Workload(source.clone()),
+            source_identity: proven.map(|_| source.identity.clone()),
+            destination: workload.cloned().map_or(Party::Unknown, Party::Workload),
+            destination_identity: proven.map(|workload| workload.identity.clone()),
+            service: service.cloned(),
+            ..Parties::default()
         }
     }
 

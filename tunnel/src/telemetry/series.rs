@@ -35,7 +35,7 @@ impl Side {
 }
 
 impl Labels {
-    fn new(parties: &Parties, direction: Direction) -> Labels {
+    pub fn new(parties: &Parties, direction: Direction) -> Labels {
         Labels {
             direction,
             source: Side::new(&parties.source, &parties.source_identity),
@@ -206,7 +206,7 @@ impl<'a> Alive<'a> {
         Alive { apps: mesh.workloads().map(|workload| workload.app.as_ref()).collect(), mesh }
     }
 
-    fn has(&self, labels: &Labels) -> bool {
+    pub fn has(&self, labels: &Labels) -> bool {
         let app = |side: &Side| side.app.as_ref().is_none_or(|app| self.apps.contains(app.as_ref()));
         let service = labels.service.as_ref().is_none_or(|(key, _)| self.mesh.service(key.text()).is_some());
         app(&labels.source) && app(&labels.destination) && service
@@ -221,7 +221,7 @@ pub struct SeriesCache {
     baggage_since: Option<Instant>,
 }
 
-type Addresses = [usize; 10];
+pub type Addresses = [usize; 10];
 
 struct Cached {
     series: Weak<Series>,
@@ -230,7 +230,7 @@ struct Cached {
 }
 
 /// Entries after which a cache starts anew. More label sets than that in use at a time cost a look at their text each.
-const CACHE_LIMIT: usize = 8192;
+pub const CACHE_LIMIT: usize = 8192;
 /// Peers that are in no resource: how many of them are told apart in a minute. They are authenticated, but may say what
 /// they like, and each that is told apart has a series until that expires.
 const BAGGAGE_LIMIT: usize = 256;
@@ -275,7 +275,7 @@ impl SeriesCache {
     }
 }
 
-fn addresses(parties: &Parties, direction: Direction) -> Addresses {
+pub fn addresses(parties: &Parties, direction: Direction) -> Addresses {
     fn address<T: ?Sized>(value: Option<&Arc<T>>) -> usize {
         value.map_or(0, |value| Arc::as_ptr(value).cast::<()>() as usize)
     }

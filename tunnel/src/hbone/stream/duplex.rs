@@ -2,7 +2,7 @@
 use super::{Side, Stream};
 use crate::base::Refusal;
 use crate::h2::frame::Code;
-use crate::relay::{broken, CloseReason, Duplex, Live};
+use crate::relay::{broken, CloseReason, Duplex};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,12 +20,6 @@ impl StreamDuplex {
     /// Of one that the far end has accepted, or that we have.
     pub fn new(stream: Rc<Stream>) -> Self {
         StreamDuplex(stream)
-    }
-
-    /// By which others end it.
-    #[allow(dead_code)] // for L7, which is not wired in yet
-    pub fn live(&self) -> Rc<dyn Live> {
-        self.0.clone()
     }
 }
 

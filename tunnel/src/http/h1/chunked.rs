@@ -38,10 +38,6 @@ impl Chunked {
         Chunked { state: State::Size, extensions: 0, limits }
     }
 
-    pub fn is_done(&self) -> bool {
-        self.state == State::Done
-    }
-
     /// The next piece of what has arrived; `None`: more must arrive.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Piece>, Refused> {
         loop {

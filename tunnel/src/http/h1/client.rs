@@ -121,7 +121,7 @@ fn pump<S: Io>(
         match encode::message(&connection, head, &mut body, outgoing).await {
             Ok(()) => flag.set(true),
             // The server's end shows where its response is read.
-            Err(WriteError::Io(_)) => {}
+            Err(WriteError::Io) => {}
             Err(WriteError::Body(error)) => drop(failed.send(error)),
         }
     });

@@ -23,14 +23,14 @@ pub enum Outgoing {
 #[derive(Debug)]
 pub enum WriteError {
     /// The connection's.
-    Io(io::Error),
+    Io,
     /// The body's own.
     Body(BodyError),
 }
 
 impl From<io::Error> for WriteError {
-    fn from(error: io::Error) -> Self {
-        WriteError::Io(error)
+    fn from(_: io::Error) -> Self {
+        WriteError::Io
     }
 }
 

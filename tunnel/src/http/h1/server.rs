@@ -128,7 +128,7 @@ async fn answer<S: Io>(
     encode::response(&mut head, &response, outgoing, persistence(asked, &response, keep));
     match encode::message(connection, head, &mut response.body, outgoing).await {
         Ok(()) => {}
-        Err(WriteError::Io(_)) => return After::Gone,
+        Err(WriteError::Io) => return After::Gone,
         Err(WriteError::Body(_)) => {
             if let Some(ticket) = response.ticket {
                 ticket.broken();

@@ -36,7 +36,7 @@ impl Node for TestNode {
         self.scope.borrow().clone()
     }
 
-    fn endpoints(&self, destination: &Destination, _: &Downstream) -> Option<Endpoints> {
+    fn endpoints(&self, destination: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
         self.endpoints.borrow().get(&*destination.subset).cloned()
     }
 
@@ -63,7 +63,7 @@ pub struct Stage {
 
 pub fn downstream() -> Downstream {
     Downstream {
-        pod: Arc::new(ClientPod { namespace: "shop".into(), labels: Labels::new([]) }),
+        pod: Arc::new(ClientPod { namespace: "shop".into(), labels: Labels::new([]).into() }),
         service: "shop/reviews.shop.svc.cluster.local".into(),
         port: 9080,
         source: ([10, 0, 0, 9], 4711).into(),

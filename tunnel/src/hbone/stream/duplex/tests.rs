@@ -8,6 +8,7 @@ use crate::hbone::stream::Answer;
 use crate::hbone::tunnel::testing::{connected, serving, until, Ours, Peer, INITIAL_WINDOW};
 use crate::hbone::tunnel::Tunnel;
 use crate::relay::thread::testing;
+use crate::relay::Live;
 use std::cell::RefCell;
 use tokio::io::{split, AsyncReadExt, AsyncWriteExt};
 use tokio::task::yield_now;
@@ -233,7 +234,7 @@ fn a_lost_tunnel_is_told_to_who_reads_and_to_who_writes() {
 fn others_may_end_it() {
     at_both_ends(async |mut open| {
         open.carries().await;
-        open.duplex.live().cancel(Refusal::PolicyChanged, "");
+        open.duplex.0.cancel(Refusal::PolicyChanged, "");
         assert_eq!(open.broken().await, Refusal::PolicyChanged);
         drop(open.duplex);
         open.peer.hears(Event::Reset(1, Code::CANCEL)).await;

@@ -1,0 +1,237 @@
+//! Requests of a pod's applications, where the port that they call has routes: what L7 asks of the node on the pod's behalf.
+use super::connector::Source;
+use super::upstream::Upstream;
+use super::Proxy;
+use crate::base::{Failure, OriginalDst};
+use crate::decision::{Routed, Target};
+use crate::http::{
+    self, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings,
+};
+use crate::mesh::{Eligible, Mesh, Workload};
+use crate::node::Pod;
+use crate::relay::TcpDuplex;
+use crate::routes::{Balancing, Client, Destination, Scope, Tls};
+use crate::telemetry::{self, Direction, Parties};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Weak as ArcWeak};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// For a connection to an endpoint; Istio's `meshConfig.connectTimeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The routers of a thread, by the uid of the pod that asks. A router keeps connections for the pod's next requests.
+#[derive(Default)]
+pub struct Routers(RefCell<HashMap<Arc<str>, Rc<Router<Requests>>>>);
+
+impl Routers {
+    fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
+        let mut routers = self.0.borrow_mut();
+        let known = routers.get(&pod.uid).filter(|router| std::ptr::eq(router.node.pod.as_ptr(), Rc::as_ptr(pod)));
+        if let Some(router) = known {
+            return router.clone();
+        }
+        let node = Requests { proxy: Rc::downgrade(proxy), pod: Rc::downgrade(pod), known: RefCell::default() };
+        let router = Router::new(node, Settings::default());
+        routers.insert(pod.uid.clone(), router.clone());
+        router
+    }
+
+    /// A pod is gone: what waits for its requests ends.
+    pub fn forget(&self, pod: &Pod) {
+        let mut routers = self.0.borrow_mut();
+        if routers.get(&pod.uid).is_some_and(|router| std::ptr::eq(router.node.pod.as_ptr(), pod)) {
+            routers.remove(&pod.uid);
+        }
+    }
+}
+
+/// Serves an application's connection to a port that has routes, until its end.
+pub async fn serve(
+    proxy: &Rc<Proxy>,
+    source: Source<'_>,
+    wanted: OriginalDst,
+    app: TcpDuplex,
+    Routed { service, port, scope }: Routed,
+) {
+    let Source { pod, workload, client } = source;
+    let namespace = workload.identity.namespace.as_ref().into();
+    let downstream = Downstream {
+        pod: Arc::new(ClientPod { namespace, labels: workload.labels.clone() }),
+        service: service.key.text().clone(),
+        port: port.port,
+        source: client,
+        original: wanted.address(),
+    };
+    let host = service.key.hostname().parse().ok();
+    let session = Session::new(downstream, scope, Drain::default());
+    let _listed = pod.list(app.live());
+    http::serve(app, proxy.routers.of(proxy, pod), session, host).await;
+}
+
+/// A pod's view of the mesh.
+pub struct Requests {
+    proxy: Weak<Proxy>,
+    pod: Weak<Pod>,
+    known: RefCell<HashMap<Name, Known>>,
+}
+
+/// Service, port and subset.
+type Name = (Arc<str>, u16, Arc<str>);
+
+/// The endpoints of a destination, as one version of the mesh has them.
+struct Known {
+    mesh: ArcWeak<Mesh>,
+    destination: Arc<Destination>,
+    endpoints: Endpoints,
+    /// In the same order.
+    targets: Box<[Target]>,
+}
+
+fn name(destination: &Destination) -> Name {
+    (destination.service.clone(), destination.port, destination.subset.clone())
+}
+
+impl Requests {
+    /// The destination's endpoints as they are now. None: there is no such service.
+    fn look(&self, mesh: &Arc<Mesh>, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
+        let mut all = self.known.borrow_mut();
+        let known = all.get(&name(destination));
+        let is_current = |known: &&Known| {
+            std::ptr::eq(known.mesh.as_ptr(), Arc::as_ptr(mesh)) && Arc::ptr_eq(&known.destination, destination)
+        };
+        if let Some(known) = known.filter(is_current) {
+            return Some(known.endpoints.clone());
+        }
+        let service = mesh.service(&destination.service)?;
+        let source = self.source(mesh)?;
+        let ip = source.addresses.first().copied().unwrap_or(downstream.original.ip());
+        let mut eligible = mesh.eligible(&source, destination, ip).unwrap_or_default();
+        if destination.policy.balancing == Balancing::Passthrough {
+            let called = downstream.original.ip();
+            eligible.retain(|one| one.chosen.ip == called);
+        }
+        let target = |one: &Eligible<'_>| Target {
+            workload: one.chosen.workload.clone(),
+            ip: one.chosen.ip,
+            port: one.chosen.port,
+            service: Some(service.clone()),
+        };
+        let mut found: Arc<[Endpoint]> = eligible.iter().map(endpoint).collect();
+        if let Some(before) = known.filter(|known| known.endpoints.all == found) {
+            found = before.endpoints.all.clone(); // the same as long as nothing has changed
+        }
+        let routes = mesh.routes(&destination.service, destination.port);
+        let spoken = routes.or_else(|| mesh.routes(&downstream.service, downstream.port));
+        let endpoints = Endpoints { all: found, http2: spoken.is_some_and(|port| port.speaks_http2()) };
+        let known = Known {
+            mesh: Arc::downgrade(mesh),
+            destination: destination.clone(),
+            endpoints: endpoints.clone(),
+            targets: eligible.iter().map(target).collect(),
+        };
+        all.insert(name(destination), known);
+        Some(endpoints)
+    }
+
+    /// The pod's own workload.
+    fn source(&self, mesh: &Mesh) -> Option<Arc<Workload>> {
+        mesh.local(&self.pod.upgrade()?.key).cloned()
+    }
+
+    fn target(&self, endpoint: &str, destination: &Destination) -> Option<Target> {
+        let all = self.known.borrow();
+        let known = all.get(&name(destination))?;
+        let place = known.endpoints.all.iter().position(|one| *one.id == *endpoint)?;
+        Some(known.targets[place].clone())
+    }
+}
+
+fn endpoint(one: &Eligible<'_>) -> Endpoint {
+    let workload = one.chosen.workload;
+    let locality = &workload.locality;
+    Endpoint {
+        id: format!("{}:{}", workload.uid, one.chosen.port).into(),
+        address: SocketAddr::new(one.chosen.ip, one.chosen.port),
+        weight: one.weight,
+        priority: one.priority,
+        locality: format!("{}/{}/{}", locality.region, locality.zone, locality.subzone).into(),
+    }
+}
+
+impl Node for Requests {
+    type Io = Upstream;
+
+    fn scope(&self, downstream: &Downstream) -> Option<Arc<Scope>> {
+        let proxy = self.proxy.upgrade()?;
+        let mesh = proxy.shared.mesh.load();
+        let port = mesh.routes(&downstream.service, downstream.port).filter(|port| port.is_http())?;
+        let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
+        Some(port.scope(&client).clone())
+    }
+
+    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
+        self.look(&self.proxy.upgrade()?.shared.mesh.load(), destination, downstream)
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, destination: &Destination) -> Result<Upstream, ConnectError> {
+        let gone = || ConnectError::Failed("the pod is gone".to_owned());
+        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
+        let workload = self.source(&proxy.shared.mesh.load()).ok_or_else(gone)?;
+        let target =
+            self.target(&endpoint.id, destination).ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
+        if let Some(what) = unsupported(destination) {
+            return Err(ConnectError::Failed(format!("{}: {what} is not supported", destination.origin)));
+        }
+        let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
+        let client = SocketAddr::new(own.copied().unwrap_or(target.ip), 0);
+        let source = Source { pod: &pod, workload: &workload, client };
+        let limit = destination.policy.pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let connected = timeout(limit, proxy.connect(&source, &target)).await.map_err(|_| ConnectError::Timeout)?;
+        connected.map_err(|Failure { refusal, detail }| ConnectError::Failed(refusal.explain(&detail)))
+    }
+
+    fn draw(&self, limit: u64) -> u64 {
+        let proxy = self.proxy.upgrade();
+        proxy.and_then(|proxy| proxy.rng.borrow_mut().below(limit)).unwrap_or_default()
+    }
+
+    fn record(&self, downstream: &Downstream, record: &Record) {
+        let Some(proxy) = self.proxy.upgrade() else { return };
+        let mesh = proxy.shared.mesh.load();
+        let Some(source) = self.source(&mesh) else { return };
+        let target = record.destination.as_ref().zip(record.endpoint.as_ref());
+        let target = target.and_then(|(destination, id)| self.target(id, destination));
+        let service = record.destination.as_ref().map_or(&downstream.service, |destination| &destination.service);
+        proxy.thread.telemetry.request(telemetry::Request {
+            parties: Parties::request(&source, target.as_ref(), mesh.service(service)),
+            direction: Direction::Outbound,
+            method: record.method.to_string(),
+            authority: record.authority.to_string(),
+            path: record.path.to_string(),
+            http2: record.http2,
+            grpc: record.grpc,
+            route: record.route.clone(),
+            status: record.status.map_or(0, |status| status.as_u16()),
+            flags: record.flags.to_string(),
+            attempts: record.attempts,
+            duration: record.duration,
+            upstream: record.upstream,
+            endpoint: target.map(|target| SocketAddr::new(target.ip, target.port).to_string()),
+        });
+    }
+}
+
+/// What a destination asks for that would be left out: nothing goes there then.
+fn unsupported(destination: &Destination) -> Option<&'static str> {
+    let policy = &destination.policy;
+    match () {
+        () if matches!(policy.tls, Some(Tls::Originate(_))) => Some("TLS of mode SIMPLE or MUTUAL"),
+        () if policy.proxy_protocol.is_some() => Some("proxyProtocol"),
+        () if policy.tunnel.is_some() => Some("tunnel"),
+        () => None,
+    }
+}
