@@ -7,6 +7,12 @@ STRICTER = {
         'path: {type: RegularExpression, value: ""}',
         'value: "(", type: RegularExpression',
     ),
+    "no header can be called so": ('headers: {request: {set: {"a b": c}}}', 'httpHeaderName: "a b"'),
+    "the expression has no such group: Envoy would refuse all of its routes": (
+        "{match: a, rewrite: '\\1'}",
+        "{match: a, rewrite: '\\x'}",
+    ),
+    "a table of one entry balances nothing": ("maglev: {tableSize: 1}",),
     "HTTP has no status 600": ("directResponse: {status: 600}", "abort: {httpStatus: 600}"),
     "no Gateway can be called so": ('gateways: [mesh, "a b"]',),
     "no port has such a number": (

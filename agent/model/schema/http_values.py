@@ -16,6 +16,7 @@ _PIECE = re.compile(r"(\d*\.?\d*)([a-zµμ]+)", re.ASCII)
 _LONGEST_REGEX = 1024  # characters: Istio's measure for Envoy's limit on the size of a program
 _LONGEST_DURATION = 2**53  # milliseconds
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~A-Za-z0-9]+")  # RFC 9110, section 5.6.2: token
+_ESCAPES = re.compile(r"\\(.?)", re.DOTALL)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _STRING = r'"(?:[^"\\]|\\.)*" *'
 _ARGUMENTS = rf" *\[ *{_STRING}(?:, *{_STRING})*\] *| *[^ \[](?:[^)\"\\]|\\.)*"
@@ -75,6 +76,14 @@ def check_regex(text: str, *steps: Step) -> None:
         raise FieldError(f"{text!r} is no RE2 expression: {reason}", *steps) from None
 
 
+def check_substitution(text: str, regex: str, *steps: Step) -> None:
+    r"""What takes a match's place: `\0` to `\9` are groups that the expression has, `\\` a backslash."""
+    groups = re2.compile(regex, _OPTIONS).groups
+    for found in _ESCAPES.findall(text):
+        if found != "\\" and not (found.isdecimal() and int(found) <= groups):
+            raise FieldError(f"\\{found} is none of the {groups} groups, and no backslash", *steps)
+
+
 def check_header_name(name: str, *steps: Step) -> None:
     if not _HEADER.fullmatch(name):
         raise FieldError(f"{name!r} is no header's name", *steps)
@@ -104,6 +113,8 @@ def check_operation(name: str, *steps: Step, authority: bool = False) -> None:
         raise FieldError("a header has a name", *steps)
     if (name.startswith(":") or is_authority(name)) and not (authority and is_authority(name)):
         raise FieldError(f"{name} cannot be changed here; use rewrite.authority for the host", *steps)
+    if not is_authority(name):
+        check_header_name(name, *steps)
 
 
 def matches_host(host: str, pattern: str) -> bool:

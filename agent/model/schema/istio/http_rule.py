@@ -14,6 +14,7 @@ from agent.model.schema.http_values import (
     check_operation,
     check_operations,
     check_regex,
+    check_substitution,
     is_authority,
 )
 from agent.model.schema.istio.base import Strict
@@ -204,6 +205,7 @@ class RegexRewrite(Strict, frozen=True):
         if not self.match or not self.rewrite:
             raise FieldError("match and rewrite are both needed")
         check_regex(self.match, "match")
+        check_substitution(self.rewrite, self.match, "rewrite")
 
 
 class Rewrite(Strict, frozen=True):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent.model.schema.http_values import check_durations, milliseconds
+from agent.model.schema.http_values import check_durations, check_header_name, milliseconds
 from agent.model.schema.istio.base import Strict
 from agent.model.schema.istio.locality import LocalityLb, ZoneAwareLb
 from agent.model.schema.istio.route_values import PortSelector, Uint32, check_port
@@ -71,6 +71,8 @@ class ConsistentHash(Strict, frozen=True):
     def __post_init__(self) -> None:
         _one_of(self, "http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name")
         _one_of(self, "ring_hash", "maglev")
+        if self.http_header_name:
+            check_header_name(self.http_header_name, "httpHeaderName")
         if self.minimum_ring_size and (self.ring_hash or self.maglev):
             raise FieldError("deprecated, and excludes ringHash and maglev; remove it", "minimumRingSize")
 
@@ -312,4 +314,4 @@ def _is_address(text: str) -> bool:
 
 
 def _is_prime(number: int) -> bool:
-    return number > 0 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))

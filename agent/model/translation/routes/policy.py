@@ -11,6 +11,7 @@ from protocols import routes_pb2 as pb
 PARTS = 10_000  # of a million in a percent
 CONNECT_TIMEOUT = 10_000  # milliseconds: meshConfig.connectTimeout
 IDLE_TIMEOUT = 3_600_000
+_LARGEST_RING = 8 << 20  # Envoy's maximum_ring_size
 _ALGORITHMS = {
     "RANDOM": pb.RANDOM,
     "PASSTHROUGH": pb.PASSTHROUGH,
@@ -105,7 +106,11 @@ def translate(policy: schema.TrafficPolicy) -> pb.Policy:
 def _load_balancer(balancer: schema.LoadBalancer, ejects: bool) -> pb.LoadBalancer:
     result = pb.LoadBalancer(algorithm=_ALGORITHMS.get(balancer.simple or "", pb.LEAST_REQUEST))
     if balancer.consistent_hash:
-        result.consistent_hash.CopyFrom(_consistent_hash(balancer.consistent_hash))
+        hashed = _consistent_hash(balancer.consistent_hash)
+        if hashed.WhichOneof("key"):
+            result.consistent_hash.CopyFrom(hashed)
+        else:
+            result.algorithm = pb.RANDOM  # as Envoy, without anything to hash
     if warmup := balancer.warmup:
         minimum = 10.0 if warmup.minimum_percent is None else warmup.minimum_percent
         result.warmup.duration_ms = milliseconds(warmup.duration)
@@ -135,9 +140,9 @@ def _consistent_hash(wanted: schema.ConsistentHash) -> pb.ConsistentHash:
     if wanted.maglev:
         result.maglev_table_size = wanted.maglev.table_size
     elif wanted.ring_hash:
-        result.minimum_ring_size = wanted.ring_hash.minimum_ring_size
+        result.minimum_ring_size = min(wanted.ring_hash.minimum_ring_size, _LARGEST_RING)
     else:
-        result.minimum_ring_size = wanted.minimum_ring_size
+        result.minimum_ring_size = min(wanted.minimum_ring_size, _LARGEST_RING)
     return result
 
 

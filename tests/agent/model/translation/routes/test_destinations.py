@@ -150,6 +150,12 @@ def test_merging(top: Spec, subset: Spec, expected: tuple[int, str]) -> None:
         ({"loadBalancer": {"simple": "LEAST_CONN"}}, "load_balancer {}"),
         ({"loadBalancer": {"simple": "ROUND_ROBIN"}}, "load_balancer {algorithm: ROUND_ROBIN}"),
         ({"loadBalancer": {"simple": "PASSTHROUGH"}}, "load_balancer {algorithm: PASSTHROUGH}"),
+        ({"loadBalancer": {"consistentHash": {}}}, "load_balancer {algorithm: RANDOM}"),
+        ({"loadBalancer": {"consistentHash": {"useSourceIp": False}}}, "load_balancer {algorithm: RANDOM}"),
+        (
+            {"loadBalancer": {"consistentHash": {"useSourceIp": True, "minimumRingSize": 2**40}}},
+            "load_balancer {consistent_hash {source_ip: true minimum_ring_size: 8388608}}",
+        ),
         (
             {"loadBalancer": {"consistentHash": {"httpHeaderName": "X-A"}}},
             'load_balancer {consistent_hash {header: "x-a"}}',

@@ -113,8 +113,8 @@ def test_rules_for_another_port_leave_a_port_as_it_is() -> None:
         ({"rewrite": {"uri": "/b#c"}}, 'forward {rewrite {prefix: "/b"}}'),
         ({"rewrite": {"authority": "b"}}, 'forward {rewrite {authority: "b"}}'),
         (
-            {"rewrite": {"uriRegexRewrite": {"match": "a", "rewrite": r"\1"}}},
-            r'forward {rewrite {regex {pattern: "a" substitution: "\\1"}}}',
+            {"rewrite": {"uriRegexRewrite": {"match": "(a)", "rewrite": r"\1"}}},
+            r'forward {rewrite {regex {pattern: "(a)" substitution: "\\1"}}}',
         ),
         ({"headers": {"request": {"set": {"Host": "b"}}}}, 'forward {rewrite {authority: "b"}}'),
         (
