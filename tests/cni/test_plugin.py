@@ -236,5 +236,5 @@ async def test_only_root_may_ask(shown: Path, caplog: pytest.LogCaptureFixture) 
     # The mode is no obstacle now: it is the kernel's word on the peer that counts.
     assert await asyncio.to_thread(_ask_as, 0, path) == b'{"code":0,"msg":"","details":""}'
     assert await asyncio.to_thread(_ask_as, 65534, path) == b""
-    assert "user 65534, who is not root" in caplog.text
+    assert "from user 65534: only root may" in caplog.text
     await server.stop()
