@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
         *("telemetry", "decision", "routes", "mesh", "policy", "h2", "tls"),
     },
     "engine": {
-        *("proxy", "direct", "pending", "node", "relay"),
+        *("proxy", "direct", "pending", "node", "http", "relay"),
         *("telemetry", "decision", "routes", "mesh", "policy", "config", "tls"),
     },
 }

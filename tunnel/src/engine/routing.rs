@@ -3,6 +3,7 @@ use super::question::{best, name, named};
 use super::{lock, Core};
 use crate::base::PodKey;
 use crate::decision::Routed;
+use crate::http::normalize::normalize;
 use crate::mesh::{Mesh, Service, Workload};
 use crate::routes::{Action, Client, Connection, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
@@ -55,14 +56,15 @@ impl RouteQuestion<'_> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let namespace = &source.identity.namespace;
         let service = service_of(mesh, &source.network, bare, namespace).ok_or_else(|| unknown_service(host))?;
+        let target = uri.path_and_query().and_then(normalize).ok_or_else(|| self.wrong_url())?;
         let method = Method::from_bytes(self.method.as_bytes());
         let headers = self.headers()?;
         let request = Request {
             method: &method.map_err(|_| format!("{:?} is no method, such as GET", self.method))?,
             scheme: uri.scheme_str().unwrap_or("http"),
             authority: authority.as_str(),
-            path: uri.path(),
-            query: uri.query(),
+            path: target.path(),
+            query: target.query(),
             headers: &headers,
             port,
         };
@@ -222,12 +224,14 @@ mod tests {
             ..Default::default()
         };
         let jason = rule("jason", &["h:end-user=jason"]);
+        let normal = rule("normal", &["exact:/normal"]);
         let rest = crate::routes::proto::HttpRule {
             origin: "VirtualService default/web".into(),
             action: Some(crate::routes::testing::to(&[(0, 90), (1, 10)])),
             ..rule("rest", &["prefix:/"])
         };
-        let sent = crate::routes::proto::Scope { destinations: vec![to("v1"), to("v2")], ..scope(vec![jason, rest]) };
+        let sent =
+            crate::routes::proto::Scope { destinations: vec![to("v1"), to("v2")], ..scope(vec![jason, normal, rest]) };
         let protocol = crate::routes::proto::Protocol::Http.into();
         let ports = vec![crate::routes::proto::PortRoutes { port: 80, protocol, scopes: vec![sent] }];
         let (namespace, hostname) = ("default".into(), web.hostname.clone());
@@ -254,7 +258,10 @@ mod tests {
         assert_eq!(routes["rule"]["told"]["matches"], json!([["path is '/...'"]]));
         assert_eq!(
             routes["earlier"],
-            json!([{ "name": "jason", "origin": "", "mismatches": ["header end-user is missing"] }])
+            json!([
+                { "name": "jason", "origin": "", "mismatches": ["header end-user is missing"] },
+                { "name": "normal", "origin": "", "mismatches": ["path is not '/normal'"] },
+            ])
         );
         let [one, other] = [0, 1].map(|place| &routes["destinations"][place]);
         assert_eq!((&one["percent"], &one["endpoints"][0]["address"]), (&90.0.into(), &"10.0.0.2:8080".into()));
@@ -266,6 +273,8 @@ mod tests {
 
     #[test]
     fn headers_and_names_of_hosts_count() {
+        let told = asked("http://web/a/../normal", &[]).unwrap();
+        assert_eq!(told["routes"]["rule"]["route"], "normal", "the path is normalised as that of a request");
         for host in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local", "10.1.0.1"] {
             let told = asked(&format!("http://{host}:80/x"), &[("end-user", "jason")]).unwrap();
             assert_eq!(told["routes"]["rule"]["route"], "jason", "{host}");

@@ -17,7 +17,7 @@ pub mod io;
 pub mod message;
 mod mirror;
 pub mod node;
-mod normalize;
+pub mod normalize;
 mod record;
 mod replay;
 mod retry;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::Labels;
-use super::proto::{self, Protocol};
+use super::proto;
 use super::within::{each, Within};
 
 /// A service's port, or a subset of its endpoints, as clients of a scope reach it. Equal ones may share connections.
@@ -253,17 +253,12 @@ impl Destination {
         if sent.namespace.is_empty() || sent.hostname.is_empty() {
             return Err("no namespace or no hostname".to_owned());
         }
-        let mut policy = sent.policy.as_ref().map(Policy::decode).transpose().within("policy")?.unwrap_or_default();
-        let speaks_http2 = matches!(Protocol::try_from(sent.protocol), Ok(Protocol::Http2 | Protocol::Grpc));
-        if speaks_http2 && policy.pool.upstream_protocol == UpstreamProtocol::ByPort {
-            policy.pool.upstream_protocol = UpstreamProtocol::UpgradeToHttp2;
-        }
         Ok(Destination {
             service: format!("{}/{}", sent.namespace, sent.hostname).into(),
             port: port(sent.port)?,
             subset: sent.subset.as_str().into(),
             labels: Labels::from(&sent.labels),
-            policy,
+            policy: sent.policy.as_ref().map(Policy::decode).transpose().within("policy")?.unwrap_or_default(),
             origin: sent.origin.as_str().into(),
         })
     }

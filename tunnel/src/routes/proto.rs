@@ -452,8 +452,6 @@ pub struct Destination {
     pub policy: Option<Policy>,
     #[prost(string, tag = "7")]
     pub origin: String,
-    #[prost(enumeration = "Protocol", tag = "8")]
-    pub protocol: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -278,24 +278,6 @@ fn what_cannot_be_held_whole_is_refused_by_its_place() {
 }
 
 #[test]
-fn the_ports_protocol_is_spoken_upstream_unless_the_policy_says_otherwise() {
-    use crate::routes::UpstreamProtocol::{AsClient, ByPort, UpgradeToHttp2};
-    for (protocol, configured, expected) in [
-        (proto::Protocol::Http, ByPort, ByPort),
-        (proto::Protocol::Grpc, ByPort, UpgradeToHttp2),
-        (proto::Protocol::Http2, ByPort, UpgradeToHttp2),
-        (proto::Protocol::Http2, AsClient, AsClient),
-        (proto::Protocol::Http, UpgradeToHttp2, UpgradeToHttp2),
-    ] {
-        let pool = proto::ConnectionPool { upstream_protocol: configured.into(), ..Default::default() };
-        let policy = Some(proto::Policy { connection_pool: Some(pool), ..Default::default() });
-        let one = proto::Destination { protocol: protocol.into(), policy, ..destination("v1") };
-        let port = port(vec![proto::Scope { destinations: vec![one], ..scope(vec![]) }]).unwrap();
-        assert_eq!(port.scopes[0].destinations[0].policy.pool.upstream_protocol, expected, "{protocol:?}");
-    }
-}
-
-#[test]
 fn ports_without_routes_have_none() {
     let routes = ServiceRoutes::compile(&service(vec![scope(vec![])])).unwrap();
     assert!(routes.port(80).is_none() && routes.port(9080).is_some());
