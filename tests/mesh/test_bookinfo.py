@@ -34,6 +34,7 @@ VERSIONS = {
 }
 JASON = {"end-user": "jason"}
 MANY = 2000
+TUNNEL_METRICS = 15020
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,31 @@ def test_jason_gets_an_error(mesh: Mesh) -> None:
         failed = ask(mesh, "ratings", JASON)
         assert (failed.status, failed.body) == (500, b"fault filter abort")
         assert ask(mesh, "ratings").status == 200
+
+
+def test_requests_are_told_in_the_log_and_the_metrics(mesh: Mesh) -> None:
+    with applied(mesh, *all_subsets("virtual-service-ratings-test-abort")):
+        gives(mesh, "ratings", "v1")
+        node = mesh.lab.node(mesh.lab.pod(page_of(mesh)).node)
+        before = len(node.log("tunnel").read_text())
+        assert ask(mesh, "ratings", JASON).status == 500
+
+        def told() -> list[str]:
+            lines = node.log("tunnel").read_text()[before:].splitlines()
+            return [line for line in lines if "request complete" in line and "response_code=500" in line]
+
+        (line,) = until(told, what="the request is logged")
+        fields = dict(part.split("=", 1) for part in line.split("\t")[4:])
+        assert (fields["response_flags"], fields["method"], fields["path"]) == ("FI", "GET", "/")
+        assert fields["dst.service"] == "ratings.default.svc.cluster.local"
+        counted = [
+            sample
+            for sample in node.fetch(TUNNEL_METRICS, "/metrics").splitlines()
+            if sample.startswith("istio_requests_total{") and 'response_code="500"' in sample
+        ]
+        assert any(
+            'response_flags="FI"' in one and 'destination_service_name="ratings"' in one for one in counted
+        )
 
 
 def test_everybody_gets_an_error_of_ones_own_number(mesh: Mesh) -> None:

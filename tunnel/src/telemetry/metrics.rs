@@ -84,7 +84,7 @@ fn requests(out: &mut Text, series: &[(Arc<RequestLabels>, Arc<RequestSeries>)])
         for (bucket, counter) in series.durations.iter().enumerate() {
             count += counter.load(Ordering::Relaxed);
             match BUCKETS.get(bucket) {
-                Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound}\"}}"), count),
+                Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound:?}\"}}"), count),
                 None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
             }
         }

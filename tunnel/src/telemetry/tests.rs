@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::base::{OriginalDst, Rng};
 use crate::config::proto;
-use crate::decision::{inbound, outbound, ConnectRequest, Outbound};
+use crate::decision::{inbound, outbound, ConnectRequest, Outbound, Target};
 use crate::mesh::testing::*;
 use crate::mesh::Mesh;
 
@@ -100,10 +100,15 @@ fn parse(text: &str) -> Vec<(String, Labels, f64)> {
         }
     }
     for (name, _, _) in &samples {
-        let suffixes = [("_total", "counter"), ("_sum", "summary"), ("_count", "summary")];
-        let of_family = |(suffix, kind): (&str, &'static str)| Some((name.strip_suffix(suffix)?, kind));
-        let (family, kind) = suffixes.into_iter().find_map(of_family).unwrap_or((name.as_str(), "gauge"));
-        assert_eq!(families.get(family).map(String::as_str), Some(kind), "{name}");
+        let forms = [
+            ("_total", &["counter"][..]),
+            ("_sum", &["summary", "histogram"]),
+            ("_count", &["summary", "histogram"]),
+            ("_bucket", &["histogram"]),
+        ];
+        let of_family = |(suffix, kinds)| Some((name.strip_suffix(suffix)?, kinds));
+        let (family, kinds) = forms.into_iter().find_map(of_family).unwrap_or((name.as_str(), &["gauge"]));
+        assert!(families.get(family).is_some_and(|kind| kinds.contains(&kind.as_str())), "{name}");
     }
     let mut keys: Vec<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
     keys.sort();
@@ -635,4 +640,96 @@ fn direct_connections_and_tunnelled_ones_are_counted_apart() {
         assert_eq!(value(&telemetry, "istio_tcp_connections_opened_total", &labels), 1.0, "{security}");
     }
     assert_eq!(value(&telemetry, "warren_direct_rtt_seconds_count", &[]), 0.0, "it is still open");
+}
+
+/// A request of `client` for the service, which one of its pods has answered.
+fn request(mesh: &Mesh, status: u16, flags: &str) -> Request {
+    let source = mesh.pod("client");
+    let Outbound::Hbone(route) = outbound(mesh, &source, to_service(), &mut Rng::seeded(1)) else { panic!() };
+    let (ip, service) = (route.dial.ip(), route.service.clone());
+    let target = Target { workload: route.destination, ip, port: 8080, service: service.clone() };
+    Request {
+        parties: Parties::request(&source, Some(&target), service.as_ref()),
+        direction: Direction::Outbound,
+        method: "GET".into(),
+        authority: "s:80".into(),
+        path: "/a?b=\t".into(),
+        http2: false,
+        grpc: false,
+        route: "canary".into(),
+        status,
+        flags: flags.into(),
+        attempts: 2,
+        duration: Duration::from_micros(7400),
+        upstream: Some(Duration::from_millis(6)),
+        endpoint: Some("10.0.0.2:8080".into()),
+    }
+}
+
+fn to_service() -> OriginalDst {
+    OriginalDst::new(address("10.1.0.1:80"))
+}
+
+#[test]
+fn requests_are_counted_under_istios_names() {
+    let (mesh, telemetry) = (a_mesh(), silent());
+    let worker = telemetry.worker();
+    let other = telemetry.worker();
+    worker.request(request(&mesh, 200, "-"));
+    other.request(request(&mesh, 200, "-"));
+    worker.request(request(&mesh, 503, "UF,URX"));
+    worker.request(Request { grpc: true, ..request(&mesh, 200, "-") });
+    let requests = |labels: &[(&str, &str)]| value(&telemetry, "istio_requests_total", labels);
+    assert_eq!(requests(&[]), 4.0);
+    let http = ("request_protocol", "http");
+    assert_eq!(requests(&[http, ("response_code", "200"), ("reporter", "source")]), 2.0);
+    assert_eq!(requests(&[("response_code", "503"), ("response_flags", "UF,URX")]), 1.0);
+    let known = [("source_workload", "client"), ("destination_service_name", "s"), ("destination_workload", "server")];
+    assert_eq!(requests(&[&known[..], &[("connection_security_policy", "mutual_tls")]].concat()), 4.0);
+    let bucket = |bound| value(&telemetry, "istio_request_duration_milliseconds_bucket", &[http, ("le", bound)]);
+    assert_eq!(["5.0", "10.0", "+Inf"].map(bucket), [0.0, 3.0, 3.0]);
+    let sum = value(&telemetry, "istio_request_duration_milliseconds_sum", &[http]);
+    assert!((sum - 22.2).abs() < 1e-6, "{sum}");
+}
+
+#[test]
+fn series_of_requests_outlive_their_workload_for_a_while() {
+    let (mesh, telemetry) = (a_mesh(), silent());
+    telemetry.worker().request(request(&mesh, 200, "-"));
+    let gone = Mesh::new("");
+    let seen = || value(&telemetry, "istio_requests_total", &[]);
+    let expire = |after| lock(&telemetry.requests).expire(&series::Alive::of(&gone), Instant::now() + after);
+    expire(Duration::ZERO);
+    expire(series::KEPT - Duration::from_secs(1));
+    assert_eq!(seen(), 1.0);
+    expire(series::KEPT + Duration::from_secs(1));
+    assert_eq!(seen(), 0.0);
+}
+
+#[test]
+fn a_request_has_a_line() {
+    let mesh = a_mesh();
+    let lines = logged("all", |worker| worker.request(request(&mesh, 200, "-")));
+    let fields: Vec<_> = lines[0].split('\t').collect();
+    assert_eq!((lines.len(), &fields[1..4]), (1, &["info", "access", "request complete"][..]));
+    for (key, expected) in [
+        ("src.workload", "client"),
+        ("dst.service", "s.default.svc.cluster.local"),
+        ("method", "GET"),
+        ("authority", "s:80"),
+        ("protocol", "HTTP/1.1"),
+        ("route_name", "canary"),
+        ("upstream_host", "10.0.0.2:8080"),
+        ("response_code", "200"),
+        ("response_flags", "-"),
+        ("attempts", "2"),
+        ("upstream_service_time", "6ms"),
+        ("duration", "7ms"),
+    ] {
+        assert_eq!(field(&lines[0], key), Some(expected), "{key}");
+    }
+    let errors = logged("errors", |worker| {
+        [200, 404, 503, 0].map(|status| worker.request(request(&mesh, status, "-")));
+    });
+    assert_eq!(errors.iter().map(|line| field(line, "response_code").unwrap()).collect::<Vec<_>>(), ["503", "0"]);
 }
