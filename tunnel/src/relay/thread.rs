@@ -30,17 +30,13 @@ impl Thread {
     pub fn start(self: &Rc<Self>, spin: Duration) {
         let ticking = self.clone();
         spawn_vital(async move { ticking.clock.run().await });
-        self.start_untimed();
-        // A task, not the runtime's main future: waking that costs a write to an eventfd each time.
-        let spinning = self.clone();
-        spawn_vital(async move { spinning.spin.run(spin).await });
-    }
-
-    fn start_untimed(self: &Rc<Self>) {
         let flushing = self.clone();
         spawn_vital(async move { flushing.flusher.run().await });
         let calling = self.clone();
         spawn_vital(async move { calling.turns.run().await });
+        // A task, not the runtime's main future: waking that costs a write to an eventfd each time.
+        let spinning = self.clone();
+        spawn_vital(async move { spinning.spin.run(spin).await });
     }
 }
 

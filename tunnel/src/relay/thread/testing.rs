@@ -14,7 +14,10 @@ pub fn run(test: impl AsyncFnOnce(Rc<Thread>)) {
         let options = Options { access_log: "off".parse().unwrap() };
         let telemetry = Telemetry::with_output(options, io::sink()).unwrap();
         let thread = Thread::new(telemetry.worker()).unwrap();
-        thread.start_untimed();
+        // Not vital here: a test that fails would end the process, and with it the others.
+        let [flushing, calling] = [(); 2].map(|()| thread.clone());
+        spawn_local(async move { flushing.flusher.run().await });
+        spawn_local(async move { calling.turns.run().await });
         let watch = Rc::new(Clock::new().unwrap());
         let ticking = watch.clone();
         spawn_local(async move { ticking.run().await });
