@@ -168,8 +168,10 @@ fn received<S: Io>(
     let kept = connection.clone();
     let end = move || {
         let sent = pump.as_ref().is_none_or(|pump| pump.done.get());
-        if head.keep_alive && sent {
-            release(Upstream(kept));
+        match head.keep_alive {
+            true if sent => release(Upstream(kept)),
+            false if sent => kept.end(),
+            _ => {} // the request is not whole, and its end must not look as if it were
         }
     };
     response.body = incoming::body(&connection, head.framing, limits, end);

@@ -240,18 +240,19 @@ impl<S: Io> Cluster<S> {
     /// Ends a connection that waits at another host, so that there may be one at this one.
     fn free_another(&self, host: &Rc<Host<S>>) -> bool {
         let hosts = self.hosts.borrow();
-        hosts.iter().filter(|other| !Rc::ptr_eq(other, host)).any(|other| other.pool.take().is_some())
+        let mut others = hosts.iter().filter(|other| !Rc::ptr_eq(other, host));
+        others.find_map(|other| other.pool.take()).map(|lease| lease.upstream.end()).is_some()
     }
 
     /// Takes a connection back when its response is over.
     pub fn release(&self, host: &Rc<Host<S>>, upstream: Upstream<S>, counted: Counted) {
         let destination = self.destination();
         let limits = &destination.policy.pool;
-        let may_stay = limits.max_requests_per_connection.is_none_or(|limit| upstream.used() < limit);
-        if may_stay {
-            host.pool.put(upstream, counted);
-            self.breaker.freed.notify_one();
-            pool::keep_reviewed(host, limits.http_idle_timeout);
+        if limits.max_requests_per_connection.is_some_and(|limit| upstream.used() >= limit) {
+            return upstream.end();
         }
+        host.pool.put(upstream, counted);
+        pool::keep_reviewed(host, limits.http_idle_timeout);
+        self.breaker.freed.notify_one();
     }
 }

@@ -64,7 +64,7 @@ impl Health {
             return false;
         };
         let longest = LONGEST.max(config.base_ejection);
-        let back = now >= since + (config.base_ejection * self.times.get()).min(longest);
+        let back = now >= since + config.base_ejection.saturating_mul(self.times.get()).min(longest);
         if back {
             self.ejected.set(None);
         }

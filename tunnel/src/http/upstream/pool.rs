@@ -61,8 +61,13 @@ impl<S: Io> Lease<S> {
 impl<S: Io> Pool<S> {
     /// The one that was used last: the others may end.
     pub fn take(&self) -> Option<Lease<S>> {
-        let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop()).find(|lease| lease.upstream.is_idle())
+        loop {
+            let lease = self.idle.borrow_mut().pop()?;
+            if lease.upstream.is_idle() {
+                return Some(lease);
+            }
+            lease.upstream.end();
+        }
     }
 
     pub fn has_idle(&self) -> bool {
@@ -70,8 +75,9 @@ impl<S: Io> Pool<S> {
     }
 
     pub fn put(&self, upstream: h1::Upstream<S>, counted: Counted) {
-        if !self.closed.get() {
-            self.idle.borrow_mut().push(Lease { upstream, counted, since: Instant::now() });
+        match self.closed.get() {
+            true => upstream.end(),
+            false => self.idle.borrow_mut().push(Lease { upstream, counted, since: Instant::now() }),
         }
     }
 

@@ -13,6 +13,7 @@ impl Ring {
         let least = hosts.iter().map(|(_, weight)| u64::from(*weight)).min().unwrap_or(1).max(1);
         // The least one gets a whole number of points, so that shares are right.
         let scale = (minimum.clamp(1, MOST) as f64 * least as f64 / sum as f64).ceil().max(1.0) / least as f64;
+        let scale = scale.min(MOST as f64 / sum as f64);
         let mut points = Vec::new();
         for (index, (name, weight)) in hosts.iter().enumerate() {
             let count = (f64::from(*weight) * scale) as u64;
