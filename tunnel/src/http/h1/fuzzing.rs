@@ -12,7 +12,8 @@ use http::Method;
 pub fn http1(input: &[u8]) {
     let Some((&size, bytes)) = input.split_first() else { return };
     let whole = heads(bytes, bytes.len().max(1));
-    assert_eq!(heads(bytes, usize::from(size).max(1)), whole);
+    // Of several reasons to refuse it, another one may be met first.
+    assert_eq!(heads(bytes, usize::from(size).max(1)).ok(), whole.clone().ok());
     let Ok(heads) = whole else { return };
     for head in heads {
         let _ = head::response(&head, Limits::default(), &Method::GET);

@@ -56,7 +56,7 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Takes the next head from `input`, if it is whole. Empty lines before it are passed over (RFC 9112 section 2.2).
+    /// Takes the next head from `input`, if it is whole; its lines end properly. Empty lines before it are passed over (RFC 9112 section 2.2).
     pub fn take(&mut self, input: &mut BytesMut, limits: Limits) -> Result<Option<Bytes>, Refused> {
         while self.searched == 0 && input.starts_with(b"\r\n") {
             input.advance(2);
@@ -67,12 +67,12 @@ impl Finder {
         if size > limits.bytes {
             return Err(Refused::large("more bytes in the head than max_request_headers_kb"));
         }
+        // At once: a line that ends in LF alone would wait for an end that never comes.
+        lines_end_properly(&input[..size], from)?;
         if let Some(end) = end {
             self.searched = 0;
             return Ok(Some(input.split_to(end).freeze()));
         }
-        // A line that ends in LF alone would wait for an end that never comes.
-        lines_end_properly(input, from)?;
         self.searched = input.len();
         Ok(None)
     }
@@ -93,7 +93,6 @@ fn lines_end_properly(head: &[u8], from: usize) -> Result<(), Refused> {
 }
 
 pub fn request(head: &Bytes, limits: Limits, default_host: Option<&Authority>) -> Result<RequestHead, Refused> {
-    lines_end_properly(head, 0)?;
     let mut space = [const { MaybeUninit::<Header>::uninit() }; Limits::FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     complete(parsed.parse_with_uninit_headers(head, &mut space))?;
@@ -128,7 +127,6 @@ pub fn request(head: &Bytes, limits: Limits, default_host: Option<&Authority>) -
 
 /// `method` is the request's.
 pub fn response(head: &Bytes, limits: Limits, method: &Method) -> Result<ResponseHead, Refused> {
-    lines_end_properly(head, 0)?;
     let mut space = [const { MaybeUninit::<Header>::uninit() }; Limits::FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();

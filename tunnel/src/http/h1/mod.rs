@@ -7,7 +7,7 @@ mod client;
 mod connection;
 mod encode;
 mod framing;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head;
 mod hop;
