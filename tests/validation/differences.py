@@ -7,6 +7,9 @@ STRICTER = {
         'path: {type: RegularExpression, value: ""}',
         'value: "(", type: RegularExpression',
     ),
+    "a formatter that the tunnel does not have would make it refuse the service's routes": (
+        '%DYNAMIC_METADATA(["a", "b"])%',
+    ),
     "no header can be called so": ('headers: {request: {set: {"a b": c}}}', 'httpHeaderName: "a b"'),
     "the expression has no such group: Envoy would refuse all of its routes": (
         "{match: a, rewrite: '\\1'}",

@@ -21,6 +21,14 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _STRING = r'"(?:[^"\\]|\\.)*" *'
 _ARGUMENTS = rf" *\[ *{_STRING}(?:, *{_STRING})*\] *| *[^ \[](?:[^)\"\\]|\\.)*"
 _FORMATTERS = re.compile(rf"(?:[^%]|%%|%[^%(]*(?:\((?:{_ARGUMENTS})\) *)?%)*", re.DOTALL)
+_FORMATTER = re.compile(r"%([A-Z_]+)[^%]*%")
+_KNOWN_FORMATTERS = frozenset(  # of Envoy's those that the tunnel has (tunnel/src/routes/headers.rs)
+    {
+        *("REQ", "RESP", "PROTOCOL", "RESPONSE_CODE", "RESPONSE_FLAGS", "ROUTE_NAME", "UPSTREAM_HOST"),
+        *("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_LOCAL_ADDRESS"),
+        "START_TIME",
+    }
+)
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
@@ -95,6 +103,9 @@ def check_header_value(value: str, *steps: Step) -> None:
         raise FieldError(f"{value!r} has control characters; remove them", *steps)
     if not _FORMATTERS.fullmatch(value):
         raise FieldError(f"{value!r}: a % that begins no %FORMATTER% is written %%", *steps)
+    for name in _FORMATTER.findall(value.replace("%%", "")):
+        if name not in _KNOWN_FORMATTERS:
+            raise FieldError(f"{value!r}: formatter {name} is not supported by this version", *steps)
 
 
 def is_authority(name: str) -> bool:
