@@ -96,6 +96,7 @@ reasons! {
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
     NoRoute "no_route" NoRoute 503 "no route of the service takes it to a destination that exists";
+    NotDone "policy_not_done" NoRoute 503 "a DestinationRule asks for TLS origination, proxyProtocol or tunnel, which this version does not do";
     NotInRegistry "not_in_registry" BlackHole 503 "destination not in the service registry (outboundTrafficPolicy: REGISTRY_ONLY)";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";

@@ -78,6 +78,9 @@ fn to_destination(
     ip: IpAddr,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
+    if destination.policy.unsupported().is_some() {
+        return Err(Refusal::NotDone);
+    }
     let eligible = mesh.eligible(source, destination, ip)?;
     let chosen = draw(&eligible, rng).ok_or(Refusal::NoEndpoint)?;
     Ok(to_endpoint(chosen, mesh.service(&destination.service)).into())
@@ -202,6 +205,12 @@ mod tests {
             scope.tcp.push(tcp(&[(0, 1)]));
         });
         assert_eq!(decide(&unknown, "10.1.0.1:80", &mut Rng::seeded(1)), "unknown_service");
+        let encrypted = routed(proto::Protocol::Tcp, |scope| {
+            let tls = proto::Tls { mode: proto::TlsMode::Simple.into(), ..Default::default() };
+            scope.destinations[0].policy = Some(proto::Policy { tls: Some(tls), ..Default::default() });
+            scope.tcp.push(tcp(&[(0, 1)]));
+        });
+        assert_eq!(decide(&encrypted, "10.1.0.1:80", &mut Rng::seeded(1)), "policy_not_done");
     }
 
     #[test]

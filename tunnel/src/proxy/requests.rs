@@ -10,7 +10,7 @@ use crate::http::{
 use crate::mesh::{Eligible, Mesh, Workload};
 use crate::node::Pod;
 use crate::relay::TcpDuplex;
-use crate::routes::{Balancing, Client, Destination, Scope, Tls};
+use crate::routes::{Balancing, Client, Destination, Scope};
 use crate::telemetry::{self, Direction, Parties};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -183,7 +183,7 @@ impl Node for Requests {
         let workload = self.source(&proxy.shared.mesh.load()).ok_or_else(gone)?;
         let target =
             self.target(&endpoint.id, destination).ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
-        if let Some(what) = unsupported(destination) {
+        if let Some(what) = destination.policy.unsupported() {
             return Err(ConnectError::Failed(format!("{}: {what} is not supported", destination.origin)));
         }
         let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
@@ -222,16 +222,5 @@ impl Node for Requests {
             upstream: record.upstream,
             endpoint: target.map(|target| SocketAddr::new(target.ip, target.port).to_string()),
         });
-    }
-}
-
-/// What a destination asks for that would be left out: nothing goes there then.
-fn unsupported(destination: &Destination) -> Option<&'static str> {
-    let policy = &destination.policy;
-    match () {
-        () if matches!(policy.tls, Some(Tls::Originate(_))) => Some("TLS of mode SIMPLE or MUTUAL"),
-        () if policy.proxy_protocol.is_some() => Some("proxyProtocol"),
-        () if policy.tunnel.is_some() => Some("tunnel"),
-        () => None,
     }
 }

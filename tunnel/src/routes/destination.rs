@@ -40,6 +40,18 @@ pub struct Policy {
     pub retry_budget: Option<RetryBudget>,
 }
 
+impl Policy {
+    /// What it asks for that would be left out: nothing goes there then.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        match self {
+            Policy { tls: Some(Tls::Originate(_)), .. } => Some("TLS of mode SIMPLE or MUTUAL"),
+            Policy { proxy_protocol: Some(_), .. } => Some("proxyProtocol"),
+            Policy { tunnel: Some(_), .. } => Some("tunnel"),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balancing {
     /// Power of two choices.
