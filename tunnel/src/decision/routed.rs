@@ -1,12 +1,13 @@
 //! Connections to ports that have routes.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::outbound::{to_endpoint, Outbound};
 use crate::base::{OriginalDst, Refusal, Rng};
 use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
-use crate::routes::{Client, Connection, Destination, PortRoutes, Scope, Target};
+use crate::routes::{Balancing, Client, Connection, Destination, HashKey, PortRoutes, Scope, Target};
 
 /// A service's port with the rules that hold for the client.
 #[derive(Clone, Debug)]
@@ -82,16 +83,33 @@ fn to_destination(
         return Err(Refusal::NotDone);
     }
     let eligible = mesh.eligible(source, destination, ip)?;
-    let chosen = draw(&eligible, rng).ok_or(Refusal::NoEndpoint)?;
+    let first = eligible.iter().map(|one| one.priority).min();
+    let nearest: Vec<_> = eligible.iter().filter(|one| Some(one.priority) == first).collect();
+    let chosen = match destination.policy.balancing {
+        Balancing::Hash { key: HashKey::SourceIp, .. } => own(&nearest, source),
+        _ => draw(&nearest, rng),
+    };
+    let chosen = chosen.ok_or(Refusal::NoEndpoint)?;
     Ok(to_endpoint(chosen, mesh.service(&destination.service)).into())
 }
 
-/// One of those of the first priority, by weight.
-fn draw<'a>(eligible: &[Eligible<'a>], rng: &mut Rng) -> Option<Chosen<'a>> {
-    let first = eligible.iter().map(|one| one.priority).min()?;
-    let nearest = || eligible.iter().filter(|one| one.priority == first);
-    let mut point = rng.below(nearest().map(|one| u64::from(one.weight)).sum())?;
-    let drawn = nearest().find(|one| {
+/// The client's own one (a Service's `sessionAffinity: ClientIP`): by rendezvous, so that another endpoint that comes or goes
+/// moves only the clients that it gets or had.
+fn own<'a>(eligible: &[&Eligible<'a>], source: &Workload) -> Option<Chosen<'a>> {
+    let score = |one: &Eligible<'_>| {
+        let mut hasher = DefaultHasher::new();
+        (source.addresses.first(), &one.chosen.workload.uid, one.chosen.port).hash(&mut hasher);
+        let part = ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        -f64::from(one.weight) / part.ln()
+    };
+    let best = eligible.iter().max_by(|one, other| score(one).total_cmp(&score(other)));
+    best.map(|one| one.chosen)
+}
+
+/// One of them, by weight.
+fn draw<'a>(eligible: &[&Eligible<'a>], rng: &mut Rng) -> Option<Chosen<'a>> {
+    let mut point = rng.below(eligible.iter().map(|one| u64::from(one.weight)).sum())?;
+    let drawn = eligible.iter().find(|one| {
         let found = point < u64::from(one.weight);
         point = point.saturating_sub(u64::from(one.weight));
         found
@@ -211,6 +229,37 @@ mod tests {
             scope.tcp.push(tcp(&[(0, 1)]));
         });
         assert_eq!(decide(&encrypted, "10.1.0.1:80", &mut Rng::seeded(1)), "policy_not_done");
+    }
+
+    #[test]
+    fn connections_of_a_client_stay_together_where_they_are_to() {
+        let affine = || {
+            routed(proto::Protocol::Tcp, |scope| {
+                let hash = proto::ConsistentHash { key: Some(proto::HashKey::SourceIp(true)), ..Default::default() };
+                let load_balancer = Some(proto::LoadBalancer { consistent_hash: Some(hash), ..Default::default() });
+                scope.destinations[0].labels.clear();
+                scope.destinations[0].policy = Some(proto::Policy { load_balancer, ..Default::default() });
+                scope.tcp.push(tcp(&[(0, 1)]));
+            })
+        };
+        let mesh = affine();
+        let mut rng = Rng::seeded(1);
+        let all =
+            |mesh: &Mesh, rng: &mut Rng| -> Vec<_> { (0..50).map(|_| decide(mesh, "10.1.0.1:80", rng)).collect() };
+        let first = all(&mesh, &mut rng);
+        assert!(first.iter().all(|one| *one == first[0]), "{first:?}");
+        assert_eq!(all(&affine(), &mut Rng::seeded(2)), first, "on each node, in each process");
+        // Clients are spread.
+        let service = mesh.service("default/web.default.svc.cluster.local").unwrap().clone();
+        let routed = Routed::of(&mesh, &mesh.pod("client"), &service, None, dst("10.1.0.1:80")).unwrap();
+        let mut counts = BTreeMap::new();
+        for number in 0..200u8 {
+            let ip = format!("10.9.0.{number}");
+            let clients = self::mesh([resource(pod("client", &[&ip]))]);
+            let decided = routed.connect(&mesh, &clients.pod("client"), dst("10.1.0.1:80"), None, &mut rng);
+            *counts.entry(name(decided.unwrap())).or_insert(0) += 1;
+        }
+        assert!(counts.len() == 2 && counts.values().all(|count| (60..140).contains(count)), "{counts:?}");
     }
 
     #[test]

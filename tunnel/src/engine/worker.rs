@@ -146,7 +146,10 @@ impl Worker {
                 let pods = self.context.pods.enrolled();
                 let _ = answer.send(pods.iter().flat_map(|pod| pod.pool.destinations()).collect());
             }
-            Command::Drain => self.context.pods.all().iter().for_each(|pod| pod.drain()),
+            Command::Drain => {
+                self.context.pods.all().iter().for_each(|pod| pod.drain());
+                self.proxy.routers.drain(None);
+            }
             Command::Count(answer) => {
                 let _ = answer.send(self.context.pods.all().iter().map(|pod| pod.live().len()).sum());
             }
@@ -180,6 +183,7 @@ impl Worker {
         pod.end_tunnels();
         self.context.thread.clock.sleep(0).await; // what was redirected before may still wait for accept
         pod.drain();
+        self.proxy.routers.drain(Some(&pod));
         while pod.is_busy() && pod.netns.has_network() {
             self.context.thread.clock.sleep(0).await;
         }

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Serves a connection until its end. HTTP/2 is known by its preface, from the first byte that tells.
 pub async fn serve<N: Node>(mut io: impl Io, router: Rc<Router<N>>, session: Session, default_host: Option<Authority>) {
@@ -17,9 +17,12 @@ pub async fn serve<N: Node>(mut io: impl Io, router: Rc<Router<N>>, session: Ses
     let server = Rc::new(Server { settings, default_host, drain: session.drain.clone() });
     let begun = tokio::select! {
         begun = h1::limited(settings.idle, beginning(&mut io)) => begun,
-        () = server.drain.ordered() => return,
+        () = server.drain.ordered() => None,
     };
-    let Some(Ok(read)) = begun else { return };
+    let Some(Ok(read)) = begun else {
+        let _ = io.shutdown().await; // nobody waits for an answer
+        return;
+    };
     let handle = async move |request| router.handle(&session, request).await;
     if read == h2::PREFACE {
         h2::serve(Begun { read, io }, server, handle).await;

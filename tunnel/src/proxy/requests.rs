@@ -12,7 +12,7 @@ use crate::node::Pod;
 use crate::relay::TcpDuplex;
 use crate::routes::{Balancing, Client, Destination, Scope};
 use crate::telemetry::{self, Direction, Parties};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -25,11 +25,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routers of a thread, by the uid of the pod that asks. A router keeps connections for the pod's next requests.
 #[derive(Default)]
-pub struct Routers(RefCell<HashMap<Arc<str>, Rc<Router<Requests>>>>);
+pub struct Routers {
+    routers: RefCell<HashMap<Arc<str>, Rc<Router<Requests>>>>,
+    /// By number: whose they are, and how to end them.
+    sessions: RefCell<HashMap<u64, (Arc<str>, Drain)>>,
+    next: Cell<u64>,
+}
+
+/// Takes a session off the list.
+struct Listed<'a>(&'a Routers, u64);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.sessions.borrow_mut().remove(&self.1);
+    }
+}
 
 impl Routers {
     fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
-        let mut routers = self.0.borrow_mut();
+        let mut routers = self.routers.borrow_mut();
         let known = routers.get(&pod.uid).filter(|router| std::ptr::eq(router.node.pod.as_ptr(), Rc::as_ptr(pod)));
         if let Some(router) = known {
             return router.clone();
@@ -40,9 +54,22 @@ impl Routers {
         router
     }
 
+    fn list(&self, pod: &Pod, drain: Drain) -> Listed<'_> {
+        let number = self.next.replace(self.next.get() + 1);
+        self.sessions.borrow_mut().insert(number, (pod.uid.clone(), drain));
+        Listed(self, number)
+    }
+
+    /// Ends the connections of clients, all or one pod's, in order: each after the request that is open.
+    pub fn drain(&self, pod: Option<&Pod>) {
+        let sessions = self.sessions.borrow();
+        let meant = sessions.values().filter(|(uid, _)| pod.is_none_or(|pod| *uid == pod.uid));
+        meant.for_each(|(_, drain)| drain.order());
+    }
+
     /// A pod is gone: what waits for its requests ends.
     pub fn forget(&self, pod: &Pod) {
-        let mut routers = self.0.borrow_mut();
+        let mut routers = self.routers.borrow_mut();
         if routers.get(&pod.uid).is_some_and(|router| std::ptr::eq(router.node.pod.as_ptr(), pod)) {
             routers.remove(&pod.uid);
         }
@@ -67,7 +94,9 @@ pub async fn serve(
         original: wanted.address(),
     };
     let host = service.key.hostname().parse().ok();
-    let session = Session::new(downstream, scope, Drain::default());
+    let drain = Drain::default();
+    let _session = proxy.routers.list(pod, drain.clone());
+    let session = Session::new(downstream, scope, drain);
     let _listed = pod.list(app.live());
     http::serve(app, proxy.routers.of(proxy, pod), session, host).await;
 }
