@@ -144,13 +144,19 @@ def convert(raw: Any, type_: type[T], key: Key) -> T:
         raise _explain(error, raw, type_, key) from None
 
 
+def _type_of(decoder: msgspec.json.Decoder[T]) -> Any:
+    """What msgspec says of it differs from version to version: `type[T]`, or `TypeForm[T]`."""
+    return decoder.type
+
+
 def decode(text: bytes, decoder: msgspec.json.Decoder[T], key: Key) -> T:
     """Check an object that an API server told, and give it its type. Raises Refused."""
     try:
         try:
             return decoder.decode(text)
         except msgspec.ValidationError:
-            return convert(_without_nulls(msgspec.json.decode(text)), decoder.type, key)
+            read: T = convert(_without_nulls(msgspec.json.decode(text)), _type_of(decoder), key)
+            return read
     except RecursionError:
         raise Refused("it nests too deeply", key) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
