@@ -131,8 +131,8 @@ def is_turned_away(to: Address) -> bool:
             while data := sock.recv(_BLOCK):
                 if GREETING in data:
                     return False
-    except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
-        pass
+    except (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError):
+        pass  # aborted: a direct one that policies end (SOCK_DESTROY)
     except OSError as error:
         if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
             raise

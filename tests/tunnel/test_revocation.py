@@ -136,7 +136,7 @@ async def test_what_cannot_be_used_changes_nothing_and_is_told(
             give_way(file)
         put(file, authority.crl() * 2)
         await eventually(lambda: in_force(core) == 2)
-        assert not lists.problem and not lists.warnings
+        await eventually(lambda: not lists.problem and not lists.warnings)
         assert counters.crl_current.get() == 1
 
 

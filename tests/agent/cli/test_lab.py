@@ -99,8 +99,8 @@ PROBES = (
 
 
 def ready(deployment: str) -> bool:
-    conditions = [pod.body["status"]["conditions"] for pod in Lab.open(NAME).pods_of(f"deploy/{deployment}")]
-    return bool(conditions) and all(one[0]["status"] == "True" for one in conditions)
+    statuses = [pod.body.get("status") for pod in Lab.open(NAME).pods_of(f"deploy/{deployment}")]
+    return bool(statuses) and all(one and one["conditions"][0]["status"] == "True" for one in statuses)
 
 
 def pods() -> dict[str, str]:

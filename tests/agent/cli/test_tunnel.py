@@ -29,7 +29,7 @@ from tests.support.http2 import Http2
 from tests.support.running_tunnel import RunningTunnel, command, tunnel
 from tests.support.wait import PATIENCE
 
-_RESIDENT_MB = 48
+_RESIDENT_MB = 50  # 48.3 since requests are routed
 
 
 class Surroundings:
