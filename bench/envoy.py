@@ -1,7 +1,7 @@
 """Two Envoys that carry TCP as HBONE does: HTTP/2 CONNECT inside mutual TLS 1.3."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def start(path: str, processes: Processes, envoy: Path, pods: tuple[Pod, Pod], f
     """
     client, server = pods
     near, far = issue(folder / path, ["client", "server"], "bench")
-    reach = {port: ("127.0.0.1", FIRST_LOCAL_PORT + i) for i, port in enumerate(PORTS)}
+    reach = local_listeners(PORTS)
     configurations = {
         "near": (client, near_side(near, far.spiffe, server.address, reach)),
         "far": (
@@ -30,6 +30,23 @@ def start(path: str, processes: Processes, envoy: Path, pods: tuple[Pod, Pod], f
             far_side(far, near.spiffe, server.address, [(server.address, port) for port in PORTS]),
         ),
     }
+    pids = launch(path, processes, envoy, configurations, folder)
+    return DataPath(path, client, server, pids, reach)
+
+
+def local_listeners(ports: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """Where on loopback the client finds each of the server's ports."""
+    return {port: ("127.0.0.1", FIRST_LOCAL_PORT + i) for i, port in enumerate(ports)}
+
+
+def launch(
+    path: str,
+    processes: Processes,
+    envoy: Path,
+    configurations: Mapping[str, tuple[Pod, dict[str, Any]]],
+    folder: Path,
+) -> dict[str, int]:
+    """Start an Envoy for each name, in its pod with its configuration; their pids."""
     pids = {}
     for name, (pod, configuration) in configurations.items():
         file = folder / path / f"{name}.json"
@@ -37,7 +54,7 @@ def start(path: str, processes: Processes, envoy: Path, pods: tuple[Pod, Pod], f
         argv = [str(envoy), "-c", str(file), "--concurrency", str(WORKERS)]
         argv += ["--disable-hot-restart", "--log-level", "error"]
         pids[name] = processes.start(f"{path}-{name}", pod, argv)
-    return DataPath(path, client, server, pids, reach)
+    return pids
 
 
 def near_side(me: Identity, peer: str, server: str, reach: dict[int, tuple[str, int]]) -> dict[str, Any]:

@@ -1,20 +1,18 @@
 """Two Envoys: the one beside the client routes requests, and sends each through HBONE to the other one."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import blocks
 from bench.certificates import Identity, issue
-from bench.envoy import far_side, tunnel
+from bench.envoy import far_side, launch, local_listeners, tunnel
 from bench.l7.route import CANARY, HEADER, PORTS, SHARES, VALUE, VERSIONS
-from bench.path import WORKERS, DataPath
+from bench.path import DataPath
 from bench.pods import Pod
 from bench.processes import Processes
 from bench.tools import find_envoy
 
-FIRST_LOCAL_PORT = 16001
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _TCP_PROXY = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
@@ -24,19 +22,13 @@ def start(path: str, processes: Processes, client: Pod, servers: Mapping[str, Po
     near, far = issue(folder / path, ["client", "server"], "bench")
     home = servers[VERSIONS[0]]
     targets = {(version, port): pod.address for version, pod in servers.items() for port in PORTS}
-    reach = {port: ("127.0.0.1", FIRST_LOCAL_PORT + i) for i, port in enumerate(PORTS)}
+    reach = local_listeners(PORTS)
     places = [(address, port) for (_, port), address in targets.items()]
     configurations = {
         "near": (client, near_side(near, far.spiffe, home.address, targets, reach)),
         "far": (home, far_side(far, near.spiffe, home.address, places)),
     }
-    pids = {}
-    for name, (pod, configuration) in configurations.items():
-        file = folder / path / f"{name}.json"
-        file.write_text(json.dumps(configuration, indent=1))
-        argv = [str(find_envoy()), "-c", str(file), "--concurrency", str(WORKERS)]
-        argv += ["--disable-hot-restart", "--log-level", "error"]
-        pids[name] = processes.start(f"{path}-{name}", pod, argv)
+    pids = launch(path, processes, find_envoy(), configurations, folder)
     return DataPath(path, client, home, pids, reach)
 
 
