@@ -112,6 +112,22 @@ def test_a_rule_may_be_for_some_names(agent: Account, home: str) -> None:
     assert agent.ask("GET", f"{home}/pods?fieldSelector=metadata.name%3Db").status == 403
 
 
+def test_a_lease_made_by_put_needs_the_right_to_create_that_name(agent: Account, namespace: str) -> None:
+    """Unlike POST, whose path has no name: so a role can be for one Lease that is not there yet."""
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    agent.bind([
+        rule("get create update", "leases", group="coordination.k8s.io", resourceNames=["a"]),
+        rule("get update", "leases", group="coordination.k8s.io", resourceNames=["b"]),
+    ])  # fmt: skip
+    wait.until(lambda: agent.ask("GET", f"{leases}/a").status == 404)
+    # Kubernetes makes it (`AllowCreateOnUpdate` of its leases); kubeapi makes nothing by PUT.
+    makes = agent.cluster.ask("PUT", f"{leases}/c", {"metadata": {"name": "c"}, "spec": {}}).status == 201
+    for name, answer in (("a", 201 if makes else 404), ("b", 403 if makes else 404), ("d", 403)):
+        lease = {"metadata": {"name": name}, "spec": {"holderIdentity": "one"}}
+        assert agent.ask("PUT", f"{leases}/{name}", lease).status == answer, name
+    assert agent.ask("POST", leases, {"metadata": {"name": "a"}, "spec": {}}).status == 403
+
+
 def test_a_cluster_role_is_for_all_namespaces(cluster: Cluster, agent: Account, unique: str) -> None:
     everything: Object = {"verbs": ["get", "list"], "apiGroups": ["*"], "resources": ["*"]}
     other = {"verbs": ["get"], "nonResourceURLs": ["/metrics*"]}
