@@ -35,6 +35,9 @@ class Core:
 
         A uid that is known already is replaced. Raises OSError when it fails, with nothing left of the pod.
         """
+    def add_gateway(self, name: str, namespace: str, service_account: str, trust_domain: str) -> None:
+        """Serve the pod that this process is, as a gateway. Raises OSError."""
+
     def remove_pod(self, uid: str, drain: bool = False) -> None:
         """Listen no more, and end a pod's connections, or with `drain` let them go on to their ends.
 

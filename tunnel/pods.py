@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tunnel._core import Core
 from tunnel.counters import Counters
+from tunnel.settings import Info
 
 log = logging.getLogger("warren.pods")
 
@@ -19,18 +20,6 @@ _CLONE_NEWNET = 0x40000000
 
 class PodError(Exception):
     """A pod cannot be served, or what was asked makes no sense; the text is for the agent."""
-
-
-@dataclass(frozen=True)
-class Info:
-    """Who a pod is."""
-
-    name: str
-    namespace: str
-    service_account: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)

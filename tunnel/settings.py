@@ -31,12 +31,15 @@ class Configuration:
     on_demand: of the workloads and services only those are held that are met here. Not by default, as with
     Istio: who holds everything (1 MB for 1,000 pods) keeps no connection waiting, and knows who is new while
     the agent is away. It pays where nodes are small and meet little of a mesh of hundreds of thousands.
+
+    gateway: `namespace/pod` of the gateway whose listeners are asked for; empty: this is none.
     """
 
     url: str
     root: Path | None = None
     token: Path | None = None
     on_demand: bool = False
+    gateway: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,25 @@ class CertificateAuthority:
 
 
 @dataclass(frozen=True)
+class Info:
+    """Who a pod is."""
+
+    name: str
+    namespace: str
+    service_account: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds.
 
     crl: file of certificate revocation lists; None: nobody is revoked.
-    direct: where the agent pins its maps; None where connections between pods of one node have to go through
-    the tunnel like all others.
-    bpffs: likewise; None where every connect() of an application succeeds, whatever the other end answers.
     """
 
     node: str
-    zds: Path
     xds: Configuration
     ca: CertificateAuthority
     workers: int
@@ -70,6 +81,30 @@ class Settings:
     drain_deadline: float = 5.0
     trust_domain: str = "cluster.local"
     cluster: str = "Kubernetes"
+    crl: Path | None = None
+
+    @property
+    def log(self) -> str:
+        """As the core is told of it."""
+        return self.access_log + (",json" if self.log_format == "json" else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelSettings(Settings):
+    """zds: socket of the agent, which tells of the node's pods.
+
+    direct: where the agent pins its maps; None where connections between pods of one node have to go through
+    the tunnel like all others.
+    bpffs: likewise; None where every connect() of an application succeeds, whatever the other end answers.
+    """
+
+    zds: Path
     direct: Path | None = None
     bpffs: Path | None = None
-    crl: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings(Settings):
+    """pod: who this process is."""
+
+    pod: Info

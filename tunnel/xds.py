@@ -31,6 +31,8 @@ ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
 # the mesh, and what is routed. The first two only our agent knows: it answers in this order, and others are
 # not waited for.
 TYPES = (TRAFFIC, ROUTES, AUTHORIZATION, ADDRESS)
+# Of a gateway, which is nobody's before it has all of these.
+LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"
 _AWAITED = (AUTHORIZATION, ADDRESS)
 _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay small
 # Of our agent: a large mesh comes in parts, and what is asked for by an address comes under its own name.
@@ -54,6 +56,7 @@ class XdsClient:
         self._cluster = cluster
         self._counters = counters
         # Our own agent is not overrun by one tunnel, which ought to be there as soon as it is.
+        self._types = (*TYPES, LISTENERS) if source.gateway else TYPES
         self._backoff = Backoff(0.010, 1.0 if source.url.startswith("unix:") else 15.0, 0.2)
         self._received: set[str] = set()  # types
         self._tells_versions = True  # of what it still has, when it comes back
@@ -63,6 +66,7 @@ class XdsClient:
     def missing(self) -> list[str]:
         """The types, by their short names, of which not all was received since the start, and has to be."""
         awaited = (AUTHORIZATION,) if self._source.on_demand else _AWAITED
+        awaited = (*awaited, LISTENERS) if self._source.gateway else awaited
         return [_short(type_url) for type_url in awaited if type_url not in self._received]
 
     async def run(self) -> NoReturn:
@@ -91,7 +95,7 @@ class XdsClient:
         async with channel.connect(source.url, source.root) as link:
             method: Method = link.stream_stream(METHOD)
             stream = _Stream(method(metadata=channel.metadata(self._cluster, token)))
-            for type_url in TYPES:
+            for type_url in self._types:
                 await stream.send(await asyncio.to_thread(self._subscription, type_url))
             asking = asyncio.create_task(self._ask(stream))
             try:
@@ -106,6 +110,8 @@ class XdsClient:
     def _subscription(self, type_url: str) -> bytes:
         """The first request for a type, with the versions of what the core still has."""
         request = DeltaDiscoveryRequest(node=self._node, type_url=type_url)
+        if type_url == LISTENERS:
+            request.resource_names_subscribe.append(self._source.gateway)
         if self._source.on_demand and type_url == ADDRESS:
             # Everything asked for and dropped at once is how to ask for nothing.
             names = self._core.demanded()
@@ -152,7 +158,7 @@ class XdsClient:
             return answer.SerializeToString()
         url = push.type_url
         answer.type_url, answer.response_nonce = url, push.nonce
-        if url not in TYPES:
+        if url not in self._types:
             log.warning("ignored a push of %r: not subscribed", url)
             answer.error_detail.CopyFrom(_invalid(f"not subscribed to {url!r}"))
             return answer.SerializeToString()

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from protocols.zds_pb2 import V1, Ack, AddWorkload, DelWorkload, WorkloadRequest, WorkloadResponse, ZdsHello
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
-from tunnel.pods import Info, PodError, Pods
+from tunnel.pods import PodError, Pods
+from tunnel.settings import Info
 
 log = logging.getLogger("warren.zds")
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from agent.model.mesh import MODE, enrolled
+from agent.model.mesh import MODE, enrolled, is_gateway
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import Key, Metadata, Object
 
@@ -73,8 +73,8 @@ class Placement:
             pod.metadata.uid,
             pod.spec.node_name,
             pod.spec.service_account_name,
-            enrolled(pod, None),
-            enrolled(pod, _AMBIENT),
+            enrolled(pod, None) or is_gateway(pod),
+            enrolled(pod, _AMBIENT) or is_gateway(pod),
         )
         self._pods[key] = located
         self._places[_place(key, located)].add(key)

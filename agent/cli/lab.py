@@ -100,6 +100,8 @@ def up(
         f"The lab is up: {len(built.nodes)} nodes, {len(built.pods)} pods.\n"
         "`warren lab status` shows it, `warren lab down` takes it away."
     )
+    for own, port in built.state.doors.items():
+        console.print(f"Port {port} of the gateway: http://127.0.0.1:{own}/")
 
 
 @lab.command(cls=Command)

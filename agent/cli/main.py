@@ -16,6 +16,7 @@ from agent.errors import describe
 COMMANDS = {
     "agent": "Run a node's agent: redirection, pods and configuration for the tunnel.",
     "tunnel": "Run a node's tunnel: the bytes, inside mutual TLS.",
+    "gateway": "Run a gateway: what comes from outside of the mesh, by Istio's or the Gateway API's objects.",
     "cni": "Put the CNI plugin on this node, or take it away.",
     "ca": "Run the certificate authority.",
     "reporter": "Write into objects' status why they are not in force.",

@@ -4,7 +4,7 @@
 
 It is one without controllers and kubelets of its own (a kube-apiserver and its etcd): they would take away
 nodes that nobody else knows. It may be anywhere that this machine reaches: agents and CA, which are on the
-lab's own network, reach it through `agent.lab.gateway`. `down` deletes what the lab created and takes back
+lab's own network, reach it through `agent.lab.relay`. `down` deletes what the lab created and takes back
 what it changed (`agent.lab.ownership`); what the CA and the agents wrote is told by `agent.lab.traces`.
 """
 

@@ -66,7 +66,7 @@ class Cluster:
 def _read(file: Path) -> Body:
     """One object, checked as far as the lab's own code relies on it. Raises OSError, YAMLError, Refused."""
     body = kubeyaml.load(file.read_bytes())
-    _, kind = documents.head(body)
+    kind = documents.kind_of(body)
     key = documents.key_of(kind, body)
     if kind in _RELIED_ON:
         documents.convert(body, _RELIED_ON[kind], key)

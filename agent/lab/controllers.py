@@ -17,6 +17,7 @@ from agent.errors import SettingsError
 from agent.lab import addresses
 from agent.lab.manifests import TEMPLATED, Manifest
 from agent.model.schema.objects import Key
+from agent.sources import documents
 from agent.sources.admission import admit_pod
 
 Body = dict[str, Any]
@@ -74,7 +75,7 @@ def expand(manifests: Sequence[Manifest], nodes: Sequence[Body], present: Mappin
 
 def key_of(body: Body) -> Key:
     """The key of an object whose namespace, where it has one, is filled in."""
-    return Key(body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"])
+    return Key(documents.kind_of(body), body["metadata"].get("namespace", ""), body["metadata"]["name"])
 
 
 def node_object(name: str, number: int) -> Body:

@@ -3,10 +3,10 @@
 import shutil
 from collections.abc import Sequence
 
-from agent.lab import addresses, cgroups, dns, pods, process, proxy, runtime, topology
+from agent.lab import addresses, cgroups, dns, mesh, pods, process, proxy, runtime, topology
 from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body, Expansion
-from agent.lab.members import Pod, pod_cgroup, pod_etc
+from agent.lab.members import Pod, is_gateway, pod_cgroup, pod_etc
 from agent.lab.state import NodeState, PodState, State, slug
 from agent.model.schema.objects import Key
 
@@ -70,7 +70,9 @@ def set_ready(state: State, cluster: Cluster, body: Body, ready: bool) -> None:
 
 
 def _run(pod: Pod) -> None:
-    inside = process.over_etc(pod_etc(pod.state, pod.place), pods.command(pod.body))
+    node = pod.state.node(pod.node)
+    argv = mesh.gateway(pod.state, node, pod.body) if is_gateway(pod.body) else pods.command(pod.body)
+    inside = process.over_etc(pod_etc(pod.state, pod.place), argv)
     process.start(pod.cgroup, process.in_network(pod.netns, inside), pod.log, pod.environment)
 
 
@@ -117,6 +119,9 @@ def _complete(body: Body, pod: PodState, node: NodeState, ready: bool) -> None:
 
 def _await_served(pod: Pod) -> None:
     wanted = pods.awaited_ports(pod.body)
+
+    if is_gateway(pod.body):
+        wanted = {mesh.READY_PORT}
 
     def served() -> bool:
         return any(wanted <= process.listening_ports(pid) for pid in pod.pids())

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.errors import SettingsError
-from agent.lab import kernel, kubelet, manifests, mesh, requirements, teardown, topology
+from agent.lab import ingress, kernel, kubelet, manifests, mesh, requirements, teardown, topology
 from agent.lab.api import Api
 from agent.lab.cluster import Cluster, enrolled
 from agent.lab.controllers import Body, Expansion, expand, key_of, node_object, workload_of
 from agent.lab.errors import LabError
 from agent.lab.manifests import TEMPLATED, Manifest
-from agent.lab.members import Node, Pod
+from agent.lab.members import Node, Pod, is_gateway
 from agent.lab.state import RUN, NodeState, State, load, locked
 from agent.model.schema.objects import Key
 
@@ -76,6 +76,7 @@ class Lab:
         state.nodes = [NodeState(f"node{n}", n, f"{state.prefix}-node{n}") for n in range(1, nodes + 1)]
         requirements.check(state)
         read, others = manifests.read(paths or [DEFAULT_MANIFEST])
+        read = ingress.complete(read, {}) if meshed else read
         for kind, count in sorted(others.items()):
             say(f"left out {count} of kind {kind}, which is nothing to the lab")
         plan = expand(read, [node_object(node.name, node.number) for node in state.nodes], {})
@@ -186,6 +187,7 @@ class Lab:
 
     def put(self, read: Sequence[Manifest]) -> list[Pod]:
         """As `apply`, for manifests that are read."""
+        read = ingress.complete(read, self.cluster.objects) if self.state.mesh else read
         plan = expand(read, self.cluster.of_kind("Node"), self.cluster.objects)
         again = {key_of(body) for body in plan.pods}
         self._evict(key for key in plan.outdated if key in again)
@@ -193,6 +195,7 @@ class Lab:
         kubelet.launch(self.state, self.cluster, added)
         self._evict(key for key in plan.outdated if key not in again)
         self.workloads.put(one.body for one in read if one.key.kind in TEMPLATED)
+        self._open_doors()
         return [pod for pod in self.pods if pod.place in added]
 
     def withdraw(self, keys: Iterable[Key]) -> list[Key]:
@@ -239,6 +242,19 @@ class Lab:
         """End a pod. Its address is free at once: the next pod on its node gets it."""
         kubelet.evict(self.state, self.cluster, pod)
 
+    def _open_doors(self) -> None:
+        """Have ports of the machine's loopback lead to those of the gateway."""
+        pod = next((pod for pod in self.pods if is_gateway(pod.body)), None)
+        wanted = ingress.doors(self.cluster.objects, self.state.doors) if pod else {}
+        if wanted == self.state.doors:
+            return
+        first = self.nodes[0]
+        first.stop("doors", within=0)
+        self.state.doors, self.state.door = wanted, pod.place.netns if pod else ""
+        self.state.save()
+        if wanted:
+            first.start("doors")
+
     def _change(self, key: Key, body: Body) -> list[Pod]:
         return self.put([Manifest(key, body, str(key))])
 
@@ -266,6 +282,7 @@ class Lab:
             self._start(role, text, say)
         say("pods")
         kubelet.launch(state, self.cluster, added)
+        self._open_doors()
         state.complete = True
         state.save()
 

@@ -130,8 +130,8 @@ def files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
 
 def _check(raw: Any, where: str, others: dict[str, int]) -> Manifest | None:
     """The object, if it is of a kind that the lab uses; else it is counted in `others`. Raises Refused."""
-    _, kind = documents.head(raw)
     kind_of(raw)  # refuses what is misspelt
+    kind = documents.kind_of(raw)
     if kind not in SUPPORTED:
         others[kind] = others.get(kind, 0) + 1
         return None

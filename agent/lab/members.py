@@ -14,6 +14,7 @@ from agent.lab.controllers import Body
 from agent.lab.errors import LabError
 from agent.lab.kernel import NETNS_DIRECTORY
 from agent.lab.state import NodeState, PodState, State
+from agent.model.mesh import GATEWAY
 from agent.node.errors import NodeError
 from agent.node.netns import NetnsFd
 from agent.node.state import Cookie
@@ -202,6 +203,11 @@ class Node(_Place):
         group = mesh.cgroup(self.state, self.place, role)
         if within == 0 or not cgroups.terminate(group, within):
             cgroups.kill(group)
+
+
+def is_gateway(pod: Body) -> bool:
+    """Whether a pod is a gateway, whose process is the lab's own."""
+    return (pod["metadata"].get("labels") or {}).get(GATEWAY) == "true"
 
 
 def pod_cgroup(state: State, pod: PodState) -> Path:

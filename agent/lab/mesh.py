@@ -12,6 +12,7 @@ from pathlib import Path
 import agent
 from agent.lab import api, cgroups, dns, kernel, process
 from agent.lab.cluster import Cluster
+from agent.lab.controllers import Body
 from agent.lab.errors import LabError
 from agent.lab.state import NodeState, State, write_atomically
 from agent.lab.waiting import wait
@@ -22,7 +23,8 @@ from bpf.pins import Pins
 TRUST_DOMAIN = "cluster.local"
 _CA_PORT = 15013
 CA_METRICS_PORT = 15015  # the agent of the same node has the one that both would take
-_READY_PORTS = {"agent": 15014, "tunnel": 15021}  # ztunnel's cannot be changed
+READY_PORT = 15021
+_READY_PORTS = {"agent": 15014, "tunnel": READY_PORT}  # ztunnel's cannot be changed
 _XDS_ADDRESS = "127.0.0.1:15012"
 _API_PORT = 6443  # of the way to the API server, on each node's loopback
 _ROOT_WITHIN = 20.0  # seconds
@@ -35,9 +37,10 @@ def roles(state: State, node: NodeState) -> list[str]:
     watch = [*(["watch"] if first else []), "kubelet"] if state.manifests else []
     if not state.mesh:
         return ["dns", *watch]
+    doors = ["doors"] if first and state.doors else []
     before, after = ["api", "ca"] if state.api else ["ca"], ["reporter"] if state.api else []
     central = before if first else []
-    return ["dns", *central, "agent", "tunnel", *(after if first else []), *watch]
+    return ["dns", *central, "agent", "tunnel", *(after if first else []), *doors, *watch]
 
 
 def cgroup(state: State, node: NodeState, role: str) -> Path:
@@ -101,7 +104,7 @@ def run(state: State, node: NodeState, role: str, argv: list[str]) -> None:
     group.mkdir(parents=True, exist_ok=True)
     root = str(Path(agent.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    if role not in ("api", "watch"):  # one leads out of the lab's network, one makes it
+    if role not in ("api", "doors", "watch"):  # two lead out of the lab's network and into it, one makes it
         argv = process.in_network(kernel.NETNS_DIRECTORY / node.netns, argv)
     process.start(group, argv, log(state, node, role), {**os.environ, "PYTHONPATH": path})
 
@@ -117,6 +120,9 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
             return state.problems.exists()
         if role == "api":
             return _accepts(node, _API_PORT)
+        if role == "doors":
+            listening = (process.listening_ports(pid) for pid in cgroups.pids(place))
+            return any(state.doors.keys() <= ports for ports in listening)
         if role in ("reporter", "kubelet"):
             return True  # nobody waits for it
         port = 53 if role == "dns" else _CA_PORT
@@ -215,7 +221,23 @@ def _dns(state: State, node: NodeState) -> list[str]:
 def _api(state: State, node: NodeState) -> list[str]:
     namespaces = [str(kernel.NETNS_DIRECTORY / node.netns) for node in state.nodes]
     host, port = state.server
-    return [sys.executable, "-P", "-m", "agent.lab.gateway", host, str(port), str(_API_PORT), *namespaces]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "agent.lab.relay",
+        "out",
+        host,
+        str(port),
+        str(_API_PORT),
+        *namespaces,
+    ]
+
+
+def _doors(state: State, node: NodeState) -> list[str]:
+    pairs = [f"{own}:{port}" for own, port in state.doors.items()]
+    netns = str(kernel.NETNS_DIRECTORY / state.door)
+    return [sys.executable, "-P", "-m", "agent.lab.relay", "in", netns, *pairs]
 
 
 def _watch(state: State, node: NodeState) -> list[str]:
@@ -257,6 +279,27 @@ def _agent(state: State, node: NodeState) -> list[str]:
     )
 
 
+def gateway(state: State, node: NodeState, pod: Body) -> list[str]:
+    """The process of a gateway's pod: its node's agent and token serve it as well."""
+    run = run_dir(state, node)
+    argv = _warren(
+        "gateway",
+        pod=pod["metadata"]["name"],
+        namespace=pod["metadata"]["namespace"],
+        service_account=pod["spec"]["serviceAccountName"],
+        node=node.name,
+        xds=f"unix:{run / 'xds.sock'}",
+        ca=f"https://{_authority(state)}",
+        ca_root=state.run / "ca" / "root.pem",
+        ca_token=run / "ca-token",
+        crl=state.run / "ca" / "ca-crl.pem",
+        access_log=state.access_log,
+        ready_port=READY_PORT,
+        trust_domain=TRUST_DOMAIN,
+    )
+    return ["env", f"PYTHONPATH={Path(agent.__file__).parents[1]}", *argv]
+
+
 def _tunnel(state: State, node: NodeState) -> list[str]:
     if binary := state.ztunnels.get(node.name):
         return ["env", *_ztunnel_environment(state, node), binary]
@@ -287,6 +330,7 @@ def _reporter(state: State, node: NodeState) -> list[str]:
 _COMMANDS = {
     "dns": _dns,
     "api": _api,
+    "doors": _doors,
     "ca": _ca,
     "agent": _agent,
     "tunnel": _tunnel,

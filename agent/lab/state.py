@@ -68,6 +68,8 @@ class State(msgspec.Struct):
     server: tuple[str, int] = ("", 0)  # host and port of that API server
     mark: str = ""  # of the lab's objects there (`agent.lab.ownership`)
     found: list[str] | None = None  # what was there of what CA and agents write; None: they have not begun
+    doors: dict[int, int] = {}  # ports of the machine's loopback that lead to a gateway's
+    door: str = ""  # that gateway's network namespace
     manifests: list[str] = []  # files and folders that are watched
     nodes: list[NodeState] = []
     pods: list[PodState] = []

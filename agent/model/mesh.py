@@ -11,6 +11,7 @@ MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
 SIDECAR = "sidecar.istio.io/status"
 ROOT_NAMESPACE = "istio-system"
+GATEWAY = "warren.dev/gateway"  # label: "true" of the pods of gateways
 NEVER_ENROLLED = frozenset({"kube-system"})
 
 
@@ -38,15 +39,20 @@ def is_ours(mesh: Mesh, item: Object) -> bool:
     return not named or named == mesh.revision or not isinstance(item, IstioObject)
 
 
+def is_gateway(pod: Pod) -> bool:
+    """Whether a pod is a gateway: a member of the mesh that speaks for itself."""
+    return pod.metadata.labels.get(GATEWAY) == "true" and pod.has_account and not pod.ended
+
+
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:
     """Whether a pod's traffic is to be captured: its own label first, then its namespace's.
 
     Never: pods on the host's network, pods without a service account (static pods), pods with a sidecar, pods
-    of kube-system, pods that have ended.
+    of kube-system, gateways, pods that have ended.
     """
     if pod.spec.host_network or not pod.has_account or pod.ended or SIDECAR in pod.metadata.annotations:
         return False
-    if pod.metadata.namespace in NEVER_ENROLLED:
+    if pod.metadata.namespace in NEVER_ENROLLED or is_gateway(pod):
         return False
     inherited = namespace.metadata.labels.get(MODE, "") if namespace else ""
     return (pod.metadata.labels.get(MODE) or inherited) == "ambient"

@@ -28,10 +28,10 @@ def definitions() -> Iterator[Schema]:
 
 def _definition(kind: Kind) -> Schema:
     names = {
-        "kind": kind.name,
-        "listKind": f"{kind.name}List",
+        "kind": kind.written,
+        "listKind": f"{kind.written}List",
         "plural": kind.plural,
-        "singular": kind.name.lower(),
+        "singular": kind.written.lower(),
     }
     schema = {
         "type": "object",

@@ -8,7 +8,7 @@ from msgspec import Struct
 from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
 from agent.model.schema.sharing import shared
 from protocols.mesh_pb2 import Traffic
-from protocols.routes_pb2 import ServiceRoutes
+from protocols.routes_pb2 import GatewayListeners, ServiceRoutes
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address
 
@@ -16,13 +16,17 @@ ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
 ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
+LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"
+# Given to those only who ask for one by its name, within this host: there are private keys in it.
+PRIVATE = frozenset({LISTENERS})
 
 
 class Resource(Struct, frozen=True, gc=False):
     """One xDS resource.
 
     name: a workload's uid, a service's and its routes' `namespace/hostname`, a policy's `namespace/name`,
-    and what may leave the mesh by its namespace, which is empty for the mesh itself.
+    a gateway's listeners' `namespace/pod`, and what may leave the mesh by its namespace, which is empty for
+    the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
     aliases: `network/ip` for each address under which it can be asked for.
     shares: the same for addresses that it has, but that are others' as well.
@@ -74,6 +78,11 @@ def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
 def routes_resource(routes: ServiceRoutes) -> Resource:
     """The routes of one hostname of a service, serialised."""
     return _resource(ROUTES, f"{routes.namespace}/{routes.hostname}", routes)
+
+
+def listeners_resource(listeners: GatewayListeners) -> Resource:
+    """What a gateway's pod listens on, serialised."""
+    return _resource(LISTENERS, f"{listeners.namespace}/{listeners.pod}", listeners)
 
 
 def _resource(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import yaml
 
-from agent.model.kinds import KINDS
+from agent.model.kinds import KINDS, find
 from agent.model.schema.objects import Key
 from agent.model.schema.syntax import FieldError, check_labels, check_name, is_subdomain
 from agent.sources.kubeyaml import Loader
@@ -83,6 +83,12 @@ def head(value: Any) -> tuple[str, str]:
     if not isinstance(version, str) or not isinstance(kind, str):
         raise Refused("apiVersion and kind are needed")
     return version, kind
+
+
+def kind_of(value: Any) -> str:
+    """The kind of an object as keys have it. Raises Refused."""
+    known = find(*head(value))
+    return known.name if known else head(value)[1]
 
 
 def key_of(kind: str, raw: dict[str, Any]) -> Key:

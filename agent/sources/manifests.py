@@ -54,13 +54,13 @@ def kind_of(raw: Any) -> Kind | None:
     version, name = documents.head(raw)
     kind = kinds.find(version, name)
     if kind is None and (meant := kinds.meant(version, name)):
-        wrong = "kind" if name != meant.name else "apiVersion"
-        nearest = f"apiVersion: {meant.api_versions[0]}, kind: {meant.name}"
+        wrong = "kind" if name != meant.written else "apiVersion"
+        nearest = f"apiVersion: {meant.api_versions[0]}, kind: {meant.written}"
         reason = f"there is no kind {name} in {version}; the nearest is {nearest}"
         raise Refused(reason, documents.key_of(meant.name, raw), (wrong,))
     if kind and kind.struct and version not in kind.api_versions:
         reason = f"apiVersion {version} is not read; write {kind.api_versions[0]}"
-        raise Refused(reason, documents.key_of(name, raw), ("apiVersion",))
+        raise Refused(reason, documents.key_of(kind.name, raw), ("apiVersion",))
     return kind
 
 

@@ -8,7 +8,7 @@ section "Incremental xDS", and for what Istio's ztunnel relies on, its client.
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-from agent.model.resources import Resource
+from agent.model.resources import PRIVATE, Resource
 from agent.xds.cache import Cache
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
@@ -183,6 +183,8 @@ class Subscription:
         self._recheck = self._recheck or bool(dropped)
 
     def _want_everything(self) -> None:
+        if self.type_url in PRIVATE:
+            return
         self._wildcard = True
         self._changed = {*self._cache.names(self.type_url), *self._sent}
 

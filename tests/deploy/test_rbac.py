@@ -40,6 +40,7 @@ REFUSED: dict[
         "ServiceEntry": {"hosts": ["*.example.com"], "resolution": "STATIC", "endpoints": [{"address": "x"}]},
         "WorkloadEntry": {"address": "no address", "ports": {"http": 0}},
         "Sidecar": {"egress": [{"hosts": ["./*"]}]},
+        "Gateway": {"servers": []},
         "VirtualService": {"hosts": ["web"]},
         "DestinationRule": {"host": "web", "subsets": [{"name": "v_1"}]},
     },
@@ -169,7 +170,14 @@ def everything(admin: Client, lab: Lab) -> None:
         for kind, spec in kinds.items():
             metadata = {"name": "refused", "namespace": "default"}
             create(admin, {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
-    for kind in ("virtualservices", "destinationrules", "serviceentries", "workloadentries", "sidecars"):
+    for kind in (
+        "gateways",
+        "virtualservices",
+        "destinationrules",
+        "serviceentries",
+        "workloadentries",
+        "sidecars",
+    ):
         until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
     for kind in ("httproutes", "grpcroutes", "tcproutes", "tlsroutes"):
         until(partial(parents, admin, f"gateway.networking.k8s.io/v1/namespaces/default/{kind}"))

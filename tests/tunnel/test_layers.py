@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "tls": set(),
     "h2": set(),
     "policy": {"config"},
-    "routes": {"config"},
+    "routes": {"config", "tls"},  # tls: what a gateway terminates
     "mesh": {"routes", "policy", "config"},
     "decision": {"routes", "mesh", "policy"},
     "telemetry": {"decision", "mesh", "policy"},

@@ -13,7 +13,8 @@ from tests.support.descriptors import network_namespaces
 from tests.support.eventually import eventually
 from tunnel._core import Core
 from tunnel.counters import Counters
-from tunnel.pods import Info, PodError, Pods
+from tunnel.pods import PodError, Pods
+from tunnel.settings import Info
 
 WEB = Info("web-1", "default", "web")
 

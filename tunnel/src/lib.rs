@@ -106,6 +106,21 @@ impl Core {
         py.detach(|| self.0.add_pod(pod)).map_err(PyErr::from)
     }
 
+    fn add_gateway(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        namespace: &str,
+        service_account: &str,
+        trust_domain: String,
+    ) -> PyResult<()> {
+        let netns = std::fs::File::open("/proc/self/ns/net")?.into();
+        let key = PodKey { namespace: namespace.into(), name: name.into(), service_account: service_account.into() };
+        let pod = engine::NewPod { uid: format!("{namespace}/{name}"), netns, key, trust_domain };
+        py.detach(|| self.0.add_gateway(pod));
+        Ok(())
+    }
+
     #[pyo3(signature = (uid, drain=false))]
     fn remove_pod(&self, py: Python<'_>, uid: &str, drain: bool) {
         py.detach(|| self.0.remove_pod(uid, drain));

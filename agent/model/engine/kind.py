@@ -67,6 +67,7 @@ def _makes_nothing(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:
 class Descriptor(Generic[T]):
     """One kind.
 
+    name: in keys, that of its struct; kind: as its objects have it, where another group has one of that name.
     group: empty for Kubernetes' core; versions: all that are accepted, the preferred one first, with the same
     fields in each; struct: None if this version of ours does not act on it. critical: without its objects
     something would be let in, let out or sent in the clear that they forbid: first all of them are read.
@@ -101,6 +102,12 @@ class Descriptor(Generic[T]):
     strictest: Callable[[Raw, bool, Any], Reading] | None = None
     asks: Callable[[T], Iterable[str]] = _nothing
     derived: tuple[Derived, ...] = ()
+    kind: str = ""
+
+    @property
+    def written(self) -> str:
+        """What stands in an object's `kind`."""
+        return self.kind or self.name
 
     @property
     def api_versions(self) -> list[str]:

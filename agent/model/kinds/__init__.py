@@ -22,8 +22,12 @@ from agent.model.kinds import (
     authorization_policy,
     destination_rule,
     endpoint_slice,
+    gateway,
+    gateway_class,
     grpc_route,
     http_route,
+    kubernetes_gateway,
+    listener_set,
     namespace,
     node,
     peer_authentication,
@@ -55,6 +59,10 @@ _ALL: tuple[Kind, ...] = (
     sidecar.KIND,
     authorization_policy.KIND,
     peer_authentication.KIND,
+    gateway.KIND,
+    gateway_class.KIND,
+    kubernetes_gateway.KIND,
+    listener_set.KIND,
     virtual_service.KIND,
     destination_rule.KIND,
     http_route.KIND,
@@ -68,14 +76,13 @@ _ALL: tuple[Kind, ...] = (
 KINDS = {kind.name: kind for kind in _ALL if kind.struct}
 NOT_ACTED_ON = {kind.name: kind for kind in _ALL if not kind.struct}
 ENDPOINTS = frozenset(kind.name for kind in _ALL if kind.endpoints)
+_WRITTEN = {(kind.group, kind.written): kind for kind in _ALL}
 DERIVED = {derived.name: derived for kind in _ALL for derived in kind.derived}
 
 
 def find(api_version: str, name: str) -> Kind | None:
     """The kind of an object, whatever the version in its `apiVersion`; None: a stranger."""
-    group = api_version.rpartition("/")[0]
-    kind = KINDS.get(name) or NOT_ACTED_ON.get(name)
-    return kind if kind and kind.group == group else None
+    return _WRITTEN.get((api_version.rpartition("/")[0], name))
 
 
 def meant(api_version: str, name: str) -> Kind | None:
@@ -85,10 +92,10 @@ def meant(api_version: str, name: str) -> Kind | None:
     """
     group = api_version.rpartition("/")[0]
     of_group = [kind for kind in _ALL if _may_mean(group, kind.group)]
-    near = [kind for kind in of_group if _likeness(name, kind.name) >= _NEAR]
+    near = [kind for kind in of_group if _likeness(name, kind.written) >= _NEAR]
     if group == SECURITY[0] and not near:
         near = [kind for kind in of_group if kind.group == SECURITY[0]]
-    return max(near, key=lambda kind: _likeness(name, kind.name), default=None)
+    return max(near, key=lambda kind: _likeness(name, kind.written), default=None)
 
 
 def _may_mean(group: str, ours: str) -> bool:

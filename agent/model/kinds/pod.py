@@ -7,10 +7,11 @@ from functools import partial
 from agent.model.engine.kind import CORE, Descriptor
 from agent.model.engine.store import Entry, depends_on
 from agent.model.engine.view import NETWORK, View
-from agent.model.mesh import enrolled
+from agent.model.mesh import enrolled, is_gateway
 from agent.model.resources import Resource
 from agent.model.schema.kubernetes import Node, Pod
 from agent.model.schema.objects import Key, Labels, Owner, key_of
+from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.policy_selection import named_policies
 from agent.model.translation.ports import of_pod, ports_of
 from agent.model.translation.services import slice_services
@@ -48,6 +49,14 @@ _MINUTE = re.compile(r"^\d{8,10}$")
 def _index(pod: Pod) -> Iterator[Entry]:
     if pod.spec.node_name:
         yield depends_on(Key("Node", "", pod.spec.node_name))
+    if is_gateway(pod):
+        yield gateways.PODS
+
+
+def _dependants(view: View, pod: Pod) -> Iterator[Key]:
+    """A gateway's listeners."""
+    if is_gateway(pod):
+        yield gateways.key_of(pod)
 
 
 def _translate(view: View, pod: Pod) -> Iterator[Resource]:
@@ -162,6 +171,7 @@ KIND = Descriptor(
     critical=True,  # its label enrols
     endpoints=True,
     index=_index,
+    dependants=_dependants,
     translate=_translate,
     may_make=partial(may_make, _GROUP),
 )

@@ -17,7 +17,7 @@ _PARTS = ("spec", "status", "addressType", "ports", "endpoints")
 def make(kind: str, name: str, namespace: str = "", **fields: Any) -> Object:
     """An object; fields of the metadata stand beside `spec` and `status`."""
     top: dict[str, Any] = {part: fields.pop(part) for part in _PARTS if part in fields}
-    if kind not in ("Namespace", "Node"):
+    if KINDS[kind].namespaced:
         namespace = namespace or "default"
     metadata = {"name": name, "namespace": namespace, **fields}
     type_ = KINDS[kind].struct

@@ -275,9 +275,8 @@ def test_what_is_misspelt_is_refused_with_the_nearest_spelling(
     [
         ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"),
         ("serving.knative.dev/v1", "Service"),
-        ("networking.istio.io/v1", "Gateway"),
         ("networking.istio.io/v1", "WorkloadGroup"),
-        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"),
         ("networking.k8s.io/v1", "NetworkPolicy"),
         ("apps/v1", "Deployment"),
         ("v1", "Endpoints"),

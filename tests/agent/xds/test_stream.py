@@ -1,9 +1,18 @@
 """A client's stream: in what order its types are answered."""
 
-from agent.model.resources import ADDRESS, AUTHORIZATION, TRAFFIC, Delta, traffic_resource
+from agent.model.resources import (
+    ADDRESS,
+    AUTHORIZATION,
+    LISTENERS,
+    TRAFFIC,
+    Delta,
+    listeners_resource,
+    traffic_resource,
+)
 from agent.xds.cache import Cache
 from agent.xds.stream import Stream
 from protocols.discovery_pb2 import DeltaDiscoveryRequest
+from protocols.routes_pb2 import GatewayListeners
 from tests.agent.model.objects import model_of, pod, resources
 
 
@@ -18,3 +27,21 @@ def test_what_is_asked_for_first_is_answered_first() -> None:
     answers = [answer for _ in types if (answer := stream.next_response())]
     assert [answer.type_url for answer in answers] == types
     assert [len(answer.resources) for answer in answers] == [1, 0, 1]
+
+
+def test_private_keys_are_given_to_whom_they_are_for() -> None:
+    """By name, within this host; who asks for everything, or over the network, gets none."""
+    cache, name = Cache(), "edge/ingress"
+    listeners = listeners_resource(GatewayListeners(namespace="edge", pod="ingress"))
+    cache.apply(Delta(changed=(listeners,)), "1")
+
+    def given(peer: str, *names: str) -> list[str]:
+        stream = Stream(peer, cache)
+        stream.receive(DeltaDiscoveryRequest(type_url=LISTENERS, resource_names_subscribe=names))
+        stream.changed({LISTENERS: {name}})
+        answer = stream.next_response()
+        return [one.name for one in answer.resources] if answer else []
+
+    assert given("unix:", name) == [name]
+    assert given("unix:") == given("unix:", "*") == given("unix:", "edge/other") == []
+    assert given("ipv4:127.0.0.1:5000", name) == []

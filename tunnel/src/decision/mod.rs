@@ -12,7 +12,7 @@ pub use direct::{direct, Direct};
 pub use inbound::{inbound, inbound_local, inbound_plain, ConnectRequest, Inbound};
 pub use needed::{address_name, needed, Needed};
 pub use outbound::{leave, outbound, Outbound, Plain, Route, Target, Way};
-pub use routed::Routed;
+pub use routed::{by_rules, Routed};
 
 /// Where applications' outgoing connections are captured.
 pub const OUTBOUND_PORT: u16 = 15001;

@@ -63,12 +63,24 @@ impl Routed {
         sni: Option<&str>,
         rng: &mut Rng,
     ) -> Result<Outbound, Refusal> {
-        let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
-        let draw = |limit| rng.below(limit).unwrap_or_default();
-        match self.scope.connect(&Routed::client(source), &connection, draw) {
-            Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
-            Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
-        }
+        by_rules(&self.scope, mesh, source, dst, sni, rng)
+    }
+}
+
+/// By the rules for connections of a scope.
+pub fn by_rules(
+    scope: &Scope,
+    mesh: &Mesh,
+    source: &Workload,
+    dst: OriginalDst,
+    sni: Option<&str>,
+    rng: &mut Rng,
+) -> Result<Outbound, Refusal> {
+    let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
+    let draw = |limit| rng.below(limit).unwrap_or_default();
+    match scope.connect(&Routed::client(source), &connection, draw) {
+        Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
+        Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::{mpsc, Arc};
 /// It answers when it is done.
 pub enum Command {
     Add(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
+    /// The gateway's own pod, which listens where the mesh says.
+    AddGateway(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
     /// With `drain`, what is open goes on to its end.
     Remove {
         uid: Arc<str>,

@@ -16,7 +16,9 @@ pub fn turn_away(thread: &Thread, listener: &TcpListener, role: Role) -> bool {
         let to = original_destination(&sock).or_else(|| sock.local_addr().ok()).unwrap_or(client);
         let (client, to, refusal) = (canonical(client), OriginalDst::new(to).address(), Refusal::OutOfDescriptors);
         match role {
-            Role::Outbound => thread.telemetry.accept(Direction::Outbound, client, to).fail(refusal, ""),
+            Role::Outbound | Role::Gateway(_) => {
+                thread.telemetry.accept(Direction::Outbound, client, to).fail(refusal, "")
+            }
             Role::Plain => thread.telemetry.accept(Direction::Inbound, client, to).fail(refusal, ""),
             Role::Tunnel => thread.telemetry.refused(client, to, None, refusal, ""),
         }

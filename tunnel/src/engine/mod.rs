@@ -4,6 +4,7 @@ mod command;
 mod configuration;
 pub mod dump;
 mod exhaustion;
+mod gateway;
 mod question;
 mod routing;
 mod worker;
@@ -145,25 +146,37 @@ impl Core {
 
     /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
     pub fn add_pod(&self, pod: NewPod) -> io::Result<()> {
-        let identity = Identity {
-            trust_domain: pod.trust_domain.into(),
-            namespace: pod.key.namespace.clone(),
-            service_account: pod.key.service_account.clone(),
-        };
-        let uid: Arc<str> = pod.uid.as_str().into();
-        let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
-        let info = Arc::new(PodInfo { uid: uid.clone(), key: pod.key, identity, netns, raw: Raw::default(), budget });
+        let info = Arc::new(self.info(pod));
         let result = self.ask_all(|done| Command::Add(info.clone(), done));
         match result {
             Ok(()) => {
                 self.tell_direct(|| direct::Command::Add(info.clone()));
                 self.tell_pending(|| pending::Command::Add(info.clone()));
-                lock(&self.pods).insert(pod.uid, info);
+                lock(&self.pods).insert(info.uid.to_string(), info);
                 self.want_own();
             }
-            Err(_) => drop(self.ask_all(|done| Command::Remove { uid: uid.clone(), drain: false, done })),
+            Err(_) => drop(self.ask_all(|done| Command::Remove { uid: info.uid.clone(), drain: false, done })),
         }
         result
+    }
+
+    /// Serves the pod that this process is: it listens where its Gateways say, on whichever ports can be had.
+    pub fn add_gateway(&self, pod: NewPod) {
+        let info = Arc::new(self.info(pod));
+        // Workers answer this with Ok, or are gone together with the process.
+        drop(self.ask_all(|done| Command::AddGateway(info.clone(), done)));
+        lock(&self.pods).insert(info.uid.to_string(), info);
+        self.want_own();
+    }
+
+    fn info(&self, pod: NewPod) -> PodInfo {
+        let identity = Identity {
+            trust_domain: pod.trust_domain.into(),
+            namespace: pod.key.namespace.clone(),
+            service_account: pod.key.service_account.clone(),
+        };
+        let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
+        PodInfo { uid: pod.uid.into(), key: pod.key, identity, netns, raw: Raw::default(), budget }
     }
 
     /// Listens no more in a pod. Ends its connections at once, or with `drain` lets them go on to their ends.

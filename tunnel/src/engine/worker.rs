@@ -1,16 +1,18 @@
 //! One thread, one runtime: it owns its connections from accept to close. No lock, no channel, on the way of a byte.
 use super::command::Command;
 use super::exhaustion::turn_away;
+use super::gateway::Gateway;
 use crate::base::Refusal;
 use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
-use crate::proxy::{inbound, outbound, Proxy};
+use crate::proxy::{gateway, inbound, outbound, Proxy};
 use crate::relay::Thread;
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::spare::is_exhausted;
 use crate::sys::PodInfo;
 use crate::{direct, pending};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -69,6 +71,7 @@ pub struct Plan {
 struct Worker {
     context: Rc<Context>,
     proxy: Rc<Proxy>,
+    gateway: RefCell<Option<Gateway>>,
     workers: Workers,
     index: usize,
 }
@@ -79,6 +82,8 @@ pub enum Role {
     Outbound,
     Plain,
     Tunnel,
+    /// With the pod's own port.
+    Gateway(u16),
 }
 
 /// A worker's thread. Ends when the core is gone.
@@ -100,13 +105,20 @@ impl Worker {
     fn new(plan: Plan, index: usize, thread: Rc<Thread>) -> Rc<Worker> {
         let context = Context::new(plan.shared, thread);
         let proxy = Proxy::new(context.clone(), plan.direct, plan.pending);
-        Rc::new(Worker { context, proxy, workers: plan.workers, index })
+        Rc::new(Worker { context, proxy, gateway: RefCell::default(), workers: plan.workers, index })
     }
 
     fn handle(self: &Rc<Self>, command: Command) {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
             Command::Add(info, done) => drop(done.send(self.add(info))),
+            Command::AddGateway(info, done) => {
+                let pod = Pod::new(info, &self.context.thread);
+                self.context.pods.insert(pod.clone());
+                *self.gateway.borrow_mut() = Some(Gateway::new(pod));
+                self.follow_listeners();
+                drop(done.send(Ok(())));
+            }
             Command::Remove { uid, drain, done } => {
                 match self.context.pods.remove(&uid) {
                     Some(pod) if drain => drop(spawn_local(self.clone().drain(pod))),
@@ -115,7 +127,10 @@ impl Worker {
                 }
                 drop(done.send(Ok(())));
             }
-            Command::Changed => self.context.change(),
+            Command::Changed => {
+                self.context.change();
+                self.follow_listeners();
+            }
             Command::Revoked => {
                 for pod in self.context.pods.all() {
                     pod.pool.forget_failures();
@@ -147,6 +162,7 @@ impl Worker {
                 let _ = answer.send(pods.iter().flat_map(|pod| pod.pool.destinations()).collect());
             }
             Command::Drain => {
+                self.gateway.take(); // listens no more
                 self.context.pods.all().iter().for_each(|pod| pod.drain());
                 self.proxy.routers.drain(None);
             }
@@ -197,6 +213,17 @@ impl Worker {
         self.proxy.routers.forget(pod);
     }
 
+    /// Has the gateway listen on the ports that it should by now.
+    fn follow_listeners(self: &Rc<Self>) {
+        let mesh = self.context.shared.mesh.load();
+        if let (Some(gateway), Some(listeners)) = (&*self.gateway.borrow(), mesh.listeners()) {
+            let ports = listeners.all.iter().map(|listener| listener.bind).collect();
+            gateway.listen_on(ports, |listener, port| {
+                spawn_vital(self.clone().accept(gateway.pod.clone(), listener, Role::Gateway(port))).abort_handle()
+            });
+        }
+    }
+
     async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
         loop {
             let thread = &self.context.thread;
@@ -216,6 +243,9 @@ impl Worker {
                 }
                 Role::Plain => serve(&pod, inbound::serve_plain(self.proxy.clone(), pod.clone(), sock, client)),
                 Role::Tunnel => self.place(&pod, sock),
+                Role::Gateway(port) => {
+                    serve(&pod, gateway::serve(self.proxy.clone(), pod.clone(), sock, client, port));
+                }
             }
         }
     }

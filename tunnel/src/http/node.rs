@@ -55,13 +55,25 @@ pub struct Downstream {
     pub source: SocketAddr,
     /// What the client called.
     pub original: SocketAddr,
+    /// Of one from outside of the mesh, who called a gateway; then there is no service.
+    pub edge: Option<Edge>,
+}
+
+/// What a gateway knows of a client's connection.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub tls: bool,
+    /// That the client named.
+    pub sni: Option<Arc<str>>,
+    /// How many proxies before this one are believed.
+    pub trusted_proxies: usize,
 }
 
 pub trait Node: 'static {
     type Io: Io;
 
-    /// What holds for a request on this connection; none: the port is no longer routed here.
-    fn scope(&self, downstream: &Downstream) -> Option<Arc<Scope>>;
+    /// What holds for a request to this host on this connection; none: the port is no longer routed here.
+    fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>>;
 
     /// Those of the destination's subset, with priorities and weights as its policy has them; for PASSTHROUGH what the client
     /// called. None: there is no such service.

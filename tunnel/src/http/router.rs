@@ -4,7 +4,7 @@ use super::forward::forward;
 use super::node::{Downstream, Flags, Node};
 use super::record::Recording;
 use super::upstream::Cluster;
-use super::{cors, fields, normalize, Drain, Request, Response, Settings};
+use super::{cors, edge, fields, normalize, Drain, Request, Response, Settings};
 use crate::routes::{Abort, Client, Decision, Destination, Fault, Matched, Scope};
 use http::header::{HeaderValue, LOCATION, ORIGIN};
 use http::{Method, StatusCode};
@@ -37,8 +37,8 @@ impl Session {
         Session { downstream: Rc::new(downstream), scope: RefCell::new(scope), drain }
     }
 
-    fn scope<N: Node>(&self, node: &N) -> Arc<Scope> {
-        match node.scope(&self.downstream) {
+    fn scope<N: Node>(&self, node: &N, host: &str) -> Arc<Scope> {
+        match node.scope(&self.downstream, host) {
             Some(scope) => *self.scope.borrow_mut() = scope,
             None => self.drain.order(),
         }
@@ -74,13 +74,16 @@ impl<N: Node> Router<N> {
         grpc: bool,
     ) -> Result<Response, Answer> {
         let draw = |limit| self.node.draw(limit);
+        let downstream = &session.downstream;
+        if let Some(edge) = &downstream.edge {
+            edge::arrive(request, edge, downstream.source.ip());
+        }
         fields::arrive(request, draw);
         if request.method != Method::CONNECT {
             let bad = Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
             request.path = normalize::normalize(&request.path).ok_or(bad)?;
         }
-        let downstream = &session.downstream;
-        let scope = session.scope(&self.node);
+        let scope = session.scope(&self.node, request.authority.host());
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         let decision = scope.decide(&client, &fields::view(request, &request.headers, downstream.port), draw);
         recording.record.path = request.path.clone();

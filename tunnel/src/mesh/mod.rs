@@ -6,6 +6,7 @@ mod eligible;
 mod endpoints;
 mod index;
 mod intern;
+mod listeners;
 mod prune;
 mod routes;
 mod service;
@@ -22,8 +23,8 @@ use prost::Message;
 
 use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
-use crate::routes::proto::SERVICE_ROUTES;
-use crate::routes::{PortRoutes, ServiceRoutes};
+use crate::routes::proto::{GATEWAY_LISTENERS, SERVICE_ROUTES};
+use crate::routes::{Listeners, PortRoutes, ServiceRoutes};
 use egress::EgressPolicies;
 pub use egress::OutboundTraffic;
 pub use eligible::Eligible;
@@ -31,6 +32,7 @@ use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
 use index::{preferred, Index, Network, Pods};
 use intern::Interners;
+use listeners::GatewayListeners;
 use routes::Routes;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
 use workload::ByUid;
@@ -58,6 +60,7 @@ pub struct Mesh {
     policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     routes: Routes,
+    listeners: GatewayListeners,
     egress: EgressPolicies,
     /// Shared by all versions: the strings in the resources, each kept once.
     names: Arc<Mutex<Interners>>,
@@ -85,6 +88,7 @@ impl Mesh {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
             SERVICE_ROUTES => next.apply_routes(resources, removed),
+            GATEWAY_LISTENERS => next.apply_listeners(resources, removed),
             proto::TRAFFIC => next.apply_egress(resources, removed),
             _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
@@ -99,6 +103,7 @@ impl Mesh {
                 self.services().for_each(|service| tell(service.key.text(), &service.version));
             }
             SERVICE_ROUTES => self.routes.each(|routes, version| tell(&routes.service, version)),
+            GATEWAY_LISTENERS => self.listeners.each(tell),
             proto::TRAFFIC => self.egress.each(|namespace, _, version| tell(namespace, version)),
             proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
             _ => {}
@@ -192,6 +197,11 @@ impl Mesh {
     /// Those of all services.
     pub fn all_routes(&self, mut tell: impl FnMut(&Arc<ServiceRoutes>)) {
         self.routes.each(|routes, _| tell(routes));
+    }
+
+    /// What this process listens on, where it is a gateway.
+    pub fn listeners(&self) -> Option<&Arc<Listeners>> {
+        self.listeners.get()
     }
 
     fn apply_addresses(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
@@ -335,6 +345,11 @@ impl Mesh {
     fn apply_routes(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         removed.iter().for_each(|service| self.routes.remove(service));
         reject_all(resources, |sent| self.routes.insert(sent))
+    }
+
+    fn apply_listeners(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
+        removed.iter().for_each(|name| self.listeners.remove(name));
+        reject_all(resources, |sent| self.listeners.insert(sent))
     }
 
     fn recompile_policies(&mut self) {

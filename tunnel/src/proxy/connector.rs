@@ -64,7 +64,12 @@ impl Proxy {
         if let Some(destination) = self.on_this_node(target) {
             return self.deliver_here(source, target, &destination).await;
         }
-        match target.way() {
+        self.reach(source, target.way()).await
+    }
+
+    /// The same, to where a decision leads.
+    pub async fn reach(&self, source: &Source<'_>, way: Way) -> Result<Upstream, Failure> {
+        match way {
             Way::Hbone(route) => {
                 let (asked, _) = self.open(source, &route, b"").await?;
                 Ok(Upstream::stream(asked.take(), source.pod))

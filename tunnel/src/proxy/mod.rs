@@ -1,10 +1,12 @@
-//! The two tours: from an application into a tunnel, and from a tunnel to the application.
+//! The tours: from an application into a tunnel, from a tunnel to the application, and from outside through a gateway.
 pub mod caller;
 mod connector;
 mod delivery;
+pub mod gateway;
 pub mod inbound;
 pub mod outbound;
 mod requests;
+mod tls;
 mod upstream;
 
 use crate::base::OriginalDst;

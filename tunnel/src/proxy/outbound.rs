@@ -38,26 +38,33 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
         decision => (caller, decision),
     };
     record.describe(Parties::outbound(&source, &decision));
+    go(&proxy, Source { pod: &pod, workload: &source, client }, wanted, caller, decision, record).await;
+}
+
+/// Does what was decided for a connection.
+pub async fn go(
+    proxy: &Rc<Proxy>,
+    source: Source<'_>,
+    wanted: OriginalDst,
+    caller: Caller,
+    decision: Outbound,
+    record: ConnectionRecord,
+) {
+    let pod = source.pod;
     match decision {
-        _ if pod.budget.is_short() => refuse(&proxy, &pod, caller, &record, Refusal::OutOfMemory),
-        Outbound::Hbone(route) => {
-            let source = Source { pod: &pod, workload: &source, client };
-            through_tunnel(&proxy, source, wanted, caller, &route, record).await;
-        }
-        Outbound::Plain(Plain { addr, .. }) => plain(&proxy, &pod, caller, addr, record, |pipe| pod.list(pipe)).await,
+        _ if pod.budget.is_short() => refuse(proxy, pod, caller, &record, Refusal::OutOfMemory),
+        Outbound::Hbone(route) => through_tunnel(proxy, source, wanted, caller, &route, record).await,
+        Outbound::Plain(Plain { addr, .. }) => plain(proxy, pod, caller, addr, record, |pipe| pod.list(pipe)).await,
         Outbound::Passthrough { addr } => {
             let list = |pipe| pod.list_leaving(pipe, wanted, &proxy.shared.mesh);
-            plain(&proxy, &pod, caller, addr, record, list).await;
+            plain(proxy, pod, caller, addr, record, list).await;
         }
-        Outbound::Refuse(why) => refuse(&proxy, &pod, caller, &record, why),
-        Outbound::Http(routed) => match caller.accept(&proxy, &pod).await {
-            Ok(app) => {
-                let source = Source { pod: &pod, workload: &source, client };
-                requests::serve(&proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await;
-            }
+        Outbound::Refuse(why) => refuse(proxy, pod, caller, &record, why),
+        Outbound::Http(routed) => match caller.accept(proxy, pod).await {
+            Ok(app) => requests::serve(proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await,
             Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
         },
-        Outbound::Tls(_) => refuse(&proxy, &pod, caller, &record, Refusal::NoRoute), // `by_sni` gives none
+        Outbound::Tls(_) => refuse(proxy, pod, caller, &record, Refusal::NoRoute), // `by_sni` gives none
     }
 }
 

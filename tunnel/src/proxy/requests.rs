@@ -9,9 +9,10 @@ use crate::http::{
 };
 use crate::mesh::{Eligible, Mesh, Workload};
 use crate::node::Pod;
-use crate::relay::TcpDuplex;
+use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Balancing, Client, Destination, Scope};
 use crate::telemetry::{self, Direction, Parties};
+use ::http::uri::Authority;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -92,13 +93,27 @@ pub async fn serve(
         port: port.port,
         source: client,
         original: wanted.address(),
+        edge: None,
     };
     let host = service.key.hostname().parse().ok();
+    let live = app.live();
+    session(proxy, pod, downstream, scope, (app, live), host).await;
+}
+
+/// Serves a client's connection, which others end by its `Live`. scope: what holds as long as nothing else does.
+pub async fn session(
+    proxy: &Rc<Proxy>,
+    pod: &Rc<Pod>,
+    downstream: Downstream,
+    scope: Arc<Scope>,
+    (app, live): (impl http::Io, Rc<dyn Live>),
+    default_host: Option<Authority>,
+) {
     let drain = Drain::default();
     let _session = proxy.routers.list(pod, drain.clone());
     let session = Session::new(downstream, scope, drain);
-    let _listed = pod.list(app.live());
-    http::serve(app, proxy.routers.of(proxy, pod), session, host).await;
+    let _listed = pod.list(live);
+    http::serve(app, proxy.routers.of(proxy, pod), session, default_host).await;
 }
 
 /// A pod's view of the mesh.
@@ -153,9 +168,7 @@ impl Requests {
         if let Some(before) = known.filter(|known| known.endpoints.all == found) {
             found = before.endpoints.all.clone(); // the same as long as nothing has changed
         }
-        let routes = mesh.routes(&destination.service, destination.port);
-        let spoken = routes.or_else(|| mesh.routes(&downstream.service, downstream.port));
-        let endpoints = Endpoints { all: found, http2: spoken.is_some_and(|port| port.speaks_http2()) };
+        let endpoints = Endpoints { all: found, http2: destination.http2 };
         let known = Known {
             mesh: Arc::downgrade(mesh),
             destination: destination.clone(),
@@ -194,9 +207,12 @@ fn endpoint(one: &Eligible<'_>) -> Endpoint {
 impl Node for Requests {
     type Io = Upstream;
 
-    fn scope(&self, downstream: &Downstream) -> Option<Arc<Scope>> {
+    fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>> {
         let proxy = self.proxy.upgrade()?;
         let mesh = proxy.shared.mesh.load();
+        if let Some(edge) = &downstream.edge {
+            return mesh.listeners()?.of_port(downstream.port)?.scope(edge.sni.as_deref(), host).cloned();
+        }
         let port = mesh.routes(&downstream.service, downstream.port).filter(|port| port.is_http())?;
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         Some(port.scope(&client).clone())

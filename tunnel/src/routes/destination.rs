@@ -22,6 +22,8 @@ pub struct Destination {
     pub policy: Policy,
     /// "DestinationRule default/reviews"; empty: no object's.
     pub origin: Arc<str>,
+    /// Its port speaks HTTP/2.
+    pub http2: bool,
 }
 
 /// What a DestinationRule says of a destination, its defaults filled in.
@@ -258,6 +260,7 @@ impl Destination {
             labels: Labels::default(),
             policy: Policy::default(),
             origin: Arc::default(),
+            http2: false,
         }
     }
 
@@ -272,6 +275,7 @@ impl Destination {
             labels: Labels::from(&sent.labels),
             policy: sent.policy.as_ref().map(Policy::decode).transpose().within("policy")?.unwrap_or_default(),
             origin: sent.origin.as_str().into(),
+            http2: sent.http2,
         })
     }
 }

@@ -10,8 +10,10 @@ mod describe;
 mod destination;
 mod explain;
 mod headers;
+mod hosts;
 mod index;
 mod labels;
+mod listeners;
 mod matching;
 mod path;
 pub mod proto;
@@ -41,6 +43,7 @@ pub use destination::{
 };
 pub use headers::{HeaderChanges, Values, Variable};
 pub use labels::Labels;
+pub use listeners::{Listener, Listeners, Server, ServerKind};
 pub use matching::{Client, Condition, HttpMatch, Request};
 pub use proto::Protocol;
 pub use rule::{Abort, Action, Cors, Fault, Forward, HttpRule, Mirror, Retry, RetryOn, Weighted};

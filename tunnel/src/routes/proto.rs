@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 /// Type URL of [`ServiceRoutes`].
 pub const SERVICE_ROUTES: &str = "type.googleapis.com/warren.routes.ServiceRoutes";
+/// Type URL of [`GatewayListeners`].
+pub const GATEWAY_LISTENERS: &str = "type.googleapis.com/warren.routes.GatewayListeners";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ServiceRoutes {
@@ -452,6 +454,8 @@ pub struct Destination {
     pub policy: Option<Policy>,
     #[prost(string, tag = "7")]
     pub origin: String,
+    #[prost(bool, tag = "8")]
+    pub http2: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -698,6 +702,98 @@ pub struct RetryBudget {
     pub interval_ms: u64,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GatewayListeners {
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    #[prost(string, tag = "2")]
+    pub pod: String,
+    #[prost(message, repeated, tag = "3")]
+    pub listeners: Vec<Listener>,
+    #[prost(uint32, tag = "4")]
+    pub trusted_proxies: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Listener {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(uint32, tag = "2")]
+    pub bind: u32,
+    #[prost(bool, tag = "3")]
+    pub proxy_protocol: bool,
+    #[prost(message, repeated, tag = "4")]
+    pub servers: Vec<Server>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Server {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "2")]
+    pub sni_hosts: Vec<String>,
+    #[prost(message, optional, tag = "3")]
+    pub tls: Option<ServerTls>,
+    #[prost(oneof = "ServerKind", tags = "4, 5")]
+    pub kind: Option<ServerKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum ServerKind {
+    #[prost(message, tag = "4")]
+    Http(VirtualHosts),
+    #[prost(message, tag = "5")]
+    Connections(Scope),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct VirtualHosts {
+    #[prost(message, repeated, tag = "1")]
+    pub hosts: Vec<VirtualHost>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct VirtualHost {
+    #[prost(string, repeated, tag = "1")]
+    pub hosts: Vec<String>,
+    #[prost(message, optional, tag = "2")]
+    pub scope: Option<Scope>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ServerTls {
+    #[prost(message, repeated, tag = "1")]
+    pub certificates: Vec<ServerCertificate>,
+    #[prost(enumeration = "ClientCertificates", tag = "2")]
+    pub client_certificates: i32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub ca_certificates: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub ca_crl: Vec<u8>,
+    #[prost(string, repeated, tag = "5")]
+    pub subject_alt_names: Vec<String>,
+    #[prost(uint32, tag = "6")]
+    pub minimum_version: u32,
+    #[prost(uint32, tag = "7")]
+    pub maximum_version: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ServerCertificate {
+    #[prost(bytes = "vec", tag = "1")]
+    pub chain: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub private_key: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum ClientCertificates {
+    NotAsked = 0,
+    Optional = 1,
+    Required = 2,
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -709,6 +805,7 @@ mod tests {
             ("PathKind", "PathMatch"),
             ("RedirectPath", "Redirect"),
             ("RewritePath", "Rewrite"),
+            ("ServerKind", "Server"),
             ("StringKind", "StringMatch"),
             ("Target", "Weighted"),
         ];

@@ -62,6 +62,14 @@ impl Scope {
         scope.unwrap_or_else(|error| unreachable!("{error}"))
     }
 
+    /// Of all clients; each request gets this status and nothing else.
+    pub fn answering(status: u32) -> Scope {
+        let action = Some(proto::Action::Respond(proto::DirectResponse { status, body: vec![] }));
+        let http = proto::HttpRule { action, ..Default::default() };
+        let scope = Scope::decode(&proto::Scope { http: vec![http], ..Default::default() });
+        scope.unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
     pub fn is_for_all(&self) -> bool {
         self.namespaces.is_empty() && self.labels.is_empty()
     }

@@ -127,6 +127,11 @@ class VirtualServiceSpec(Strict, frozen=True):
         return (*self.tls, *self.tcp)
 
     @property
+    def bound_gateways(self) -> tuple[str, ...]:
+        """The Gateways among `gateways`, as written."""
+        return tuple(name for name in self.gateways if name != MESH)
+
+    @property
     def only_gateways(self) -> bool:
         return bool(self.gateways) and MESH not in self.gateways
 

@@ -12,8 +12,11 @@ from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.istio.virtual_service import VirtualService
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
+from agent.model.translation.gateways import attachments
+from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.routes import parents
 from agent.model.translation.routes.backends import refs_of
+from agent.model.translation.routes.bound import BOUND_TO, bound_to
 from agent.model.translation.routes.destinations import POLICY_OF
 from agent.model.translation.routes.names import (
     WILDCARD,
@@ -34,6 +37,7 @@ _SENDS_INTO = "sends into"  # index: routes by the other namespaces whose object
 def virtual_service_index(item: VirtualService) -> Iterator[Entry]:
     namespace = item.metadata.namespace
     yield from ((ROUTED_BY, entry_of(host, namespace)) for host in item.spec.hosts)
+    yield from ((BOUND_TO, *place) for place in bound_to(item))
     for rule in item.spec.http:
         if rule.delegate:
             yield _DELEGATES_TO, rule.delegate.namespace or namespace, rule.delegate.name
@@ -48,6 +52,7 @@ def destination_rule_index(item: DestinationRule) -> Iterator[Entry]:
 
 def route_index(item: Route) -> Iterator[Entry]:
     yield from parents.index(item)
+    yield from attachments.index(item)
     own = item.metadata.namespace
     for ref in refs_of(item):
         namespace = ref.namespace or own
@@ -78,6 +83,8 @@ def of_virtual_service(view: View, item: VirtualService) -> Iterator[Key]:
 
 
 def _of_hosts(view: View, item: VirtualService) -> Iterator[Key]:
+    if item.spec.bound_gateways:
+        yield from gateways.keys(view)
     for host in item.spec.hosts:
         yield from routes_of(view, resolve(view.mesh, host, item.metadata.namespace))
 
@@ -99,6 +106,8 @@ def of_destination_rule(view: View, item: DestinationRule) -> Iterator[Key]:
 
 def of_route(view: View, item: Route) -> Iterator[Key]:
     """The routes of its parents, and who else is for these: one may take precedence of the other."""
+    if not all(parent.is_service for parent in item.parents):
+        yield from gateways.keys(view)
     for parent in item.parents:
         service = parent_of(view, item, parent) if parent.is_service else None
         if service:
@@ -115,11 +124,13 @@ def of_grant(view: View, item: ReferenceGrant) -> Iterator[Key]:
 def of_service(view: View, item: ServiceLike) -> Iterator[Key]:
     """Beside what it concerns at L4: its routes, and those that name or send to it."""
     yield from invalidation.of_service(view, item)
+    yield from gateways.of_service(view, item)
     yield from _of_service(view, item)
 
 
 def of_namespace(view: View, name: str) -> Iterator[Key]:
-    """What it says, its services inherit."""
+    """What it says, its services inherit; Gateways may allow it by its labels."""
+    yield from gateways.keys(view)
     for service in view.store.each(Service, "Service", name):
         yield from _of_service(view, service)
     for entry in view.store.each(ServiceEntry, "ServiceEntry", name):

@@ -10,6 +10,7 @@ from agent.model.schema.istio.destination_rule import DestinationRule, Subset
 from agent.model.schema.istio.traffic_policy import TrafficPolicy
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
+from agent.model.translation.ports import route_protocol
 from agent.model.translation.routes import policy as policy_translation
 from agent.model.translation.routes.client import Client, is_exported
 from agent.model.translation.routes.names import covers, naming, resolve, specificity, visible
@@ -175,6 +176,7 @@ class Destinations:
         message.labels.update(subset.labels if subset else {})
         message.policy.CopyFrom(_policy(service, written))
         message.origin = rules.origin if written or subset else ""
+        message.http2 = route_protocol(ports_of_host(self.view, host, namespace)[port]) in (pb.HTTP2, pb.GRPC)
         _prefer(self.view, service, message.policy)
         return message
 

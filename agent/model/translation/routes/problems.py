@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from agent.model.engine.view import ServiceLike, View
 from agent.model.schema.gateway.base import Route
 from agent.model.schema.istio.destination_rule import DestinationRule
+from agent.model.schema.istio.gateway import Gateway
 from agent.model.schema.istio.http_rule import HttpMatch, HttpRule
 from agent.model.schema.istio.route_values import Destination
 from agent.model.schema.istio.string_match import StringMatch
@@ -13,6 +14,7 @@ from agent.model.schema.istio.virtual_service import TlsRule, VirtualService
 from agent.model.schema.objects import key_of
 from agent.model.translation.ports import route_protocol
 from agent.model.translation.routes import status
+from agent.model.translation.routes.bound import bound_to
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.delegates import delegate_of
 from agent.model.translation.routes.destinations import Destinations, Unroutable, rules_for
@@ -33,10 +35,9 @@ def of_route(view: View, item: Route) -> Iterator[str]:
 
 
 def of_virtual_service(view: View, item: VirtualService) -> Iterator[str]:
-    if item.spec.only_gateways:
-        yield "gateways: this version has none, and the rules are not for mesh: they have no effect"
-        return
-    yield from _hosts(view, item)
+    yield from _gateways(view, item)
+    if item.spec.in_mesh:
+        yield from _hosts(view, item)
     yield from _unreachable(item.spec.http)
     destinations = Destinations(view, Client(item.metadata.namespace))
     for index, rule in enumerate(item.spec.http):
@@ -45,6 +46,12 @@ def of_virtual_service(view: View, item: VirtualService) -> Iterator[str]:
         wanted = (one.destination for one in l4.route)
         name = "tls" if isinstance(l4, TlsRule) else "tcp"
         yield from (f"{name}: {text}" for text in _missing(destinations, item, wanted))
+
+
+def _gateways(view: View, item: VirtualService) -> Iterator[str]:
+    for namespace, name in bound_to(item):
+        if not view.store.get(Gateway, namespace, name):
+            yield f"gateways: there is no Gateway {namespace}/{name}; nothing listens for it yet"
 
 
 def _hosts(view: View, item: VirtualService) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """VirtualService -> rules of `warren.routes`, for one scope and port."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from agent.model.engine.view import View
 from agent.model.schema.http_values import milliseconds
 from agent.model.schema.istio import http_rule as schema
 from agent.model.schema.istio.route_values import Destination
-from agent.model.schema.istio.virtual_service import RouteDestination, VirtualService
+from agent.model.schema.istio.virtual_service import L4Match, RouteDestination, TlsMatch, VirtualService
 from agent.model.schema.objects import Key, key_of
 from agent.model.translation.routes.changes import (
     authority,
@@ -34,6 +35,8 @@ ROUTED_BY = "routed by"  # index: VirtualServices by the hosts that they are for
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNROUTABLE = 503
 
+Fits: TypeAlias = Callable[[VirtualService, schema.HttpMatch | TlsMatch | L4Match], bool]
+
 
 def of_host(view: View, client: Client, host: str) -> list[VirtualService]:
     """Those that hold for clients of a service, in the order in which their rules are looked at.
@@ -46,7 +49,7 @@ def of_host(view: View, client: Client, host: str) -> list[VirtualService]:
     known = [item for item in named if isinstance(item, VirtualService) and _holds(view, item, client, host)]
     best = max((_specificity(view, item, host) for item in known), default=None)
     counting = [item for item in known if _specificity(view, item, host) == best]
-    return sorted(counting, key=lambda item: (not _is_private(item), *_seniority(item)))
+    return sorted(counting, key=lambda item: (not _is_private(item), *seniority(item)))
 
 
 def _holds(view: View, item: VirtualService, client: Client, host: str) -> bool:
@@ -70,35 +73,40 @@ def _is_private(item: VirtualService) -> bool:
     return {own if one == "." else one for one in item.spec.export_to} == {own}
 
 
-def _seniority(item: VirtualService) -> tuple[str, Key]:
+def seniority(item: VirtualService) -> tuple[str, Key]:
+    """The oldest first."""
     return item.metadata.creation_timestamp, key_of(item)
 
 
 class Rules:
-    """Those of VirtualServices, for the clients of one scope that call one port."""
+    """Those of VirtualServices, for the clients of one scope that call one port.
 
-    def __init__(self, destinations: Destinations, port: int) -> None:
+    fits: whether a match may hold for them; None: they are within the mesh.
+    """
+
+    def __init__(self, destinations: Destinations, port: int, fits: "Fits | None" = None) -> None:
         self._destinations, self._port = destinations, port
         self._view = destinations.view
+        self._fits: Fits = fits or (lambda _, match: in_mesh(match, port))
 
     def http(self, items: Sequence[VirtualService]) -> Iterator[pb.HttpRule]:
         for item in items:
             for owner, rule in with_delegates(self._view, item):
-                matches = [one for one in rule.match if in_mesh(one, self._port)]
+                matches = [one for one in rule.match if self._fits(item, one)]
                 if matches or not rule.match:
                     yield self._http(owner, rule, matches)
 
     def tls(self, items: Sequence[VirtualService]) -> Iterator[pb.TlsRule]:
         for item in items:
             for rule in item.spec.tls:
-                if matches := [tls_match(one) for one in rule.match if in_mesh(one, self._port)]:
+                if matches := [tls_match(one) for one in rule.match if self._fits(item, one)]:
                     destinations = self._l4(item, rule.route)
                     yield pb.TlsRule(origin=str(key_of(item)), matches=matches, destinations=destinations)
 
     def tcp(self, items: Sequence[VirtualService]) -> Iterator[pb.TcpRule]:
         for item in items:
             for rule in item.spec.tcp:
-                matches = [connection_match(one) for one in rule.match if in_mesh(one, self._port)]
+                matches = [connection_match(one) for one in rule.match if self._fits(item, one)]
                 if matches or not rule.match:
                     destinations = self._l4(item, rule.route)
                     yield pb.TcpRule(origin=str(key_of(item)), matches=matches, destinations=destinations)

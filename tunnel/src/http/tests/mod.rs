@@ -32,7 +32,7 @@ pub struct TestNode {
 impl Node for TestNode {
     type Io = TcpStream;
 
-    fn scope(&self, _: &Downstream) -> Option<Arc<Scope>> {
+    fn scope(&self, _: &Downstream, _: &str) -> Option<Arc<Scope>> {
         self.scope.borrow().clone()
     }
 
@@ -68,6 +68,7 @@ pub fn downstream() -> Downstream {
         port: 9080,
         source: ([10, 0, 0, 9], 4711).into(),
         original: ([10, 96, 0, 1], 9080).into(),
+        edge: None,
     }
 }
 

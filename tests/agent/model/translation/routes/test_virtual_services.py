@@ -434,7 +434,7 @@ def test_what_the_author_should_know() -> None:
     assert "http[1] is never reached" in problems(virtual_service(PLAIN, {"name": "b", **PLAIN}))
     assert "no service gone.default" in problems(virtual_service({"route": [to("gone")]}))
     assert "has no subset v9" in problems(virtual_service({"route": [to("web", "v9")]}))
-    assert "have no effect" in problems(virtual_service(PLAIN, gateways=["gw"]))
+    assert "there is no Gateway default/gw" in problems(virtual_service(PLAIN, gateways=["gw"]))
     assert "nothing is delayed" in problems(
         virtual_service({**PLAIN, "fault": {"delay": {"fixedDelay": "1s"}}})
     )

@@ -1,0 +1,122 @@
+"""What the processes over the core have in common: how they run, tell of themselves, and end."""
+
+import asyncio
+import logging
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from protocols import admin
+from protocols.version import version
+from tunnel._core import Core
+from tunnel.certificates import AuthorityClient, Certificates
+from tunnel.counters import Counters
+from tunnel.endpoints import Endpoints
+from tunnel.revocation import RevocationLists
+from tunnel.settings import Settings
+from tunnel.xds import XdsClient
+
+log = logging.getLogger("warren.tunnel")
+
+
+class Process(ABC):
+    """Everything in a process, made once and connected here."""
+
+    def __init__(self, settings: Settings, core: Core) -> None:
+        self._settings, self._core = settings, core
+        self._stop = asyncio.Event()
+        self._counters = counters = Counters()
+        self._authority = authority = AuthorityClient(core, settings.ca, settings.cluster)
+        self._certificates = Certificates(core, authority, counters)
+        self._revocation = RevocationLists(core, settings.crl, counters, self._certificates.renew)
+        self._xds = XdsClient(core, settings.xds, settings.node, settings.cluster, counters)
+        self._endpoints = Endpoints(
+            core,
+            counters,
+            pending=self.pending,
+            warnings=self.warnings,
+            report=self.report,
+            quit=self.stop,
+        )
+
+    @property
+    @abstractmethod
+    def _pods(self) -> admin.Served:
+        """Those that are served, and those that are not yet."""
+
+    @property
+    @abstractmethod
+    def _knows_pods(self) -> bool:
+        """Whether it has been told of all pods."""
+
+    def _tasks(self) -> Iterator[Coroutine[Any, Any, Any]]:
+        """What runs as long as the process does."""
+        # Which roots are to be trusted, when they change.
+        yield self._certificates.follow_root()
+        # Which certificates are no longer to be trusted.
+        yield self._revocation.follow()
+        # Who is where and who may: without it nothing is known to connect to.
+        yield self._xds.run()
+
+    def pending(self) -> list[str]:
+        """What is missing before the process does its whole job."""
+        if self._stop.is_set():
+            return ["the end of the drain"]
+        waits = [f"configuration ({name})" for name in self._xds.missing]
+        waits += [] if self._knows_pods else ["pods (agent)"]
+        waits += [f"pod {name}" for name in self._pods.pending]
+        waits += [f"certificate of {identity}" for identity in self._certificates.pending]
+        waits += self._revocation.pending
+        return waits
+
+    def warnings(self) -> list[str]:
+        """What is not as it should be, although the process does its job."""
+        return self._revocation.warnings
+
+    async def report(self) -> admin.Report:
+        """For `warren check`: every seam of ours, and what is wrong at it."""
+        return admin.Report(
+            version=version(),
+            draining=self._stop.is_set(),
+            agent=admin.Link(self._knows_pods, self._counters.xds_connected.get() == 1, self._xds.missing),
+            pods=self._pods,
+            certificates=self._certificates.held,
+            authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
+            problems=[*self._revocation.pending, *self._revocation.warnings],
+        )
+
+    def stop(self) -> None:
+        """Begin to drain; a second call ends the process at once."""
+        if self._stop.is_set():
+            log.warning("ended without waiting for connections")
+            os._exit(1)
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until told to stop, then drain. Raises OSError when the HTTP ports cannot be had."""
+        loop = asyncio.get_running_loop()
+        # Few: calls into the core are short, and each thread costs memory.
+        loop.set_default_executor(ThreadPoolExecutor(3, "calls"))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        servers = await self._endpoints.serve(self._settings.listen)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(one) for one in self._tasks()]
+                await self._stop.wait()
+                for task in running:
+                    task.cancel()
+            # Endpoints are served until the end, so that the drain can be watched.
+            await self._drain()
+        finally:
+            for server in servers:
+                server.close()
+
+    async def _drain(self) -> None:
+        deadline = self._settings.drain_deadline
+        log.info("draining for at most %g s", deadline)
+        cut = await asyncio.to_thread(self._core.drain, deadline)
+        log.info("drained; %d connections were cut", cut)

@@ -1,0 +1,151 @@
+//! The third tour: a connection from outside of the mesh, from a gateway's listener to where routes lead.
+use super::caller::Caller;
+use super::connector::Source;
+use super::tls::TlsDuplex;
+use super::{outbound, requests, Proxy};
+use crate::base::{canonical, Failure, OriginalDst, Refusal};
+use crate::decision::{self, Outbound, Way};
+use crate::http::{self, ClientPod, Downstream, Edge};
+use crate::mesh::Workload;
+use crate::node::Pod;
+use crate::relay::{Live, TcpDuplex};
+use crate::routes::{Listener, Scope, ServerKind};
+use crate::sys::sockets::reset_on_close;
+use crate::telemetry::{ConnectionRecord, Direction, Parties};
+use crate::tls::client_hello::server_name;
+use rustls::ServerConfig;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
+
+/// Seconds for a ClientHello, and for the handshake after it.
+const TLS_TIMEOUT: u64 = 10;
+
+/// A client of a gateway.
+struct Client {
+    proxy: Rc<Proxy>,
+    pod: Rc<Pod>,
+    /// That the gateway's pod is.
+    workload: Arc<Workload>,
+    address: SocketAddr,
+    /// With the port as rules name it.
+    wanted: SocketAddr,
+    listener: Arc<Listener>,
+    edge: Edge,
+}
+
+/// A connection to a port of the gateway's pod, until its end.
+pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: SocketAddr, bind: u16) {
+    let address = canonical(address);
+    let local = sock.local_addr().map_or(address, canonical);
+    let record = proxy.thread.telemetry.accept(Direction::Outbound, address, local);
+    let listeners = proxy.shared.mesh.load().listeners().cloned();
+    let found = listeners.and_then(|all| Some((all.bound_to(bind)?.clone(), all.trusted_proxies)));
+    let Some((listener, trusted_proxies)) = found else { return refuse(&sock, &record, Refusal::NoRoute) };
+    let Some(workload) = proxy.workload(&pod).await else { return refuse(&sock, &record, Refusal::UnknownWorkload) };
+    record.describe(Parties::request(&workload, None, None));
+    if pod.budget.is_short() {
+        return refuse(&sock, &record, Refusal::OutOfMemory);
+    }
+    let sni = match listener.needs_sni() {
+        true => proxy.thread.clock.timeout(TLS_TIMEOUT, server_name(&sock)).await.unwrap_or_default(),
+        false => None,
+    };
+    let Some(server) = listener.server(sni.as_deref()).cloned() else {
+        return refuse(&sock, &record, Refusal::NoRoute);
+    };
+    let edge = Edge { tls: server.tls.is_some(), sni: sni.map(Arc::from), trusted_proxies };
+    let wanted = SocketAddr::new(local.ip(), listener.port);
+    let client = Client { proxy, pod, workload, address, wanted, listener, edge };
+    match (&server.kind, &server.tls) {
+        (ServerKind::Connections(scope), None) => client.pass_through(scope, sock, record).await,
+        (ServerKind::Connections(scope), Some(tls)) => {
+            if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
+                client.connect(scope, app, &*live).await;
+            }
+        }
+        (ServerKind::Http(_), None) => {
+            let app = TcpDuplex::accepted(sock, record);
+            let live = app.live();
+            client.requests(app, live).await;
+        }
+        (ServerKind::Http(_), Some(tls)) => {
+            if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
+                client.requests(app, live).await;
+            }
+        }
+    }
+}
+
+fn refuse(sock: &TcpStream, record: &ConnectionRecord, refusal: Refusal) {
+    reset_on_close(sock);
+    record.fail(refusal, "");
+}
+
+impl Client {
+    fn source(&self) -> Source<'_> {
+        let own = self.workload.addresses.first().copied().unwrap_or(self.wanted.ip());
+        Source { pod: &self.pod, workload: &self.workload, client: SocketAddr::new(own, self.address.port()) }
+    }
+
+    /// The plain text in a client's TLS; None: the handshake failed, which the client has been told.
+    async fn terminate(&self, tls: &Arc<ServerConfig>, app: TcpDuplex) -> Option<(TlsDuplex<TcpDuplex>, Rc<dyn Live>)> {
+        let live = app.live();
+        let shaken = TlsDuplex::accept(tls.clone(), app);
+        let failed = match self.proxy.thread.clock.timeout(TLS_TIMEOUT, shaken).await {
+            Ok(Ok(app)) => return Some((app, live)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no handshake within {TLS_TIMEOUT} s"),
+        };
+        if let Some(record) = live.record() {
+            record.fail(Refusal::TlsFailure, &failed);
+        }
+        None
+    }
+
+    async fn requests(&self, app: impl http::Io, live: Rc<dyn Live>) {
+        let unnamed = self.listener.scope(self.edge.sni.as_deref(), "");
+        let Some(scope) = unnamed.cloned() else { return };
+        let downstream = Downstream {
+            pod: Arc::new(ClientPod {
+                namespace: self.workload.identity.namespace.as_ref().into(),
+                labels: self.workload.labels.clone(),
+            }),
+            service: Arc::default(),
+            port: self.wanted.port(),
+            source: self.address,
+            original: self.wanted,
+            edge: Some(self.edge.clone()),
+        };
+        requests::session(&self.proxy, &self.pod, downstream, scope, (app, live), None).await;
+    }
+
+    fn decide(&self, scope: &Scope) -> Outbound {
+        let (mesh, sni) = (self.proxy.shared.mesh.load(), self.edge.sni.as_deref());
+        let (wanted, rng) = (OriginalDst::new(self.wanted), &mut self.proxy.rng.borrow_mut());
+        decision::by_rules(scope, &mesh, &self.workload, wanted, sni, rng).unwrap_or_else(Outbound::Refuse)
+    }
+
+    /// Bytes as they are.
+    async fn pass_through(self, scope: &Scope, sock: TcpStream, record: ConnectionRecord) {
+        let (caller, wanted) = (Caller::Connected(sock, self.address), OriginalDst::new(self.wanted));
+        outbound::go(&self.proxy, self.source(), wanted, caller, self.decide(scope), record).await;
+    }
+
+    /// Bytes that came within TLS.
+    async fn connect(&self, scope: &Scope, mut app: TlsDuplex<TcpDuplex>, live: &dyn Live) {
+        let upstream = match self.decide(scope) {
+            Outbound::Hbone(route) => self.proxy.reach(&self.source(), Way::Hbone(route)).await,
+            Outbound::Plain(plain) => self.proxy.reach(&self.source(), Way::Plain(plain)).await,
+            Outbound::Refuse(refusal) => Err(Failure { refusal, detail: String::new() }),
+            _ => Err(Failure { refusal: Refusal::NoRoute, detail: String::new() }), // rules give none
+        };
+        match upstream {
+            // What breaks on one side ends on the other: both are reset when they are dropped.
+            Ok(mut upstream) => drop(copy_bidirectional(&mut app, &mut upstream).await),
+            Err(Failure { refusal, detail }) => live.cancel(refusal, &detail),
+        }
+    }
+}
