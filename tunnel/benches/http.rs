@@ -41,7 +41,7 @@ struct Fixed {
 impl Node for Fixed {
     type Io = TcpStream;
 
-    fn scope(&self, _: &Downstream) -> Option<Arc<Scope>> {
+    fn scope(&self, _: &Downstream, _: &str) -> Option<Arc<Scope>> {
         Some(self.scope.clone())
     }
 
@@ -155,7 +155,8 @@ fn proxy(server: SocketAddr) -> SocketAddr {
         while let Ok((io, source)) = listener.accept().await {
             io.set_nodelay(true).expect("TCP has it");
             let pod = Arc::new(ClientPod { namespace: "shop".into(), labels: Labels::new([]).into() });
-            let downstream = Downstream { pod, service: "shop/reviews".into(), port: 9080, source, original: server };
+            let service = "shop/reviews".into();
+            let downstream = Downstream { pod, service, port: 9080, source, original: server, edge: None };
             let session = Session::new(downstream, scope.clone(), Drain::default());
             spawn_local(serve(io, router.clone(), session, None));
         }
