@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent import memory, web
 from agent.errors import SettingsError, WarrenError, describe
+from agent.inspection import AdminServer, Inspected
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
@@ -41,13 +42,14 @@ from agent.node.sandboxes import Sandboxes
 from agent.node.search import Search
 from agent.node.view import look
 from agent.node.watch import Watch
-from agent.proposals import ProposalServer, Whose
+from agent.proposals import ProposalServer
 from agent.sources.opening import open_source
-from agent.sources.proposal import File, Proposal, propose
+from agent.sources.proposal import propose
 from agent.sources.source import Changes
 from agent.xds.server import XdsServer
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
+from protocols.proposal import File, Proposal, Whose
 from protocols.version import version
 from protocols.web import JSON, PROMETHEUS, Request, Response
 
@@ -65,7 +67,8 @@ class Settings(Struct, frozen=True):
     processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
     what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
-    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written.
+    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written;
+    admin_group: id of the group that may read what the agent knows, None for root alone.
     """
 
     source: Path | Literal["kube"]
@@ -84,6 +87,7 @@ class Settings(Struct, frozen=True):
     daemon_set: str = ""
     kubelet_cgroup: Path | None = None
     proc: Path = Path("/proc")
+    admin_group: int | None = None
 
 
 class Agent:
@@ -99,6 +103,7 @@ class Agent:
         except (OSError, NodeError) as error:
             raise SettingsError(f"--run-dir: {describe(error)}") from error
         self._model = Model(settings.mesh)
+        self._changed = time.monotonic()
         self._source, netns_of, client = open_source(settings.source, settings.kubeconfig, settings.node)
         self._installation = (
             Installation(client, settings.daemon_set) if client and settings.daemon_set else None
@@ -121,6 +126,17 @@ class Agent:
         self._search = Search(self._pods, self._cri)
         self._opened = asyncio.Event()
         self._cni = CniServer(settings.run_dir / "cni.sock", self._pods)
+        inspected = Inspected(
+            node=settings.node,
+            from_where="API server" if settings.source == "kube" else str(settings.source),
+            model=lambda: self._model,
+            source=self._source,
+            xds=self._xds,
+            enrolment=self._enrolment,
+            kernel=lambda: look(settings.cgroup, settings.bpffs, wanted(self._enrolment)),
+            changed=lambda: self._changed,
+        )
+        self._admin = AdminServer(settings.run_dir, settings.admin_group, inspected)
         self._proposals = ProposalServer(settings.run_dir / "authz.sock", self._propose, self._deciding)
 
     async def run(self) -> None:
@@ -136,11 +152,13 @@ class Agent:
                 exits.push_async_callback(self._cri.close)
             exits.push_async_callback(self._enrolment.close)
             exits.push_async_callback(self._proposals.stop)
+            exits.push_async_callback(self._admin.stop)
             exits.push_async_callback(self._zds.stop)
             exits.push_async_callback(self._xds.stop)
             await self._serve_web(exits)
             exits.push_async_callback(self._cni.stop)
             await self._cni.start()
+            await self._admin.start()
             await self._until(
                 ended.wait(),
                 self._follow(),
@@ -199,6 +217,7 @@ class Agent:
         self._xds.update(delta, self._model.version, Unread(self._settings.mesh, unread), since)
         await self._pods.update(self._model, changes)
         if delta:
+            self._changed = time.monotonic()
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
         return unread

@@ -1,4 +1,4 @@
-"""What a tunnel answers at its admin port, in JSON: the tunnel writes it, `check` and `authz` read it.
+"""What a tunnel answers at its admin port, in JSON: the tunnel writes it, the CLI reads it.
 
 Explanations are data; `agent.cli.verdicts` makes the words. The core has structs with the same fields
 (tunnel/src/policy/explain.rs, tunnel/src/engine/), and a test holds both against each other.
@@ -181,3 +181,193 @@ class PolicyCount:
     action: str
     dry_run: bool
     verdicts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class HeldWorkload:
+    """GET /config_dump: a workload of the mesh. tunnel: HBONE if it is captured, else PLAIN."""
+
+    uid: str
+    namespace: str
+    name: str
+    workload: str
+    identity: str
+    addresses: list[str]
+    node: str
+    tunnel: str
+    waypoint: bool
+    healthy: bool
+    services: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class HeldService:
+    """GET /config_dump: a service. key: `namespace/hostname`; ports: the service's and the pods'.
+
+    routed_ports: those with rules for requests or connections. healthy: of so many endpoints.
+    """
+
+    key: str
+    name: str
+    addresses: list[str]
+    ports: list[tuple[int, int]]
+    routed_ports: list[int]
+    waypoint: bool
+    healthy: int
+    endpoints: int
+
+
+@dataclass(frozen=True)
+class HeldPolicy:
+    """GET /config_dump: a policy in force. scope: mesh, namespace or selector.
+
+    refused: why its object is not in force as written, empty if it is.
+    """
+
+    name: str
+    action: str
+    scope: str
+    rules: int
+    dry_run: bool
+    refused: str
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """What a certificate says of itself. Times are Unix seconds; serial: hexadecimal, with colons."""
+
+    subject: str
+    issuer: str
+    serial: str
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True)
+class HeldCertificate:
+    """GET /config_dump: the certificate of an identity. chain: the leaf first; roots: those believed."""
+
+    identity: str
+    not_after: int
+    chain: list[CertificateFacts]
+    roots: list[CertificateFacts]
+
+
+@dataclass(frozen=True)
+class Dump:
+    """GET /config_dump: the configuration in force. pods: uids of those that are served.
+
+    traffic: what may leave the mesh, by namespace; direct, crl: as they are, for a dump only.
+    """
+
+    direct: Any
+    workloads: list[HeldWorkload]
+    services: list[HeldService]
+    policies: list[HeldPolicy]
+    traffic: list[dict[str, str]]
+    crl: dict[str, Any]
+    certificates: list[HeldCertificate]
+    pods: list[str]
+
+
+@dataclass(frozen=True)
+class Flows:
+    """GET /flows: connections and requests that have ended, by their records in the access log.
+
+    last: the number of the last one, to be asked for what comes after it.
+    """
+
+    last: int
+    flows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class WhySource:
+    """Who connects. served: it is captured, and this tunnel serves it; certificate_until: Unix seconds."""
+
+    name: str
+    identity: str
+    addresses: list[str]
+    served: bool
+    certificate_until: int | None
+
+
+@dataclass(frozen=True)
+class WhyDestination:
+    """What was asked for. kind: service, pod, address, or outside (nothing of this name in the mesh)."""
+
+    asked: str
+    kind: str
+    name: str
+    addresses: list[str]
+
+
+@dataclass(frozen=True)
+class WhyEndpoint:
+    """An endpoint that may be chosen. used: now, and not only once nearer ones are gone.
+
+    path: tunnel, direct or plain. policy: of connections to it, None where none is enforced there.
+    policies_known: it is of this node; of another one's only what this tunnel was sent is known.
+    """
+
+    name: str
+    address: str
+    node: str
+    identity: str
+    path: str
+    used: bool
+    verdict: str
+    text: str
+    policy: Port | None
+    policies_known: bool
+
+
+@dataclass(frozen=True)
+class WhyPort:
+    """What becomes of connections to a port. verdict: allowed, depends, or a refusal's name, as `text` says.
+
+    path: tunnel, direct, plain, requests (each its own way), empty where it goes nowhere. not_direct: why not
+    past the tunnel. routes: as POST /routes/explain, None where no rules apply.
+    """
+
+    port: int
+    address: str | None
+    verdict: str
+    text: str
+    path: str
+    not_direct: str
+    waypoint: bool
+    routes: dict[str, Any] | None
+    endpoints: list[WhyEndpoint]
+
+
+@dataclass(frozen=True)
+class Why:
+    """POST /why."""
+
+    source: WhySource
+    destination: WhyDestination
+    ports: list[WhyPort]
+
+
+@dataclass(frozen=True)
+class Logging:
+    """GET, POST /logging. level: debug, info, warning or error; access_log: off, errors or all."""
+
+    level: str
+    access_log: str
+
+
+@dataclass(frozen=True)
+class Versions:
+    """GET /versions. versions: by type URL, of each resource by its name; ages: seconds since a push.
+
+    on_demand: only the part of the mesh is held that was met.
+    """
+
+    on_demand: bool
+    ages: dict[str, float]
+    versions: dict[str, dict[str, str]]

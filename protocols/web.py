@@ -42,7 +42,14 @@ Routes = Mapping[tuple[str, str], Handler]  # by method and path
 
 
 async def serve(routes: Routes, address: str, port: int, largest_body: int = 0) -> asyncio.Server:
-    """Answer on an address until the server is closed. Raises OSError when it cannot be listened on.
+    """Answer on an address until the server is closed. Raises OSError when it cannot be listened on."""
+    return await asyncio.start_server(connection(routes, largest_body), address, port, limit=_LARGEST_REQUEST)
+
+
+def connection(
+    routes: Routes, largest_body: int = 0
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """What answers one connection of a server.
 
     largest_body: bytes of a request's body beyond which it is none.
     """
@@ -64,7 +71,7 @@ async def serve(routes: Routes, address: str, port: int, largest_body: int = 0) 
         finally:
             writer.close()
 
-    return await asyncio.start_server(connected, address, port, limit=_LARGEST_REQUEST)
+    return connected
 
 
 def _request_line(head: bytes) -> tuple[str, str]:

@@ -113,6 +113,25 @@ class Core:
         source: a pod of this node (`namespace/name`, or a name in `default`); url: absolute. Raises
         ValueError, which says what to ask instead.
         """
+    def why(
+        self,
+        *,
+        source: str,
+        to: str,
+        port: int | None = None,
+        method: str = "GET",
+        path: str = "/",
+        headers: list[tuple[str, str]] = [],
+    ) -> str:
+        """What would become of a connection, and why, as a JSON object; nothing is connected.
+
+        source: a pod of this node; to: a Service, pod, address or host name; port: None for each that is
+        known; the rest: of a request. Raises ValueError, which says what to ask instead.
+        """
+    def recent(self, after: int) -> str:
+        """Connections and requests that have ended since the one of a number, as a JSON object."""
+    def access_log(self, new: str | None = None) -> str:
+        """What is logged: `off`, `errors` or `all`; with `new`, from now on. Raises ValueError."""
     def dump(self) -> str:
         """The configuration in force, as a JSON object."""
     def drain(self, deadline_s: float) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 from protocols.admin import Report, Version
 from protocols.version import version
 from protocols.web import JSON, OPENMETRICS, Request, Response, Routes, serve
-from tunnel import authorization, routing
+from tunnel import authorization, inspection, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
 from tunnel.settings import ADMIN_ADDRESS, Listen
+from tunnel.xds import XdsClient
 
 _END = "# EOF\n"
 _LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
@@ -34,6 +35,7 @@ class Endpoints:
         self,
         core: Core,
         counters: Counters,
+        xds: XdsClient,
         *,
         pending: Callable[[], list[str]],
         warnings: Callable[[], list[str]],
@@ -42,6 +44,7 @@ class Endpoints:
     ) -> None:
         self._core = core
         self._counters = counters
+        self._xds = xds
         self._pending = pending
         self._warnings = warnings
         self._report = report
@@ -62,6 +65,7 @@ class Endpoints:
             ("GET", "/connections"): self._connections,
             **authorization.routes(self._core),
             **routing.routes(self._core),
+            **inspection.routes(self._core, self._xds),
             ("GET", "/check"): self._check,
             ("GET", "/version"): self._version,
             ("POST", "/quitquitquit"): self._quitquitquit,

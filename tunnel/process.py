@@ -36,6 +36,7 @@ class Process(ABC):
         self._endpoints = Endpoints(
             core,
             counters,
+            self._xds,
             pending=self.pending,
             warnings=self.warnings,
             report=self.report,

@@ -8,6 +8,7 @@ workloads and services that connections of this node meet.
 import asyncio
 import contextlib
 import logging
+import time
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -59,6 +60,7 @@ class XdsClient:
         self._types = (*TYPES, LISTENERS) if source.gateway else TYPES
         self._backoff = Backoff(0.010, 1.0 if source.url.startswith("unix:") else 15.0, 0.2)
         self._received: set[str] = set()  # types
+        self._changed: dict[str, float] = {}  # by type: when something of it was last received
         self._tells_versions = True  # of what it still has, when it comes back
         self._whole: set[str] = set()  # types of which the next push is all that there is
 
@@ -68,6 +70,16 @@ class XdsClient:
         awaited = (AUTHORIZATION,) if self._source.on_demand else _AWAITED
         awaited = (*awaited, LISTENERS) if self._source.gateway else awaited
         return [_short(type_url) for type_url in awaited if type_url not in self._received]
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether only a part of the mesh is held."""
+        return self._source.on_demand
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since something of a type was last received, by type."""
+        now = time.monotonic()
+        return {url: now - then for url, then in self._changed.items()}
 
     async def run(self) -> NoReturn:
         """Connect, and again, for ever."""
@@ -164,6 +176,7 @@ class XdsClient:
             return answer.SerializeToString()
         self._whole.discard(url)
         self._counters.xds_messages.add(url)
+        self._changed[url] = time.monotonic()
         self._counters.xds_bytes.add(url, by=len(data))
         if not push.partial:
             self._received.add(url)

@@ -16,6 +16,7 @@ from agent.cli.types import (
     READABLE_FILE,
     SOCKET,
     daemon_set,
+    group,
     ip_address,
     ip_port,
     source,
@@ -49,6 +50,7 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @option("--kubelet-cgroup", type=FOLDER, help="where its probes come from [default: looked for, with kube]")
 @option("--proc", type=_PRESENT, default="/proc", help="the host's procfs; a container's own is read-only")
+@option("--admin-group", type=group, help="may read what the agent knows [default: root alone]")
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
 @option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
 @option("--trust-domain", default="cluster.local", help="of all identities")

@@ -12,16 +12,14 @@ import click
 import msgspec
 from rich.console import Console
 
-from agent import proposals
-from agent.cli import verdicts
-from agent.cli.admin_client import TUNNEL, ask
+from agent.cli import proposals, verdicts
+from agent.cli.admin_client import TUNNEL, NoAgent, ask
 from agent.cli.command import Command, option
 from agent.cli.types import FOLDER, ip_address
-from agent.model.translation.peer_authentication import STRICT, origin
-from agent.sources.proposal import File
 from protocols.admin import Explanation, Judged, PolicyCount
+from protocols.policies import STRICT, origin
+from protocols.proposal import File, Whose
 
-STATIC = f"{STRICT.namespace}/{STRICT.name}"
 _UNBROKEN = 10_000  # columns: a program that reads lines gets them whole
 _tunnel = option("--tunnel", default=TUNNEL, help="where the tunnel answers: its admin port")
 _run_dir = option("--run-dir", type=FOLDER, default="/run/warren", help="the agent's folder for its sockets")
@@ -118,11 +116,11 @@ def dry_run(tunnel: str, as_json: bool) -> None:
 def _objects(said: Explanation, agent: Path) -> dict[str, str]:
     """Which object has made each policy, by the policy's name. Only the agent knows whose mode STRICT is."""
     objects = {policy.name: origin(policy.name) for one in said.ports for policy in one.policies}
-    if STATIC in objects and said.destination.name:
-        with contextlib.suppress(proposals.NoAgent):
+    if STRICT in objects and said.destination.name:
+        with contextlib.suppress(NoAgent):
             namespace, _, name = said.destination.name.partition("/")
-            if found := proposals.deciding(agent, proposals.Whose(namespace, name)):
-                objects[STATIC] = f"PeerAuthentication {found} (mode STRICT)"
+            if found := proposals.deciding(agent, Whose(namespace, name)):
+                objects[STRICT] = f"PeerAuthentication {found} (mode STRICT)"
     return objects
 
 

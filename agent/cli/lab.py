@@ -175,6 +175,15 @@ def routes(name: str, node: str, arguments: tuple[str, ...]) -> None:
     _become(name, node, "routes", *arguments)
 
 
+@lab.command(cls=Command, context_settings={"allow_interspersed_args": False})
+@click.argument("node")
+@click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.pass_obj
+def on(name: str, node: str, arguments: tuple[str, ...]) -> None:
+    """Do any `warren` command on a node of the lab: warren lab on node1 pods."""
+    _become(name, node, *arguments)
+
+
 def _become(name: str, node: str, *arguments: str) -> None:
     """A `warren` command on a node of the lab."""
     found = Lab.open(name).node(node)

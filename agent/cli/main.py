@@ -22,8 +22,23 @@ COMMANDS = {
     "reporter": "Write into objects' status why they are not in force.",
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say whether agent, tunnel, CA, certificates, objects and kernel of this node are well.",
+    "status": "Show this node in one screen.",
+    "why": "Say what becomes of a connection or request, and why; or try it.",
+    "pods": "List this node's pods: captured or not, and why.",
+    "workloads": "List the workloads of the mesh.",
+    "services": "List services with their ports and endpoints.",
+    "policies": "List policies, and how often each has decided.",
+    "certs": "List the certificates of this node's identities.",
+    "connections": "List open connections: who, by which path, how much.",
+    "flows": "Show connections and requests that ended or were refused, and why.",
+    "top": "Show who is busy, by service, workload or connection.",
+    "analyze": "Say what is wrong with manifests or what is in force; for CI.",
+    "config": "Compare the configuration at source, agent, tunnel and kernel.",
+    "log": "Show or change what agent and tunnel log, while they run.",
     "authz": "Say who may talk to whom on this node, and why.",
     "routes": "Say what happens to requests that pods of this node send, and why.",
+    "bug-report": "Write all that this node says into one archive, without secrets.",
+    "completion": "Print what a shell needs to complete commands.",
     "crds": "Print the definitions of Istio's kinds, for clusters without Istio.",
 }
 _OURS = ("agent.", "bpf.", "tunnel.")
@@ -38,13 +53,17 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"agent.cli.{cmd_name}"), cmd_name)
+        command = _imported(cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _imported(name: str) -> object:
+    return getattr(importlib.import_module(f"agent.cli.{name}"), name)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

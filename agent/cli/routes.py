@@ -13,24 +13,11 @@ from rich.console import Console
 from agent.cli import routing
 from agent.cli.admin_client import TUNNEL, ask
 from agent.cli.command import Command, option
+from agent.cli.types import HEADER
 
 _UNBROKEN = 10_000  # columns: a program that reads lines gets them whole
 _tunnel = option("--tunnel", default=TUNNEL, help="where the tunnel answers: its admin port")
 _json = option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
-
-
-class _Header(click.ParamType[tuple[str, str]]):
-    """NAME: VALUE, as curl takes it."""
-
-    name = "name: value"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        name, colon, text = str(value).partition(":")
-        if not colon or not name.strip():
-            self.fail(f"{value!r} is no header, such as 'end-user: jason'", param, ctx)
-        return name.strip(), text.strip()
 
 
 class _ListByDefault(click.Group):
@@ -68,7 +55,7 @@ def in_force(service: str | None, tunnel: str, as_json: bool) -> None:
 @option(
     "--from", "source", metavar="POD", required=True, envvar=None, help="the pod of this node that sends it"
 )
-@option("-H", "--header", type=_Header(), multiple=True, envvar=None, help="of the request; may be repeated")
+@option("-H", "--header", type=HEADER, multiple=True, envvar=None, help="of the request; may be repeated")
 @_tunnel
 @_json
 def explain(

@@ -27,6 +27,13 @@ def show_explanation(console: Console, said: Row) -> None:
     """What becomes of one request, and why."""
     console.print(Text(f"from {said['from']}"))
     console.print(Text(f"to   {said['service']}, port {said['port']}"))
+    show_decision(console, said)
+    for destination in said["routes"]["destinations"]:
+        _show_destination(console, destination)
+
+
+def show_decision(console: Console, said: Row) -> None:
+    """The rule that decides, after those that do not match."""
     routes = said["routes"]
     if not said["routed"]:
         console.print(
@@ -38,8 +45,6 @@ def show_explanation(console: Console, said: Row) -> None:
             reasons = " or ".join(rule["mismatches"])
             console.print(Text(f"  {_name(rule)}: does not match: {reasons}", "dim"))
         console.print(Text(_decision(routes), "green" if is_served(said) else "bold red"))
-    for destination in routes["destinations"]:
-        _show_destination(console, destination)
 
 
 def is_served(said: Row) -> bool:

@@ -3,10 +3,10 @@
 from ipaddress import IPv4Address, IPv6Address
 from ipaddress import ip_address as parse_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from click import BadParameter, Choice, IntRange
+from click import BadParameter, Choice, Context, IntRange, Parameter, ParamType
 from click import Path as PathType
 
 LOG_LEVELS = Choice(["debug", "info", "warning", "error"])
@@ -15,6 +15,16 @@ READABLE_FILE = PathType(exists=True, dir_okay=False, readable=True, path_type=P
 FOLDER = PathType(file_okay=False, path_type=Path)
 SOCKET = PathType(dir_okay=False, path_type=Path)
 PORT = IntRange(0, 65535)
+
+
+def group(text: str) -> int:
+    """A group of this machine by name, or any by number: its number."""
+    import grp  # noqa: PLC0415  (nobody else needs it)
+
+    try:
+        return int(text) if text.isdigit() else grp.getgrnam(text).gr_gid
+    except KeyError as error:
+        raise BadParameter(f"there is no group {text!r}: make it, or give a number") from error
 
 
 def ip_port(text: str) -> tuple[IPv4Address | IPv6Address, int]:
@@ -76,3 +86,42 @@ def source(text: str) -> Path | Literal["kube"]:
     if not Path(path).is_dir():
         raise BadParameter(f"{path} is not a folder: make it first")
     return Path(path)
+
+
+class _Header(ParamType[tuple[str, str]]):
+    """NAME: VALUE, as curl takes it."""
+
+    name = "name: value"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> tuple[str, str]:
+        name, colon, text = str(value).partition(":")
+        if not colon or not name.strip():
+            self.fail(f"{value!r} is no header, such as 'end-user: jason'", param, ctx)
+        return name.strip(), text.strip()
+
+
+HEADER = _Header()
+
+
+def destination(text: str) -> tuple[str, int | None]:
+    """`HOST`, `HOST:PORT`, an address, `[fd00::1]:PORT`: host and port."""
+    try:
+        return str(parse_address(text)), None
+    except ValueError:
+        pass
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, ""
+    if not host or "://" in text or (port and not (port.isdigit() and 0 < int(port) < 65536)):
+        raise BadParameter(f"{text!r} is not HOST[:PORT], such as web:80, 10.0.0.1:80 or [fd00::1]:80")
+    return host.removeprefix("[").removesuffix("]"), int(port) if port else None
+
+
+def duration(text: str) -> float:
+    """`30s`, `5m`, `1h`, `2d`, or seconds: seconds."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        return float(number) * units[unit]
+    except ValueError as error:
+        raise BadParameter(f"{text!r} is no time, such as 30s, 5m or 1h") from error

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agent.model.translation.peer_authentication import origin
-from agent.sources.proposal import Proposal
 from protocols.admin import Explanation, Judged, Outcome, Policy, Rule, Unmet
+from protocols.policies import origin
+from protocols.proposal import Proposal
 
 # Lists of a Proposal: what an entry is called, and its style.
 REMARKS = {

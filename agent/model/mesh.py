@@ -45,14 +45,26 @@ def is_gateway(pod: Pod) -> bool:
 
 
 def enrolled(pod: Pod, namespace: Namespace | None) -> bool:
-    """Whether a pod's traffic is to be captured: its own label first, then its namespace's.
+    """Whether a pod's traffic is to be captured: its own label first, then its namespace's."""
+    return not excluded(pod, namespace)
+
+
+def excluded(pod: Pod, namespace: Namespace | None) -> str:
+    """Why a pod's traffic is not to be captured; empty: it is.
 
     Never: pods on the host's network, pods without a service account (static pods), pods with a sidecar, pods
     of kube-system, gateways, pods that have ended.
     """
-    if pod.spec.host_network or not pod.has_account or pod.ended or SIDECAR in pod.metadata.annotations:
-        return False
-    if pod.metadata.namespace in NEVER_ENROLLED or is_gateway(pod):
-        return False
     inherited = namespace.metadata.labels.get(MODE, "") if namespace else ""
-    return (pod.metadata.labels.get(MODE) or inherited) == "ambient"
+    mode = pod.metadata.labels.get(MODE) or inherited
+    reasons = {
+        "it has ended": pod.ended,
+        "it is on the host's network": pod.spec.host_network,
+        "it has no service account": not pod.has_account,
+        "it is a gateway, which speaks for itself": is_gateway(pod),
+        "it has a sidecar": SIDECAR in pod.metadata.annotations,
+        f"namespace {pod.metadata.namespace} is never in the mesh": pod.metadata.namespace in NEVER_ENROLLED,
+        f"neither it nor its namespace is labelled {MODE}=ambient": not mode,
+        f"it is labelled {MODE}={mode}": mode != "ambient",
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")

@@ -3,7 +3,6 @@
 from collections.abc import Container, Iterable, Iterator
 
 from google.protobuf.any_pb2 import Any
-from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.model.engine.refusal import last_good, said
@@ -13,34 +12,7 @@ from agent.model.schema.istio.policy import Policy
 from agent.model.schema.objects import Key, Object, key_of
 from agent.sources import manifests
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
-
-
-class File(Struct, frozen=True):
-    """Manifests, under the name that their author knows."""
-
-    name: str
-    text: str
-
-
-class Remark(Struct, frozen=True):
-    """Something about an object. place: `FILE:LINE`."""
-
-    place: str
-    object: str
-    text: str
-
-
-class Proposal(Struct):
-    """What comes of files.
-
-    invalid: what is refused; problems: of what is used, what does not work; left_out: objects that are no
-    policies; pushes: serialised DeltaDiscoveryResponses, what a tunnel of the node would be told.
-    """
-
-    invalid: list[Remark] = []
-    problems: list[Remark] = []
-    left_out: list[Remark] = []
-    pushes: list[bytes] = []
+from protocols.proposal import File, Proposal, Remark
 
 
 def propose(model: Model, node: str, files: Iterable[File], now: str) -> Proposal:

@@ -40,6 +40,13 @@ class Cache:
         """The proper names of all resources of a type."""
         return self._by_name[type_url].keys() if type_url in self._by_name else ()
 
+    def versions(self) -> dict[str, dict[str, str]]:
+        """By type URL, the version of each resource by its name."""
+        return {
+            url: {name: resource.version for name, resource in resources.items()}
+            for url, resources in self._by_name.items()
+        }
+
     def get(self, type_url: str, name: str) -> Resource | None:
         """The resource of that name or alias. Where several share an address the newest has it."""
         resources = self._by_name.get(type_url, {})

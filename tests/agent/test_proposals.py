@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.admin_client import NoAgent
+from agent.cli.proposals import ask, deciding
 from agent.errors import SettingsError
-from agent.proposals import NoAgent, ProposalServer, Whose, ask, deciding
-from agent.sources.proposal import File, Proposal, Remark
+from agent.proposals import ProposalServer
+from protocols.proposal import File, Proposal, Remark, Whose
 from tests.support.wait import PATIENCE
 
 

@@ -232,6 +232,32 @@ impl Core {
         py.detach(|| self.0.explain_route(&question)).map_err(value_error)
     }
 
+    #[allow(clippy::too_many_arguments)] // named ones, in Python
+    #[pyo3(signature = (*, source, to, port=None, method="GET", path="/", headers=vec![]))]
+    fn why(
+        &self,
+        py: Python<'_>,
+        source: String,
+        to: String,
+        port: Option<u16>,
+        method: &str,
+        path: &str,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<String> {
+        let (method, path) = (method.to_owned(), path.to_owned());
+        let question = engine::WhyQuestion { from: source, to, port, method, path, headers };
+        py.detach(|| self.0.why(&question)).map_err(value_error)
+    }
+
+    fn recent(&self, py: Python<'_>, after: u64) -> String {
+        py.detach(|| self.0.recent(after))
+    }
+
+    #[pyo3(signature = (new=None))]
+    fn access_log(&self, new: Option<&str>) -> PyResult<&'static str> {
+        Ok(self.0.access_log(new.map(str::parse).transpose().map_err(value_error)?).name())
+    }
+
     fn dump(&self, py: Python<'_>) -> String {
         py.detach(|| engine::dump::dump(&self.0))
     }

@@ -15,11 +15,11 @@ from agent.model.schema.istio.peer_authentication import PeerAuthentication
 from agent.model.schema.istio.policy import AnySelector
 from agent.model.schema.objects import Key, Labels, fits, key_of
 from agent.model.translation.authorization import PRESENT
+from protocols import policies
 from protocols.security_pb2 import Action, Authorization, Clause, Match, Rule, Scope
 
 # Made of all PeerAuthentications together.
-STRICT = Key("Policy", ROOT_NAMESPACE, "istio_converted_static_strict")
-_CONVERTED = "converted_peer_authentication_"
+STRICT = Key("Policy", *policies.STRICT.split("/"))
 
 
 def strict_policy() -> Resource:
@@ -36,7 +36,7 @@ def own_policy(view: View, item: PeerAuthentication) -> Resource | None:
         return None
     match = Match(not_principals=[PRESENT])
     (match.not_destination_ports if strict else match.destination_ports).extend(ports)
-    return _policy(metadata.namespace, _CONVERTED + metadata.name, match, said(item))
+    return _policy(metadata.namespace, policies.CONVERTED + metadata.name, match, said(item))
 
 
 def required(view: View, namespace: str, labels: Labels) -> Iterator[str]:
@@ -53,20 +53,10 @@ def deciding(view: View, namespace: str, labels: Labels) -> PeerAuthentication |
     return _holding(view, namespace, labels)[1]
 
 
-def origin(policy: str) -> str:
-    """What has made a policy, by `namespace/name`, in words."""
-    namespace, _, name = policy.partition("/")
-    if (namespace, name) == (STRICT.namespace, STRICT.name):
-        return "PeerAuthentication (mode STRICT)"
-    if name.startswith(_CONVERTED):
-        return f"PeerAuthentication {namespace}/{name.removeprefix(_CONVERTED)}"
-    return f"AuthorizationPolicy {policy}"
-
-
 def is_converted(policy: str) -> bool:
     """Whether a policy, by `namespace/name`, was made of PeerAuthentications."""
     namespace, _, name = policy.partition("/")
-    return (namespace, name) == (STRICT.namespace, STRICT.name) or name.startswith(_CONVERTED)
+    return (namespace, name) == (STRICT.namespace, STRICT.name) or name.startswith(policies.CONVERTED)
 
 
 def _holding(
@@ -110,7 +100,7 @@ def _rank(item: PeerAuthentication) -> tuple[bool, str, Key]:
 
 
 def _name(item: PeerAuthentication) -> str:
-    return f"{item.metadata.namespace}/{_CONVERTED}{item.metadata.name}"
+    return f"{item.metadata.namespace}/{policies.CONVERTED}{item.metadata.name}"
 
 
 def _policy(namespace: str, name: str, match: Match, refused: str = "") -> Resource:

@@ -7,8 +7,9 @@ import pytest
 from agent.model.model import Model
 from agent.model.resources import ADDRESS, AUTHORIZATION
 from agent.model.schema.objects import Key, Object
-from agent.sources.proposal import File, Proposal, Remark, propose
+from agent.sources.proposal import propose
 from protocols.discovery_pb2 import DeltaDiscoveryResponse
+from protocols.proposal import File, Proposal, Remark
 from protocols.security_pb2 import Action, Authorization
 from protocols.workload_pb2 import Address
 from tests.agent.model.objects import make, model_of, pod

@@ -11,7 +11,7 @@ pub use authority::Authority;
 pub use direct::{direct, Direct};
 pub use inbound::{inbound, inbound_local, inbound_plain, ConnectRequest, Inbound};
 pub use needed::{address_name, needed, Needed};
-pub use outbound::{leave, outbound, Outbound, Plain, Route, Target, Way};
+pub use outbound::{leave, outbound, to_endpoint, Outbound, Plain, Route, Target, Way};
 pub use routed::{by_rules, Routed};
 
 /// Where applications' outgoing connections are captured.

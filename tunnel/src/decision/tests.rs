@@ -642,7 +642,7 @@ fn plain_connections_are_for_the_pods_own_addresses() {
 /// How connections of `client` could do without a tunnel, in one line; the tunnel would send each to the same place.
 fn directly(mesh: &Mesh, dst: &str) -> String {
     let wanted = OriginalDst::new(dst.parse().unwrap());
-    let Some(way) = direct(mesh, &mesh.pod("client"), wanted) else { return "tunnel".to_owned() };
+    let Ok(way) = direct(mesh, &mesh.pod("client"), wanted) else { return "tunnel".to_owned() };
     for seed in 1..20 {
         let Outbound::Hbone(route) = outbound(mesh, &mesh.pod("client"), wanted, &mut Rng::seeded(seed)) else {
             panic!("{dst}: {}", decide(mesh, dst));

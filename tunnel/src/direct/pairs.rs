@@ -88,7 +88,7 @@ impl Known {
     /// What `pair` is in a mesh; None where it lacks a part.
     fn new(mesh: &Mesh, pods: &Pods, pair: &Pair, way: Option<Direct>) -> Option<Known> {
         let source = mesh.local(&pods.get(pair.netns)?.key)?;
-        let way = way.or_else(|| decision::direct(mesh, source, OriginalDst::new(pair.to.into())))?;
+        let way = way.or_else(|| decision::direct(mesh, source, OriginalDst::new(pair.to.into())).ok())?;
         let key = way.destination.key();
         let attempt = Attempt {
             peer: Some(source.identity.clone()),
@@ -126,7 +126,7 @@ impl Known {
     /// Whether the mesh would still have it so, policies apart.
     fn fits(&self, mesh: &Mesh, pair: &Pair) -> bool {
         let Some(source) = mesh.local(&self.source.key()) else { return false };
-        decision::direct(mesh, source, OriginalDst::new(pair.to.into())).is_some_and(|way| {
+        decision::direct(mesh, source, OriginalDst::new(pair.to.into())).is_ok_and(|way| {
             way.target == self.way.target
                 && way.destination.uid == self.way.destination.uid
                 && own_address(source, way.target) == Some(self.attempt.source)

@@ -7,6 +7,7 @@ mod exhaustion;
 mod gateway;
 mod question;
 mod routing;
+mod why;
 mod worker;
 
 use crate::base::{log_error, Identity, PodKey};
@@ -17,7 +18,7 @@ use crate::sys::bpf::Places;
 use crate::sys::budget::Budget;
 use crate::sys::netns::{NetNs, Raw};
 use crate::sys::{heap, panics, PodInfo};
-use crate::telemetry::{Options, Telemetry};
+use crate::telemetry::{Options, Telemetry, Which};
 use crate::tls::credentials::{Credentials, Key};
 use crate::tls::revocation::{Lists, Revocation};
 use crate::{direct, pending};
@@ -36,6 +37,7 @@ pub use configuration::Applied;
 use configuration::Newest;
 pub use question::Question;
 pub use routing::RouteQuestion;
+pub use why::WhyQuestion;
 
 /// Between two looks at whether a drain is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -67,6 +69,8 @@ pub struct Core {
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
     newest: Mutex<Newest>,
     cluster: String,
+    /// This one's name.
+    node: String,
 }
 
 /// A pod to carry connections for.
@@ -141,6 +145,7 @@ impl Core {
             pods: Mutex::default(),
             newest: Mutex::new(Newest { mesh, ..Newest::default() }),
             cluster: settings.on_demand.unwrap_or_default(),
+            node: settings.node,
         })
     }
 
@@ -272,6 +277,11 @@ impl Core {
         self.shared.mesh.load_full()
     }
 
+    /// By identity.
+    pub fn credentials(&self) -> Arc<CredentialsByIdentity> {
+        self.shared.credentials.load_full()
+    }
+
     /// Identities that have a certificate, with its end in Unix seconds.
     pub fn certificates(&self) -> Vec<(Identity, i64)> {
         let credentials = self.shared.credentials.load();
@@ -283,6 +293,16 @@ impl Core {
         let mut records = self.collect(Command::Inspect).concat();
         records.extend(self.ask_direct(direct::Command::Look));
         records
+    }
+
+    /// What has ended since a number, as JSON.
+    pub fn recent(&self, after: u64) -> String {
+        self.shared.telemetry.recent(after).to_string()
+    }
+
+    /// Which connections are logged; with `new`, from now on.
+    pub fn access_log(&self, new: Option<Which>) -> Which {
+        self.shared.telemetry.access_log(new)
     }
 
     /// Which pairs of pods need no tunnel, for a dump; null where all do.

@@ -197,7 +197,7 @@ impl Workload {
 
 impl Service {
     /// Whether `namespace/name` is it, or a name in `default`, or a hostname.
-    fn is_named(&self, text: &str) -> bool {
+    pub fn is_named(&self, text: &str) -> bool {
         let (namespace, wanted) = split(text);
         self.key.hostname() == text || (self.key.namespace() == namespace && *self.name == *wanted)
     }
@@ -239,13 +239,13 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 /// An address of each, the first ones that fit.
-fn one_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Option<(IpAddr, IpAddr)> {
+pub fn one_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Option<(IpAddr, IpAddr)> {
     let fitting = |to: &IpAddr| sources.iter().find(|from| from.is_ipv4() == to.is_ipv4()).map(|from| (*from, *to));
     destinations.iter().find_map(fitting)
 }
 
 /// To which its Services lead.
-fn ports(mesh: &Mesh, workload: &Workload) -> BTreeSet<u16> {
+pub fn ports(mesh: &Mesh, workload: &Workload) -> BTreeSet<u16> {
     let services = workload.services.iter().filter_map(|(key, _)| mesh.service(key.text()));
     let targets =
         services.flat_map(|one| one.ports.iter().filter_map(move |port| workload.target_port(one, port.service)));

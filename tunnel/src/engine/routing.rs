@@ -7,7 +7,7 @@ use crate::http::normalize::normalize;
 use crate::mesh::{Mesh, Service, Workload};
 use crate::routes::{Action, Client, Connection, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
-use http::uri::{Scheme, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{json, Value};
 use std::net::IpAddr;
@@ -48,6 +48,11 @@ impl Core {
 impl RouteQuestion<'_> {
     fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
         let source = self.source(mesh, pods)?;
+        Ok(self.asked(mesh, source)?.explain(mesh, source))
+    }
+
+    /// What `source` asks for.
+    pub(super) fn asked<'m>(&self, mesh: &'m Mesh, source: &Workload) -> Result<Asked<'m>, String> {
         let uri: Uri = self.url.parse().map_err(|_| self.wrong_url())?;
         let absolute = uri.scheme().and(uri.host().zip(uri.authority()));
         let (host, authority) = absolute.ok_or_else(|| self.wrong_url())?;
@@ -57,34 +62,14 @@ impl RouteQuestion<'_> {
         let namespace = &source.identity.namespace;
         let service = service_of(mesh, &source.network, bare, namespace).ok_or_else(|| unknown_service(host))?;
         let target = uri.path_and_query().and_then(normalize).ok_or_else(|| self.wrong_url())?;
-        let method = Method::from_bytes(self.method.as_bytes());
-        let headers = self.headers()?;
-        let request = Request {
-            method: &method.map_err(|_| format!("{:?} is no method, such as GET", self.method))?,
-            scheme: uri.scheme_str().unwrap_or("http"),
-            authority: authority.as_str(),
-            path: target.path(),
-            query: target.query(),
-            headers: &headers,
-            port,
-        };
-        let routes = mesh.routes(service.key.text(), port);
-        let told = match routes {
-            Some(routes) => routed(mesh, source, routes, service, &request),
-            None => {
-                json!({ "destinations": [endpoints(mesh, source, service, &of_itself(service, port), MILLION.into())] })
-            }
-        };
-        Ok(json!({
-            "from": name(source),
-            "service": &**service.key.text(),
-            "port": port,
-            "routes": told,
-            "routed": routes.is_some(),
-        }))
+        let method = Method::from_bytes(self.method.as_bytes())
+            .map_err(|_| format!("{:?} is no method, such as GET", self.method))?;
+        let (authority, headers) = (authority.to_string(), self.headers()?);
+        let (scheme, routes) = (uri.scheme_str().unwrap_or("http").to_owned(), mesh.routes(service.key.text(), port));
+        Ok(Asked { service, routes, method, scheme, authority, target, headers, port })
     }
 
-    fn source<'a>(&self, mesh: &'a Mesh, pods: &[PodKey]) -> Result<&'a Arc<Workload>, String> {
+    pub(super) fn source<'a>(&self, mesh: &'a Mesh, pods: &[PodKey]) -> Result<&'a Arc<Workload>, String> {
         let local = || pods.iter().filter_map(|key| mesh.local(key));
         best(local(), |workload| named(workload, self.from)).ok_or_else(|| {
             let mut known: Vec<_> = local().map(|workload| name(workload)).collect();
@@ -112,13 +97,65 @@ impl RouteQuestion<'_> {
     }
 }
 
+/// A request for a service, and the routes of its port.
+pub(super) struct Asked<'m> {
+    service: &'m Arc<Service>,
+    routes: Option<&'m Arc<PortRoutes>>,
+    method: Method,
+    scheme: String,
+    authority: String,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    port: u16,
+}
+
+impl Asked<'_> {
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            scheme: &self.scheme,
+            authority: &self.authority,
+            path: self.target.path(),
+            query: self.target.query(),
+            headers: &self.headers,
+            port: self.port,
+        }
+    }
+
+    /// Which rule decides, and where it leads.
+    pub fn explain(&self, mesh: &Mesh, source: &Workload) -> Value {
+        let (service, port) = (self.service, self.port);
+        let told = match self.routes {
+            Some(routes) => routed(mesh, source, routes, service, &self.request()),
+            None => {
+                json!({ "destinations": [endpoints(mesh, source, service, &of_itself(service, port), MILLION.into())] })
+            }
+        };
+        json!({
+            "from": name(source),
+            "service": &**service.key.text(),
+            "port": port,
+            "routes": told,
+            "routed": self.routes.is_some(),
+        })
+    }
+
+    /// Where it may go: none where no rule forwards it.
+    pub fn targets(&self, source: &Workload) -> Vec<Target> {
+        let Some(port) = self.routes else { return vec![of_itself(self.service, self.port)] };
+        let client = Routed::client(source);
+        let shares = shares(port, port.scope(&client), &client, self.service, &self.request());
+        shares.into_iter().map(|(target, _)| target.clone()).collect()
+    }
+}
+
 fn unknown_service(name: &str) -> String {
     format!("no Service or ServiceEntry {name} is known to this node's tunnel")
 }
 
 /// The service that a client in `namespace` means: by its hostname or the beginning of it that Kubernetes' DNS takes, or by an
 /// address.
-fn service_of<'a>(mesh: &'a Mesh, network: &str, host: &str, namespace: &str) -> Option<&'a Arc<Service>> {
+pub(super) fn service_of<'a>(mesh: &'a Mesh, network: &str, host: &str, namespace: &str) -> Option<&'a Arc<Service>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return mesh.service_at(network, ip.to_canonical(), namespace);
     }

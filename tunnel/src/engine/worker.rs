@@ -7,7 +7,7 @@ use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
 use crate::proxy::{gateway, inbound, outbound, Proxy};
-use crate::relay::Thread;
+use crate::relay::{Live, Thread};
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::spare::is_exhausted;
 use crate::sys::PodInfo;
@@ -150,8 +150,8 @@ impl Worker {
             }
             Command::Inspect(answer) => {
                 let live = self.context.pods.all().iter().flat_map(|pod| pod.live()).collect::<Vec<_>>();
-                let records = live.iter().filter_map(|connection| connection.record().map(|r| r.to_json()));
-                drop(answer.send(records.collect()));
+                let record = |one: &Rc<dyn Live>| Some(one.record()?.to_json_with(one.rtt()));
+                drop(answer.send(live.iter().filter_map(record).collect()));
             }
             Command::Admitted(answer) => {
                 let admitted = self.context.pods.all().iter().flat_map(|pod| pod.admitted()).collect();

@@ -20,6 +20,7 @@ use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 mod duplex;
@@ -98,6 +99,10 @@ impl Live for Stream {
 
     fn record(&self) -> Option<&ConnectionRecord> {
         self.app.get().map(|app| &app.record)
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        self.tunnel.rtt()
     }
 }
 

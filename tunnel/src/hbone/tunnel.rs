@@ -24,6 +24,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 use tokio::{net::TcpStream, task::spawn_local};
 
 /// Seconds, for TLS to be up.
@@ -238,6 +239,11 @@ impl Tunnel {
     /// Whether it has streams, or serves requests.
     pub fn is_busy(&self) -> bool {
         self.streams() > 0 || self.tasks.get() > 0
+    }
+
+    /// The round trip to the other node, smoothed.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.sock.get().and_then(sockets::rtt)
     }
 
     /// The device by which it came, as the kernel numbers it.

@@ -60,6 +60,11 @@ impl Endpoints {
         Endpoints { usable: usable(&all), sums: sums(&all), all: all.into() }
     }
 
+    /// The healthy ones, and all.
+    pub fn count(&self) -> (usize, usize) {
+        (self.all.partition_point(|one| one.workload.health == Health::Healthy), self.all.len())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -103,6 +103,13 @@ impl Guard {
     }
 }
 
+impl Port<'_> {
+    /// With what it says.
+    pub fn verdict(&self) -> (&'static str, String) {
+        (self.outcome.verdict, self.outcome.text.clone())
+    }
+}
+
 impl Explanation {
     /// The policy by which it was decided, and the place of its rule; None: no rule matched, or a policy is missing.
     pub fn decided_by(&self) -> Option<(&Arc<str>, usize)> {

@@ -100,6 +100,11 @@ impl Policies {
         self.guards.get(guarded)
     }
 
+    /// As `guard`; compiled now for a workload that was not settled, for a question.
+    pub fn guard_of(&self, guarded: &Guarded) -> Arc<Guard> {
+        self.guards.get(guarded).cloned().unwrap_or_else(|| self.compile(guarded, None))
+    }
+
     /// The policies of which a version is in force.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.known.values().filter_map(|known| known.policy.as_ref())

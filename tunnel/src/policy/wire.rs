@@ -18,6 +18,17 @@ pub enum Reach {
     Named,
 }
 
+impl Reach {
+    /// As users know it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Reach::Mesh => "mesh",
+            Reach::Namespace(_) => "namespace",
+            Reach::Named => "selector",
+        }
+    }
+}
+
 /// One policy, checked.
 #[derive(Debug, PartialEq)]
 pub struct Policy {

@@ -56,7 +56,7 @@ impl Proxy {
     fn offer_direct(&self, pod: &Pod, source: &Workload, to: OriginalDst, destination: &Workload) {
         let Some(direct) = &self.direct else { return };
         let is_near = destination.node == source.node;
-        if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_some() {
+        if is_near && decision::direct(&self.shared.mesh.load(), source, to).is_ok() {
             direct.send(direct::Command::Offer(pod.info().clone(), to));
         }
     }

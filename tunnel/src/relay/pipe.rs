@@ -20,6 +20,7 @@ use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use std::{io, io::ErrorKind::WouldBlock};
 use tokio::{io::Interest, net::TcpStream};
 
@@ -64,6 +65,10 @@ impl Live for Pipe {
 
     fn record(&self) -> Option<&ConnectionRecord> {
         Some(&self.record)
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        sockets::rtt(&self.server)
     }
 }
 

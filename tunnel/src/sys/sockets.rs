@@ -57,6 +57,18 @@ fn get(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<l
     }
 }
 
+/// The round trip as TCP measures it, smoothed.
+pub fn rtt(socket: &impl AsRawFd) -> Option<Duration> {
+    // SAFETY: all zeros is a `tcp_info` of nothing.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    // SAFETY: the descriptor is open, the pointer and the length describe `info`, of which the kernel fills in what it has.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut info).cast(), &raw mut length) };
+    (result == 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
+}
+
 /// Binds an accepted connection to the device by which it came, which it gives.
 ///
 /// Then a connection over lo that bears the same addresses and ports, as one to the application does, is another one to the

@@ -5,16 +5,20 @@ use std::io;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::limit::Limits;
+use serde_json::{json, Value};
+
+use super::recent::Recent;
 use super::record::{End, Facts};
 use super::request::RequestLine;
-use crate::base::log::{Field, Line, LogFormat};
+use super::Telemetry;
+use crate::base::log::{timestamp, Field, Line, LogFormat};
 
 /// Which connections are logged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +28,40 @@ pub struct AccessLog {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+#[repr(u8)]
+pub enum Which {
     Off,
     Errors,
     All,
+}
+
+impl Which {
+    const ALL: [Which; 3] = [Which::Off, Which::Errors, Which::All];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Off => "off",
+            Which::Errors => "errors",
+            Which::All => "all",
+        }
+    }
+
+    fn wants(self, failed: bool) -> bool {
+        match self {
+            Which::Off => false,
+            Which::Errors => failed,
+            Which::All => true,
+        }
+    }
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Which::ALL.into_iter().find(|which| which.name() == text);
+        named.ok_or_else(|| format!("access log {text:?} is none of off, errors, all (with ,json for JSON)"))
+    }
 }
 
 impl FromStr for AccessLog {
@@ -39,13 +73,7 @@ impl FromStr for AccessLog {
             Some(which) => (which, LogFormat::Json),
             None => (text, LogFormat::Plain),
         };
-        let which = match which {
-            "off" => Which::Off,
-            "errors" => Which::Errors,
-            "all" => Which::All,
-            _ => return Err(format!("access log {text:?} is none of off, errors, all (with ,json for JSON)")),
-        };
-        Ok(AccessLog { which, format })
+        Ok(AccessLog { which: which.parse()?, format })
     }
 }
 
@@ -122,6 +150,15 @@ impl Record {
         self.fields(|key, field| line.put(key, field));
         line.end();
     }
+
+    fn json(&self) -> Value {
+        let mut value = self.facts.json();
+        value["time"] = timestamp(self.time).into();
+        self.fields(|key, field| value[key] = field.json());
+        value["path"] = self.facts.path().name().into();
+        value["duration_ms"] = (self.duration.as_micros() as f64 / 1e3).into();
+        value
+    }
 }
 
 /// Refusals of a peer that were not logged.
@@ -144,16 +181,33 @@ impl Withheld {
 
 /// What the writer is to do.
 enum Entry {
-    Write(Box<Record>),
+    /// To be kept, and logged or not.
+    Connection(Box<Record>, bool),
     Request(Box<RequestLine>),
     Withheld(Withheld),
     /// Says when all that came before is written.
     Flush(SyncSender<()>),
 }
 
+/// What has ended and is remembered.
+enum Ended {
+    Connection(Box<Record>),
+    Request(Box<RequestLine>),
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        match self {
+            Ended::Connection(record) => record.json(),
+            Ended::Request(line) => line.json(),
+        }
+    }
+}
+
 /// The writer's end that the telemetry holds.
 pub struct LogWriter {
-    which: Which,
+    which: AtomicU8,
+    recent: Arc<Recent<Ended>>,
     entries: SyncSender<Entry>,
     /// Bytes of the records that wait.
     waiting: Arc<AtomicUsize>,
@@ -168,43 +222,50 @@ impl LogWriter {
         format.set_for_process();
         let (entries, received) = sync_channel(CAPACITY);
         let waiting = Arc::new(AtomicUsize::new(0));
-        if which != Which::Off {
-            let taken = waiting.clone();
-            thread::Builder::new().name("access-log".into()).spawn(move || {
-                // After a panic some lines are lost, and the next ones are written.
-                while catch_unwind(AssertUnwindSafe(|| write_all(&received, &taken, format, &mut output))).is_err() {}
-            })?;
-        }
+        let recent = Arc::<Recent<Ended>>::default();
+        let (taken, kept) = (waiting.clone(), recent.clone());
+        thread::Builder::new().name("access-log".into()).spawn(move || {
+            let mut writer = Writer { waiting: taken, recent: kept, format, text: String::new() };
+            // After a panic some lines are lost, and the next ones are written.
+            while catch_unwind(AssertUnwindSafe(|| writer.write_all(&received, &mut output))).is_err() {}
+        })?;
         let (limits, dropped, withheld) = (Limits::default(), AtomicU64::new(0), AtomicU64::new(0));
-        Ok(LogWriter { which, entries, waiting, limits, dropped, withheld })
+        let which = AtomicU8::new(which as u8);
+        Ok(LogWriter { which, recent, entries, waiting, limits, dropped, withheld })
     }
 
-    /// Hands over a record, if one of such an end is wanted; never waits.
+    pub fn which(&self) -> Which {
+        let which = self.which.load(Ordering::Relaxed);
+        Which::ALL.into_iter().find(|one| *one as u8 == which).unwrap_or(Which::All)
+    }
+
+    /// From now on.
+    pub fn set_which(&self, which: Which) {
+        self.which.store(which as u8, Ordering::Relaxed);
+    }
+
+    /// What has ended since a number, oldest first, and the number of the last: connections, and the requests that are
+    /// logged.
+    pub fn recent(&self, after: u64) -> Value {
+        let (last, flows) = self.recent.after(after, Ended::json);
+        json!({ "last": last, "flows": flows })
+    }
+
+    /// Hands over a record, to be kept and, if one of such an end is wanted, logged; never waits.
     pub fn write(&self, failed: bool, record: impl FnOnce() -> Record) {
-        if !self.wants(failed) {
-            return;
-        }
         let record = record();
         if record.is_refusal() && !self.limits.allow(record.facts.source.ip(), record.end.at) {
             self.withheld.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.enqueue(record.size(), Entry::Write(record.into()));
+        self.enqueue(record.size(), Entry::Connection(record.into(), self.which().wants(failed)));
     }
 
     /// As `write`, for a request.
     pub fn request(&self, failed: bool, line: impl FnOnce() -> RequestLine) {
-        if self.wants(failed) {
+        if self.which().wants(failed) {
             let line = line();
             self.enqueue(line.size(), Entry::Request(line.into()));
-        }
-    }
-
-    fn wants(&self, failed: bool) -> bool {
-        match self.which {
-            Which::Off => false,
-            Which::Errors => failed,
-            Which::All => true,
         }
     }
 
@@ -250,33 +311,73 @@ impl LogWriter {
     }
 }
 
-/// Until there can be no more records. Where the output fails there is nobody left to tell.
-fn write_all(entries: &Receiver<Entry>, waiting: &AtomicUsize, format: LogFormat, output: &mut impl io::Write) {
-    let mut text = String::new();
-    while let Ok(first) = entries.recv() {
-        thread::sleep(GATHERING);
-        let mut flushed = vec![];
-        for entry in std::iter::once(first).chain(entries.try_iter()) {
-            match entry {
-                Entry::Write(record) => {
-                    waiting.fetch_sub(record.size(), Ordering::Relaxed);
-                    record.line(format, &mut text);
-                }
-                Entry::Request(line) => {
-                    waiting.fetch_sub(line.size(), Ordering::Relaxed);
-                    line.write(format, ACCESS, &mut text);
-                }
-                Entry::Withheld(withheld) => withheld.line(format, &mut text),
-                Entry::Flush(done) => flushed.push(done),
-            }
-            if text.len() >= BATCH {
-                let _ = output.write_all(text.as_bytes());
-                text.clear();
-            }
+impl Telemetry {
+    /// Waits until the access log is written, a second at most. To be called before the process ends.
+    pub fn flush(&self) {
+        self.log.flush();
+    }
+
+    /// What has ended since a number.
+    pub fn recent(&self, after: u64) -> Value {
+        self.log.recent(after)
+    }
+
+    /// Which connections and requests are logged; with `new`, from now on.
+    pub fn access_log(&self, new: Option<Which>) -> Which {
+        if let Some(new) = new {
+            self.log.set_which(new);
         }
-        let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-        text.clear();
-        // Dropping it says that it is done.
-        drop(flushed);
+        self.log.which()
+    }
+}
+
+/// The thread's end.
+struct Writer {
+    waiting: Arc<AtomicUsize>,
+    recent: Arc<Recent<Ended>>,
+    format: LogFormat,
+    text: String,
+}
+
+impl Writer {
+    /// Until there can be no more records. Where the output fails there is nobody left to tell.
+    fn write_all(&mut self, entries: &Receiver<Entry>, output: &mut impl io::Write) {
+        self.text.clear();
+        while let Ok(first) = entries.recv() {
+            thread::sleep(GATHERING);
+            let mut flushed = vec![];
+            for entry in std::iter::once(first).chain(entries.try_iter()) {
+                match entry {
+                    Entry::Connection(record, logged) => self.connection(record, logged),
+                    Entry::Request(line) => self.request(line),
+                    Entry::Withheld(withheld) => withheld.line(self.format, &mut self.text),
+                    Entry::Flush(done) => flushed.push(done),
+                }
+                if self.text.len() >= BATCH {
+                    let _ = output.write_all(self.text.as_bytes());
+                    self.text.clear();
+                }
+            }
+            let _ = output.write_all(self.text.as_bytes()).and_then(|()| output.flush());
+            self.text.clear();
+            // Dropping it says that it is done.
+            drop(flushed);
+        }
+    }
+
+    fn connection(&mut self, record: Box<Record>, logged: bool) {
+        let size = record.size();
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+        if logged {
+            record.line(self.format, &mut self.text);
+        }
+        self.recent.push(size, Ended::Connection(record));
+    }
+
+    fn request(&mut self, line: Box<RequestLine>) {
+        let size = line.size();
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+        line.write(self.format, ACCESS, &mut self.text);
+        self.recent.push(size, Ended::Request(line));
     }
 }

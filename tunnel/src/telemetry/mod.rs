@@ -4,6 +4,7 @@ mod limit;
 mod log;
 mod metrics;
 mod party;
+mod recent;
 mod record;
 mod request;
 mod series;
@@ -15,13 +16,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::{Identity, Refusal};
 use crate::mesh::Mesh;
 use crate::policy::Judgement;
 use crate::sys::heap::Counted;
-pub use log::AccessLog;
+pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
 pub use party::{Baggage, Parties};
 pub use record::Tcp;
@@ -137,11 +138,6 @@ impl Telemetry {
     /// Tells each policy's name, what it said, and how often.
     pub fn verdicts(&self, tell: impl FnMut(&str, &str, u64)) {
         self.counts.verdicts.each(tell);
-    }
-
-    /// Waits until the access log is written, a second at most. To be called before the process ends.
-    pub fn flush(&self) {
-        self.log.flush();
     }
 
     /// Forgets the series of workloads, services and policies that have left the mesh and had no traffic for five minutes,
@@ -359,6 +355,15 @@ impl ConnectionRecord {
     /// What there is to say of it now, as a JSON object.
     pub fn to_json(&self) -> String {
         self.facts.json().to_string()
+    }
+
+    /// As `to_json`, with the round trip of its socket towards the other end, where that is known.
+    pub fn to_json_with(&self, rtt: Option<Duration>) -> String {
+        let mut value = self.facts.json();
+        if let Some(rtt) = rtt {
+            value["rtt_us"] = (rtt.as_micros() as u64).into();
+        }
+        value.to_string()
     }
 
     fn end(&self, end: End) {

@@ -43,6 +43,34 @@ impl Party {
     }
 }
 
+/// How the bytes of a connection travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Path {
+    /// It was refused before that was known.
+    #[default]
+    Unknown,
+    /// Inside mutual TLS.
+    Tunnel,
+    /// From pod to pod of one node, past the tunnel; the kernel has proven both identities.
+    Direct,
+    Plain,
+    /// Each of its requests its own way.
+    Requests,
+}
+
+impl Path {
+    /// Empty: unknown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Unknown => "",
+            Path::Tunnel => "tunnel",
+            Path::Direct => "direct",
+            Path::Plain => "plain",
+            Path::Requests => "requests",
+        }
+    }
+}
+
 /// Both ends, and what was meant.
 #[derive(Clone, Debug, Default)]
 pub struct Parties {
@@ -55,8 +83,7 @@ pub struct Parties {
     pub service: Option<Arc<Service>>,
     /// What was asked for through the tunnel.
     pub hbone: Option<Authority>,
-    /// Whether it went from pod to pod without a tunnel; then the kernel has proven both identities.
-    pub direct: bool,
+    pub path: Path,
 }
 
 impl Parties {
@@ -70,18 +97,21 @@ impl Parties {
                 destination_identity: Some(destination.identity.clone()),
                 service: service.clone(),
                 hbone: Some(authority.clone()),
+                path: Path::Tunnel,
                 ..of_source
             },
             Outbound::Plain(Plain { destination, service, .. }) => Parties {
                 destination: destination.clone().map_or(Party::Unknown, Party::Workload),
                 service: service.clone(),
+                path: Path::Plain,
                 ..of_source
             },
             Outbound::Http(routed) | Outbound::Tls(routed) => {
-                Parties { service: Some(routed.service.clone()), ..of_source }
+                Parties { service: Some(routed.service.clone()), path: Path::Requests, ..of_source }
             }
             Outbound::Refuse(Refusal::NotInRegistry) => Parties { service: Some(BLACK_HOLE.clone()), ..of_source },
-            Outbound::Passthrough { .. } | Outbound::Refuse(_) => of_source,
+            Outbound::Passthrough { .. } => Parties { path: Path::Plain, ..of_source },
+            Outbound::Refuse(_) => of_source,
         }
     }
 
@@ -106,7 +136,7 @@ impl Parties {
             destination_identity: Some(local.identity.clone()),
             service: decision.service.clone(),
             hbone: Some(decision.authority.clone()),
-            direct: false,
+            path: Path::Tunnel,
         }
     }
 
@@ -119,7 +149,7 @@ impl Parties {
             destination_identity: Some(to.destination.identity.clone()),
             service: to.service.clone(),
             hbone: None,
-            direct: true,
+            path: Path::Direct,
         }
     }
 
@@ -143,6 +173,7 @@ impl Parties {
         Parties {
             source: source.cloned().map_or(Party::Unknown, Party::Workload),
             destination: Party::Workload(local.clone()),
+            path: Path::Plain,
             ..Parties::default()
         }
     }

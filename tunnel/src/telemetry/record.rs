@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{json, Value};
 
+use super::party::Path;
 use super::{Direction, Parties};
 use crate::base::{Identity, Refusal};
 use crate::policy::Judgement;
@@ -88,12 +89,17 @@ impl Facts {
         }
     }
 
-    /// Of a connection that is open.
+    /// For programs: since when it is open, its fields, and in each case its path.
     pub fn json(&self) -> Value {
         let since = SystemTime::now().checked_sub(self.accepted.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut value = json!({ "since": timestamp(since) });
         self.fields(|key, field| value[key] = field.json());
+        value["path"] = self.path().name().into();
         value
+    }
+
+    pub fn path(&self) -> Path {
+        self.parties.get().map_or(Path::Unknown, |parties| parties.path)
     }
 
     /// What there is to say, under Istio's names.
@@ -124,7 +130,7 @@ impl Facts {
             text("dst.cluster", app.map(|app| &*app.cluster));
         }
         text("direction", Some(self.direction.name()));
-        text("path", parties.filter(|parties| parties.direct).map(|_| "direct"));
+        text("path", parties.map(|parties| parties.path).filter(|path| *path == Path::Direct).map(Path::name));
         if let Some(remarks) = self.remarks.get() {
             text("policy.dry_run", remarks.would_refuse.as_deref());
             text("policy.audit", remarks.audited.as_deref());

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::{json, Value};
+
 use super::party::Parties;
 use super::series::{addresses, Addresses, Alive, Labels, CACHE_LIMIT, KEPT};
 use super::{lock, Direction};
-use crate::base::log::{Field, Line, LogFormat};
+use crate::base::log::{timestamp, Field, Line, LogFormat};
 
 /// A request that is over.
 pub struct Request {
@@ -66,12 +68,24 @@ impl RequestLine {
     }
 
     pub fn write(&self, format: LogFormat, scope: &str, out: &mut String) {
-        let Request { parties, method, authority, path, route, flags, .. } = &self.request;
         let level = if self.request.failed() { "error" } else { "info" };
         let mut line = Line::begin(format, self.time, level, scope, "request complete", out);
+        self.fields(|key, field| line.put(key, field));
+        line.end();
+    }
+
+    pub fn json(&self) -> Value {
+        let mut value = json!({ "time": timestamp(self.time) });
+        self.fields(|key, field| value[key] = field.json());
+        value["duration_ms"] = (self.request.duration.as_micros() as f64 / 1e3).into();
+        value
+    }
+
+    fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
+        let Request { parties, method, authority, path, route, flags, .. } = &self.request;
         let mut text = |key, value: &str| {
             if !value.is_empty() {
-                line.put(key, Field::Text(value.into()));
+                put(key, Field::Text(value.into()));
             }
         };
         text("src.workload", parties.source.name().unwrap_or_default());
@@ -87,13 +101,12 @@ impl RequestLine {
         text("route_name", route);
         text("upstream_host", self.request.endpoint.as_deref().unwrap_or_default());
         text("response_flags", flags);
-        line.put("response_code", Field::Number(self.request.status.into()));
-        line.put("attempts", Field::Number(self.request.attempts.into()));
+        put("response_code", Field::Number(self.request.status.into()));
+        put("attempts", Field::Number(self.request.attempts.into()));
         if let Some(upstream) = self.request.upstream {
-            line.put("upstream_service_time", Field::Text(format!("{}ms", upstream.as_millis()).into()));
+            put("upstream_service_time", Field::Text(format!("{}ms", upstream.as_millis()).into()));
         }
-        line.put("duration", Field::Text(format!("{}ms", self.request.duration.as_millis()).into()));
-        line.end();
+        put("duration", Field::Text(format!("{}ms", self.request.duration.as_millis()).into()));
     }
 }
 

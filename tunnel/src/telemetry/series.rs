@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::party::{Baggage, Parties, Party};
+use super::party::{Baggage, Parties, Party, Path};
 use super::{lock, Direction, Tcp};
 use crate::base::{Flag, Identity, Refusal};
 use crate::mesh::{App, Locality, Mesh, ServiceKey};
@@ -41,7 +41,7 @@ impl Labels {
             source: Side::new(&parties.source, &parties.source_identity),
             destination: Side::new(&parties.destination, &parties.destination_identity),
             service: parties.service.as_ref().map(|service| (service.key.clone(), service.name.clone())),
-            direct: parties.direct,
+            direct: parties.path == Path::Direct,
         }
     }
 
@@ -282,7 +282,7 @@ pub fn addresses(parties: &Parties, direction: Direction) -> Addresses {
     let Parties { source, destination, service, .. } = parties;
     [
         direction as usize,
-        parties.direct as usize,
+        (parties.path == Path::Direct) as usize,
         address(source.app()),
         address(source.locality()),
         address(parties.source_identity.as_ref()),

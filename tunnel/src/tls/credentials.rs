@@ -12,6 +12,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, Error, OtherError,
     RootCertStore, ServerConfig, SignatureScheme,
 };
+use serde::Serialize;
 use std::collections::HashMap;
 use std::iter::once;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -89,6 +90,11 @@ impl Credentials {
         })
     }
 
+    /// What others are shown, leaf first, and the roots that others are measured by.
+    pub fn certificates(&self) -> (Vec<CertificateFacts>, Vec<CertificateFacts>) {
+        (facts(&self.chain), facts(&self.trust.roots))
+    }
+
     /// Whether our own certificate is.
     pub fn is_revoked(&self) -> bool {
         self.trust.check(self.chain.iter()).is_err()
@@ -123,6 +129,32 @@ impl Credentials {
         config.resumption = Resumption::disabled();
         Ok(config)
     }
+}
+
+/// What a certificate says of itself. Times are Unix seconds; serial: hexadecimal.
+#[derive(Serialize)]
+pub struct CertificateFacts {
+    subject: String,
+    issuer: String,
+    serial: String,
+    not_before: i64,
+    not_after: i64,
+}
+
+/// Of those that can be read, as all can that are in use.
+fn facts(certificates: &[CertificateDer<'static>]) -> Vec<CertificateFacts> {
+    let facts = |der: &CertificateDer<'static>| {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let names = spiffe_names(der).iter().map(Identity::to_string).collect::<Vec<_>>().join(" ");
+        Some(CertificateFacts {
+            subject: if names.is_empty() { parsed.subject().to_string() } else { names },
+            issuer: parsed.issuer().to_string(),
+            serial: parsed.raw_serial_as_string(),
+            not_before: parsed.validity().not_before.timestamp(),
+            not_after: parsed.validity().not_after.timestamp(),
+        })
+    };
+    certificates.iter().filter_map(facts).collect()
 }
 
 /// PEM.

@@ -1,0 +1,14 @@
+"""Names of policies that were made of PeerAuthentications, as agent and CLI tell them from others."""
+
+STRICT = "istio-system/istio_converted_static_strict"  # refuses all plain text
+CONVERTED = "converted_peer_authentication_"  # and the object's name
+
+
+def origin(policy: str) -> str:
+    """What has made a policy, by `namespace/name`, in words."""
+    if policy == STRICT:
+        return "PeerAuthentication (mode STRICT)"
+    namespace, _, name = policy.partition("/")
+    if name.startswith(CONVERTED):
+        return f"PeerAuthentication {namespace}/{name.removeprefix(CONVERTED)}"
+    return f"AuthorizationPolicy {policy}"

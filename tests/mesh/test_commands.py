@@ -1,0 +1,426 @@
+"""The commands for whoever is on call, on one lab: all is well, each fault, tunnel or agent down."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.cli.bug_report import clean
+from agent.lab import Lab
+from agent.lab.members import Pod
+from agent.model.schema.objects import Key
+from tests.support import sockets
+from tests.support.resident import Resident
+from tests.support.wait import until
+
+WIDTH = 80
+Manifest = dict[str, Any]
+OF_WEB = {"matchLabels": {"app": "web"}}
+
+
+@dataclass
+class Said:
+    """What a command wrote. text: with its lines joined."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.out.split())
+
+
+class Here:
+    """`warren` on a node of the lab."""
+
+    def __init__(self, lab: Lab, node: str) -> None:
+        self.lab = lab
+        self.node = lab.node(node)
+
+    def __call__(self, *arguments: str, check: int | None = None) -> Said:
+        argv, environment = self._command(arguments)
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+        assert check in (None, done.returncode), (arguments, done)
+        assert "PRIVATE KEY" not in done.stdout and "Traceback" not in done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    @contextmanager
+    def follow(self, said: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """While it runs it writes to a file."""
+        argv, environment = self._command(arguments)
+        with (
+            said.open("wb") as out,
+            subprocess.Popen(argv, stdout=out, stderr=out, env=environment) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    def _command(self, arguments: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+        argv = self.node.command([sys.executable, "-P", "-m", "agent.cli.main", *arguments])
+        return argv, {**os.environ, "WARREN_RUN_DIR": str(self.node.run_dir), "COLUMNS": str(WIDTH)}
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "-o", "json").out)
+
+    def says(self, code: int, words: str, *arguments: str) -> Said:
+        """Waits until it does."""
+        seen = [Said(-1, "", "")]
+
+        def said() -> bool:
+            seen[0] = self(*arguments)
+            return seen[0].code == code and words in seen[0].text + seen[0].err
+
+        try:
+            until(said, timeout=30, what=words)
+        except AssertionError as error:
+            raise AssertionError(f"{arguments}: not {code}, {words!r}: {seen[0]}") from error
+        return seen[0]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab.up(name=f"wt-cmd-{os.getpid()}") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def here(lab: Lab) -> Here:
+    return Here(lab, "node1")
+
+
+def on_node1(lab: Lab, deployment: str) -> Pod:
+    return next(pod for pod in lab.pods if pod.deployment == deployment and pod.node == "node1")
+
+
+@contextmanager
+def in_force(lab: Lab, *manifests: Manifest) -> Iterator[None]:
+    lab.cluster.put(manifests)
+    try:
+        yield
+    finally:
+        for one in manifests:
+            lab.cluster.delete(Key(one["kind"], "default", one["metadata"]["name"]))
+
+
+def manifest(kind: str, name: str, group: str = "security.istio.io/v1", **spec: Any) -> Manifest:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": group, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def service(name: str, address: str, port: Manifest, **selector: str) -> Manifest:
+    spec = {"clusterIP": address, "clusterIPs": [address], "ports": [port], "selector": selector}
+    return manifest("Service", name, "v1", **spec)
+
+
+def test_pods_are_listed_with_why_some_are_not_in_the_mesh(lab: Lab, here: Here) -> None:
+    rows = {row["name"]: row for row in here.json("pods")}
+    client, outside = on_node1(lab, "client"), on_node1(lab, "outside")
+    assert rows[client.name]["captured"] and rows[client.name]["certificate"]
+    assert rows[client.name]["identity"] == client.identity
+    assert rows[client.name]["addresses"] == [str(client.ipv4), str(client.ipv6)]
+    assert rows[outside.name]["captured"] is False
+    assert "istio.io/dataplane-mode=none" in rows[outside.name]["reason"]
+    assert rows.keys() == {pod.name for pod in lab.pods if pod.node == "node1"}
+
+
+COMMANDS = [
+    ("pods", "CAPTURED"),
+    ("workloads", "HBONE"),
+    ("services", "2/2"),
+    ("policies", "no policies"),
+    ("certs", "valid"),
+    ("certs sa/client", "issued by"),
+    ("connections", "open"),
+    ("why client web", "port 80: allowed"),
+    ("top --once --interval 0.1", ""),
+    ("config dump", "captured"),
+    ("config diff", "have the same"),
+    ("log level", "info"),
+    ("status", "2 of 2 captured"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), COMMANDS)
+def test_all_is_well_in_80_columns_json_and_yaml(here: Here, line: str, words: str) -> None:
+    said = here(*line.split(), check=0)
+    assert words in said.text and not said.err
+    assert max(map(len, said.out.splitlines()), default=0) <= WIDTH, said.out
+    assert yaml.safe_load(here(*line.split(), "-o", "yaml", check=0).out) is not None
+    assert here.json(*line.split()) is not None
+
+
+def test_a_connection_is_shown_at_both_ends(lab: Lab, here: Here) -> None:
+    client, web = on_node1(lab, "client"), on_node1(lab, "web")
+    far = next(pod for pod in lab.pods if pod.deployment == "web" and pod.node == "node2")
+    inside = Resident(client.cgroup, client.netns)
+    try:
+        numbers = [inside.call(sockets.connect, (str(pod.ipv4), 8080)) for pod in (web, far)]
+
+        def shown() -> dict[str, Any]:
+            return {one["dst.workload"]: one for one in here.json("connections", "client")}
+
+        until(lambda: len(shown()) == 2, what="both are open")
+        found = shown()
+        assert found[far.name]["path"] == "tunnel" and found[far.name]["rtt_us"] > 0
+        assert found[far.name]["dst.identity"] == far.identity
+        assert found[web.name]["path"] in ("tunnel", "direct")
+        text = here("connections", check=0).out
+        assert f"default/{far.name}"[:12] in text and "tunnel" in text
+        for number in numbers:
+            inside.call(sockets.forget, number)
+    finally:
+        inside.close()
+
+
+UNKNOWN = {"key": "source.tomorrow", "values": ["x"]}
+FAULTS = {
+    "a denied request": (
+        [manifest("AuthorizationPolicy", "nobody", action="DENY", selector=OF_WEB, rules=[{}])],
+        ("why", "client", "web"),
+        (1, "denied by AuthorizationPolicy default/nobody, rules[0]"),
+    ),
+    "a policy that lets others in": (
+        [
+            manifest(
+                "AuthorizationPolicy",
+                "others",
+                selector=OF_WEB,
+                rules=[{"from": [{"source": {"principals": ["cluster.local/ns/default/sa/other"]}}]}],
+            )
+        ],
+        ("why", "client", "web"),
+        (1, "none of the policies with the action ALLOW matches"),
+    ),
+    "a broken policy": (
+        [
+            manifest(
+                "AuthorizationPolicy",
+                "broken",
+                rules=[{"when": [{"key": "source.tomorrow", "values": ["x"]}]}],
+            )
+        ],
+        ("policies",),
+        (1, "refused:"),
+    ),
+    "plain text where mutual TLS is asked for": (
+        [manifest("PeerAuthentication", "strict", mtls={"mode": "STRICT"})],
+        ("why", "outside", "web"),
+        (1, "denied by PeerAuthentication"),
+    ),
+    "a Service without endpoints": (
+        [service("empty", "10.96.77.77", {"port": 80}, app="nobody")],
+        ("why", "client", "empty"),
+        (1, "the service has no healthy endpoint"),
+    ),
+    "a port that the Service does not have": (
+        [],
+        ("why", "client", "web:81"),
+        (1, "the service has no such port"),
+    ),
+    "a wrong port name": (
+        [service("misnamed", "10.96.77.78", {"port": 80, "targetPort": "nope"}, app="web")],
+        ("why", "client", "misnamed"),
+        (1, "port 80: the service has no"),
+    ),
+    "REGISTRY_ONLY": (
+        [
+            manifest(
+                "Sidecar",
+                "default",
+                "networking.istio.io/v1",
+                outboundTrafficPolicy={"mode": "REGISTRY_ONLY"},
+            )
+        ],
+        ("why", "client", "example.com:443"),
+        (1, "not in the service registry"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_why_names_the_cause(lab: Lab, here: Here, name: str) -> None:
+    manifests, line, (code, words) = FAULTS[name]
+    with in_force(lab, *manifests):
+        said = here.says(code, words, *line)
+        assert max(map(len, said.out.splitlines()), default=0) <= WIDTH, said.out
+    if manifests:
+        until(lambda: here("policies").code == 0, what="it is over")
+        here.says(0, "port 80: allowed", "why", "client", "web")
+
+
+def test_flows_are_kept_and_filtered(lab: Lab, here: Here) -> None:
+    client, web = on_node1(lab, "client"), on_node1(lab, "web")
+    argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{web.ipv4}:8080/"]
+    policy = manifest("AuthorizationPolicy", "nobody", action="DENY", selector=OF_WEB, rules=[{}])
+    client.run(argv)
+    here.says(0, " ok ", "flows", "--verdict", "ok", "--pod", client.name, "--direction", "outbound")
+    with in_force(lab, policy):
+        until(lambda: client.run(argv, check=False).returncode, what="the policy is in force")
+        said = here.says(0, "refused: explicitly denied", "flows", "--since", "1m", "--verdict", "refused")
+        assert f"default/{client.name} -> " in said.out and " ok " not in said.out
+        assert " <- " in said.out, "the other end is a pod of this node, too"
+    assert " refused" not in here("flows", "--not", "verdict=refused", check=0).out
+    assert not here("flows", "--port", "1", check=0).out
+    assert "is not NAME=VALUE" in here("flows", "--not", "verdict", check=2).err
+    for line in here("flows", "--last", "2", "-o", "json", check=0).out.splitlines():
+        assert json.loads(line)["src.addr"]
+    here.says(0, "port 80: allowed", "why", "client", "web")
+
+
+def test_flows_are_followed(lab: Lab, here: Here, tmp_path: Path) -> None:
+    client, web = on_node1(lab, "client"), on_node1(lab, "web")
+    argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{web.ipv4}:8080/"]
+    said = tmp_path / "said"
+    with here.follow(said, "flows", "--follow", "--last", "0", "--pod", web.name) as process:
+
+        def told() -> bool:
+            client.run(argv)
+            assert process.poll() is None, said.read_text()
+            return " ok " in said.read_text()
+
+        until(told, what="a line")
+
+
+def test_top_counts_by_service_workload_and_connection(lab: Lab, here: Here) -> None:
+    client = on_node1(lab, "client")
+    load = client.popen(["sh", "-c", "while true; do curl -s -o /dev/null http://web/; done"])
+    try:
+        for by, name in (("service", "web.default"), ("workload", client.name), ("connection", client.name)):
+            rows = here.json("top", "--by", by, "--interval", "1")
+            busy = next(row for row in rows if name in row["name"])
+            assert busy["connections"] > 0 and busy["received"] > 0, rows
+        assert "CONN/S" in here("top", "--once", "--interval", "0.2", check=0).text
+    finally:
+        load.kill()
+        load.wait()
+
+
+def test_stations_agree_and_a_difference_is_found(lab: Lab, here: Here) -> None:
+    here.says(0, "have the same", "config", "diff")
+    stations = here.json("config", "dump")
+    assert stations["agent"]["objects"]["Pod"] == len(lab.pods)
+    served, held = stations["agent"]["resources"], stations["tunnel"]["versions"]
+    assert {url: names for url, names in served.items() if names} == {
+        url: names for url, names in held.items() if names
+    }
+    assert stations["kernel"]["problems"] == []
+    assert "source" in here("config", "dump", check=0).text
+    broken = manifest("AuthorizationPolicy", "broken", rules=[{"when": [UNKNOWN]}])
+    with in_force(lab, broken):
+        here.says(1, "AuthorizationPolicy default/broken", "config", "diff")
+    here.says(0, "have the same", "config", "diff")
+
+
+def test_log_levels_change_at_run_time(here: Here) -> None:
+    def levels() -> dict[str, tuple[str, str]]:
+        return {row["part"]: (row["level"], row["access_log"]) for row in here.json("log", "level")}
+
+    assert levels() == {"agent": ("info", ""), "tunnel": ("info", "all")}
+    here("log", "level", "debug", "--part", "tunnel", "--access-log", "errors", check=0)
+    assert levels() == {"agent": ("info", ""), "tunnel": ("debug", "errors")}
+    here("log", "level", "info", "--access-log", "all", check=0)
+    assert levels() == {"agent": ("info", ""), "tunnel": ("info", "all")}
+
+
+def test_a_report_holds_all_and_no_secret(lab: Lab, here: Here, tmp_path: Path) -> None:
+    path = tmp_path / "report.tar.gz"
+    assert f"wrote {path}" in here("bug-report", "--file", str(path), check=0).out
+    assert path.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(path) as archive:
+        texts = {
+            member.name.partition("/")[2]: file.read().decode()
+            for member in archive.getmembers()
+            if (file := archive.extractfile(member))
+        }
+    assert json.loads(texts["tunnel/config_dump.json"])["workloads"]
+    assert json.loads(texts["agent/pods.json"])
+    assert "warren_" in texts["agent/metrics.txt"] and "istio_tcp" in texts["tunnel/metrics.txt"]
+    secrets = {
+        line
+        for file in lab.state.run.rglob("*")
+        if "bpf" not in file.parts and file.is_file() and file.stat().st_size < 100_000
+        for content in [file.read_bytes()]
+        if b"PRIVATE KEY" in content or "token" in file.name
+        for line in content.decode(errors="replace").splitlines()
+        if len(line) > 30 and "-----" not in line
+    }
+    assert secrets, "the lab has keys and tokens"
+    whole = "".join(texts.values())
+    assert not [secret for secret in secrets if secret in whole]
+    assert clean("a eyJhbGciOiJSUzI1.eyJpc3MiOiJr.c2ln b") == "a (left out: secret) b"
+    assert clean('{"path": "/a?token=b"}') == '{"path": "/a?..."}'
+
+
+def test_analysis_of_what_is_in_force_and_of_files_beside_it(lab: Lab, here: Here, tmp_path: Path) -> None:
+    broken = manifest("AuthorizationPolicy", "broken", rules=[{"when": [UNKNOWN]}])
+    with in_force(lab, broken):
+        here.says(1, "IST0106", "analyze", "--live")
+    here.says(0, "", "analyze", "--live")
+    route = {"route": [{"destination": {"host": "web", "subset": "v9"}}]}
+    new = manifest("VirtualService", "web", "networking.istio.io/v1", hosts=["web"], http=[route])
+    path = tmp_path / "new.yaml"
+    path.write_text(yaml.safe_dump(new))
+    [found] = here.json("analyze", "--live", str(path))
+    assert (found["code"], found["place"]) == ("IST0101", str(path)) and "no subset v9" in found["text"]
+    assert {one["code"] for one in here.json("analyze", str(path))} == {"IST0101"}
+    assert "name files or folders" in here("analyze", check=2).err
+
+
+def test_what_is_asked_wrongly_is_answered_with_what_to_ask(here: Here) -> None:
+    assert "pods are default/client" in here("why", "nobody", "web", check=2).err
+    assert "HOST[:PORT]" in here("why", "client", "http://web", check=2).err
+    assert "example.com:PORT" in here("why", "client", "example.com", check=2).err
+    far = next(pod for pod in here.lab.pods if pod.node == "node2")
+    assert "runs on node2: ask there" in here("why", far.name, "web", check=2).err
+
+
+def test_trying_times_each_phase_and_names_the_one_that_fails(lab: Lab, here: Here) -> None:
+    said = here.json("why", "client", "web:80", "--try", "--path", "/hello")
+    assert [phase["name"] for phase in said["tried"]["phases"]] == ["dns", "connect", "first byte"]
+    assert all(phase["milliseconds"] >= 0 and not phase["error"] for phase in said["tried"]["phases"])
+    assert here("why", "client", "web", "--try", check=0)
+    assert "dns" in here("why", "client", "nobody.invalid:80", "--try", check=1).text
+    policy = manifest("AuthorizationPolicy", "nobody", action="DENY", selector=OF_WEB, rules=[{}])
+    with in_force(lab, policy):
+        here.says(1, "denied by", "why", "client", "web")
+        failed = here("why", "client", "web", "--try", check=1)
+        assert "tried: failed at" in failed.text
+        assert "the tunnel says: " in failed.text and "policy" in failed.text.partition("the tunnel says")[2]
+    here.says(0, "port 80: allowed", "why", "client", "web")
+
+
+def test_with_the_agent_down_it_is_said_what_is_not_known(lab: Lab, here: Here) -> None:
+    lab.node("node1").stop("agent")
+    try:
+        said = here("pods", check=2)
+        assert "no agent answers" in said.err and on_node1(lab, "client").name[:10] in said.out
+        said = here("why", "client", "web", check=0)
+        assert "whether the pod is captured is not known" in " ".join(said.err.split())
+        assert here("workloads", check=0).out
+    finally:
+        lab.node("node1").start("agent")
+
+
+def test_with_the_tunnel_down_it_is_said_what_is_not_known(lab: Lab, here: Here) -> None:
+    lab.node("node1").stop("tunnel")
+    try:
+        said = here("pods", check=2)
+        assert "no tunnel answers" in said.err and on_node1(lab, "client").name[:10] in said.out
+        for line in ("workloads", "services", "policies", "certs", "connections", "why client web"):
+            failed = here(*line.split(), check=2)
+            assert "no tunnel answers" in failed.err and not failed.out
+    finally:
+        lab.node("node1").start("tunnel")
+    here.says(0, "port 80: allowed", "why", "client", "web")

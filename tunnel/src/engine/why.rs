@@ -1,0 +1,384 @@
+//! Why a connection would go as it goes: each step of the decision, taken by the code that decides, and nothing is connected.
+mod answer;
+
+use super::question::{best, name, named, one_family, ports, Named};
+use super::routing::{service_of, RouteQuestion};
+use super::{lock, Core};
+use crate::base::{Identity, OriginalDst, PodKey, Refusal, Rng};
+use crate::decision::{self, Outbound, Plain, Route, Way};
+use crate::mesh::{Balancing, Mesh, Service, TunnelProtocol, Workload};
+use crate::policy::Attempt;
+use crate::routes;
+use answer::{Answer, Destination, Endpoint, Port, Source};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Of RFC 5737, nobody's: stands for any address outside of the mesh.
+const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// `from`: a pod of this node (`namespace/name`, or a name in `default`; that of its Deployment will do). `to`: a Service, pod
+/// or address, or a host as the pod would call it. `port`: None for each that is known. The rest: of a request.
+pub struct WhyQuestion {
+    pub from: String,
+    pub to: String,
+    pub port: Option<u16>,
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// What there is of the node beside its mesh.
+pub struct Node<'a> {
+    /// Those that are served.
+    pub pods: &'a [PodKey],
+    pub name: &'a str,
+    /// With the ends of their certificates, in Unix seconds.
+    pub certificates: HashMap<Identity, i64>,
+    pub now: i64,
+    /// Whether connections between pods of this node may go past the tunnel.
+    pub direct: bool,
+}
+
+/// Where to, before a port is chosen.
+struct Asked {
+    told: Destination,
+    ports: BTreeSet<u16>,
+}
+
+impl Core {
+    /// What would become of a connection, and why, as JSON. Errors say what to ask instead.
+    pub fn why(&self, question: &WhyQuestion) -> Result<String, String> {
+        let pods: Vec<PodKey> = lock(&self.pods).values().map(|pod| pod.key.clone()).collect();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let node = Node {
+            pods: &pods,
+            name: &self.node,
+            certificates: self.certificates().into_iter().collect(),
+            now: now.as_secs() as i64,
+            direct: self.direct.is_some(),
+        };
+        question.answer(&self.mesh(), &node).map(|answer| answer.to_string())
+    }
+}
+
+impl WhyQuestion {
+    pub fn answer(&self, mesh: &Mesh, node: &Node<'_>) -> Result<Value, String> {
+        let source = self.source(mesh, node)?;
+        let served = node.pods.contains(&source.key());
+        let Asked { told, ports } = self.destination(mesh, source)?;
+        let judge = Judge { mesh, node, source, served, question: self };
+        let ports = ports.into_iter().map(|port| judge.port(&told, port)).collect::<Result<_, _>>()?;
+        let answer = Answer {
+            source: Source {
+                name: name(source),
+                identity: source.identity.to_string(),
+                addresses: source.addresses.to_vec(),
+                served,
+                certificate_until: node.certificates.get(&source.identity).copied(),
+            },
+            destination: told,
+            ports,
+        };
+        serde_json::to_value(answer).map_err(|error| error.to_string())
+    }
+
+    /// One that is served, else one of this node that is not in the mesh.
+    fn source<'a>(&self, mesh: &'a Mesh, node: &Node<'_>) -> Result<&'a Arc<Workload>, String> {
+        let route = RouteQuestion { from: &self.from, method: "GET", url: "", headers: vec![] };
+        let served = route.source(mesh, node.pods);
+        if served.is_ok() {
+            return served;
+        }
+        let all = best(mesh.workloads().filter(|one| one.is_pod()), |one| named(one, &self.from));
+        match all {
+            Some(found) if *found.node == *node.name => Ok(found),
+            Some(found) => Err(format!("{} runs on {}: ask there", name(found), found.node)),
+            None => served,
+        }
+    }
+
+    /// Of several that go by a name the pod of just that name is meant, then what the source would reach by it.
+    fn destination(&self, mesh: &Mesh, source: &Workload) -> Result<Asked, String> {
+        let asked = self.to.clone();
+        if let Ok(ip) = self.to.parse::<IpAddr>() {
+            let ip = ip.to_canonical();
+            let told = match mesh.workload_at(&source.network, ip) {
+                Some(workload) => Destination { asked, kind: "pod", name: name(workload), addresses: vec![ip] },
+                None => Destination { asked, kind: "address", name: ip.to_string(), addresses: vec![ip] },
+            };
+            let of = |workload: &Arc<Workload>| self::ports(mesh, workload);
+            let service = mesh.service_at(&source.network, ip, &source.identity.namespace);
+            let known = service.map_or_else(
+                || mesh.workload_at(&source.network, ip).map(of).unwrap_or_default(),
+                |service| service.ports.iter().map(|port| port.service).collect(),
+            );
+            return Ok(Asked { told, ports: self.ports(known)? });
+        }
+        let pod = best(mesh.workloads(), |one| named(one, &self.to).filter(|how| *how == Named::Pod));
+        let service = || {
+            let exact = mesh.services().find(|one| one.is_named(&self.to) && self.to.contains('/'));
+            exact.or_else(|| service_of(mesh, &source.network, &self.to, &source.identity.namespace))
+        };
+        if let (None, Some(service)) = (pod, service()) {
+            let vips = service.vips.iter().filter(|vip| vip.network == source.network).map(|vip| vip.ip).collect();
+            let known = service.ports.iter().map(|port| port.service).collect();
+            let told = Destination { asked, kind: "service", name: service.key.text().to_string(), addresses: vips };
+            return Ok(Asked { told, ports: self.ports(known)? });
+        }
+        let workload = pod.or_else(|| best(mesh.workloads(), |one| named(one, &self.to)));
+        let (told, known) = match workload {
+            Some(workload) => {
+                let addresses = workload.addresses.to_vec();
+                let told = Destination { asked, kind: "pod", name: name(workload), addresses };
+                (told, ports(mesh, workload))
+            }
+            None => (Destination { asked, kind: "outside", name: self.to.clone(), addresses: vec![] }, BTreeSet::new()),
+        };
+        Ok(Asked { told, ports: self.ports(known)? })
+    }
+
+    fn ports(&self, known: BTreeSet<u16>) -> Result<BTreeSet<u16>, String> {
+        let ports = self.port.map_or(known, |port| BTreeSet::from([port]));
+        match ports.is_empty() {
+            true => Err(format!("no port of {} is known: give one, {0}:PORT", self.to)),
+            false => Ok(ports),
+        }
+    }
+}
+
+/// Whoever asks, and in which mesh.
+struct Judge<'a> {
+    mesh: &'a Mesh,
+    node: &'a Node<'a>,
+    source: &'a Arc<Workload>,
+    served: bool,
+    question: &'a WhyQuestion,
+}
+
+impl Judge<'_> {
+    fn port(&self, told: &Destination, port: u16) -> Result<Port, String> {
+        let Judge { mesh, source, .. } = self;
+        let service = (told.kind == "service").then(|| mesh.service(&told.name)).flatten();
+        let pods_own = match service {
+            Some(service) if told.addresses.is_empty() => self.addresses_of(service, port), // headless
+            _ => told.addresses.clone(),
+        };
+        let ip = one_family(&source.addresses, &pods_own).map(|(_, ip)| ip);
+        let ip = ip.or((told.kind == "outside").then_some(OUTSIDE));
+        let Some(ip) = ip else {
+            let empty = service.is_some() && pods_own.is_empty();
+            return Ok(Port::refused(port, if empty { Refusal::NoEndpoint } else { Refusal::NoAddress }));
+        };
+        let dst = OriginalDst::new(SocketAddr::new(ip, port));
+        let outside = told.kind == "outside";
+        let mut found = self.connection(told, dst)?;
+        found.address = (!outside).then(|| dst.address());
+        Ok(found)
+    }
+
+    fn connection(&self, told: &Destination, dst: OriginalDst) -> Result<Port, String> {
+        let Judge { mesh, source, .. } = self;
+        let found = Port::new(dst.port());
+        if !self.served {
+            return Ok(self.not_captured(found, dst));
+        }
+        let decision = decision::outbound(mesh, source, dst, &mut Rng::seeded(1));
+        let direct = self.node.direct.then(|| decision::direct(mesh, source, dst));
+        let not_direct = match &direct {
+            None => "the tunnel runs without --direct",
+            Some(Ok(_)) => "",
+            Some(Err(why)) => why.text(),
+        };
+        let found = Port { not_direct, ..found };
+        let asked = matches!(decision, Outbound::Http(_) | Outbound::Tls(_)) || self.is_routed(dst);
+        let asked = if asked { Some(self.asked(told, dst)?) } else { None };
+        let routes = asked.as_ref().map(|asked| asked.explain(mesh, source));
+        let (path, waypoint, ways) = match decision {
+            Outbound::Refuse(why) if asked.is_none() => {
+                return Ok(Port { not_direct, ..Port::refused(dst.port(), why) })
+            }
+            Outbound::Passthrough { .. } => return Ok(Port { path: "plain", ..found }),
+            Outbound::Plain(Plain { destination: None, .. }) => return Ok(Port { path: "plain", ..found }),
+            Outbound::Hbone(route) if route.authority != decision::Authority::Address(at_endpoint(&route)) => {
+                ("tunnel", true, Ok(vec![(Way::Hbone(route), true)]))
+            }
+            Outbound::Http(_) => ("requests", false, self.ways(asked.as_ref(), dst)),
+            decided => {
+                let single = match decided {
+                    Outbound::Hbone(route) => Some(Way::Hbone(route)),
+                    Outbound::Plain(plain) => Some(Way::Plain(plain)),
+                    _ => None,
+                };
+                let ways = match (self.is_balanced(dst), single) {
+                    (false, Some(way)) => Ok(vec![(way, true)]),
+                    _ => self.ways(asked.as_ref(), dst),
+                };
+                ("", false, ways)
+            }
+        };
+        let found = Port { waypoint, routes, ..found };
+        let ways = match ways {
+            Ok(ways) if ways.is_empty() => return Ok(found.without_forward(asked.is_some())),
+            Ok(ways) => ways,
+            Err(why) => return Ok(Port { path, ..found.because(why) }),
+        };
+        let is_direct = matches!(direct, Some(Ok(_)));
+        let endpoints = ways.iter().map(|(way, used)| self.endpoint(way, *used, is_direct)).collect();
+        Ok(Port { path, endpoints, ..found }.judged())
+    }
+
+    /// It goes as if there were no mesh: whoever is captured at the other end sees plain text.
+    fn not_captured(&self, found: Port, dst: OriginalDst) -> Port {
+        let Judge { mesh, source, .. } = self;
+        let path = "plain";
+        let way = |workload: &Arc<Workload>, addr| {
+            Way::Plain(Plain { addr, destination: Some(workload.clone()), service: None })
+        };
+        let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
+        let ways = match (service, mesh.workload_at(&source.network, dst.ip())) {
+            (Some(_), _) => self.ways(None, dst).map(|ways| {
+                let plain = |(found, used): (Way, bool)| {
+                    let (workload, addr) = end_of(&found);
+                    (workload.map_or_else(|| found.clone(), |workload| way(workload, addr)), used)
+                };
+                ways.into_iter().map(plain).collect()
+            }),
+            (None, Some(workload)) => Ok(vec![(way(workload, dst.address()), true)]),
+            (None, None) => Ok(vec![]),
+        };
+        match ways {
+            Ok(ways) if ways.is_empty() => Port { path, ..found },
+            Ok(ways) => {
+                let endpoints = ways.iter().map(|(way, used)| self.endpoint(way, *used, false)).collect();
+                Port { path, endpoints, ..found }.judged()
+            }
+            Err(why) => found.because(why),
+        }
+    }
+
+    fn asked(&self, told: &Destination, dst: OriginalDst) -> Result<super::routing::Asked<'_>, String> {
+        let WhyQuestion { from, to, method, path, headers, .. } = self.question;
+        let host = match (told.kind, to.contains('/')) {
+            ("service", true) => told.name.rsplit('/').next().unwrap_or(to),
+            ("service", false) => to,
+            _ => &dst.ip().to_string(),
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("http://{host}:{}{path}", dst.port());
+        RouteQuestion { from, method, url: &url, headers: headers.clone() }.asked(self.mesh, self.source)
+    }
+
+    fn is_routed(&self, dst: OriginalDst) -> bool {
+        let Judge { mesh, source, .. } = self;
+        let workload = mesh.workload_at(&source.network, dst.ip());
+        let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
+        service.is_some_and(|service| decision::Routed::of(mesh, source, service, workload, dst).is_some())
+    }
+
+    /// Whether an endpoint is chosen.
+    fn is_balanced(&self, dst: OriginalDst) -> bool {
+        let service = self.mesh.service_at(&self.source.network, dst.ip(), &self.source.identity.namespace);
+        service.is_some_and(|service| service.balancing != Balancing::Passthrough)
+    }
+
+    /// To all endpoints that may be chosen, each with whether it may be now; none where no rule forwards.
+    fn ways(&self, asked: Option<&super::routing::Asked<'_>>, dst: OriginalDst) -> Result<Vec<(Way, bool)>, Refusal> {
+        let Judge { mesh, source, .. } = self;
+        let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
+        let own = || {
+            let destination = |service: &Arc<Service>| routes::Destination::of(service.key.text().clone(), dst.port());
+            service.map(|service| routes::Target::Destination(Arc::new(destination(service)))).into_iter().collect()
+        };
+        let (mut ways, mut missing) = (vec![], None);
+        for target in asked.map_or_else(own, |asked| asked.targets(source)) {
+            match target {
+                routes::Target::Destination(destination) => {
+                    match mesh.eligible(source, &destination, dst.ip()) {
+                        Ok(eligible) => {
+                            let nearest = eligible.iter().map(|one| one.priority).min();
+                            let service = mesh.service(&destination.service);
+                            ways.extend(eligible.iter().map(|one| {
+                                (decision::to_endpoint(one.chosen, service), Some(one.priority) == nearest)
+                            }));
+                        }
+                        Err(why) => missing = Some(why),
+                    }
+                }
+                routes::Target::Unroutable(_) => missing = Some(Refusal::NoRoute),
+            }
+        }
+        match missing {
+            Some(why) if ways.is_empty() => Err(why),
+            _ => Ok(ways),
+        }
+    }
+
+    /// What this node knows of the other end.
+    fn endpoint(&self, way: &Way, used: bool, direct: bool) -> Endpoint {
+        let (workload, address) = end_of(way);
+        let node = workload.map_or("", |workload| &workload.node).to_owned();
+        let encrypted = matches!(way, Way::Hbone(_));
+        let path = match way {
+            Way::Hbone(_) if direct => "direct",
+            Way::Hbone(_) => "tunnel",
+            Way::Plain(_) => "plain",
+        };
+        let told = Endpoint {
+            name: workload.map(|workload| name(workload)).unwrap_or_default(),
+            address,
+            node,
+            identity: workload.filter(|_| encrypted).map(|one| one.identity.to_string()).unwrap_or_default(),
+            path,
+            used,
+            verdict: "allowed",
+            text: "allowed".into(),
+            policy: None,
+            policies_known: true,
+        };
+        let Some(workload) = workload.filter(|workload| workload.tunnel == TunnelProtocol::Hbone) else { return told };
+        let attempt = Attempt {
+            peer: encrypted.then(|| self.source.identity.clone()),
+            source: one_family(&self.source.addresses, &[address.ip()]).map_or(OUTSIDE, |(ip, _)| ip),
+            destination: address,
+        };
+        let explanation = self.mesh.guard_of(workload).explain(&attempt);
+        let outcome = explanation.of_port(address.port());
+        let (verdict, text) = match self.lacks_certificate(encrypted) {
+            true => (Refusal::NoIdentity.name(), Refusal::NoIdentity.explain("")),
+            false => outcome.verdict(),
+        };
+        let policy = serde_json::to_value(&outcome).ok();
+        Endpoint { verdict, text, policy, policies_known: *workload.node == *self.node.name, ..told }
+    }
+
+    fn lacks_certificate(&self, encrypted: bool) -> bool {
+        encrypted && self.node.certificates.get(&self.source.identity).is_none_or(|until| *until <= self.node.now)
+    }
+
+    /// Of its endpoints, to which the pod's resolver leads where a service has no address of its own.
+    fn addresses_of(&self, service: &Arc<Service>, port: u16) -> Vec<IpAddr> {
+        let destination = routes::Destination::of(service.key.text().clone(), port);
+        let eligible = self.mesh.eligible(self.source, &destination, self.source.addresses[0]).unwrap_or_default();
+        eligible.iter().map(|one| one.chosen.ip).collect()
+    }
+}
+
+fn at_endpoint(route: &Route) -> SocketAddr {
+    match &route.authority {
+        decision::Authority::Address(address) if address.ip() == route.dial.ip() => *address,
+        _ => route.dial,
+    }
+}
+
+/// Who is there, and where its application listens.
+fn end_of(way: &Way) -> (Option<&Arc<Workload>>, SocketAddr) {
+    match way {
+        Way::Hbone(route) => (Some(&route.destination), at_endpoint(route)),
+        Way::Plain(plain) => (plain.destination.as_ref(), plain.addr),
+    }
+}
+
+#[cfg(test)]
+mod tests;
