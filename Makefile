@@ -73,6 +73,10 @@ fuzz: setup ## give each parser of others' input what nobody would send (ARGS="-
 test-hostile: setup ## attack a tunnel as a peer with a right certificate (ARGS="--seconds 60 --only ping,table"); 5 minutes
 	$(PYTHON) -m bench.hostile $(ARGS)
 
+.PHONY: docs
+docs: setup ## write docs/cli.md from a lab: each command with what it says
+	$(PYTHON) -m tests.docs
+
 .PHONY: bench
 bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)

@@ -31,6 +31,8 @@ COMMANDS = {
     "certs": "List the certificates of this node's identities.",
     "connections": "List open connections: who, by which path, how much.",
     "flows": "Show connections and requests that ended or were refused, and why.",
+    "trace": "Show connects, resets, retransmits and drops of a pod, by the kernel.",
+    "capture": "Write a pod's packets to a file for Wireshark, with identities.",
     "top": "Show who is busy, by service, workload or connection.",
     "analyze": "Say what is wrong with manifests or what is in force; for CI.",
     "config": "Compare the configuration at source, agent, tunnel and kernel.",

@@ -1,0 +1,11 @@
+"""`make docs`: writes docs/cli.md from a lab."""
+
+import tempfile
+from pathlib import Path
+
+from agent.lab import Lab
+from tests.docs.pages import PAGE, write
+
+with Lab.up(name="docs") as lab, tempfile.TemporaryDirectory() as folder:
+    PAGE.write_text(write(lab, Path(folder)))
+print(f"wrote {PAGE}")
