@@ -10,7 +10,8 @@ from agent import memory
 from agent.kube.client import Client
 from agent.kube.lease import Lease
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply, parents
+from agent.model.model import Model, allotted, apply, parents
+from agent.sources.address_writer import AddressWriter
 from agent.sources.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,12 @@ async def _lead_at_times(client: Client, lease: Lease, mesh: Mesh) -> None:
 async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
     """Write as long as the lease is ours."""
     reporter = Reporter(client)
-    work = [asyncio.create_task(reporter.run()), asyncio.create_task(_follow(reporter, mesh))]
+    addresses = AddressWriter(client, reporter.kube)
+    work = [
+        asyncio.create_task(reporter.run()),
+        asyncio.create_task(addresses.run()),
+        asyncio.create_task(_follow(reporter, mesh, addresses)),
+    ]
     try:
         while lease.held:
             done, _ = await asyncio.wait(work, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
@@ -57,7 +63,7 @@ async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
         await _cancel(*work)
 
 
-async def _follow(reporter: Reporter, mesh: Mesh) -> None:
+async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter) -> None:
     model, loaded = Model(mesh), False
     async for changes in reporter.kube.changes():
         model, _ = await asyncio.to_thread(apply, model, changes)
@@ -65,6 +71,7 @@ async def _follow(reporter: Reporter, mesh: Mesh) -> None:
             loaded = True
             await asyncio.to_thread(memory.after_loading)
         reporter.tell(model.problems, partial(parents, model), [key for key, _ in changes])
+        addresses.tell(partial(allotted, model), [key for key, _ in changes])
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -14,8 +14,10 @@ from agent.model.kinds import DERIVED, ENDPOINTS, KINDS
 from agent.model.mesh import Mesh, enrolled, is_ours
 from agent.model.resources import Delta, Resource
 from agent.model.schema.gateway.base import Route
+from agent.model.schema.istio.service_entry import HostAddress, ServiceEntry
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import Key, Object
+from agent.model.translation import allotment
 from agent.model.translation.routes import status
 from agent.model.translation.routes.status import ParentStatus
 
@@ -79,6 +81,14 @@ def parents(model: Model, key: Key) -> list[ParentStatus]:
     """What a route of the Gateway API is for each of its parents that is a service."""
     item = model.store.objects.get(key)
     return status.parents(View.of(model.mesh, model.store), item) if isinstance(item, Route) else []
+
+
+def allotted(model: Model, key: Key) -> tuple[HostAddress, ...]:
+    """The addresses that a ServiceEntry's hostnames get, and its status does not say yet."""
+    item = model.store.objects.get(key)
+    if not isinstance(item, ServiceEntry):
+        return ()
+    return allotment.missing(View.of(model.mesh, model.store), item)
 
 
 def pods_on(model: Model, node: str) -> Iterator[Pod]:

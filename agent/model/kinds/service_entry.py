@@ -18,17 +18,17 @@ from agent.model.schema.istio.service_entry import (
 )
 from agent.model.schema.istio.workload_entry import EndpointSpec
 from agent.model.schema.objects import Key, key_of
-from agent.model.translation import services, workloads
+from agent.model.translation import allotment, services, workloads
 from agent.model.translation.ports import of_entry, ports_of
 from agent.model.translation.routes import dependants
 from agent.model.translation.workloads import (
+    NO_ADDRESS,
     identify,
     new_workload,
     outside_workload,
     say_how_it_is_reached,
     tell_labels,
     uid_of,
-    unreachable,
 )
 
 _GROUP, _ = NETWORKING
@@ -37,6 +37,12 @@ _GROUP, _ = NETWORKING
 def _index(item: ServiceEntry) -> Iterator[Entry]:
     yield from services.index(item)
     yield from (("host", host) for host in item.spec.hosts)
+    yield from allotment.index(item)
+
+
+def _dependants(view: View, item: ServiceEntry) -> Iterator[Key]:
+    yield from dependants.of_service(view, item)
+    yield from allotment.dependants(view, item)
 
 
 def _translate(view: View, item: ServiceEntry) -> Iterator[Resource]:
@@ -58,6 +64,7 @@ def _inline_workloads(view: View, entry: ServiceEntry) -> Iterator[Resource]:
             identify(message, endpoint.service_account, metadata.name, metadata.labels)
             tell_labels(view, message, endpoint.labels)
             say_how_it_is_reached(message, metadata.labels, metadata.annotations, enrolled=False)
+            message.logical_dns = entry.spec.resolution == "DNS_ROUND_ROBIN"
             yield outside_workload(message, endpoint)
 
 
@@ -67,6 +74,8 @@ def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpe
     Where it is the hostnames themselves that are to be resolved, each is the endpoint of its own service.
     """
     hosts = list(view.hosts(entry))
+    if entry.spec.passes_through:
+        return []
     if entry.spec.resolution in RESOLVED and not entry.spec.endpoints and not entry.spec.workload_selector:
         return [(EndpointSpec(address=host), [host]) for host in hosts]
     return [(endpoint, hosts) for endpoint in entry.spec.endpoints] if hosts else []
@@ -74,21 +83,10 @@ def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpe
 
 def _problems(view: View, item: ServiceEntry) -> Iterator[str]:
     yield from services.problems(view, item)
-    yield from _names(item)
+    yield from allotment.problems(view, item)
+    if item.spec.resolution == "DYNAMIC_DNS":
+        yield "resolution DYNAMIC_DNS: connections go to the address that the client has resolved"
     yield from _endpoints(item)
-
-
-def _names(entry: ServiceEntry) -> Iterator[str]:
-    """Names are looked up by the application alone: what it gets is reached, a virtual address is not."""
-    spec = entry.spec
-    if spec.resolution == "DYNAMIC_DNS":
-        yield "resolution DYNAMIC_DNS needs a waypoint, which is not supported: connections pass through"
-    elif spec.resolution in RESOLVED and any(map(entry.addresses_of, spec.hosts)):
-        unnamed = not (spec.endpoints or spec.workload_selector)
-        given = [endpoint.address for endpoint in spec.endpoints if not endpoint.ip]
-        names = spec.hosts if unnamed else [address for address in given if address]
-        if names:
-            yield unreachable(names[0])
 
 
 def _endpoints(entry: ServiceEntry) -> Iterator[str]:
@@ -97,7 +95,7 @@ def _endpoints(entry: ServiceEntry) -> Iterator[str]:
         yield "resolution STATIC without endpoints or a workloadSelector: connections are refused"
     addresses = [endpoint.address for endpoint in spec.endpoints]
     if "" in addresses:
-        yield f"endpoints: {unreachable('')}"
+        yield f"endpoints: {NO_ADDRESS}"
     if twice := next((one for one in addresses if one and addresses.count(one) > 1), None):
         yield f"endpoints: {twice} is listed twice: the first one takes precedence"
 
@@ -121,7 +119,7 @@ KIND = Descriptor(
     ServiceEntry,
     critical=True,
     index=_index,
-    dependants=dependants.of_service,
+    dependants=_dependants,
     translate=_translate,
     problems=_problems,
     may_make=_may_make,

@@ -12,6 +12,7 @@ from agent.model.translation import waypoint
 from agent.model.translation.policy_selection import named_policies
 from agent.model.translation.ports import of_entry, ports_of
 from agent.model.translation.workloads import (
+    NO_ADDRESS,
     WORKLOAD_NAME,
     identify,
     may_make,
@@ -20,7 +21,6 @@ from agent.model.translation.workloads import (
     say_how_it_is_reached,
     tell_labels,
     uid_of,
-    unreachable,
 )
 from protocols.workload_pb2 import UNHEALTHY
 
@@ -47,8 +47,8 @@ def _translate(view: View, entry: WorkloadEntry) -> Iterator[Resource]:
 
 def _problems(view: View, item: WorkloadEntry) -> Iterator[str]:
     yield from waypoint.problems(item)
-    if item.spec.ip is None:
-        yield unreachable(item.spec.address)
+    if not item.spec.address:
+        yield NO_ADDRESS
 
 
 KIND = Descriptor(

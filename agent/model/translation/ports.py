@@ -18,6 +18,7 @@ _BY_NAME = {  # of grpc-web istiod tells no protocol: it is HTTP/1.1 or HTTP/2, 
     **dict.fromkeys(("tcp", "mongo", "mysql", "redis"), TCP),
 }
 _ROUTED = {HTTP11: HTTP, HTTP2: routes_pb2.HTTP2, GRPC: routes_pb2.GRPC, TLS: routes_pb2.TLS}
+HTTP_LIKE = (HTTP, routes_pb2.HTTP2, routes_pb2.GRPC)  # of `route_protocol`
 _KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 # On these the server speaks first, so that nothing can be told from the bytes: TCP unless it is declared.
 _SERVER_FIRST = frozenset({25, 53, 3306, 27017})

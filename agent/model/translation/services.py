@@ -10,18 +10,30 @@ from agent.model.resources import Resource, address_resource
 from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.kubernetes import EndpointSlice, Namespace, Service
 from agent.model.schema.objects import IPAddress, IPNetwork, Object, key_of
-from agent.model.translation import waypoint
+from agent.model.translation import allotment, waypoint
 from agent.model.translation.ports import (
+    HTTP_LIKE,
     AnyPort,
     Target,
     app_protocol,
     number_of,
     of_slice,
     ports_of,
+    route_protocol,
     target_port,
     tcp_ports,
 )
-from protocols.workload_pb2 import AUTOMATIC, DUAL, IPV4_ONLY, IPV6_ONLY, Address, LoadBalancing, PortList
+from protocols import routes_pb2
+from protocols.workload_pb2 import (
+    AUTOMATIC,
+    DUAL,
+    IPV4_ONLY,
+    IPV6_ONLY,
+    Address,
+    ByName,
+    LoadBalancing,
+    PortList,
+)
 from protocols.workload_pb2 import Port as PortMessage
 from protocols.workload_pb2 import Service as ServiceMessage
 
@@ -71,7 +83,9 @@ def _service(view: View, item: ServiceLike, host: str, parts: list[ServiceLike])
         entries = [one for one in parts if isinstance(one, ServiceEntry)]
         names = (name for one in entries for name in one.spec.subject_alt_names)
         message.subject_alt_names.extend(dict.fromkeys(names))
-        addresses = dict.fromkeys(address for one in entries for address in one.addresses_of(host))
+        message.by_name.CopyFrom(_named(parts))
+        given = dict.fromkeys(address for one in entries for address in one.addresses_of(host))
+        addresses = given or allotment.addresses(view, item, host)
     for address in addresses:
         if isinstance(address, IPNetwork):
             first, length = address.network_address.packed, address.prefixlen
@@ -81,6 +95,15 @@ def _service(view: View, item: ServiceLike, host: str, parts: list[ServiceLike])
     message.ports.extend(_ports(parts))
     aliases = tuple(f"{view.network}/{address}" for address in addresses if isinstance(address, IPAddress))
     return address_resource(f"{namespace}/{host}", Address(service=message), aliases)
+
+
+def _named(parts: list[ServiceLike]) -> ByName:
+    """The ports at which clients say the hostname that they mean."""
+    protocols = {number: route_protocol(first) for number, (first, *_) in _by_number(parts).items()}
+    return ByName(
+        http=(number for number, protocol in protocols.items() if protocol in HTTP_LIKE),
+        tls=(number for number, protocol in protocols.items() if protocol == routes_pb2.TLS),
+    )
 
 
 def load_balancing(view: View, item: ServiceLike) -> LoadBalancing:

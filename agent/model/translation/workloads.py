@@ -19,6 +19,7 @@ from protocols.workload_pb2 import (
 
 WORKLOAD_NAME = "service.istio.io/workload-name"
 TUNNEL = "networking.istio.io/tunnel"
+NO_ADDRESS = "no address: the endpoint is behind a network gateway, which this version does not support"
 _NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _REVISION = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
 
@@ -99,10 +100,3 @@ def outside_workload(message: Workload, endpoint: EndpointSpec) -> Resource:
     if ip is None:
         message.hostname = endpoint.address
     return workload_resource(message, () if ip is None else (ip,))
-
-
-def unreachable(address: str) -> str:
-    """Why connections to an endpoint are refused whose address is a name, or empty."""
-    if not address:
-        return "no address: the endpoint is behind a network gateway, which this version does not support"
-    return f"{address} is a name, which this version does not resolve: connections to it are refused"

@@ -15,6 +15,7 @@ from agent.kube.listwatch import Name
 from agent.model.mesh import Mesh
 from agent.model.schema.objects import Key
 from agent.reporting import _follow
+from agent.sources.address_writer import AddressWriter
 from agent.sources.kind_cache import CONDITION
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
@@ -58,8 +59,11 @@ async def reporting(cluster: Cluster, problems: Mapping[Key, str] = NOTHING) -> 
 @asynccontextmanager
 async def following_model(cluster: Cluster) -> AsyncIterator[None]:
     """A reporter that is told of all that becomes of the objects."""
-    reporter, mesh = Reporter(Client.load(cluster.kubeconfig)), Mesh()
-    tasks = [asyncio.create_task(_follow(reporter, mesh)), asyncio.create_task(reporter.run())]
+    client, mesh = Client.load(cluster.kubeconfig), Mesh()
+    reporter = Reporter(client)
+    addresses = AddressWriter(client, reporter.kube)
+    work = (_follow(reporter, mesh, addresses), reporter.run(), addresses.run())
+    tasks = [asyncio.create_task(one) for one in work]
     yield
     for task in tasks:
         task.cancel()

@@ -64,8 +64,11 @@ class ServiceEntrySpec(Strict, frozen=True):
 
     @property
     def passes_through(self) -> bool:
-        """Whether it has no endpoints: connections go to where they went."""
-        return self.resolution == "NONE"
+        """Whether it has no endpoints: connections go to where they went.
+
+        So they do for now with DYNAMIC_DNS: the client has resolved the name.
+        """
+        return self.resolution in ("NONE", "DYNAMIC_DNS")
 
     def __post_init__(self) -> None:
         self._check_hosts()
@@ -187,16 +190,22 @@ class ServiceEntry(IstioObject, frozen=True, kw_only=True):
         return tuple(to_range(text) for text in self.spec.addresses)
 
     def addresses_of(self, host: str) -> tuple[IPAddress | IPNetwork, ...]:
-        """The virtual addresses of a host: allotted ones where its author gave none, and wants some."""
-        if self.spec.addresses or self.spec.resolution == "NONE" or self._refuses_allotted:
+        """The virtual addresses of a host: those of its status where its author gave none, and wants some."""
+        if not self.is_allotted:
             return self.addresses
-        if host.startswith("*") and self.spec.resolution != "DYNAMIC_DNS":
+        if not self.can_be_allotted(host):
             return ()
         return tuple(to_address(address.value) for address in self.status.addresses if address.host == host)
 
     @property
-    def _refuses_allotted(self) -> bool:
-        return self.metadata.labels.get("networking.istio.io/enable-autoallocate-ip", "").lower() == "false"
+    def is_allotted(self) -> bool:
+        """Whether its hosts get addresses from the mesh, as istiod's automatic allocation has it."""
+        label = self.metadata.labels.get("networking.istio.io/enable-autoallocate-ip", "")
+        return not self.spec.addresses and not self.spec.passes_through and label.lower() != "false"
+
+    def can_be_allotted(self, host: str) -> bool:
+        """A wildcard is many names."""
+        return not host.startswith("*")
 
 
 def _check_export_to(namespaces: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from agent.model.engine.view import ServiceLike, View
 from agent.model.resources import Resource, routes_resource
 from agent.model.schema.objects import Key
-from agent.model.translation.ports import AnyPort, route_protocol
+from agent.model.translation.ports import HTTP_LIKE, AnyPort, route_protocol
 from agent.model.translation.routes import scopes
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.clients import clients
@@ -16,7 +16,6 @@ from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
 L7 = "warren.dev/l7"  # annotation of a Service or Namespace: requests are looked into without rules too
-_HTTP = (pb.HTTP, pb.HTTP2, pb.GRPC)
 
 
 def translate(view: View, key: Key) -> Iterator[Resource]:
@@ -35,7 +34,7 @@ def _port(view: View, target: Target, port: AnyPort, whom: Sequence[Client]) -> 
     """None: connections are forwarded, and nothing else is to be done."""
     protocol = route_protocol(port)
     policies = [own_policy(view, client, *target) for client in whom]
-    if protocol in _HTTP:
+    if protocol in HTTP_LIKE:
         found = {client: scopes.http(view, client, target) for client in whom}
         asked = any(one.routed for one in found.values()) or _is_annotated(view, target.service)
         if asked or any(map(needs_requests, policies)):

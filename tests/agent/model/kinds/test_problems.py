@@ -20,11 +20,13 @@ ENTRY = Key("ServiceEntry", "default", "api")
         service("web", metadata={"labels": {"istio.io/use-waypoint": "none"}}),
         make("Namespace", "default", labels={"istio.io/dataplane-mode": "ambient"}),
         service_entry(resolution="DNS"),
+        service_entry(resolution="DNS", addresses=["10.97.0.1"], endpoints=[{"address": "b.example"}]),
         service_entry(resolution="NONE", addresses=["10.0.0.0/8"], exportTo=["."]),
         service_entry(addresses=["10.97.0.1"], endpoints=[{"address": "10.9.0.1"}]),
         service_entry(resolution="DNS", addresses=["10.97.0.1"], endpoints=[{"address": "10.9.0.1"}]),
         service_entry(resolution="DNS", addresses=["10.97.0.1"], workloadSelector={"labels": {"a": "b"}}),
         workload_entry("vm", "10.9.0.1"),
+        workload_entry("vm", "db.example"),
     ],
     ids=lambda item: f"{type(item).__name__}",
 )
@@ -32,7 +34,6 @@ def test_nothing_to_say(item: Object) -> None:
     assert dict(model_of(item).problems) == {}
 
 
-UNRESOLVED = "is a name, which this version does not resolve: connections to it are refused"
 GATEWAY = "no address: the endpoint is behind a network gateway, which this version does not support"
 
 
@@ -47,14 +48,9 @@ GATEWAY = "no address: the endpoint is behind a network gateway, which this vers
             make("Namespace", "default", labels={"istio.io/use-waypoint": "w"}),
             "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
         ),
-        (service_entry(resolution="DNS", addresses=["10.97.0.1"]), f"api.example {UNRESOLVED}"),
-        (
-            service_entry(resolution="DNS", addresses=["10.97.0.1"], endpoints=[{"address": "b.example"}]),
-            f"b.example {UNRESOLVED}",
-        ),
         (
             service_entry(resolution="DYNAMIC_DNS", hosts=["*.example"]),
-            "resolution DYNAMIC_DNS needs a waypoint, which is not supported: connections pass through",
+            "resolution DYNAMIC_DNS: connections go to the address that the client has resolved",
         ),
         (
             service_entry(),
@@ -73,7 +69,6 @@ GATEWAY = "no address: the endpoint is behind a network gateway, which this vers
             service("web", metadata={"annotations": {"networking.istio.io/exportTo": "c, b"}}),
             "exportTo: b, c is read as *: namespaces by name are not supported",
         ),
-        (workload_entry("vm", "db.example"), f"db.example {UNRESOLVED}"),
         (make("WorkloadEntry", "vm", spec={"network": "blue"}), GATEWAY),
     ],
 )
@@ -118,12 +113,12 @@ def test_an_address_that_is_anothers(first: Object, other: Object, where: str) -
 
 
 def test_several_at_once() -> None:
-    item: dict[str, Any] = {"exportTo": ["b"], "resolution": "DNS", "addresses": ["10.97.0.1"]}
+    item: dict[str, Any] = {"exportTo": ["b"], "endpoints": [{"network": "blue"}]}
     [problem] = model_of(service_entry(**item)).problems.values()
     assert problem.count("; ") == 1
 
 
 def test_it_goes_when_the_object_goes() -> None:
-    model = model_of(workload_entry("vm", "db.example"))
+    model = model_of(make("WorkloadEntry", "vm", spec={"network": "blue"}))
     model, _ = apply(model, changes(workload_entry("vm", "10.9.0.1")))
     assert not model.problems

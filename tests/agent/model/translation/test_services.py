@@ -194,7 +194,7 @@ def test_allotted_addresses(spec: dict[str, Any], expected: list[str]) -> None:
     assert [a.address.hex() for a in external(status=ALLOTTED, **spec).addresses] == expected
 
 
-@pytest.mark.parametrize(("resolution", "count"), [("STATIC", 0), ("DYNAMIC_DNS", 1)])
+@pytest.mark.parametrize(("resolution", "count"), [("STATIC", 0), ("DYNAMIC_DNS", 0)])
 def test_allotted_addresses_of_a_wildcard(resolution: str, count: int) -> None:
     status = {"addresses": [{"value": "240.240.0.1", "host": "*.example"}]}
     message = external("*.example", hosts=["*.example"], resolution=resolution, status=status)
@@ -255,3 +255,14 @@ def test_visibility(to: list[str], visibility: Visibility | None) -> None:
     both = model_of(service_entry(exportTo=to), service("web", metadata={"annotations": annotations}))
     found = [one.service.visibility for one in addresses(both).values()]
     assert found == ([] if visibility is None else [visibility, visibility])
+
+
+def test_the_ports_at_which_a_service_entry_is_named() -> None:
+    protocols = ["HTTP", "HTTP2", "GRPC", "grpc-web", "HTTPS", "TLS", "TCP", "MONGO", ""]
+    ports = [
+        {"number": 80 + number, "name": f"p{number}", "protocol": protocol}
+        for number, protocol in enumerate(protocols)
+    ]
+    message = external(ports=ports)
+    assert (list(message.by_name.http), list(message.by_name.tls)) == ([80, 81, 82, 83], [84, 85])
+    assert not service_of(model_of(service("web")), "web").HasField("by_name")

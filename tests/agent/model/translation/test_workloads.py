@@ -191,7 +191,6 @@ def test_inline_endpoints_serve_all_hosts() -> None:
     [
         ("DNS", ["api.example", "b.example"]),
         ("DNS_ROUND_ROBIN", ["api.example", "b.example"]),
-        ("DYNAMIC_DNS", ["*.api.example", "*.example"]),
     ],
 )
 def test_each_host_that_is_resolved_is_the_endpoint_of_itself(resolution: str, hosts: list[str]) -> None:
@@ -201,7 +200,15 @@ def test_each_host_that_is_resolved_is_the_endpoint_of_itself(resolution: str, h
     }
 
 
-@pytest.mark.parametrize("spec", [{"resolution": "NONE"}, {}, {"resolution": "DNS", "workloadSelector": {}}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"resolution": "NONE"},
+        {},
+        {"resolution": "DNS", "workloadSelector": {}},
+        {"resolution": "DYNAMIC_DNS", "hosts": ["*.example"]},
+    ],
+)
 def test_a_service_entry_without_endpoints(spec: dict[str, Any]) -> None:
     assert inline(model_of(service_entry(**spec))) == {}
 
