@@ -8,6 +8,7 @@
 
 #include "caller.h"
 #include "direct.h"
+#include "dns.h"
 #include "pending.h"
 #include "probes.h"
 #include "sock_addr.h"
@@ -121,6 +122,8 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct endpoint *to
 	struct pod *pod;
 	__u64 netns;
 
+	if (ctx->protocol == IPPROTO_UDP && sk)
+		return capture_question(ctx, to);
 	if (ctx->protocol != IPPROTO_TCP || !sk)
 		return PROCEED;
 	netns = bpf_get_netns_cookie(ctx);

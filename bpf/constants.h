@@ -8,6 +8,11 @@
 #define PORT_HBONE 15008    /* what arrives inside mutual TLS; it needs no steering */
 #define PORT_PENDING 15003  /* what applications connect to until it is known whether the other end accepts; ours alone */
 
+#define PORT_DNS 15053	    /* what the pod's applications ask a name server over UDP, while the tunnel answers */
+
+/* Where name servers listen. */
+#define PORT_DOMAIN 53
+
 /* On a connection of the tunnel to the pod's own application. agent/node/routing.py keeps such a connection on lo. */
 #define MARK_DELIVERY 0x5741
 
@@ -19,6 +24,7 @@
 
 /* UAPI values whose headers do not go together with <linux/bpf.h> for this target. */
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 #define AF_INET 2
 #define AF_INET6 10
 #define SOL_IP 0

@@ -211,6 +211,14 @@ struct {
 	__type(value, __u64);
 } answering SEC(".maps") __weak;
 
+/* Read by the tunnel: the name server that a pod's application asks where its question goes to this address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct pair);
+	__type(value, struct endpoint);
+} resolvers SEC(".maps") __weak;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, VERDICTS);

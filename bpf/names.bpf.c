@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* getpeername(), getsockname(): the application of a redirected socket sees the peer that it asked for, and its own
  * pod's address in place of the loopback's. */
-#include "maps.h"
+#include "dns.h"
 #include "sock_addr.h"
 
 static __always_inline struct wanted *wanted_of(struct bpf_sock_addr *ctx)
@@ -13,6 +13,8 @@ static __always_inline struct endpoint true_peer(struct bpf_sock_addr *ctx, stru
 {
 	struct wanted *now = wanted_of(ctx);
 
+	if (ctx->protocol == IPPROTO_UDP)
+		show_server(ctx, &shown);
 	return now ? now->peer : shown;
 }
 

@@ -26,7 +26,7 @@ KEPT = ("listeners", "tunnel_ports", "announcing")
 CARRIED = ("pods", "addresses", "tunnels", "kubelets")
 INBOUND = "inbound"
 # What hands destinations over is replaced before what captures.
-_FIRST = ("tcp_event", "getsockopt", "bind4", "bind6")
+_FIRST = ("tcp_event", "getsockopt", "bind4", "bind6", "recvmsg4", "recvmsg6")
 
 
 class Pins:

@@ -17,6 +17,10 @@ enum verdict {
 	CONNECT_REFUSED_MEMORY,	  /* refused: no room to remember where it wanted to go */
 	CONNECT_REFUSED_DEVICE,	  /* refused: bound to a device from which it cannot be freed */
 
+	/* An application in a captured pod asks a name server over UDP. */
+	DNS_CAPTURED,		  /* redirected to the tunnel, which answers or passes it on */
+	DNS_NOT_CAPTURED,	  /* passed: no room to remember whom it asks, or bound to a device */
+
 	/* The tunnel connects from inside a pod. */
 	CONNECT_DELIVERY,	  /* marked: to the pod's own application */
 	CONNECT_TUNNEL,		  /* passed: to anywhere else */

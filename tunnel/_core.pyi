@@ -1,5 +1,7 @@
 __all__ = ["Applied", "Core"]
 
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
 from typing import final
 
@@ -17,6 +19,7 @@ class Core:
         on_demand: str | None = None,
         direct: tuple[PathLike[str], PathLike[str]] | None = None,
         pending: tuple[PathLike[str], PathLike[str]] | None = None,
+        dns: PathLike[str] | None = None,
         crl: bool = False,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
@@ -26,7 +29,8 @@ class Core:
         on_demand: this cluster's id, where the mesh is to hold only what is asked for (`demanded`);
         direct: where the agent pins its maps, and a file to be locked, if connections between two pods of
         this node need no tunnel once it has let one in; pending: likewise, with another file, if connect()
-        is to wait until the other end has answered; crl: nobody is believed before `set_crl`.
+        is to wait until the other end has answered; dns: where the agent pins its maps, if pods' questions
+        for names that only the mesh knows are to be answered; crl: nobody is believed before `set_crl`.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str
@@ -53,6 +57,10 @@ class Core:
         """
     def held(self, type_url: str) -> bytes:
         """What there is of a type, as the serialised `initial_resource_versions` of a request."""
+    def names(self) -> list[str]:
+        """The DNS names of endpoints that pods of this node may use, in no order."""
+    def resolve(self, name: str, addresses: Sequence[IPv4Address | IPv6Address] | None) -> None:
+        """What DNS has answered for a name, in its order; None: it is not asked for any more."""
     def demand_fd(self) -> int | None:
         """On demand: a descriptor that is readable while there is `demand_news`."""
     def demand_news(self) -> tuple[list[str], list[str]]:

@@ -25,11 +25,16 @@ class Tunnel(Process):
             on_demand=settings.cluster if settings.xds.on_demand else None,
             crl=settings.crl is not None,
             direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
+            dns=settings.bpffs if settings.dns_capture else None,
             pending=(settings.bpffs, settings.zds.with_name("pending.lock")) if settings.bpffs else None,
         )
         super().__init__(settings, core)
-        self._all = Pods(core, settings.trust_domain, self._counters, self._certificates.use)
+        self._all = Pods(core, settings.trust_domain, self._counters, self._pods_changed)
         self._zds = ZdsClient(settings.zds, self._all, self._counters)
+
+    def _pods_changed(self, identities: set[str]) -> None:
+        self._certificates.use(identities)
+        self._names.changed()
 
     @property
     def _pods(self) -> admin.Served:

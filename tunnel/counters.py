@@ -93,6 +93,11 @@ class Counters:
             "Unix time by which a revocation list is to be renewed.",
         )
 
+        self.names = Metric("warren_dns_names", "gauge", "Names of endpoints that are resolved.")
+        self.lookups = Metric(
+            "warren_dns_lookups", "counter", "Lookups of names of endpoints, by result.", ("result",)
+        )
+
     def lines(self) -> Iterator[str]:
         """All families in the text format, without the closing mark."""
         for metric in vars(self).values():

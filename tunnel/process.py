@@ -15,6 +15,7 @@ from tunnel._core import Core
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
+from tunnel.names import Names
 from tunnel.revocation import RevocationLists
 from tunnel.settings import Settings
 from tunnel.xds import XdsClient
@@ -33,6 +34,8 @@ class Process(ABC):
         self._certificates = Certificates(core, authority, counters)
         self._revocation = RevocationLists(core, settings.crl, counters, self._certificates.renew)
         self._xds = XdsClient(core, settings.xds, settings.node, settings.cluster, counters)
+        self._names = Names(core, settings.dns_servers, counters)
+        self._xds.changed = self._names.changed
         self._endpoints = Endpoints(
             core,
             counters,
@@ -59,6 +62,8 @@ class Process(ABC):
         yield self._certificates.follow_root()
         # Which certificates are no longer to be trusted.
         yield self._revocation.follow()
+        # Where endpoints are that are known by a name.
+        yield self._names.run()
         # Who is where and who may: without it nothing is known to connect to.
         yield self._xds.run()
 
@@ -75,7 +80,7 @@ class Process(ABC):
 
     def warnings(self) -> list[str]:
         """What is not as it should be, although the process does its job."""
-        return self._revocation.warnings
+        return [*self._revocation.warnings, *self._names.problems]
 
     async def report(self) -> admin.Report:
         """For `warren check`: every seam of ours, and what is wrong at it."""
@@ -86,7 +91,7 @@ class Process(ABC):
             pods=self._pods,
             certificates=self._certificates.held,
             authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
-            problems=[*self._revocation.pending, *self._revocation.warnings],
+            problems=[*self._revocation.pending, *self.warnings()],
         )
 
     def stop(self) -> None:

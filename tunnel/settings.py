@@ -68,6 +68,7 @@ class Settings:
     """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds.
 
     crl: file of certificate revocation lists; None: nobody is revoked.
+    dns_servers: addresses that are asked for the names of endpoints; none: those of /etc/resolv.conf.
     """
 
     node: str
@@ -82,6 +83,7 @@ class Settings:
     trust_domain: str = "cluster.local"
     cluster: str = "Kubernetes"
     crl: Path | None = None
+    dns_servers: tuple[str, ...] = ()
 
     @property
     def log(self) -> str:
@@ -96,11 +98,13 @@ class TunnelSettings(Settings):
     direct: where the agent pins its maps; None where connections between pods of one node have to go through
     the tunnel like all others.
     bpffs: likewise; None where every connect() of an application succeeds, whatever the other end answers.
+    dns_capture: whether pods' questions for names that only the mesh knows are answered; needs bpffs.
     """
 
     zds: Path
     direct: Path | None = None
     bpffs: Path | None = None
+    dns_capture: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -56,6 +57,7 @@ class XdsClient:
         self._node = _node(node, cluster)
         self._cluster = cluster
         self._counters = counters
+        self.changed: Callable[[], None] = lambda: None  # called after each push
         # Our own agent is not overrun by one tunnel, which ought to be there as soon as it is.
         self._types = (*TYPES, LISTENERS) if source.gateway else TYPES
         self._backoff = Backoff(0.010, 1.0 if source.url.startswith("unix:") else 15.0, 0.2)
@@ -115,6 +117,7 @@ class XdsClient:
                     self._counters.xds_connected.set(1)
                     # A push of a whole large mesh takes a while: pods and probes must not wait for it.
                     await stream.send(await asyncio.to_thread(self._take, push))
+                    self.changed()
                     self._backoff.reset()
             finally:
                 asking.cancel()

@@ -42,6 +42,13 @@ _OPTIONS = (
         "list, and one that cannot be used at the start lets no peer in [default: nobody is revoked]",
     ),
     option(
+        "--dns-server",
+        "dns_servers",
+        type=ip_address,
+        multiple=True,
+        help="address to ask, at port 53, for names of ServiceEntries' endpoints [default: /etc/resolv.conf]",
+    ),
+    option(
         "--workers",
         type=click.IntRange(1, 1024),
         default=_WORKERS,
@@ -86,5 +93,6 @@ def core_settings(given: dict[str, Any], *, on_demand: bool = False, gateway: st
         "xds": Configuration(given["xds"], given["xds_root"], given["ca_token"], on_demand, gateway),
         "ca": CertificateAuthority(given["ca"], given["ca_root"], given["ca_token"]),
         "spin_us": given["spin"],
+        "dns_servers": given["dns_servers"],
         "listen": Listen(*ports),
     }

@@ -37,11 +37,19 @@ from tunnel.settings import TunnelSettings
     help="the agent's --bpffs: then the kernel carries allowed connections between pods of this node, in "
     "plain text, with both identities known [default: all go through the tunnel]",
 )
-def tunnel(*, zds: Path, on_demand: bool, bpffs: Path | None, direct: Path | None, **given: Any) -> None:
+@option(
+    "--dns-capture/--no-dns-capture",
+    default=True,
+    help="answer pods' questions for ServiceEntries' hostnames as long as there are some with addresses; "
+    "needs --bpffs",
+)
+def tunnel(
+    *, zds: Path, on_demand: bool, bpffs: Path | None, direct: Path | None, dns_capture: bool, **given: Any
+) -> None:
     """Run a node's tunnel: the bytes, inside mutual TLS."""
     logs.configure(given["log_level"], given["log_format"])
     common = core_settings(given, on_demand=on_demand)
-    settings = TunnelSettings(**common, zds=zds, direct=direct, bpffs=bpffs)
+    settings = TunnelSettings(**common, zds=zds, direct=direct, bpffs=bpffs, dns_capture=dns_capture)
     # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from tunnel.app import run  # noqa: PLC0415

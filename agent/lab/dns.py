@@ -1,6 +1,7 @@
 """Names as in a cluster: one dnsmasq per node answers from a folder of hosts files, one per Service.
 
-dnsmasq watches the folder. There is no upstream: a name outside `cluster.local` does not resolve in the lab.
+dnsmasq watches the folder. There is no upstream: outside of `cluster.local` only those names resolve that a
+Pod stands in for, by its annotation `warren.dev/hostnames`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from agent.lab.state import write_atomically
 from agent.model.schema.objects import Key
 
 _DOMAIN = "svc.cluster.local"
+HOSTNAMES = "warren.dev/hostnames"  # annotation of a Pod: names, with commas between them, that lead to it
 
 
 def server(hosts: Path) -> list[str]:
@@ -41,15 +43,30 @@ def write_hosts(folder: Path, cluster: Cluster) -> None:
     """Bring the folder of hosts files up to date with the cluster's Services and Pods."""
     folder.mkdir(parents=True, exist_ok=True)
     stale = {file.name for file in folder.iterdir()}
-    for service in cluster.of_kind("Service"):
-        meta = service["metadata"]
-        file = folder / f"{meta['namespace']}_{meta['name']}"
-        text = "".join(f"{address} {name}\n" for address, name in sorted(set(_entries(cluster, service))))
-        if not file.exists() or file.read_text() != text:
-            write_atomically(file, text)
-        stale.discard(file.name)
+    entries = {_file(service): _entries(cluster, service) for service in cluster.of_kind("Service")}
+    entries |= {f"{_file(pod)}_pod": _outside(pod) for pod in cluster.of_kind("Pod") if _names(pod)}
+    for file, those in entries.items():
+        text = "".join(f"{address} {name}\n" for address, name in sorted(set(those)))
+        if not (folder / file).exists() or (folder / file).read_text() != text:
+            write_atomically(folder / file, text)
+        stale.discard(file)
     for name in stale:
         (folder / name).unlink()
+
+
+def _file(item: Body) -> str:
+    return f"{item['metadata']['namespace']}_{item['metadata']['name']}"
+
+
+def _names(pod: Body) -> list[str]:
+    text = pod["metadata"].get("annotations", {}).get(HOSTNAMES, "")
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _outside(pod: Body) -> Iterator[tuple[str, str]]:
+    """Addresses and names of a Pod that stands in for servers of the world."""
+    for entry in pod.get("status", {}).get("podIPs", ()):
+        yield from ((entry["ip"], name) for name in _names(pod))
 
 
 def _entries(cluster: Cluster, service: Body) -> Iterator[tuple[str, str]]:

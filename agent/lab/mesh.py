@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import agent
-from agent.lab import api, cgroups, dns, kernel, process
+from agent.lab import addresses, api, cgroups, dns, kernel, process
 from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body
 from agent.lab.errors import LabError
@@ -315,6 +315,7 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
         ca_root=state.run / "ca" / "root.pem",
         ca_token=run / "ca-token",
         bpffs=bpffs(state, node),
+        dns_server=addresses.DNS_V4,
         crl=state.run / "ca" / "ca-crl.pem",
         access_log=state.access_log,
         ready_port=_READY_PORTS["tunnel"],

@@ -23,6 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "routes": {"config", "tls"},  # tls: what a gateway terminates
     "mesh": {"routes", "policy", "config"},
     "decision": {"routes", "mesh", "policy"},
+    "dns": {"mesh"},
     "telemetry": {"decision", "mesh", "policy"},
     "relay": {"telemetry", "h2"},  # h2: a connection may end with one of its error codes
     "http": {"routes", "mesh", "policy", "telemetry"},
@@ -31,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "direct": {"node", "telemetry", "decision", "mesh", "policy"},
     "pending": {"node", "telemetry", "decision", "mesh"},
     "proxy": {
-        *("direct", "pending", "node", "http", "hbone", "relay"),
+        *("direct", "pending", "node", "http", "hbone", "relay", "dns"),
         *("telemetry", "decision", "routes", "mesh", "policy", "h2", "tls"),
     },
     "engine": {

@@ -2,6 +2,7 @@
 //! panics where something does not hold.
 use crate::base::Identity;
 use crate::decision::Authority;
+pub use crate::dns::questions;
 use crate::h2::frame::{Event, Violation};
 use crate::h2::headers::{self, Decoder, Kind};
 use crate::h2::hpack;

@@ -8,6 +8,7 @@ mod base;
 pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/ and examples/
 mod decision;
 mod direct;
+mod dns;
 mod engine;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -32,6 +33,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,7 +62,7 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, crl=false))]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, dns=None, crl=false))]
     #[allow(clippy::too_many_arguments)] // named ones, in Python
     fn new(
         node: String,
@@ -70,6 +72,7 @@ impl Core {
         on_demand: Option<String>,
         direct: Option<(PathBuf, PathBuf)>,
         pending: Option<(PathBuf, PathBuf)>,
+        dns: Option<PathBuf>,
         crl: bool,
     ) -> PyResult<Self> {
         let settings = engine::Settings {
@@ -80,6 +83,7 @@ impl Core {
             on_demand,
             direct: direct.map(places),
             pending: pending.map(places),
+            dns,
             crl,
         };
         engine::Core::new(settings).map(Core).map_err(PyErr::from)
@@ -137,6 +141,14 @@ impl Core {
 
     fn held<'py>(&self, py: Python<'py>, type_url: &str) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &py.detach(|| self.0.held(type_url)))
+    }
+
+    fn names(&self, py: Python<'_>) -> Vec<String> {
+        texts(&py.detach(|| self.0.names()))
+    }
+
+    fn resolve(&self, py: Python<'_>, name: &str, addresses: Option<Vec<IpAddr>>) {
+        py.detach(|| self.0.resolve(name, addresses.as_deref()));
     }
 
     fn demand_fd(&self) -> Option<i32> {

@@ -54,6 +54,18 @@ pub struct Service {
     pub weighted_waypoints: Vec<WeightedWaypoint>,
     #[prost(enumeration = "Visibility", tag = "14")]
     pub visibility: i32,
+    /// Of a ServiceEntry.
+    #[prost(message, optional, tag = "1000")]
+    pub by_name: Option<ByName>,
+}
+
+/// The ports at which clients name the service that they mean.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ByName {
+    #[prost(uint32, repeated, tag = "1")]
+    pub http: Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub tls: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -177,6 +189,9 @@ pub struct Workload {
     /// Those that some object of the mesh names.
     #[prost(map = "string, string", tag = "1001")]
     pub labels: HashMap<String, String>,
+    /// Of the addresses of `hostname` only the first is used.
+    #[prost(bool, tag = "1002")]
+    pub logical_dns: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

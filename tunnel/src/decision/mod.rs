@@ -3,6 +3,7 @@
 mod authority;
 mod direct;
 mod inbound;
+mod named;
 mod needed;
 mod outbound;
 mod routed;
@@ -10,6 +11,7 @@ mod routed;
 pub use authority::Authority;
 pub use direct::{direct, Direct};
 pub use inbound::{inbound, inbound_local, inbound_plain, ConnectRequest, Inbound};
+pub use named::{named, Said};
 pub use needed::{address_name, needed, Needed};
 pub use outbound::{leave, outbound, to_endpoint, Outbound, Plain, Route, Target, Way};
 pub use routed::{by_rules, Routed};

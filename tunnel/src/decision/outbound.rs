@@ -22,6 +22,8 @@ pub enum Outbound {
     Http(Routed),
     /// By what its ClientHello names: [`Routed::connect`] decides.
     Tls(Routed),
+    /// By the name in what its client says first: [`super::named`] decides.
+    Named,
     /// As it is, to where it was going: nothing is known about the address, and the mesh may be left.
     Passthrough {
         addr: SocketAddr,
@@ -109,6 +111,7 @@ fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Re
     match (service, workload) {
         (Some(service), workload) => to_service(mesh, source, service, workload, dst, rng),
         (None, Some(workload)) => to_workload(mesh, source, workload, dst, rng),
+        (None, None) if !dst.is_loopback() && mesh.named_in(dst.port()).next().is_some() => Ok(Outbound::Named),
         (None, None) => leave(mesh, source, dst).map(|()| Outbound::Passthrough { addr: dst.address() }),
     }
 }
@@ -128,7 +131,7 @@ pub fn leave(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Result<(), Ref
 }
 
 /// A service's waypoint does not hold for an address that is also a workload's own.
-fn to_service(
+pub fn to_service(
     mesh: &Mesh,
     source: &Workload,
     service: &Arc<Service>,

@@ -10,6 +10,7 @@ use crate::{direct, pending};
 use prost::bytes::Bytes;
 use prost::{DecodeError, Message};
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,21 @@ impl Core {
         self.tell_all(|| Command::Changed);
         self.tell_direct(|| direct::Command::Changed);
         self.tell_pending(|| pending::Command::Changed);
+    }
+
+    /// The names that are to be resolved: of endpoints of services that pods of this node may use.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let namespaces = lock(&self.pods).values().map(|pod| pod.key.namespace.clone()).collect();
+        self.mesh().names(&namespaces)
+    }
+
+    /// What DNS has answered for a name; None: the answer is to be forgotten.
+    pub fn resolve(&self, name: &str, addresses: Option<&[IpAddr]>) {
+        let mut newest = lock(&self.newest);
+        if let Some(mesh) = newest.mesh.resolve(name, addresses) {
+            newest.mesh = mesh;
+            self.publish(&newest);
+        }
     }
 
     /// Our own pods and their services are always there.

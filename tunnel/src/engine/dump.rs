@@ -5,20 +5,22 @@ use crate::policy::Policy;
 use crate::tls::credentials::Credentials;
 use serde_json::{json, Value};
 
-/// A JSON object: workloads, services, policies, what may leave the mesh (namespace empty) or a namespace, certificates with
-/// their end in Unix seconds, revocation lists, pods. Nothing in it is secret.
+/// A JSON object: workloads, services, policies, what may leave the mesh (namespace empty) or a namespace, what DNS has answered
+/// for names of endpoints, certificates with their end in Unix seconds, revocation lists, pods. Nothing in it is secret.
 pub fn dump(core: &Core) -> String {
     let mesh = core.mesh();
     let mut traffic = vec![];
     mesh.traffic(|namespace, outbound| {
         traffic.push(json!({ "namespace": namespace, "outbound_traffic_policy": outbound.name() }));
     });
+    let names = mesh.answers().map(|(name, addresses)| (name.to_string(), json!(**addresses)));
     json!({
         "direct": core.direct(),
         "workloads": mesh.workloads().map(|one| workload(one)).collect::<Vec<_>>(),
         "services": mesh.services().map(|one| service(&mesh, one)).collect::<Vec<_>>(),
         "policies": mesh.policies().map(|one| policy(one)).collect::<Vec<_>>(),
         "traffic": traffic,
+        "names": names.collect::<serde_json::Map<_, _>>(),
         "crl": core.crl(),
         "certificates": core.credentials().iter().map(|(identity, own)| certificate(&identity.to_string(), own))
             .collect::<Vec<_>>(),

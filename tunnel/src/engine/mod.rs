@@ -27,6 +27,7 @@ use command::Command;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub direct: Option<Places>,
     /// Where connect() waits until the other end has answered.
     pub pending: Option<Places>,
+    /// Where the agent's maps are, if pods' questions for names are to be answered.
+    pub dns: Option<PathBuf>,
     /// Nobody is believed before there are revocation lists, or it is known that there are none.
     pub crl: bool,
 }
@@ -111,6 +114,7 @@ impl Core {
             workers: handles.into(),
             spin: settings.spin,
             direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
+            dns: settings.dns,
             pending: settings.pending.is_some().then(|| Arc::new(pending::Handle::new(calls))),
         };
         for (index, receiver) in receivers.into_iter().enumerate() {

@@ -15,6 +15,7 @@ use crate::{direct, pending};
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub struct Plan {
     pub spin: Duration,
     pub direct: Option<direct::Handle>,
     pub pending: Option<Arc<pending::Handle>>,
+    pub dns: Option<PathBuf>,
 }
 
 struct Worker {
@@ -104,7 +106,7 @@ pub fn run(plan: Plan, index: usize, mut commands: UnboundedReceiver<Command>) -
 impl Worker {
     fn new(plan: Plan, index: usize, thread: Rc<Thread>) -> Rc<Worker> {
         let context = Context::new(plan.shared, thread);
-        let proxy = Proxy::new(context.clone(), plan.direct, plan.pending);
+        let proxy = Proxy::new(context.clone(), plan.direct, plan.pending, plan.dns);
         Rc::new(Worker { context, proxy, gateway: RefCell::default(), workers: plan.workers, index })
     }
 
@@ -130,6 +132,8 @@ impl Worker {
             Command::Changed => {
                 self.context.change();
                 self.follow_listeners();
+                let mesh = self.context.shared.mesh.load();
+                self.context.pods.enrolled().iter().for_each(|pod| self.proxy.review_questions(pod, &mesh));
             }
             Command::Revoked => {
                 for pod in self.context.pods.all() {
@@ -187,6 +191,7 @@ impl Worker {
             let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
+        self.proxy.review_questions(&pod, &self.context.shared.mesh.load());
         if let Some(before) = self.context.pods.insert(pod) {
             self.close(&before);
         }

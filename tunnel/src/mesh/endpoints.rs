@@ -214,9 +214,20 @@ impl Endpoint {
         if self.workload.owns(wanted.ip) {
             return Some(wanted.ip);
         }
-        let allowed = || self.workload.addresses.iter().filter(|ip| wanted.service.allows_family_of(**ip));
+        let allowed = || {
+            let own = self.workload.addresses.iter();
+            own.filter(|ip| wanted.service.allows_family_of(**ip) && self.is_reached_at(**ip, wanted.source))
+        };
         let same_family = allowed().find(|ip| ip.is_ipv4() == wanted.ip.is_ipv4());
         same_family.or_else(|| allowed().next()).copied()
+    }
+}
+
+impl Endpoint {
+    /// A name may have addresses of a family that the client has no way to.
+    fn is_reached_at(&self, ip: IpAddr, source: &Workload) -> bool {
+        let mut own = source.addresses.iter();
+        self.workload.dns_name().is_none() || own.len() == 0 || own.any(|own| own.is_ipv4() == ip.is_ipv4())
     }
 }
 

@@ -4,9 +4,11 @@
 mod egress;
 mod eligible;
 mod endpoints;
+mod hosts;
 mod index;
 mod intern;
 mod listeners;
+mod names;
 mod prune;
 mod routes;
 mod service;
@@ -30,9 +32,12 @@ pub use egress::OutboundTraffic;
 pub use eligible::Eligible;
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
+use hosts::Hosts;
+pub use hosts::NamedIn;
 use index::{preferred, Index, Network, Pods};
 use intern::Interners;
 use listeners::GatewayListeners;
+use names::Names;
 use routes::Routes;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
 use workload::ByUid;
@@ -57,13 +62,15 @@ pub struct Mesh {
     networks: imbl::HashMap<Arc<str>, Network>,
     hosts: Index<Arc<str>, Service>,
     pods: Pods,
+    names: Names,
+    named: Hosts,
     policies: Policies,
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     routes: Routes,
     listeners: GatewayListeners,
     egress: EgressPolicies,
     /// Shared by all versions: the strings in the resources, each kept once.
-    names: Arc<Mutex<Interners>>,
+    interners: Arc<Mutex<Interners>>,
 }
 
 type EndpointChanges = HashMap<ServiceKey, HashMap<WorkloadUid, Option<Endpoint>>>;
@@ -215,7 +222,7 @@ impl Mesh {
             self.remove_workload(name, &mut endpoints);
             self.remove_service(name);
         }
-        let names = self.names.clone();
+        let names = self.interners.clone();
         let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
         let rejected = reject_all(resources, |sent| match decode(sent.of(proto::ADDRESS)?)? {
             proto::AddressType::Workload(message) => {
@@ -242,10 +249,8 @@ impl Mesh {
         }
         self.remove_workload(&workload.uid.0, endpoints);
         let workload = Arc::new(workload);
-        for (key, ports) in &workload.services {
-            let endpoint = Endpoint { workload: workload.clone(), ports: ports.clone() };
-            endpoints.entry(key.clone()).or_default().insert(workload.uid.clone(), Some(endpoint));
-        }
+        self.names.insert(&workload);
+        self.change_endpoints(&workload, true, endpoints);
         if !workload.host_network {
             self.networks.entry(workload.network.clone()).or_default().insert_workload(&workload);
         }
@@ -257,9 +262,8 @@ impl Mesh {
 
     fn remove_workload(&mut self, uid: &str, endpoints: &mut EndpointChanges) {
         let Some((ByUid(workload), ())) = self.workloads.remove_with_key(uid) else { return };
-        for (key, _) in &workload.services {
-            endpoints.entry(key.clone()).or_default().insert(workload.uid.clone(), None);
-        }
+        self.change_endpoints(&workload, false, endpoints);
+        self.names.remove(&workload);
         if !workload.host_network {
             self.change_network(&workload.network, |network| network.remove_workload(&workload));
         }
@@ -282,6 +286,7 @@ impl Mesh {
             self.networks.entry(network.clone()).or_default().insert_prefix(*prefix, &service);
         }
         self.hosts.insert(service.key.hostname().into(), &service);
+        self.named.insert(&service);
         self.services.insert(service.key.clone(), service);
     }
 
@@ -294,6 +299,7 @@ impl Mesh {
             self.change_network(network, |network| network.remove_prefix(*prefix, &service));
         }
         self.hosts.remove(service.key.hostname().into(), &service);
+        self.named.remove(&service);
     }
 
     fn change_network(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Network)) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use super::hosts::NamedIn;
 use super::intern::Interners;
 use crate::base::address::{from_bytes, NetworkAddress, Prefix};
 use crate::base::Identity;
@@ -138,6 +139,8 @@ pub struct Service {
     pub canonical: bool,
     /// Hidden from other namespaces.
     pub private: bool,
+    /// Of a ServiceEntry: its ports at which clients name it, and in what.
+    pub named: Option<Box<[(u16, NamedIn)]>>,
 }
 
 /// Where connections are said to end that must not leave the mesh: Istio's name for it, a service without endpoints.
@@ -169,6 +172,7 @@ impl Service {
                 .map_err(|_| format!("ip_families {} is unknown", message.ip_families))?,
             canonical: message.canonical,
             private: proto::Visibility::try_from(message.visibility) == Ok(proto::Visibility::Namespace),
+            named: message.by_name.as_ref().map(named).transpose()?,
         })
     }
 
@@ -204,6 +208,12 @@ pub fn decode_ports(sent: &[proto::Port]) -> Result<Vec<PortMapping>, String> {
     let mut ports = decoded.collect::<Result<Vec<_>, String>>()?;
     ports.sort_unstable();
     Ok(ports)
+}
+
+fn named(sent: &proto::ByName) -> Result<Box<[(u16, NamedIn)]>, String> {
+    let hosts = sent.http.iter().map(|number| (*number, NamedIn::Host));
+    let hellos = sent.tls.iter().map(|number| (*number, NamedIn::Sni));
+    hosts.chain(hellos).map(|(number, by)| Ok((port(number)?, by))).collect()
 }
 
 fn port(number: u32) -> Result<u16, String> {

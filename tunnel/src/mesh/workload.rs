@@ -62,7 +62,7 @@ pub struct ApplicationTunnel {
 }
 
 /// One workload. Addresses are canonical.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     pub uid: WorkloadUid,
     pub version: Version,
@@ -99,10 +99,12 @@ pub enum Health {
 }
 
 /// What few workloads have.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Rare {
     waypoint: Option<Gateway>,
     application_tunnel: Option<ApplicationTunnel>,
+    /// By which it is known instead of an address, and whether only the first of the name's addresses counts.
+    name: Option<(Arc<str>, bool)>,
 }
 
 /// A workload that is found by its uid.
@@ -199,6 +201,21 @@ impl Workload {
         self.rare.as_ref()?.waypoint.as_ref()
     }
 
+    /// The name whose addresses it has.
+    pub fn dns_name(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.name.as_ref().map(|(name, _)| name)
+    }
+
+    /// Whether it is at the first address of its name, and not at each.
+    pub fn is_logical(&self) -> bool {
+        self.rare.as_ref().and_then(|rare| rare.name.as_ref()).is_some_and(|(_, logical)| *logical)
+    }
+
+    /// The same at some addresses of its name.
+    pub fn at(&self, uid: WorkloadUid, addresses: Box<[IpAddr]>) -> Workload {
+        Workload { uid, addresses, ..self.clone() }
+    }
+
     pub fn application_tunnel(&self) -> Option<ApplicationTunnel> {
         self.rare.as_ref()?.application_tunnel
     }
@@ -278,9 +295,11 @@ fn selected_by(message: &proto::Workload, names: &mut Interners) -> Arc<[Arc<str
 
 fn rare(message: &proto::Workload, names: &mut Interners) -> Result<Option<Box<Rare>>, String> {
     let mut gateway = |sent: &Option<_>| sent.as_ref().map(|sent| Gateway::decode(sent, names)).transpose();
+    let named = message.addresses.is_empty() && !message.hostname.is_empty();
     let rare = Rare {
         waypoint: gateway(&message.waypoint)?,
         application_tunnel: message.application_tunnel.as_ref().map(application_tunnel).transpose()?,
+        name: named.then(|| (message.hostname.as_str().into(), message.logical_dns)),
     };
     Ok((rare != Rare::default()).then(|| Box::new(rare)))
 }

@@ -23,6 +23,8 @@ pub struct Pod {
     pub stash: Rc<Stash>,
     pub pool: Rc<Pool>,
     pub accepting: RefCell<Vec<AbortHandle>>,
+    /// Answers its applications' questions for names.
+    pub answering: RefCell<Option<AbortHandle>>,
     served: RefCell<Vec<Weak<Tunnel>>>,
     live: RefCell<HashMap<u64, Open>>,
     /// One for each accepted connection, and one of its own.
@@ -75,6 +77,7 @@ impl Pod {
             stash,
             info,
             accepting: RefCell::default(),
+            answering: RefCell::default(),
             served: RefCell::default(),
             live: RefCell::default(),
             serving: Rc::default(),
@@ -234,8 +237,13 @@ impl Pod {
         }
     }
 
+    /// Whether it takes new connections.
+    pub fn is_accepting(&self) -> bool {
+        !self.accepting.borrow().is_empty()
+    }
+
     fn stop_accepting(&self) {
-        for task in self.accepting.borrow_mut().drain(..) {
+        for task in self.accepting.borrow_mut().drain(..).chain(self.answering.take()) {
             task.abort();
         }
     }

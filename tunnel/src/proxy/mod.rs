@@ -4,7 +4,9 @@ mod connector;
 mod delivery;
 pub mod gateway;
 pub mod inbound;
+mod named;
 pub mod outbound;
+mod questions;
 mod requests;
 mod tls;
 mod upstream;
@@ -15,6 +17,7 @@ use crate::node::{Context, Pod};
 use crate::{decision, direct, pending};
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +30,8 @@ pub struct Proxy {
     pending: Option<Arc<pending::Handle>>,
     /// For requests.
     pub routers: requests::Routers,
+    /// For questions for names, where these are answered.
+    servers: Option<questions::Servers>,
 }
 
 impl Deref for Proxy {
@@ -42,8 +47,10 @@ impl Proxy {
         context: Rc<Context>,
         direct: Option<direct::Handle>,
         pending: Option<Arc<pending::Handle>>,
+        dns: Option<PathBuf>,
     ) -> Rc<Proxy> {
-        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::default() })
+        let servers = dns.map(questions::Servers::new);
+        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::default(), servers })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

@@ -1,7 +1,8 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
 use super::caller::Caller;
 use super::connector::Source;
-use super::{requests, Proxy};
+use super::{named, requests, Proxy};
+use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Outbound, Plain, Route, Routed};
 use crate::mesh::Workload;
@@ -14,6 +15,7 @@ use crate::telemetry::{ConnectionRecord, Direction, Parties};
 use crate::tls::client_hello::server_name;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Seconds for a ClientHello, where routes look at it; who says nothing for so long is not TLS.
 const HELLO_TIMEOUT: u64 = 5;
@@ -28,14 +30,24 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     let Some(source) = source else {
         return refuse(&proxy, &pod, caller, &record, Refusal::UnknownWorkload);
     };
-    proxy.resolve_on_demand(&source, wanted).await;
-    let decision = decision::outbound(&proxy.shared.mesh.load(), &source, wanted, &mut proxy.rng.borrow_mut());
-    let (caller, decision) = match decision {
-        Outbound::Tls(routed) => match by_sni(&proxy, &pod, caller, &source, wanted, routed).await {
-            Ok(decided) => decided,
+    let caller = match proxy.may_ask(&pod, wanted) {
+        true => match caller.accept(&proxy, &pod).await {
+            Ok(app) if proxy.answer_stream(&pod, &app).await => Caller::Connected(app, client),
+            Ok(_) => return record.finish(),
             Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
         },
-        decision => (caller, decision),
+        false => caller,
+    };
+    proxy.resolve_on_demand(&source, wanted).await;
+    let decision = decision::outbound(&proxy.shared.mesh.load(), &source, wanted, &mut proxy.rng.borrow_mut());
+    let decided = match decision {
+        Outbound::Tls(routed) => by_sni(&proxy, &pod, caller, &source, wanted, routed).await,
+        Outbound::Named => by_name(&proxy, &pod, caller, &source, wanted, &record).await,
+        decision => Ok((caller, decision)),
+    };
+    let (caller, decision) = match decided {
+        Ok(decided) => decided,
+        Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
     };
     record.describe(Parties::outbound(&source, &decision));
     go(&proxy, Source { pod: &pod, workload: &source, client }, wanted, caller, decision, record).await;
@@ -64,7 +76,8 @@ pub async fn go(
             Ok(app) => requests::serve(proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await,
             Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
         },
-        Outbound::Tls(_) => refuse(proxy, pod, caller, &record, Refusal::NoRoute), // `by_sni` gives none
+        // `by_sni` and `by_name` give none of these.
+        Outbound::Tls(_) | Outbound::Named => refuse(proxy, pod, caller, &record, Refusal::NoRoute),
     }
 }
 
@@ -83,6 +96,33 @@ async fn by_sni(
     let mesh = proxy.shared.mesh.load();
     let decision = routed.connect(&mesh, source, wanted, sni.as_deref(), &mut proxy.rng.borrow_mut());
     Ok((Caller::Connected(app, client), decision.unwrap_or_else(Outbound::Refuse)))
+}
+
+/// Accepts a connection, to decide by the service that its client names.
+async fn by_name(
+    proxy: &Proxy,
+    pod: &Pod,
+    caller: Caller,
+    source: &Arc<Workload>,
+    wanted: OriginalDst,
+    record: &ConnectionRecord,
+) -> Result<(Caller, Outbound), Failure> {
+    let client = caller.client();
+    let app = caller.accept(proxy, pod).await?;
+    let by: Vec<_> = proxy.shared.mesh.load().named_in(wanted.port()).collect();
+    let said = proxy.thread.clock.timeout(HELLO_TIMEOUT, named::said(&app, &by)).await.unwrap_or_default();
+    let mesh = proxy.shared.mesh.load(); // what it names may have become known while it was waited for
+    let decision = decision::named(&mesh, source, wanted, said.as_ref(), &mut proxy.rng.borrow_mut());
+    let caller = Caller::Connected(app, client);
+    match (decision, said) {
+        (Err(refusal), Some(said)) => {
+            let detail = format!("the client names {}", quoted(&said.name));
+            record.describe(Parties::outbound(source, &Outbound::Refuse(refusal)));
+            caller.refuse(proxy, pod, record, &Failure { refusal, detail }, Unreachable::Port);
+            Err(Failure { refusal, detail: String::new() }) // its record is written
+        }
+        (decision, _) => Ok((caller, decision.unwrap_or_else(Outbound::Refuse))),
+    }
 }
 
 /// The client as others know it: the redirection has made its address loopback.

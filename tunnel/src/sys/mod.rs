@@ -2,6 +2,7 @@
 pub mod bpf;
 pub mod budget;
 pub mod buffer;
+pub mod datagrams;
 pub mod diag;
 pub mod flusher;
 pub mod heap;

@@ -23,6 +23,14 @@ pub(super) fn encode(
     self::requests(&mut out, requests);
     open(&mut out, counts);
     failures(&mut out, counts);
+    out.family(
+        "warren_dns_queries",
+        "counter",
+        "Questions of pods for names, while there are names that only the mesh knows",
+    );
+    for (result, count) in counts.lookups.all() {
+        out.sample("warren_dns_queries_total", format_args!("{{result=\"{result}\"}}"), count);
+    }
     out.family("warren_log_lines_dropped", "counter", "Access log lines dropped because the log could not keep up");
     out.sample("warren_log_lines_dropped_total", format_args!(""), log.dropped());
     let help = "Access log lines of refusals that were withheld because their peer had too many";

@@ -2,6 +2,7 @@
 
 mod limit;
 mod log;
+mod lookups;
 mod metrics;
 mod party;
 mod recent;
@@ -24,6 +25,8 @@ use crate::policy::Judgement;
 use crate::sys::heap::Counted;
 pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
+pub use lookups::Lookup;
+use lookups::Lookups;
 pub use party::{Baggage, Parties};
 pub use record::Tcp;
 use record::{End, Facts};
@@ -85,6 +88,7 @@ struct Counts {
     refused: [ByReason; 2],
     accepts_failed: AtomicU64,
     verdicts: Verdicts,
+    lookups: Lookups,
 }
 
 struct ByReason(Vec<AtomicU64>);
@@ -210,6 +214,11 @@ impl WorkerTelemetry {
     /// A listener could not take the connection that waits for it.
     pub fn accept_failed(&self) {
         self.0.shared.counts.accepts_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A pod's question for a name is done with.
+    pub fn lookup(&self, lookup: Lookup) {
+        self.0.shared.counts.lookups.count(lookup);
     }
 
     /// A peer was turned away before it could ask for a connection. `peer`: who it is, as far as it has proven that.

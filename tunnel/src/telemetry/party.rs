@@ -111,7 +111,7 @@ impl Parties {
             }
             Outbound::Refuse(Refusal::NotInRegistry) => Parties { service: Some(BLACK_HOLE.clone()), ..of_source },
             Outbound::Passthrough { .. } => Parties { path: Path::Plain, ..of_source },
-            Outbound::Refuse(_) => of_source,
+            Outbound::Named | Outbound::Refuse(_) => of_source,
         }
     }
 

@@ -1,0 +1,244 @@
+"""Names that only the mesh knows, and names of the world that ServiceEntries resolve, from inside a pod."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import pytest
+import yaml
+
+from agent.lab import Lab, addresses
+from agent.model.translation.allotment import V4, V6
+from tests.mesh.conftest import Manifest, Mesh, in_force
+from tests.support import asking, questions, sockets
+from tests.support.questions import message
+from tests.support.samples import SAMPLES
+from tests.support.wait import until
+
+PODS = Path(__file__).with_name("names.yaml")
+SERVER = {4: (str(addresses.DNS_V4), 53), 6: (str(addresses.DNS_V6), 53)}
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+NAME = "db.internal.example"  # no name server knows it
+EDNS = bytes([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0])
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Mesh]:
+    with ExitStack() as exits:
+        lab = exits.enter_context(Lab.up([PODS], name=f"wt-names-{os.getpid()}"))
+        mesh = Mesh(lab, {})
+        exits.callback(mesh.close)
+        yield mesh
+
+
+TCP = ((7000, "TCP"),)
+
+
+def entry(name: str, *hosts: str, ports: Sequence[tuple[int, str]] = TCP, **spec: Any) -> Manifest:
+    named = [{"number": number, "name": f"p{number}", "protocol": protocol} for number, protocol in ports]
+    body = {"hosts": list(hosts), "ports": named, "resolution": "DNS", **spec}
+    return manifest("ServiceEntry", name, body)
+
+
+def manifest(kind: str, name: str, spec: Manifest) -> Manifest:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def dump(mesh: Mesh) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(mesh.lab.node("node1").fetch(15000, "/config_dump"))
+    return found
+
+
+def virtual(mesh: Mesh, host: str) -> list[str]:
+    """The addresses that the tunnel has for a hostname."""
+    return next((one["addresses"] for one in dump(mesh)["services"] if one["key"] == f"default/{host}"), [])
+
+
+@contextmanager
+def applied(mesh: Mesh, *entries: Manifest) -> Iterator[None]:
+    hosts = [host for one in entries for host in one["spec"]["hosts"]]
+
+    def there() -> bool:
+        keys = {one["key"] for one in dump(mesh)["services"]}
+        return all(f"default/{host}" in keys for host in hosts)
+
+    with in_force(mesh, entries, lambda: not there(), "they are gone"):
+        until(there, what="the tunnel has heard of them")
+        yield
+
+
+@pytest.fixture
+def known(mesh: Mesh) -> Iterator[list[str]]:
+    """`NAME` leads to a pod outside of the mesh; its virtual addresses."""
+    endpoints = [{"address": mesh.address("world", 4)}]
+    with applied(mesh, entry("db", NAME, resolution="STATIC", endpoints=endpoints)):
+        until(lambda: is_captured(mesh), what="questions are answered by the tunnel")
+        yield virtual(mesh, NAME)
+
+
+def is_captured(mesh: Mesh) -> bool:
+    counts = mesh.lab.node("node1").verdicts
+    before = counts()["dns_captured"]
+    mesh.inside("client").call(questions.connected, SERVER[4], message("x.example", "A"))
+    return counts()["dns_captured"] > before
+
+
+def addresses_in(answer: bytes) -> list[str]:
+    return [str(one) for record in dns.message.from_wire(answer).answer for one in record]
+
+
+def test_a_name_that_only_the_mesh_knows_is_called(mesh: Mesh, known: list[str]) -> None:
+    """By glibc, with search domains and what else resolv.conf says."""
+    client = mesh.lab.pod("client")
+    said = client.run(["getent", "ahosts", NAME]).stdout
+    assert {line.split()[0] for line in said.splitlines()} == set(known)
+    assert ip_address(known[0]) in V4
+    assert ip_address(known[1]) in V6
+    for address in known:
+        assert mesh.inside("client").call(asking.ask, (address, 7000), NAME).status == 200
+    assert NAME not in mesh.lab.pod("plain").run(["getent", "ahosts", NAME], check=False).stdout
+
+
+@FAMILIES
+def test_answers_seem_to_come_from_the_server_that_was_asked(
+    mesh: Mesh, known: list[str], family: int
+) -> None:
+    """Both families at once over one socket, as musl asks; connected, as glibc and Go ask."""
+    server, client = SERVER[family], mesh.inside("client")
+    both = message(NAME, "A", 1), message(NAME, "AAAA", 2)
+    seen = client.call(questions.unconnected, server, *both)
+    assert [source for _, source in seen] == [f"{server[0]} {server[1]}"] * 2
+    answers, peer = client.call(questions.connected, server, *both)
+    assert peer == f"{server[0]} {server[1]}"
+    for found in ([answer for answer, _ in seen], answers, client.call(questions.over_tcp, server, *both)):
+        assert [addresses_in(answer) for answer in found] == [known[:1], known[1:]]
+
+
+def test_an_answer_is_as_a_servers(mesh: Mesh, known: list[str]) -> None:
+    question = message("Db.InTernal.eXample", "A", edns=EDNS)
+    [answer], _ = mesh.inside("client").call(questions.connected, SERVER[4], question)
+    read = dns.message.from_wire(answer)
+    assert answer[12 : len(question) - len(EDNS)] == question[12 : -len(EDNS)], "the case is kept"
+    assert (read.rcode(), read.edns, read.answer[0].ttl) == (0, 0, 30)
+
+
+@FAMILIES
+@pytest.mark.parametrize("tcp", [False, True])
+def test_all_else_is_passed_on_as_it_is(mesh: Mesh, known: list[str], family: int, tcp: bool) -> None:
+    """Other names, other types, names that do not exist: byte for byte what others get."""
+    asked = [
+        *(message("kubernetes.default.svc.cluster.local", kind, edns=EDNS) for kind in questions.TYPES),
+        message("other.example", "A"),
+        message(f"{NAME}.default.svc.cluster.local", "A"),
+        *(message(NAME, kind) for kind in ("SRV", "TXT", "HTTPS")),
+    ]
+    way = questions.over_tcp if tcp else questions.connected
+    for question in asked:
+        answers = [mesh.inside(pod).call(way, SERVER[family], question) for pod in ("client", "plain")]
+        assert answers[0] == answers[1]
+
+
+def test_several_names_over_one_connection(mesh: Mesh, known: list[str]) -> None:
+    """What comes after the first that the mesh does not know is the server's."""
+    asked = [message(NAME, "A"), message(NAME, "AAAA"), message("other.example", "A")]
+    first, second, third = mesh.inside("client").call(questions.over_tcp, SERVER[4], *asked)
+    assert (addresses_in(first), addresses_in(second)) == (known[:1], known[1:])
+    assert addresses_in(third) == [mesh.address("other", 4)]
+
+
+def test_without_a_need_nothing_is_captured(mesh: Mesh) -> None:
+    verdicts = mesh.lab.node("node1").verdicts
+    until(lambda: not is_captured(mesh), what="nobody captures")
+    before = verdicts()["dns_captured"]
+    mesh.inside("client").call(questions.unconnected, SERVER[4], message("other.example", "A"))
+    assert verdicts()["dns_captured"] == before
+
+
+def test_without_a_tunnel_the_server_that_was_asked_answers(mesh: Mesh, known: list[str]) -> None:
+    node, client = mesh.lab.node("node1"), mesh.inside("client")
+    node.stop("tunnel")
+    try:
+        [(answer, source)] = client.call(questions.unconnected, SERVER[4], message("other.example", "A"))
+        assert (addresses_in(answer), source) == ([mesh.address("other", 4)], f"{SERVER[4][0]} 53")
+    finally:
+        node.start("tunnel")
+    until(lambda: is_captured(mesh), what="it answers again")
+
+
+def test_a_name_of_the_world_is_resolved(mesh: Mesh) -> None:
+    """The connection goes to each of its addresses in turn."""
+    with applied(mesh, entry("api", "api.example")):
+        wanted = {mesh.address(pod, family) for pod in ("world", "other") for family in (4, 6)}
+        until(lambda: {*dump(mesh)["names"].get("api.example", [])} == wanted, what="it is resolved")
+        for address in virtual(mesh, "api.example"):
+            asked = [
+                mesh.inside("client").call(asking.ask, (address, 7000), "api.example") for _ in range(20)
+            ]
+            assert {json.loads(one.body)["pod"] for one in asked} == {"world", "other"}
+
+
+def test_of_a_logical_name_one_address_counts(mesh: Mesh) -> None:
+    with applied(mesh, entry("api", "api.example", resolution="DNS_ROUND_ROBIN")):
+        until(lambda: dump(mesh)["names"].get("api.example"), what="it is resolved")
+        first = dump(mesh)["names"]["api.example"][0]
+        [address] = [one for one in virtual(mesh, "api.example") if "." in one]
+        expected = next(pod for pod in ("world", "other") if mesh.address(pod, 4) == first)
+        assert answering(mesh, address, 5) == {expected}
+
+
+def answering(mesh: Mesh, address: str, times: int) -> set[str]:
+    """The pods that answer the client's requests to an address."""
+    client = mesh.inside("client")
+    asked = (client.call(asking.ask, (address, 7000), "api.example") for _ in range(times))
+    return {json.loads(one.body)["pod"] for one in asked}
+
+
+def registry_only() -> Manifest:
+    spec = {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+    return manifest("Sidecar", "default", spec)
+
+
+@contextmanager
+def restricted(mesh: Mesh) -> Iterator[None]:
+    def holds() -> bool:
+        return any(one["outbound_traffic_policy"] == "REGISTRY_ONLY" for one in dump(mesh)["traffic"])
+
+    with in_force(mesh, [registry_only()], lambda: not holds(), "it is over"):
+        until(holds, what="it holds")
+        yield
+
+
+def test_a_host_without_addresses_is_known_by_its_name(mesh: Mesh) -> None:
+    """Under REGISTRY_ONLY, at the address that the world's DNS has."""
+    world, client = (mesh.address("world", 4), 80), mesh.inside("client")
+    with (
+        restricted(mesh),
+        applied(mesh, entry("api", "api.example", ports=[(80, "HTTP")], resolution="NONE")),
+    ):
+        assert client.call(asking.ask, world, "api.example").status == 200
+        assert client.call(asking.ask, world, "API.example:80").status == 200
+        with pytest.raises(ConnectionResetError):
+            client.call(asking.ask, world, "evil.example")
+        log = mesh.lab.node("node1").log("tunnel")
+        until(lambda: "the client names evil.example" in log.read_text(), what="the log has its reason")
+        assert client.call(sockets.is_turned_away, (world[0], 7000))
+
+
+def test_githubs_entries_as_they_stand(mesh: Mesh) -> None:
+    """Istio's sample: HTTPS by its SNI, Git over SSH by addresses, and nothing else."""
+    world, client = (mesh.address("world", 4), 443), mesh.inside("client")
+    text = (SAMPLES / "external" / "github.yaml").read_text()
+    entries = [
+        {**one, "metadata": {"namespace": "default", **one["metadata"]}} for one in yaml.safe_load_all(text)
+    ]
+    with restricted(mesh), applied(mesh, *entries):
+        assert client.call(asking.says_hello, world, "github.com")
+        with pytest.raises(ConnectionResetError):
+            client.call(asking.says_hello, world, "evil.example")
+        assert client.call(sockets.is_turned_away, (world[0], 7000))
