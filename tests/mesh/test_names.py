@@ -17,6 +17,7 @@ from agent.model.translation.allotment import V4, V6
 from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.support import asking, questions, sockets
 from tests.support.questions import message
+from tests.support.resident import Resident
 from tests.support.samples import SAMPLES
 from tests.support.wait import until
 
@@ -214,31 +215,55 @@ def restricted(mesh: Mesh) -> Iterator[None]:
         yield
 
 
-def test_a_host_without_addresses_is_known_by_its_name(mesh: Mesh) -> None:
+@pytest.fixture(scope="module")
+def elsewhere(mesh: Mesh) -> Iterator[str]:
+    """An address that the mesh does not know, with servers: the other node's own."""
+    resident = Resident(mesh.lab.pod("world").cgroup, mesh.lab.node("node2").netns)
+    for port in (22, 80, 443, 7000):
+        resident.call(sockets.serve, port)
+    yield str(addresses.node_v4(2))
+    resident.close()
+
+
+def request(host: str) -> bytes:
+    return f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+def test_a_host_without_addresses_is_known_by_its_name(mesh: Mesh, elsewhere: str) -> None:
     """Under REGISTRY_ONLY, at the address that the world's DNS has."""
-    world, client = (mesh.address("world", 4), 80), mesh.inside("client")
-    with (
-        restricted(mesh),
-        applied(mesh, entry("api", "api.example", ports=[(80, "HTTP")], resolution="NONE")),
-    ):
-        assert client.call(asking.ask, world, "api.example").status == 200
-        assert client.call(asking.ask, world, "API.example:80").status == 200
-        with pytest.raises(ConnectionResetError):
-            client.call(asking.ask, world, "evil.example")
+    to, client = (elsewhere, 80), mesh.inside("client")
+    api = entry("api", "*.api.example", ports=[(80, "HTTP")], resolution="NONE")
+    with restricted(mesh), applied(mesh, api):
+        for host in ("one.api.example", "ONE.two.api.example:80"):
+            assert client.call(sockets.comes_back, to, request(host))
+        for host in ("api.example", "evil.example"):
+            assert not client.call(sockets.comes_back, to, request(host))
         log = mesh.lab.node("node1").log("tunnel")
         until(lambda: "the client names evil.example" in log.read_text(), what="the log has its reason")
-        assert client.call(sockets.is_turned_away, (world[0], 7000))
+    with applied(mesh, api):
+        assert client.call(sockets.comes_back, to, request("evil.example")), "under ALLOW_ANY it passes"
 
 
-def test_githubs_entries_as_they_stand(mesh: Mesh) -> None:
+def test_a_host_that_is_resolved_is_not_where_the_client_went(mesh: Mesh, elsewhere: str) -> None:
+    """Its endpoints are where DNS has it, whatever address a client has dialled with its name."""
+    with restricted(mesh), applied(mesh, entry("other", "other.example", ports=[(80, "HTTP")])):
+        until(lambda: dump(mesh)["names"].get("other.example"), what="it is resolved")
+        answer = mesh.inside("client").call(asking.ask, (elsewhere, 80), "other.example")
+        assert json.loads(answer.body)["pod"] == "other"
+
+
+def sample(path: str) -> list[Manifest]:
+    """The objects of a file, in the namespace `default`."""
+    items = yaml.safe_load_all((SAMPLES / path).read_text())
+    return [{**one, "metadata": {"namespace": "default", **one["metadata"]}} for one in items]
+
+
+def test_githubs_entries_as_they_stand(mesh: Mesh, elsewhere: str) -> None:
     """Istio's sample: HTTPS by its SNI, Git over SSH by addresses, and nothing else."""
-    world, client = (mesh.address("world", 4), 443), mesh.inside("client")
-    text = (SAMPLES / "external" / "github.yaml").read_text()
-    entries = [
-        {**one, "metadata": {"namespace": "default", **one["metadata"]}} for one in yaml.safe_load_all(text)
-    ]
-    with restricted(mesh), applied(mesh, *entries):
-        assert client.call(asking.says_hello, world, "github.com")
-        with pytest.raises(ConnectionResetError):
-            client.call(asking.says_hello, world, "evil.example")
-        assert client.call(sockets.is_turned_away, (world[0], 7000))
+    client = mesh.inside("client")
+    with restricted(mesh), applied(mesh, *sample("external/github.yaml")):
+        for server, passes in (("github.com", True), ("gist.github.com", False)):
+            hello = client.call(sockets.client_hello, server)
+            assert client.call(sockets.comes_back, (elsewhere, 443), hello) == passes
+        assert client.call(sockets.is_turned_away, (elsewhere, 22))
+        assert client.call(sockets.is_turned_away, (elsewhere, 7000))

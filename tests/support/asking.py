@@ -1,10 +1,7 @@
 """HTTP requests from inside a pod. The functions run in a Resident."""
 
-import contextlib
 import http.client
 import json
-import socket
-import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -67,17 +64,3 @@ def _ask(
     request = facts.get("request", {"headers": {}, "line": ""})
     version = facts.get("labels", {}).get("version", "")
     return Answer(response.status, version, request["headers"], request["line"], got, body, taken)
-
-
-def says_hello(to: Address, server: str) -> bool:
-    """Whether a ClientHello that names a server arrives where bytes come back as they are."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=server)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    hello, back = outgoing.read(), b""
-    with socket.create_connection(to, timeout=20) as sock:
-        sock.sendall(hello)
-        while len(back) < len(hello) and (more := sock.recv(len(hello))):
-            back += more
-    return back == hello

@@ -7,6 +7,7 @@ import itertools
 import random
 import select
 import socket
+import ssl
 import struct
 import threading
 
@@ -310,3 +311,22 @@ def short_connections(to: Address, count: int) -> int:
             sock.sendall(b"x")
             good += sock.recv(1) == b"x"
     return good
+
+
+def comes_back(to: Address, data: bytes) -> bool:
+    """Whether a server that greets and echoes gets what is said; False: the connection is reset."""
+    expected, seen = GREETING + data, b""
+    with contextlib.suppress(ConnectionResetError), socket.create_connection(to, timeout=20) as sock:
+        sock.sendall(data)
+        while len(seen) < len(expected) and (more := sock.recv(_BLOCK)):
+            seen += more
+    return sorted(seen) == sorted(expected)
+
+
+def client_hello(server: str) -> bytes:
+    """As a client of TLS begins that names a server."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=server)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
