@@ -1,4 +1,4 @@
-//! Services that clients name: those of ServiceEntries, by their hostnames and wildcards.
+//! Services by their hostnames; those of ServiceEntries also by wildcards, as clients name them.
 
 use std::sync::Arc;
 
@@ -50,6 +50,11 @@ impl Hosts {
 }
 
 impl Mesh {
+    /// The service that a client in `namespace` means by a host name.
+    pub fn service_named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
+        preferred(self.hosts.get(&hostname.into()), namespace)
+    }
+
     /// Whether names that a client in a namespace may use have addresses that only the mesh knows.
     pub fn has_virtual_hosts(&self, namespace: &str) -> bool {
         let mut services = self.named.virtual_hosts.iter().filter_map(|key| self.service(key.text()));

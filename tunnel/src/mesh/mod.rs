@@ -34,7 +34,7 @@ use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
 use hosts::Hosts;
 pub use hosts::NamedIn;
-use index::{preferred, Index, Network, Pods};
+use index::{Index, Network, Pods};
 use intern::Interners;
 use listeners::GatewayListeners;
 use names::Names;
@@ -160,11 +160,6 @@ impl Mesh {
     /// The service that a client in `namespace` means by an address.
     pub fn service_at(&self, network: &str, ip: IpAddr, namespace: &str) -> Option<&Arc<Service>> {
         self.networks.get(network)?.service(ip, namespace)
-    }
-
-    /// The service that a client in `namespace` means by a host name.
-    pub fn service_named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
-        preferred(self.hosts.get(&hostname.into()), namespace)
     }
 
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {

@@ -1,5 +1,6 @@
 //! What became of questions for names that pods have asked.
 
+use super::WorkerTelemetry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of one.
@@ -15,15 +16,18 @@ pub enum Lookup {
     Dropped,
 }
 
+impl WorkerTelemetry {
+    /// A pod's question for a name is done with.
+    pub fn lookup(&self, lookup: Lookup) {
+        self.0.shared.counts.lookups.0[lookup as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 pub struct Lookups([AtomicU64; 4]);
 
 impl Lookups {
     const NAMES: [&str; 4] = ["answered", "passed_on", "unanswered", "dropped"];
-
-    pub fn count(&self, lookup: Lookup) {
-        self.0[lookup as usize].fetch_add(1, Ordering::Relaxed);
-    }
 
     /// By the names that metrics have.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {

@@ -216,11 +216,6 @@ impl WorkerTelemetry {
         self.0.shared.counts.accepts_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A pod's question for a name is done with.
-    pub fn lookup(&self, lookup: Lookup) {
-        self.0.shared.counts.lookups.count(lookup);
-    }
-
     /// A peer was turned away before it could ask for a connection. `peer`: who it is, as far as it has proven that.
     pub fn refused(
         &self,
