@@ -378,6 +378,39 @@ def test_analysis_of_what_is_in_force_and_of_files_beside_it(lab: Lab, here: Her
     assert "name files or folders" in here("analyze", check=2).err
 
 
+def test_a_capture_has_both_sides_with_identities(lab: Lab, here: Here, tmp_path: Path) -> None:
+    client, web = (
+        on_node1(lab, "client"),
+        next(pod for pod in lab.pods if pod.node == "node2" and pod.deployment == "web"),
+    )
+    path = tmp_path / "client.pcapng"
+    argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{web.ipv4}:8080/"]
+    load = client.popen(["sh", "-c", f"while true; do {' '.join(argv)}; done"])
+    try:
+        assert f"packets to {path}" in here("capture", "client", "--for", "1", "-w", str(path), check=0).out
+    finally:
+        load.kill()
+        load.wait()
+    data = path.read_bytes()
+    assert b"GET / HTTP/1.1" in data, "the plain side"
+    assert f"mutual TLS (HBONE), {client.identity} -> {web.identity}".encode() in data
+    assert "is no captured pod" in here("capture", "nobody", check=2).err
+
+
+def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
+    client, web = on_node1(lab, "client"), on_node1(lab, "web")
+    load = client.popen(
+        ["sh", "-c", f"while true; do curl -s -m 3 -o /dev/null http://{web.ipv4}:8080/; done"]
+    )
+    try:
+        said = here("trace", "client", "--for", "2", check=0)
+    finally:
+        load.kill()
+        load.wait()
+    assert f"tracing default/{client.name}" in said.err
+    assert "CLOSE -> SYN_SENT curl[" in said.out
+
+
 def test_what_is_asked_wrongly_is_answered_with_what_to_ask(here: Here) -> None:
     assert "pods are default/client" in here("why", "nobody", "web", check=2).err
     assert "HOST[:PORT]" in here("why", "client", "http://web", check=2).err
