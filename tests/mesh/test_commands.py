@@ -105,6 +105,17 @@ def on_node1(lab: Lab, deployment: str) -> Pod:
 
 
 @contextmanager
+def load(pod: Pod, url: str) -> Iterator[None]:
+    """Requests, one after the other."""
+    process = pod.popen(["sh", "-c", f"while true; do curl -s -m 3 -o /dev/null {url}; done"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def in_force(lab: Lab, *manifests: Manifest) -> Iterator[None]:
     lab.cluster.put(manifests)
     try:
@@ -295,16 +306,12 @@ def test_flows_are_followed(lab: Lab, here: Here, tmp_path: Path) -> None:
 
 def test_top_counts_by_service_workload_and_connection(lab: Lab, here: Here) -> None:
     client = on_node1(lab, "client")
-    load = client.popen(["sh", "-c", "while true; do curl -s -o /dev/null http://web/; done"])
-    try:
+    with load(client, "http://web/"):
         for by, name in (("service", "web.default"), ("workload", client.name), ("connection", client.name)):
             rows = here.json("top", "--by", by, "--interval", "1")
             busy = next(row for row in rows if name in row["name"])
             assert busy["connections"] > 0 and busy["received"] > 0, rows
         assert "CONN/S" in here("top", "--once", "--interval", "0.2", check=0).text
-    finally:
-        load.kill()
-        load.wait()
 
 
 def test_stations_agree_and_a_difference_is_found(lab: Lab, here: Here) -> None:
@@ -379,18 +386,11 @@ def test_analysis_of_what_is_in_force_and_of_files_beside_it(lab: Lab, here: Her
 
 
 def test_a_capture_has_both_sides_with_identities(lab: Lab, here: Here, tmp_path: Path) -> None:
-    client, web = (
-        on_node1(lab, "client"),
-        next(pod for pod in lab.pods if pod.node == "node2" and pod.deployment == "web"),
-    )
+    client = on_node1(lab, "client")
+    web = next(pod for pod in lab.pods if pod.node == "node2" and pod.deployment == "web")
     path = tmp_path / "client.pcapng"
-    argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{web.ipv4}:8080/"]
-    load = client.popen(["sh", "-c", f"while true; do {' '.join(argv)}; done"])
-    try:
+    with load(client, f"http://{web.ipv4}:8080/"):
         assert f"packets to {path}" in here("capture", "client", "--for", "1", "-w", str(path), check=0).out
-    finally:
-        load.kill()
-        load.wait()
     data = path.read_bytes()
     assert b"GET / HTTP/1.1" in data, "the plain side"
     assert f"mutual TLS (HBONE), {client.identity} -> {web.identity}".encode() in data
@@ -398,16 +398,10 @@ def test_a_capture_has_both_sides_with_identities(lab: Lab, here: Here, tmp_path
 
 
 def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
-    client, web = on_node1(lab, "client"), on_node1(lab, "web")
-    load = client.popen(
-        ["sh", "-c", f"while true; do curl -s -m 3 -o /dev/null http://{web.ipv4}:8080/; done"]
-    )
-    try:
+    client = on_node1(lab, "client")
+    with load(client, f"http://{on_node1(lab, 'web').ipv4}:8080/"):
         said = here("trace", "client", "--for", "2", check=0)
-    finally:
-        load.kill()
-        load.wait()
-    assert f"tracing default/{client.name}" in said.err
+    assert f"tracing default/{client.name}" in " ".join(said.err.split())
     assert "CLOSE -> SYN_SENT curl[" in said.out
 
 

@@ -10,9 +10,8 @@ from agent.cli.pcapng import Interface
 SYN = bytes.fromhex(
     "020000000001020000000002 0800 4500002800000000 4006 0000 0a000001 0a000002 c350 3aa0 0000000000000000"
 )
-SYN6 = (
-    bytes(12) + bytes.fromhex("86dd 60000000 0014 06 40") + bytes(15) + b"\1" + bytes(15) + b"\2" + bytes(20)
-)
+ENDS6 = bytes(15) + b"\1" + bytes(15) + b"\2"
+SYN6 = bytes(12) + bytes.fromhex("86dd 60000000 0014 06 40") + ENDS6 + bytes(20)
 
 
 def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
