@@ -137,7 +137,7 @@ def _of_type(url: str, served: dict[str, str], held: dict[str, str], on_demand: 
 def _node_of(client: str) -> str:
     """Of an xDS node id: TYPE~ADDRESS~NAME.NAMESPACE~DOMAIN."""
     parts = client.split("~")
-    return parts[2] if len(parts) == 4 else client
+    return parts[2].partition(".")[0] if len(parts) == 4 else client
 
 
 def _short(url: str) -> str:

@@ -28,7 +28,8 @@ one: what could not be asked is named on standard error. `warren COMMAND --help`
 agent's `--admin-group` may read.
 
 What follows was printed on a lab of two nodes (`warren lab up`), on its first node
-(`warren lab on node1 COMMAND...`), with a policy that denies `client` what `web` serves where it says so.
+(`warren lab on node1 COMMAND...`); where something is refused, an AuthorizationPolicy denies all access to
+`web`.
 """
 # Under each command: what is run, and whether the policy is in force.
 SHOWN: dict[str, list[tuple[str, bool]]] = {

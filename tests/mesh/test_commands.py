@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,9 +16,11 @@ import pytest
 import yaml
 
 from agent.cli.bug_report import clean
+from agent.cli.main import COMMANDS as COMMANDS_OF_ALL
 from agent.lab import Lab
 from agent.lab.members import Pod
 from agent.model.schema.objects import Key
+from tests.docs import pages
 from tests.support import sockets
 from tests.support.resident import Resident
 from tests.support.wait import until
@@ -326,7 +329,7 @@ def test_stations_agree_and_a_difference_is_found(lab: Lab, here: Here) -> None:
     assert "source" in here("config", "dump", check=0).text
     broken = manifest("AuthorizationPolicy", "broken", rules=[{"when": [UNKNOWN]}])
     with in_force(lab, broken):
-        here.says(1, "AuthorizationPolicy default/broken", "config", "diff")
+        here.says(1, "AuthorizationPolicy", "config", "diff")
     here.says(0, "have the same", "config", "diff")
 
 
@@ -403,6 +406,25 @@ def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
         said = here("trace", "client", "--for", "2", check=0)
     assert f"tracing default/{client.name}" in " ".join(said.err.split())
     assert "CLOSE -> SYN_SENT curl[" in said.out
+
+
+RUN = {"agent", "tunnel", "gateway", "cni", "ca", "reporter", "lab", "crds", "completion"}
+UNSHOWN = RUN | {"check", "authz", "routes", "trace", "capture"}
+STABLE = ("status", "why client web", "pods", "workloads", "services", "certs", "config dump", "config diff")
+
+
+@pytest.mark.parametrize("line", STABLE)
+def test_the_page_shows_what_is_printed(lab: Lab, line: str, tmp_path: Path) -> None:
+    written = dict(reversed([*pages.shown(pages.PAGE.read_text())]))
+    said = pages.run(lab, line, tmp_path)
+    assert pages.shape(written[line]) == pages.shape(said.stdout), "run make docs"
+
+
+def test_the_page_has_every_command_and_nothing_else() -> None:
+    text = pages.PAGE.read_text()
+    sections = re.findall(r"^## `warren (\S+)`$", text, re.MULTILINE)
+    assert sections == [*pages.SHOWN]
+    assert {*COMMANDS_OF_ALL} - {*sections} == UNSHOWN
 
 
 def test_what_is_asked_wrongly_is_answered_with_what_to_ask(here: Here) -> None:

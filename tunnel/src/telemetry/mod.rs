@@ -363,11 +363,7 @@ impl ConnectionRecord {
 
     /// As `to_json`, with the round trip of its socket towards the other end, where that is known.
     pub fn to_json_with(&self, rtt: Option<Duration>) -> String {
-        let mut value = self.facts.json();
-        if let Some(rtt) = rtt {
-            value["rtt_us"] = (rtt.as_micros() as u64).into();
-        }
-        value.to_string()
+        self.facts.json_with(rtt).to_string()
     }
 
     fn end(&self, end: End) {

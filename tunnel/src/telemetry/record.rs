@@ -98,6 +98,15 @@ impl Facts {
         value
     }
 
+    /// As `json`, with a round trip.
+    pub fn json_with(&self, rtt: Option<Duration>) -> Value {
+        let mut value = self.json();
+        if let Some(rtt) = rtt {
+            value["rtt_us"] = (rtt.as_micros() as u64).into();
+        }
+        value
+    }
+
     pub fn path(&self) -> Path {
         self.parties.get().map_or(Path::Unknown, |parties| parties.path)
     }
