@@ -1,10 +1,12 @@
-//! All endpoints that a destination of routes may use, with what balancing among them needs to know.
+//! All endpoints that a destination of routes may use, with what balancing among them needs to know, and what is enforced at one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::endpoints::{Chosen, Wanted};
 use super::{Mesh, Workload};
 use crate::base::Refusal;
+use crate::policy::Guard;
 use crate::routes::{Destination, Distribute, Locality};
 
 /// An endpoint for a destination.
@@ -21,6 +23,11 @@ pub struct Eligible<'a> {
 const PERCENT: u64 = 10_000;
 
 impl Mesh {
+    /// The policies that hold for a workload of any node, as far as they are known here.
+    pub fn guard_of(&self, workload: &Workload) -> Arc<Guard> {
+        self.policies.guard_of(&workload.guarded())
+    }
+
     /// Those of the destination's service and subset that a client may use; never none. `ip`: the address that the client
     /// called, whose family is preferred.
     pub fn eligible(

@@ -181,11 +181,6 @@ impl Mesh {
         self.policies.guard(&self.local(key)?.guarded())
     }
 
-    /// The policies that hold for a workload of any node, as far as they are known here.
-    pub fn guard_of(&self, workload: &Workload) -> Arc<Guard> {
-        self.policies.guard_of(&workload.guarded())
-    }
-
     /// What becomes of a connection from a namespace to an address of which nothing is known.
     pub fn outbound_traffic(&self, namespace: &str) -> OutboundTraffic {
         self.egress.outbound(namespace)
