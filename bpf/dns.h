@@ -63,11 +63,12 @@ static __always_inline int capture_question(struct bpf_sock_addr *ctx, struct en
 /* Shows the name server that was asked in the place of the address at which its questions are answered. */
 static __always_inline void show_server(struct bpf_sock_addr *ctx, struct endpoint *shown)
 {
-	struct pair pair = { bpf_get_netns_cookie(ctx), *shown, 0 };
+	struct pair pair = { .to = *shown };
 	struct endpoint *server;
 
 	if (shown->port != bpf_htons(PORT_DNS))
 		return;
+	pair.netns = bpf_get_netns_cookie(ctx);
 	server = bpf_map_lookup_elem(&resolvers, &pair);
 	if (server)
 		__builtin_memcpy(shown, server, sizeof(*shown));

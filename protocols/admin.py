@@ -260,7 +260,8 @@ class HeldCertificate:
 class Dump:
     """GET /config_dump: the configuration in force. pods: uids of those that are served.
 
-    traffic: what may leave the mesh, by namespace; direct, crl: as they are, for a dump only.
+    traffic: what may leave the mesh, by namespace; names: the addresses of endpoints' names; direct, crl: as
+    they are, for a dump only.
     """
 
     direct: Any
@@ -268,6 +269,7 @@ class Dump:
     services: list[HeldService]
     policies: list[HeldPolicy]
     traffic: list[dict[str, str]]
+    names: dict[str, list[str]]
     crl: dict[str, Any]
     certificates: list[HeldCertificate]
     pods: list[str]

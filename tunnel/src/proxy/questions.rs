@@ -46,7 +46,9 @@ impl Servers {
     }
 
     fn asked(&self, pod: &Pod, at: IpAddr) -> Option<SocketAddr> {
-        let pair = Pair::new(pod.netns.cookie().ok()?, SocketAddr::new(at, DNS_PORT));
+        // Who asks at the pod's own address has not been redirected.
+        let at = Some(OriginalDst::new(SocketAddr::new(at, DNS_PORT))).filter(|at| at.is_loopback())?;
+        let pair = Pair::new(pod.netns.cookie().ok()?, at.address());
         let find = || self.map.borrow().as_ref().and_then(|map| map.get(&pair).ok().flatten());
         let found = find().or_else(|| {
             // The agent may have made another map.
@@ -142,8 +144,7 @@ async fn answer(proxy: Rc<Proxy>, pod: Rc<Pod>, questions: Rc<Questions>) {
         };
         let buffer = servers.buffer.borrow();
         let question = &buffer[..arrived.length];
-        // Who asks at the pod's address has not been redirected.
-        let Some(server) = servers.asked(&pod, arrived.at.to_canonical()) else { continue };
+        let Some(server) = servers.asked(&pod, arrived.at) else { continue };
         if let Some(answer) = proxy.answer(&pod, question, false) {
             let _ = datagrams::answer(&questions.socket, &answer, arrived.from, arrived.at); // a client may be gone
             continue;
