@@ -49,7 +49,7 @@ def remote(stage: Stage) -> Iterator[socket.socket]:
 
 
 def started(stage: Stage, name: str, ways: Sequence[Way | End]) -> Envoy:
-    return Envoy(name, stage.peer, stage.folder, me=stage.certificate, peer=OURS, ways=ways)
+    return Envoy.tunnel(name, stage.peer, stage.folder, me=stage.certificate, peer=OURS, ways=ways)
 
 
 def through(stage: Stage, near: int) -> socket.socket:

@@ -81,7 +81,7 @@ def test_envoy_is_refused(stage: Stage) -> None:
     near = ("127.0.0.1", 16050)
     way = Way(near, str(stage.ours.v4), (str(stage.ours.v4), PORT))
     with (
-        Envoy("denied", stage.peer, stage.folder, me=stage.certificate, peer=OURS, ways=[way]),
+        Envoy.tunnel("denied", stage.peer, stage.folder, me=stage.certificate, peer=OURS, ways=[way]),
         stage.policy(BY_IDENTITY),
         stage.refusal("destination", "policy_denied") as line,
         stage.peer.netns.run(lambda: socket.create_connection(near, 10)) as app,

@@ -1,11 +1,11 @@
-"""Envoy as an end of HBONE: HTTP/2 CONNECT inside mutual TLS 1.3."""
+"""Envoy with a configuration, such as an end of HBONE: HTTP/2 CONNECT inside mutual TLS 1.3."""
 
 import json
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -46,25 +46,18 @@ class Envoy:
     """A process in a pod. As a context manager it is ended at the end."""
 
     def __init__(
-        self, name: str, pod: Pod, folder: Path, *, me: Certificate, peer: str, ways: Iterable[Way | End]
+        self, name: str, netns: str, folder: Path, listeners: Sequence[Any], clusters: Sequence[Any]
     ) -> None:
-        """`name` is that of its files in `folder`, `peer` the identity that the other side must have.
-
-        Waits until Envoy is live.
-        """
+        """`name` is that of its files in `folder`. Waits until Envoy is live."""
         file = folder / f"{name}.json"
         self._admin = folder / f"{name}.sock"
-        parts = [_way(way, me, peer) if isinstance(way, Way) else _end(way, me, peer) for way in ways]
         config = {
-            "static_resources": {
-                "listeners": [listener for listener, _ in parts],
-                "clusters": [cluster for _, clusters in parts for cluster in clusters],
-            },
+            "static_resources": {"listeners": listeners, "clusters": clusters},
             "admin": {"address": {"pipe": {"path": str(self._admin)}}},
         }
         file.write_text(json.dumps(config, indent=1))
         self.log = folder / f"{name}.log"
-        argv = ["ip", "netns", "exec", pod.name, str(_binary()), "-c", str(file), "--concurrency", "1"]
+        argv = ["ip", "netns", "exec", netns, str(_binary()), "-c", str(file), "--concurrency", "1"]
         argv += ["--disable-hot-restart", "--log-level", "warning", "--log-path", str(self.log)]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -74,6 +67,15 @@ class Envoy:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def tunnel(
+        cls, name: str, pod: Pod, folder: Path, *, me: Certificate, peer: str, ways: Iterable[Way | End]
+    ) -> "Envoy":
+        """An end of HBONE; `peer` is the identity that the other side must have."""
+        parts = [_way(way, me, peer) if isinstance(way, Way) else _end(way, me, peer) for way in ways]
+        clusters = [one for _, clusters in parts for one in clusters]
+        return cls(name, pod.name, folder, [one for one, _ in parts], clusters)
 
     def stats(self, text: str) -> dict[str, int]:
         """Counters with `text` in their names."""
@@ -127,14 +129,14 @@ def _binary() -> Path:
 
 def _way(way: Way, me: Certificate, peer: str) -> tuple[Any, list[Any]]:
     name = _text(way.near)
-    cluster = _cluster(name, (way.dial, HBONE)) | {
+    dialled = cluster(name, (way.dial, HBONE)) | {
         "typed_extension_protocol_options": {
-            f"envoy.{_HTTP}": _typed(_HTTP, {"explicit_http_config": {"http2_protocol_options": {}}})
+            f"envoy.{_HTTP}": typed(_HTTP, {"explicit_http_config": {"http2_protocol_options": {}}})
         },
         "transport_socket": _tls("Upstream", me, peer, way.curves),
     }
     proxy = {"stat_prefix": name, "cluster": name, "tunneling_config": {"hostname": _text(way.authority)}}
-    return _listener(way.near, {"filters": [_filter("tcp_proxy", _TUNNEL, proxy)]}), [cluster]
+    return listener(way.near, {"filters": [named("tcp_proxy", _TUNNEL, proxy)]}), [dialled]
 
 
 def _end(end: End, me: Certificate, peer: str) -> tuple[Any, list[Any]]:
@@ -145,18 +147,18 @@ def _end(end: End, me: Certificate, peer: str) -> tuple[Any, list[Any]]:
         route = {"cluster": target, "timeout": "0s", "upgrade_configs": [connect]}
         routes = [{"match": {"connect_matcher": {}}, "route": route}]
         hosts.append({"name": target, "domains": [target], "routes": routes})
-        clusters.append(_cluster(target, (end.listen, port)))
+        clusters.append(cluster(target, (end.listen, port)))
     manager = {
         "stat_prefix": "in",
         "http2_protocol_options": {"allow_connect": True},
         "route_config": {"virtual_hosts": hosts},
-        "http_filters": [_filter("router", _ROUTER, {})],
+        "http_filters": [named("router", _ROUTER, {})],
     }
     chain = {
         "transport_socket": _tls("Downstream", me, peer, end.curves),
-        "filters": [_filter("http", _MANAGER, manager)],
+        "filters": [named("http", _MANAGER, manager)],
     }
-    return _listener((end.listen, HBONE), chain), clusters
+    return listener((end.listen, HBONE), chain), clusters
 
 
 def _tls(side: str, me: Certificate, peer: str, curves: tuple[str, ...]) -> dict[str, Any]:
@@ -180,28 +182,28 @@ def _tls(side: str, me: Certificate, peer: str, curves: tuple[str, ...]) -> dict
     context: dict[str, Any] = {"common_tls_context": common}
     if side == "Downstream":
         context["require_client_certificate"] = True
-    return _filter("tls", f"extensions.transport_sockets.tls.v3.{side}TlsContext", context)
+    return named("tls", f"extensions.transport_sockets.tls.v3.{side}TlsContext", context)
 
 
-def _typed(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+def typed(kind: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"@type": f"type.googleapis.com/envoy.{kind}", **value}
 
 
-def _filter(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "typed_config": _typed(kind, value)}
+def named(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "typed_config": typed(kind, value)}
 
 
 def _socket(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _listener(at: Address, chain: dict[str, Any]) -> dict[str, Any]:
+def listener(at: Address, chain: dict[str, Any]) -> dict[str, Any]:
     # A second Envoy shall fail, and not share the port.
-    listener = {"name": _text(at), "address": _socket(*at), "enable_reuse_port": False}
-    return listener | {"filter_chains": [chain]}
+    own = {"name": _text(at), "address": _socket(*at), "enable_reuse_port": False}
+    return own | {"filter_chains": [chain]}
 
 
-def _cluster(name: str, to: Address) -> dict[str, Any]:
+def cluster(name: str, to: Address) -> dict[str, Any]:
     endpoint = {"endpoint": {"address": _socket(*to)}}
     return {
         "name": name,

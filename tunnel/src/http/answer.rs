@@ -43,21 +43,24 @@ impl Answer {
 
     /// For a client of gRPC with its status in place of HTTP's.
     pub fn response(self, grpc: bool) -> Response {
-        let mut response = if grpc {
-            grpc_response(grpc_status(self.status), &self.body)
-        } else {
-            let mut response = Response::new(self.status, self.body.clone());
-            if !self.body.is_empty() {
-                response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-            }
-            response
-        };
+        let mut response =
+            if grpc { grpc_response(grpc_status(self.status), &self.body) } else { text(self.status, self.body) };
         if self.flags.has(Flags::UPSTREAM_OVERFLOW) {
             let overloaded = HeaderName::from_static("x-envoy-overloaded");
             response.headers.insert(overloaded, HeaderValue::from_static("true"));
         }
         response
     }
+}
+
+/// It has a type where it has a body.
+pub fn text(status: StatusCode, body: Bytes) -> Response {
+    let typed = !body.is_empty();
+    let mut response = Response::new(status, body);
+    if typed {
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
 }
 
 /// A whole answer in one head ("trailers only").

@@ -8,17 +8,24 @@ fn is_preflight(request: &Request) -> bool {
     request.method == Method::OPTIONS && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight; None: the request goes on.
-pub fn preflight(cors: &Cors, request: &Request) -> Option<Response> {
+/// The answer to a preflight; None: the request goes on. Where all methods or names are allowed it tells those asked for: with
+/// credentials browsers take no `*`.
+pub fn preflight<'a>(cors: &'a Cors, request: &'a Request) -> Option<Response> {
     let origin = request.headers.get(header::ORIGIN).filter(|_| is_preflight(request))?;
     let mut response = Response::new(StatusCode::OK, "");
-    if !cors.allows(origin.as_bytes()) {
-        return cors.answer_unmatched_preflights.then_some(response);
-    }
     let headers = &mut response.headers;
-    allow(headers, cors, origin);
-    insert(headers, header::ACCESS_CONTROL_ALLOW_METHODS, &cors.allow_methods);
-    insert(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, &cors.allow_headers);
+    match cors.allows(origin.as_bytes()) {
+        true => allow(headers, cors, origin),
+        false if cors.answer_unmatched_preflights => {}
+        false => return None,
+    }
+    let asked = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let wanted = |list: &'a str, name| if list == "*" { asked(name) } else { list };
+    let methods = wanted(&cors.allow_methods, header::ACCESS_CONTROL_REQUEST_METHOD);
+    let names = wanted(&cors.allow_headers, header::ACCESS_CONTROL_REQUEST_HEADERS);
+    insert(headers, header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    insert(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, &cors.expose_headers);
     if let Some(seconds) = cors.max_age {
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(seconds));
     }

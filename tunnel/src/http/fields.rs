@@ -3,6 +3,7 @@ use super::node::Downstream;
 use super::{Request, Response};
 use crate::routes::{self, HeaderChanges, Values, Variable};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Scheme;
 use http::Version;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,46 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-/// Before anything is decided: `x-forwarded-proto` and `x-request-id`, where the application has not set them.
+/// What a client would ask of a proxy: Envoy hears it from proxies of its own only, and takes it away from all others.
+const FOR_PROXIES: [&str; 15] = [
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// Before anything is decided: what asks something of proxies goes, `x-forwarded-proto` and `x-request-id` come where the
+/// application has not set them. The scheme is what `x-forwarded-proto` says it was.
 pub fn arrive(request: &mut Request, draw: impl Fn(u64) -> u64) {
-    let scheme = if request.scheme == http::uri::Scheme::HTTPS { "https" } else { "http" };
-    request.headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    if request.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        for name in FOR_PROXIES {
+            request.headers.remove(name);
+        }
+    }
+    match request.headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+        Some(b"https") => request.scheme = Scheme::HTTPS,
+        Some(b"http") => request.scheme = Scheme::HTTP,
+        Some(_) => {}
+        None => {
+            let scheme = if request.scheme == Scheme::HTTPS { "https" } else { "http" };
+            request.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        }
+    }
     request.headers.entry(REQUEST_ID).or_insert_with(|| uuid(draw(u64::MAX), draw(u64::MAX)));
 }
 
@@ -39,6 +73,13 @@ fn uuid(high: u64, low: u64) -> HeaderValue {
 pub fn keep_original_path(request: &mut Request) {
     if let Ok(path) = HeaderValue::from_str(request.path.as_str()) {
         request.headers.insert(ORIGINAL_PATH, path);
+    }
+}
+
+/// Of a request whose authority is rewritten.
+pub fn keep_original_host(request: &mut Request) {
+    if let Ok(host) = HeaderValue::from_str(request.authority.as_str()) {
+        request.headers.insert(ORIGINAL_HOST, host);
     }
 }
 

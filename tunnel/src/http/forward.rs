@@ -102,16 +102,14 @@ pub async fn forward<N: Node>(
     recording.deadline = deadline.clone();
     let bodies = Bodies::new(body, retry.is_some() || !rule.mirrors.is_empty(), router.settings.replay);
     mirror::send(router, downstream, &rule.mirrors, request, || bodies.copy());
-    let mut tries = Tries { router, cluster: &cluster, retry, bodies, hash: key.hash, recording };
+    let began = Instant::now();
+    let mut tries = Tries { router, cluster: &cluster, retry, timeout, began, bodies, hash: key.hash, recording };
     let tried = match &deadline {
         None => tries.all(request).await,
-        Some(deadline) => {
-            request_timeout(request, forwarded);
-            tokio::select! {
-                tried = tries.all(request) => tried,
-                () = deadline.passed() => Err(Failure::Timeout),
-            }
-        }
+        Some(deadline) => tokio::select! {
+            tried = tries.all(request) => tried,
+            () = deadline.passed() => Err(Failure::Timeout),
+        },
     };
     let mut response = tried.map_err(|failure| Answer::from(&failure))?;
     if let Some(deadline) = &deadline {
@@ -131,11 +129,6 @@ fn asked(request: &Request) -> Option<Duration> {
     deadline::of_grpc(given.to_str().ok()?)
 }
 
-fn request_timeout(request: &mut Request, forwarded: &Forwarded) {
-    let retry = forwarded.forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
-    fields::attempt(&mut request.headers, 1, retry.or(forwarded.forward.timeout));
-}
-
 /// Path, authority and fields as the route wants them.
 fn prepare(request: &mut Request, forwarded: &Forwarded, downstream: &Downstream) -> Result<(), Answer> {
     let weighted = forwarded.weighted();
@@ -148,6 +141,7 @@ fn prepare(request: &mut Request, forwarded: &Forwarded, downstream: &Downstream
         request.path = PathAndQuery::try_from(format!("{path}{query}")).map_err(malformed)?;
     }
     if let Some(authority) = &weighted.authority {
+        fields::keep_original_host(request);
         request.authority = Authority::try_from(&**authority).map_err(malformed)?;
     }
     Ok(())
@@ -158,6 +152,8 @@ struct Tries<'a, N: Node> {
     router: &'a Rc<Router<N>>,
     cluster: &'a Rc<Cluster<N::Io>>,
     retry: Option<&'a Retry>,
+    timeout: Option<Duration>,
+    began: Instant,
     bodies: Bodies,
     hash: Option<u64>,
     recording: &'a mut Recording<N>,
@@ -199,12 +195,19 @@ impl<N: Node> Tries<'_, N> {
         }
     }
 
+    /// Of the next try.
+    fn time_left(&self) -> Option<Duration> {
+        let whole = self.timeout.map(|timeout| timeout.saturating_sub(self.began.elapsed()));
+        let single = self.retry.and_then(|retry| retry.per_try_timeout);
+        whole.into_iter().chain(single).min()
+    }
+
     async fn one(&mut self, host: &Rc<Host<N::Io>>, request: &mut Request, number: u32) -> Result<Response, Failure> {
         let active = Active::new(host);
         let record = &mut self.recording.record;
         record.attempts = number;
         record.endpoint = Some(host.endpoint.id.clone());
-        fields::attempt(&mut request.headers, number, None);
+        fields::attempt(&mut request.headers, number, self.time_left());
         request.body = self.bodies.next();
         let began = Instant::now();
         let one = Try { router: self.router, cluster: self.cluster, host };

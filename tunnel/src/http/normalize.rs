@@ -2,11 +2,14 @@
 use http::uri::PathAndQuery;
 
 /// Percent-encodings of unreserved characters are undone, backslashes become slashes, and dot segments are resolved. None:
-/// it cannot be written as a path.
+/// it has a NUL, at which some servers end it, or cannot be written as a path.
 pub fn normalize(path: &PathAndQuery) -> Option<PathAndQuery> {
     let text = path.path();
     if !text.contains(['%', '\\']) && !text.contains("/.") {
         return Some(path.clone());
+    }
+    if text.contains("%00") {
+        return None;
     }
     let mut normal = resolve(&decode(text));
     if let Some(query) = path.query() {

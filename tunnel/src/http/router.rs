@@ -5,7 +5,7 @@ use super::node::{Downstream, Flags, Node};
 use super::record::Recording;
 use super::upstream::Cluster;
 use super::{cors, edge, fields, normalize, Drain, Request, Response, Settings};
-use crate::routes::{Abort, Client, Decision, Destination, Fault, Matched, Scope};
+use crate::routes::{Abort, Client, Decision, Destination, Fault, Scope};
 use http::header::{HeaderValue, LOCATION, ORIGIN};
 use http::{Method, StatusCode};
 use std::cell::RefCell;
@@ -94,34 +94,47 @@ impl<N: Node> Router<N> {
         recording.record.route = matched.route().clone();
 
         let origin = request.headers.get(ORIGIN).cloned();
+        // As Istio orders Envoy's filters.
+        if let Some(fault) = &matched.rule.fault {
+            if let Some(response) = self.fault(fault, recording, grpc).await {
+                return Ok(changed(response, &decision, request, downstream));
+            }
+        }
         if let Some(response) = matched.rule.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
             return Ok(response);
         }
-        if let Some(fault) = &matched.rule.fault {
-            if let Some(response) = self.fault(fault, recording, grpc).await {
-                return Ok(response);
+        let mut response = match self.act(&decision, downstream, request, recording).await {
+            Ok(response) => response,
+            Err(answer) => {
+                recording.record.flags |= answer.flags;
+                changed(answer.response(grpc), &decision, request, downstream)
             }
-        }
-        let mut response = match decision {
-            Decision::Forward(forwarded) => forward(self, downstream, request, &forwarded, recording).await?,
-            Decision::Redirect { status, location, .. } => {
-                let mut response = Response::new(status, "");
-                let location = HeaderValue::try_from(location);
-                response.headers.insert(
-                    LOCATION,
-                    location.map_err(|_| Answer::new(StatusCode::BAD_REQUEST, "", Flags::default()))?,
-                );
-                changed(response, &matched, request, downstream)
-            }
-            Decision::Respond { status, body, .. } => {
-                changed(Response::new(status, body), &matched, request, downstream)
-            }
-            Decision::NotFound | Decision::Unimplemented => unreachable!("a rule has matched"),
         };
         if let Some(cors) = &matched.rule.cors {
             cors::expose(cors, origin.as_ref(), &mut response.headers);
         }
         Ok(response)
+    }
+
+    async fn act(
+        self: &Rc<Self>,
+        decision: &Decision,
+        downstream: &Rc<Downstream>,
+        request: &mut Request,
+        recording: &mut Recording<N>,
+    ) -> Result<Response, Answer> {
+        let response = match decision {
+            Decision::Forward(forwarded) => return forward(self, downstream, request, forwarded, recording).await,
+            Decision::Redirect { status, location, .. } => {
+                let malformed = |_| Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
+                let mut response = Response::new(*status, "");
+                response.headers.insert(LOCATION, HeaderValue::try_from(location).map_err(malformed)?);
+                response
+            }
+            Decision::Respond { status, body, .. } => answer::text(*status, body.clone()),
+            Decision::NotFound | Decision::Unimplemented => unreachable!("a rule has matched"),
+        };
+        Ok(changed(response, decision, request, downstream))
     }
 
     /// An abort's answer; a delay has passed by then.
@@ -134,7 +147,8 @@ impl<N: Node> Router<N> {
         recording.record.flags |= Flags::FAULT_INJECTED;
         Some(match abort {
             Abort::Http(status) => Answer::new(status, "fault filter abort", Flags::default()).response(grpc),
-            Abort::Grpc(status) => answer::grpc_response(status, b"fault filter abort"),
+            Abort::Grpc(status) if grpc => answer::grpc_response(status, b"fault filter abort"),
+            Abort::Grpc(_) => Answer::new(StatusCode::OK, "fault filter abort", Flags::default()).response(grpc),
         })
     }
 
@@ -155,8 +169,14 @@ impl<N: Node> Router<N> {
     }
 }
 
-fn changed(mut response: Response, matched: &Matched, request: &Request, downstream: &Downstream) -> Response {
-    let changes = std::iter::once(&matched.rule.response);
+/// An answer of our own as its rule wants it.
+fn changed(mut response: Response, decision: &Decision, request: &Request, downstream: &Downstream) -> Response {
+    let Some(matched) = decision.matched() else { return response };
+    let (rule, target) = match decision {
+        Decision::Forward(forwarded) => (None, &*forwarded.weighted().response),
+        _ => (Some(&matched.rule.response), &[][..]),
+    };
+    let changes = rule.into_iter().chain(target.iter().map(|changes| &**changes));
     fields::change_response(&mut response, changes, request, downstream, matched.route(), None);
     response
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use regex::bytes::RegexSet;
 
-use super::matching::{joined, Client, Condition, Field, HttpMatch, Request};
+use super::matching::{Client, Condition, Field, HttpMatch, Request};
 use super::path::{self, Path};
 use super::re2;
 use super::rule::HttpRule;
@@ -114,8 +114,8 @@ impl Index {
         self.prefixes.each(request.path, &mut scan);
         self.scan_folded(request.path, &mut scan);
         for (name, values) in &self.headers {
-            let value = joined(request.headers, name);
-            value.and_then(|value| values.get(&*value)).into_iter().for_each(|candidates| scan(candidates));
+            let found = request.headers.get_all(name).iter().filter_map(|value| values.get(value.as_bytes()));
+            found.for_each(|candidates| scan(candidates));
         }
         if let Some((set, candidates)) = &self.regexes {
             set.matches(request.path.as_bytes()).iter().for_each(|place| scan(&candidates[place..=place]));

@@ -138,11 +138,11 @@ impl Condition {
             Condition::Port(port) => *port == request.port,
             Condition::Scheme(text) => matches(text, request.scheme),
             Condition::Authority(text) => matches(text, request.authority),
-            Condition::Header(name, text) => name.of(request).is_some_and(|value| text.matches(&value)),
-            Condition::WithoutHeader(name, text) => match name.of(request) {
-                None if text.is_presence() => true,
-                value => !text.matches(&value.unwrap_or_default()),
-            },
+            Condition::Header(name, text) => name.any(request, text),
+            Condition::WithoutHeader(name, text) if text.is_presence() => !name.any(request, text),
+            Condition::WithoutHeader(name, text) => {
+                !name.any(request, text) && (name.is_in(request) || !text.matches(b""))
+            }
             Condition::Query(name, text) => request.parameter(name).is_some_and(|value| matches(text, value)),
             Condition::SourceNamespace(namespace) => **namespace == *client.namespace,
             Condition::SourceLabel(key, value) => client.labels.get(key) == Some(value),
@@ -153,7 +153,7 @@ impl Condition {
     pub fn mismatch(&self, request: &Request<'_>) -> String {
         let (subject, wanted) = self.words();
         match self {
-            Condition::Header(name, _) if name.of(request).is_none() => format!("{subject} is missing"),
+            Condition::Header(name, _) if !name.is_in(request) => format!("{subject} is missing"),
             Condition::Query(name, _) if request.parameter(name).is_none() => format!("{subject} is missing"),
             Condition::WithoutHeader(..) => format!("{subject} is {wanted}, which withoutHeaders excludes"),
             _ => format!("{subject} is not {wanted}"),
@@ -199,6 +199,18 @@ impl Field {
                 name => Field::Header(name),
             },
         })
+    }
+
+    pub fn is_in(&self, request: &Request<'_>) -> bool {
+        !matches!(self, Field::Header(name) if !request.headers.contains_key(name))
+    }
+
+    /// Whether any of its values matches: each is looked at for itself, as in Envoy, so that a second one hides nothing.
+    pub fn any(&self, request: &Request<'_>, text: &Text) -> bool {
+        match self {
+            Field::Header(name) => request.headers.get_all(name).iter().any(|value| text.matches(value.as_bytes())),
+            _ => self.of(request).is_some_and(|value| text.matches(&value)),
+        }
     }
 
     /// Its value; several are joined by commas, as Envoy does.

@@ -28,6 +28,7 @@ HttpRouteRule = schema.HttpRouteRule | GrpcRouteRule
 _INVALID = 500
 _ATTEMPTS = 2  # where `retry` says nothing
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ANY_ORIGIN = r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+"
 ON_BACKENDS = frozenset({"RequestHeaderModifier", "ResponseHeaderModifier"})
 
 
@@ -96,8 +97,9 @@ class GatewayRules:
 
     def _shares(self, route: Route, refs: Sequence[BackendRef]) -> list[pb.Weighted]:
         """Without any share every request is answered with 500."""
-        shares = [self._weighted(route, ref) for ref in refs if ref.weight]
-        return shares or [_unroutable(_INVALID, "no backend has a weight", 1)]
+        if any(ref.weight for ref in refs):
+            return [self._weighted(route, ref) for ref in refs]
+        return [_unroutable(_INVALID, "no backend has a weight", 1)]
 
     def _weighted(self, route: Route, ref: BackendRef) -> pb.Weighted:
         filters = ref.filters if isinstance(ref, schema.HttpBackendRef | GrpcBackendRef) else ()
@@ -230,13 +232,14 @@ def _cors(wanted: schema.Cors | None) -> pb.Cors:
         expose_headers=wanted.expose_headers,
         max_age=wanted.max_age,
         allow_credentials=bool(wanted.allow_credentials),
+        answer_unmatched_preflights=True,
     )
 
 
 def _origin(text: str) -> pb.StringMatch:
-    """`*` stands for any host, or for what is before a domain."""
+    """`*` stands for any origin that has a host, or for what is before a domain."""
     if text == "*":
-        return pb.StringMatch(present=True)
+        return pb.StringMatch(regex=_ANY_ORIGIN)
     if "*" not in text:
         return pb.StringMatch(exact=text)
     return pb.StringMatch(regex=".*".join(piece.replace(".", r"\.") for piece in text.split("*")))

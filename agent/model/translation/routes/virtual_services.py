@@ -7,6 +7,7 @@ from agent.model.engine.view import View
 from agent.model.schema.http_values import milliseconds
 from agent.model.schema.istio import http_rule as schema
 from agent.model.schema.istio.route_values import Destination
+from agent.model.schema.istio.string_match import PRESENT, StringMatch
 from agent.model.schema.istio.virtual_service import L4Match, RouteDestination, TlsMatch, VirtualService
 from agent.model.schema.objects import Key, key_of
 from agent.model.translation.routes.changes import (
@@ -136,9 +137,8 @@ class Rules:
         return result
 
     def _forward(self, owner: VirtualService, rule: schema.HttpRule) -> pb.Forward:
-        shares = rule.route if len(rule.route) == 1 else [one for one in rule.route if one.weight]
         return pb.Forward(
-            destinations=[self._weighted(owner, one) for one in shares],
+            destinations=[self._weighted(owner, one) for one in rule.route],
             rewrite=_rewrite(rule),
             timeout_ms=milliseconds(rule.timeout) if rule.timeout else 0,
             retry=_retry(rule.retries),
@@ -265,11 +265,9 @@ def _delayed(delay: schema.Delay) -> int:
 def _cors(wanted: schema.CorsPolicy | None) -> pb.Cors | None:
     if wanted is None:
         return None
-    exact = [pb.StringMatch(exact=origin) for origin in wanted.allow_origin if origin != "*"]
-    anyone = [pb.StringMatch(present=True)] if "*" in wanted.allow_origin else []
-    origins = [string_match(origin) for origin in wanted.allow_origins] or exact + anyone
+    listed = wanted.allow_origins or [StringMatch(exact=origin) for origin in wanted.allow_origin]
     return pb.Cors(
-        allow_origins=origins,
+        allow_origins=[string_match(PRESENT if one.exact == "*" else one) for one in listed],
         allow_methods=wanted.allow_methods,
         allow_headers=wanted.allow_headers,
         expose_headers=wanted.expose_headers,

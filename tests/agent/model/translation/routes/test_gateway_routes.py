@@ -173,11 +173,12 @@ def modifier(type_: str, **changes: object) -> Spec:
                 }
             ],
             r'cors {allow_origins {exact: "https://a"} allow_origins {regex: "https://.*\\.b\\.c"} '
-            "max_age: 5 allow_credentials: true}",
+            "max_age: 5 allow_credentials: true answer_unmatched_preflights: true}",
         ),
         (
             [{"type": "CORS", "cors": {"allowOrigins": ["*"]}}],
-            "cors {allow_origins {present: true} max_age: 5}",
+            r'cors {allow_origins {regex: "[a-zA-Z][a-zA-Z0-9+.-]*://[^/\\s?#]+"} max_age: 5 '
+            "answer_unmatched_preflights: true}",
         ),
     ],
 )
@@ -242,7 +243,7 @@ EXTENSION = {"type": "ExtensionRef", "extensionRef": {"group": "a", "kind": "B",
         ([backend("web", 0)], [("500", 1)]),
         ([backend("web")], [("web.default:80", 1)]),
         ([backend("web", 90), backend("api", 10)], [("web.default:80", 90), ("api.default:80", 10)]),
-        ([backend("web", 1), backend("api", 0)], [("web.default:80", 1)]),
+        ([backend("web", 1), backend("api", 0)], [("web.default:80", 1), ("api.default:80", 0)]),
         ([backend("web", 1), backend("gone", 3)], [("web.default:80", 1), ("500", 3)]),
         ([backend("web", port=81)], [("500", 1)]),
         ([backend("away", namespace="other")], [("500", 1)]),

@@ -165,7 +165,7 @@ def test_rules_for_another_port_leave_a_port_as_it_is() -> None:
         ),
         (
             {"corsPolicy": {"allowOrigin": ["*", "a"], "unmatchedPreflights": "IGNORE"}},
-            'cors {allow_origins {exact: "a"} allow_origins {present: true} '
+            'cors {allow_origins {present: true} allow_origins {exact: "a"} '
             "answer_unmatched_preflights: true}",
         ),
         (
@@ -246,7 +246,7 @@ def subsets(*names: str) -> Object:
         ([to("web")], [("web.default:80", 0)]),
         ([to("web", weight=0)], [("web.default:80", 0)]),
         ([to("web", "v1", 90), to("web", "v2", 10)], [("web.default/v1:80", 90), ("web.default/v2:80", 10)]),
-        ([to("web", "v1", 1), to("web", "v2", 0)], [("web.default/v1:80", 1)]),
+        ([to("web", "v1", 1), to("web", "v2", 0)], [("web.default/v1:80", 1), ("web.default/v2:80", 0)]),
         ([to("web", "v1", 1), to("web", "v9", 1)], [("web.default/v1:80", 1), ("503 NC", 1)]),
         ([to(WEB)], [("web.default:80", 0)]),
         ([to("nowhere")], [("503 NC", 0)]),
