@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent import memory, web
 from agent.errors import SettingsError, WarrenError, describe
+from agent.fetching import Reach
 from agent.inspection import AdminServer, Inspected
 from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
@@ -43,6 +44,7 @@ from agent.node.search import Search
 from agent.node.view import look
 from agent.node.watch import Watch
 from agent.proposals import ProposalServer
+from agent.sources.key_sets import KeySets
 from agent.sources.opening import open_source
 from agent.sources.proposal import propose
 from agent.sources.source import Changes
@@ -69,6 +71,7 @@ class Settings(Struct, frozen=True):
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
     ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written;
     admin_group: id of the group that may read what the agent knows, None for root alone.
+    jwks_reach, jwks_redirects: how far key sets are fetched from.
     """
 
     source: Path | Literal["kube"]
@@ -88,6 +91,8 @@ class Settings(Struct, frozen=True):
     kubelet_cgroup: Path | None = None
     proc: Path = Path("/proc")
     admin_group: int | None = None
+    jwks_reach: Reach = "private"
+    jwks_redirects: bool = False
 
 
 class Agent:
@@ -192,7 +197,8 @@ class Agent:
         """The source, from the first whole state on; tunnels hear nothing before there is one."""
         sweeping: asyncio.Task[None] | None = None
         swept: Collection[Key | None] | None = None
-        async for changes in self._source.changes():
+        keys = KeySets(self._settings.jwks_reach, redirects=self._settings.jwks_redirects)
+        async for changes in keys.follow(self._source.changes()):
             rejected = await self._take(changes)
             if not self._pods.ready:
                 await asyncio.to_thread(memory.after_loading)

@@ -95,8 +95,8 @@ class Assumed:
 class Unmet:
     """A condition of a rule that does not hold. field: as policies name it (`principals`, `notPorts`, ...).
 
-    found: what the connection has there, None in plain text. negated: it must be none of the values, and is.
-    values: the first of them; more: how many are left out.
+    found: what the connection or request has there, None: nothing, as plain text has no identity.
+    negated: it must be none of the values, and is. values: the first of them; more: how many are left out.
     """
 
     field: str
@@ -108,7 +108,9 @@ class Unmet:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, by its place in the policy. unjudged: its fields that cannot be judged at L4, with commas.
+    """A rule, by its place in the policy. unjudged: its fields that cannot be judged here, with commas.
+
+    depends_on_request: it matches as far as the connection goes, and no request was given.
 
     unmet: of its first clause that does not hold, each way in which it could have held; none where nothing
     could have made it match.
@@ -117,6 +119,7 @@ class Rule:
     matches: bool
     unmet: list[Unmet]
     unjudged: str
+    depends_on_request: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict: `allowed`, or a refusal's name, which `text` explains as the access log does.
+    """A verdict: `allowed`, `needs_request`, or a refusal's name, which `text` explains as the log does.
 
     policy, rule: those that decide. would_refuse, audited: the policy in dry run that would have refused it,
     and the AUDIT policy that matches.

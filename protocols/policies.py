@@ -1,7 +1,8 @@
-"""Names of policies that were made of PeerAuthentications, as agent and CLI tell them from others."""
+"""Names of policies that were made of other kinds' objects, as agent and CLI tell them from others."""
 
 STRICT = "istio-system/istio_converted_static_strict"  # refuses all plain text
 CONVERTED = "converted_peer_authentication_"  # and the object's name
+TOKENS = "converted_request_authentication_"  # and the object's name
 
 
 def origin(policy: str) -> str:
@@ -11,4 +12,6 @@ def origin(policy: str) -> str:
     namespace, _, name = policy.partition("/")
     if name.startswith(CONVERTED):
         return f"PeerAuthentication {namespace}/{name.removeprefix(CONVERTED)}"
+    if name.startswith(TOKENS):
+        return f"RequestAuthentication {namespace}/{name.removeprefix(TOKENS)}"
     return f"AuthorizationPolicy {policy}"

@@ -95,12 +95,20 @@ class Core:
         """All metrics, in the OpenMetrics text format."""
     def connections(self) -> str:
         """A JSON array with the record of each open connection."""
-    def explain(self, source: str, to: str, port: int | None = None, address: str | None = None) -> str:
+    def explain(
+        self,
+        source: str,
+        to: str,
+        port: int | None = None,
+        address: str | None = None,
+        request: tuple[str, str, list[tuple[str, str]]] | None = None,
+    ) -> str:
         """What policies say of connections, and why, rule by rule, as a JSON object.
 
         source: a pod (`namespace/name`, or a name in `default`), an address, a SPIFFE identity, or "plain"
         for somebody without one; address: of those last two. to: a pod that is served, by name or address.
-        port: None for each that a Service leads to. Raises ValueError, which says what to ask instead.
+        port: None for each that a Service leads to. request: its method, path with query, and header fields.
+        Raises ValueError, which says what to ask instead.
         """
     def check(self, pushes: list[bytes]) -> str:
         """What would become of the open connections if these serialised DeltaDiscoveryResponses came.

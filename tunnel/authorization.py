@@ -8,6 +8,8 @@ from http import HTTPStatus
 from protocols.web import JSON, Request, Response, Routes
 from tunnel._core import Core
 
+_Asked = tuple[str, str, list[tuple[str, str]]]  # method, path and header fields
+
 
 def routes(core: Core) -> Routes:
     """To be had by this host only. What is asked wrongly is answered by 400, with what to ask instead."""
@@ -16,7 +18,8 @@ def routes(core: Core) -> Routes:
         query = request.query
         try:
             port = _port(query["port"]) if "port" in query else None
-            arguments = (query["from"], query["to"], port, query.get("address"))
+            asked = _request(query["request"]) if "request" in query else None
+            arguments = (query["from"], query["to"], port, query.get("address"), asked)
             return Response(await asyncio.to_thread(core.explain, *arguments), JSON)
         except KeyError as error:
             return _bad(f"{error.args[0]} is missing")
@@ -39,6 +42,14 @@ def routes(core: Core) -> Routes:
         ("POST", "/authz/check"): check,
         ("GET", "/authz/policies"): policies,
     }
+
+
+def _request(text: str) -> _Asked:
+    """Raises ValueError."""
+    match json.loads(text):
+        case [str(method), str(path), list(headers)]:
+            return method, path, [(str(name), str(value)) for name, value in headers]
+    raise ValueError(f"request {text!r} is no list of a method, a path, and a list of header fields")
 
 
 def _port(text: str) -> int:

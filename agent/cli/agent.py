@@ -63,6 +63,13 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
     default="ALLOW_ANY",
     help="where no Sidecar says it: whether what the mesh does not know may be connected to",
 )
+@option(
+    "--jwks-reach",
+    type=click.Choice(["public", "private", "any"]),
+    default="private",
+    help="where key sets (jwksUri) may be: at public addresses, private ones, too, or loopback, too (any)",
+)
+@option("--jwks-redirects", is_flag=True, help="follow redirects when key sets are fetched")
 @option("--standby", is_flag=True, help="wait for an agent that runs here, and be ready meanwhile [upgrades]")
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 @option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")

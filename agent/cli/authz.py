@@ -15,7 +15,7 @@ from rich.console import Console
 from agent.cli import proposals, verdicts
 from agent.cli.admin_client import TUNNEL, NoAgent, ask
 from agent.cli.command import Command, option
-from agent.cli.types import FOLDER, ip_address
+from agent.cli.types import FOLDER, HEADER, ip_address
 from protocols.admin import Explanation, Judged, PolicyCount
 from protocols.policies import STRICT, origin
 from protocols.proposal import File, Whose
@@ -41,18 +41,38 @@ def authz() -> None:
     help="destination port on the pod [default: every port a Service maps to]",
 )
 @option("--address", type=ip_address, envvar=None, help="source address of an identity or of plain text")
+@option("--method", envvar=None, help="of a request [default with --path or -H: GET]")
+@option("--path", envvar=None, help="of a request, with its query [default with --method or -H: /]")
+@option("-H", "--header", type=HEADER, multiple=True, envvar=None, help="of a request; may be repeated")
 @_run_dir
 @_tunnel
 @_json
-def explain(source: str, to: str, *, run_dir: Path, tunnel: str, as_json: bool, **details: Any) -> int:
+def explain(
+    source: str,
+    to: str,
+    *,
+    method: str | None,
+    path: str | None,
+    header: tuple[tuple[str, str], ...],
+    run_dir: Path,
+    tunnel: str,
+    as_json: bool,
+    **details: Any,
+) -> int:
     """Say which rule decides whether FROM may reach TO, and why the others do not.
+
+    With --method, --path or -H it is a request that is judged, at ports where policies look at requests. A
+    header Host names the host; tokens are not looked at.
 
     FROM is a pod (NAMESPACE/NAME, or a name in default; its Deployment's will do), an address, a SPIFFE
     identity, or the word plain for plain text. TO is a pod of this node, by name or address, or a Service.
 
-    Exit code 0 if it is allowed (at every port), 1 if it is refused, 2 if there is no answer.
+    Exit code 0 if it is allowed (at every port), 1 if it is refused or depends on the request, 2 if there is
+    no answer.
     """
     given = {name: value for name, value in details.items() if value is not None}
+    if method or path or header:
+        given["request"] = json.dumps((method or "GET", path or "/", header))
     said = ask(tunnel, "/authz/explain", Explanation, {"from": source, "to": to, **given})
     objects = _objects(said, run_dir / "authz.sock")
     if as_json:

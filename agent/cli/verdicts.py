@@ -19,7 +19,15 @@ REMARKS = {
     "problems": ("problem", "yellow"),
     "left_out": ("left out", "dim"),
 }
-_RANGES = ("ipBlocks", "notIpBlocks", "destination.ip", "destination.ip (notValues)")
+_IDENTITIES = ("principals", "serviceAccounts", "namespaces")
+_RANGES = (
+    "remoteIpBlocks",
+    "notRemoteIpBlocks",
+    "ipBlocks",
+    "notIpBlocks",
+    "destination.ip",
+    "destination.ip (notValues)",
+)
 Objects = Mapping[str, str]  # which object has made a policy, by the policy's name
 
 
@@ -71,7 +79,7 @@ def show_trial(console: Console, policies: list[dict[str, Any]]) -> None:
     console.print("Since the tunnel was started. Its access log names each: policy.dry_run, policy.audit.")
 
 
-def verdict(outcome: Outcome, objects: Objects | None = None) -> str:
+def verdict(outcome: Outcome, objects: Objects | None = None) -> str:  # noqa: PLR0911
     """A verdict with its reason."""
     name = outcome.policy or ""
     policy = (objects or {}).get(name) or origin(name)
@@ -80,6 +88,8 @@ def verdict(outcome: Outcome, objects: Objects | None = None) -> str:
             return f"allowed by {policy}, rules[{outcome.rule}]"
         case "allowed":
             return "allowed: no policy denies it, and none has the action ALLOW"
+        case "needs_request":
+            return "it depends on the request: give --method, --path or -H"
         case "policy_denied" if _is_authentication(policy):
             return f"denied by {policy}: it is plain text"
         case "policy_denied":
@@ -100,6 +110,8 @@ def reason(rule: Rule) -> str:
 
 def _unmet(one: Unmet) -> str:
     values = ", ".join(one.values) + (f", and {one.more} more" if one.more else "")
+    if one.found is None and one.field not in _IDENTITIES:
+        return f"{one.field}: there is none, which would have to be {values}"
     if one.found is None:
         return f"{one.field}: plain text has no identity, which would have to be {values}"
     within, several = "in " if one.field in _RANGES else "", len(one.values) > 1
@@ -137,6 +149,8 @@ def _add_policy(tree: Tree, policy: Policy, made_by: str) -> None:
 
 
 def _rule(number: int, rule: Rule) -> str:
+    if rule.depends_on_request:
+        return f"rules[{number}] depends on the request"
     if not rule.matches:
         return f"rules[{number}] does not match: {reason(rule)}"
     beyond = f" ({rule.unjudged} cannot be judged at L4)" if rule.unjudged else ""

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from tests.policy.reference import ROOT, Attempt, Manifest
+from tests.policy.requests import Request
 
 NAMESPACES = ("a", "b", ROOT)
 ACCOUNTS = ("web", "api")
@@ -23,6 +24,31 @@ BLOCKS = (
     "192.168.0.0/16",
 )
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT", "STRICT")
+PROTOCOLS = ("http", "http", "grpc", "tcp")
+PATHS = (
+    *(
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "/a/c",
+        "/b",
+        "/a/b/c",
+        "//a",
+        "/a//b",
+        "/./a",
+        "/b/../a",
+        "/%61",
+        "/b/%2e%2e/a",
+    ),
+    *("/a%2fb", "/b/..%2fa", "/a;x", "/b/..;/a", "/a%252fb", "/a\\b", "/b;x/c", "/a/b;y=1/c"),
+)
+HOSTS = ("h", "H", "h:80", "h.", "h.:80", "x.h", "other")
+CLAIMS = (
+    None,
+    {"iss": "i", "sub": "s", "aud": ["p", "q"], "azp": "p", "scope": "read write", "n": {"m": ["p", "x"]}},
+    {"iss": "i", "sub": "t", "aud": "q", "n": {"m": 7}, "permission": "p"},
+)
 LABELS = ({"app": "x"}, {"app": "y"}, {"app": "x", "version": "1"})
 
 Values = Callable[[Random], str]
@@ -48,19 +74,41 @@ def draw(random: Random) -> Case:
     pod["metadata"]["labels"] = labels
     service = {
         **_head(random, "Service", "shop", pod["metadata"]["namespace"]),
-        "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]},
+        "spec": {"selector": {"app": "x"}, "ports": _ports(random)},
     }
+    fits = labels["app"] == "x"
+    http = [port["port"] for port in service["spec"]["ports"] if fits and not port["name"].startswith("tcp")]
     policies = [authorization(random, f"p{n}") for n in range(random.randrange(5))]
     policies += [authentication(random, f"m{n}") for n in range(random.randrange(4))]
-    attempts = [_attempt(random, pod_ips) for _ in range(6)]
+    attempts = [_attempt(random, pod_ips, http) for _ in range(6)]
     return Case([pod, service, *policies], attempts)
 
 
-def _attempt(random: Random, pod_ips: list[str]) -> Attempt:
+def _ports(random: Random) -> list[Manifest]:
+    return [{"name": f"{random.choice(PROTOCOLS)}-{port}", "port": port} for port in PORTS[:2]]
+
+
+def _attempt(random: Random, pod_ips: list[str], http: list[int]) -> Attempt:
     identity = f"{random.choice(['td', 'td2'])}/ns/{random.choice(NAMESPACES)}/sa/{random.choice(ACCOUNTS)}"
-    plain = random.random() < 0.3
+    port = random.choice(PORTS)
     return Attempt(
-        None if plain else identity, random.choice(SOURCES), random.choice(pod_ips), random.choice(PORTS)
+        None if random.random() < 0.3 else identity,
+        random.choice(SOURCES),
+        random.choice(pod_ips),
+        port,
+        _request(random) if port in http else None,
+    )
+
+
+def _request(random: Random) -> Request:
+    headers = [(name, random.choice("xyz")) for name in ("x", "X", "other") if random.random() < 0.4]
+    return Request(
+        random.choice(("GET", "POST", "get")),
+        random.choice(HOSTS),
+        random.choice(PATHS),
+        tuple(headers),
+        random.choice(SOURCES),
+        random.choice(CLAIMS),
     )
 
 
@@ -145,8 +193,29 @@ def _port(random: Random) -> str:
     return str(random.choice(PORTS))
 
 
+def _method(random: Random) -> str:
+    return random.choice(["GET", "POST", "G*", "*T", "*"])
+
+
+def _path(random: Random) -> str:
+    templates = ["/{*}", "/a/{*}", "/a/{**}", "/{*}/b", "/{**}", "/{*}/b/{**}"]
+    return random.choice(["/a", "/a/b", "/a*", "/a/*", "*b", "*", "/", "//a", "/a;x", *templates])
+
+
+def _host(random: Random) -> str:
+    return random.choice(["h", "H", "h:*", "*h", "h*", "h.", "*", "other"])
+
+
+def _subject(random: Random) -> str:
+    return random.choice(["i/s", "i/t", "i/*", "*/s", "*", "x"])
+
+
+def _claim(random: Random) -> str:
+    return random.choice(["p", "q", "read", "read write", "*", "x", "r*"])
+
+
 def _word(random: Random) -> str:
-    return random.choice(["x", "y"])
+    return random.choice(["x", "y", "x,y", "x*", "*"])
 
 
 SOURCE: dict[str, Values] = {
@@ -154,7 +223,7 @@ SOURCE: dict[str, Values] = {
     **dict.fromkeys(("namespaces", "notNamespaces"), _namespace),
     **dict.fromkeys(("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"), _block_of_addresses),
     **dict.fromkeys(("trustDomains", "notTrustDomains"), _trust_domain),
-    "requestPrincipals": _word,
+    **dict.fromkeys(("requestPrincipals", "notRequestPrincipals"), _subject),
 }
 ADDRESS: dict[str, Values] = dict.fromkeys(("ipBlocks", "notIpBlocks", "remoteIpBlocks"), _block_of_addresses)
 ACCOUNT: dict[str, Values] = {
@@ -164,7 +233,9 @@ ACCOUNT: dict[str, Values] = {
 }
 OPERATION: dict[str, Values] = {
     **dict.fromkeys(("ports", "notPorts"), _port),
-    **dict.fromkeys(("methods", "notPaths"), _word),
+    **dict.fromkeys(("methods", "notMethods"), _method),
+    **dict.fromkeys(("paths", "notPaths"), _path),
+    **dict.fromkeys(("hosts", "notHosts"), _host),
 }
 KEYS: dict[str, Values] = {
     **dict.fromkeys(("source.ip", "remote.ip"), _block_of_addresses),
@@ -174,7 +245,13 @@ KEYS: dict[str, Values] = {
     "source.serviceAccount": _account,
     "destination.port": _port,
     "source.trustDomain": _trust_domain,
-    **dict.fromkeys(("request.headers[x]", "connection.sni"), _word),
+    **dict.fromkeys(("request.headers[x]", "request.headers[X]", "request.headers[none]"), _word),
+    "request.auth.principal": _subject,
+    **dict.fromkeys(
+        ("request.auth.audiences", "request.auth.presenter", "request.auth.claims[n][m]"), _claim
+    ),
+    **dict.fromkeys(("request.auth.claims[scope]", "request.auth.claims[permission]"), _claim),
+    **dict.fromkeys(("connection.sni", "experimental.envoy.filters.a[b]", "request.headers[:path]"), _word),
 }
 
 
@@ -183,11 +260,8 @@ def _source(random: Random) -> Manifest:
 
 
 def _block(random: Random, fields: dict[str, Values]) -> Manifest:
-    """One to three fields. Those of L7 are rarer: they make most of a policy vanish."""
-    often = [name for name in fields if fields[name] is not _word]
-    names = random.sample(often, random.randrange(1, 1 + min(3, len(often))))
-    if random.random() < 0.15 and (rare := [name for name in fields if fields[name] is _word]):
-        names = [random.choice(rare), *names[: random.randrange(2)]]
+    """One to three fields."""
+    names = random.sample([*fields], random.randrange(1, 1 + min(3, len(fields))))
     return {name: _values(random, fields[name]) for name in names}
 
 

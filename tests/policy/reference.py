@@ -1,6 +1,7 @@
 """What policies mean, read straight from the manifests: slow, obvious, and with nothing of the product in it.
 
-A connection is judged as Istio's documentation has it for traffic of which only L4 is seen.
+A connection is judged as Istio's documentation has it for traffic of which only L4 is seen, a request as it
+has it for HTTP; and what an application may take for the same is the same (`tests.policy.requests`).
 """
 
 import re
@@ -9,18 +10,25 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from tests.policy import requests
+from tests.policy.requests import Request
+
 ROOT = "istio-system"
 Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A connection to a pod. identity: `<trust domain>/ns/<namespace>/sa/<account>`, None in plain text."""
+    """A connection to a pod. identity: `<trust domain>/ns/<namespace>/sa/<account>`, None in plain text.
+
+    request: one that comes over it, if the port is HTTP.
+    """
 
     identity: str | None
     source: str
     destination: str
     port: int
+    request: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ def _rule(policy: Manifest, rule: Manifest, attempt: Attempt) -> bool:
         parts.append([[*_fields(policy, asked, attempt)]])
     if allow and any(field is None for part in parts for entry in part for field in entry):
         return False
-    # Of the others, what is not seen at L4 is left out.
+    # Of the others, what is not seen is left out.
     return all(any(all(field is not False for field in entry) for entry in part) for part in parts)
 
 
@@ -135,11 +143,13 @@ def _inverted(key: str) -> str:
 
 
 def _fields(policy: Manifest, block: Manifest, attempt: Attempt) -> Iterator[bool | None]:
-    """For each field whether it holds; None: that cannot be told at L4."""
+    """For each field whether it holds; None: that cannot be told."""
     for name, values in block.items():
         inverted = name.startswith("not")
         plain = name[3].lower() + name[4:] if inverted else name
-        holds = _holds(policy, plain, values, attempt)
+        wide = (policy["spec"].get("action", "ALLOW") != "ALLOW") != inverted
+        asked = requests.holds(plain, values, attempt.request, wide) if attempt.request else None
+        holds = _holds(policy, plain, values, attempt) if asked is None else asked
         beside = name == "trustDomains" and "principals" in block
         yield None if holds is None or beside else holds != inverted
 

@@ -4,8 +4,9 @@ import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
@@ -14,7 +15,7 @@ from agent.model.resources import AUTHORIZATION
 from agent.model.schema.objects import Object, key_of
 from agent.sources import documents
 from agent.sources.documents import Refused
-from protocols.workload_pb2 import Address
+from protocols.workload_pb2 import GRPC, HTTP2, HTTP11, Address
 from tests.policy.cases import Case
 from tests.policy.reference import Attempt, Expected, Manifest, judge
 
@@ -25,6 +26,7 @@ _NAME = "verdicts"
 class Told(NamedTuple):
     """verdict: as `Expected` has it, or "undecided"; then names of policies.
 
+    connection: what is said before there is a request: the same, or "needs request".
     explained: for each policy its action, whether it is in dry run, and whether a rule of it matches.
     """
 
@@ -33,6 +35,7 @@ class Told(NamedTuple):
     would_refuse: str | None
     audited: str | None
     explained: list[tuple[str, bool, bool]]
+    connection: str
 
 
 class Core:
@@ -55,6 +58,14 @@ class Core:
         question = {
             "namespace": pod.namespace,
             "selected_by": [*pod.authorization_policies],
+            "http_ports": sorted(
+                {
+                    port.target_port
+                    for ports in pod.services.values()
+                    for port in ports.ports
+                    if port.app_protocol in (HTTP11, HTTP2, GRPC)
+                }
+            ),
             "policies": [(one.name, one.body.hex()) for one in resources if one.type_url == AUTHORIZATION],
             "attempts": [_asked(attempt) for attempt in attempts],
         }
@@ -98,7 +109,8 @@ def disagreement(core: Core, case: Case) -> str:
     services = frozenset({"shop"} if fits else ())
     for attempt, told in zip(case.attempts, core.judge(case.manifests, case.attempts), strict=True):
         expected = judge(rest, pod, services, attempt)
-        if not agree(expected, told) or _decided(told) != told.verdict:
+        early = told.connection in (expected.verdict, "needs request")
+        if not agree(expected, told) or _decided(told) != told.verdict or not early:
             manifests = "\n".join(json.dumps(manifest) for manifest in case.manifests)
             return f"{attempt}\nexpected {expected}\ntold {told}\n{manifests}"
     return ""
@@ -131,7 +143,8 @@ def _named(name: str | None) -> str | None:
     return "plain text" if converted else name
 
 
-def _asked(attempt: Attempt) -> tuple[str | None, str, str]:
+def _asked(attempt: Attempt) -> tuple[str | None, str, str, Any]:
     host = f"[{attempt.destination}]" if ":" in attempt.destination else attempt.destination
     identity = f"spiffe://{attempt.identity}" if attempt.identity else None
-    return identity, attempt.source, f"{host}:{attempt.port}"
+    request = attempt.request and asdict(attempt.request)
+    return identity, attempt.source, f"{host}:{attempt.port}", request

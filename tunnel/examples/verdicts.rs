@@ -1,14 +1,17 @@
 //! Verdicts for whoever asks on standard input: how tests compare what is compiled here with what they expect.
 //!
 //! Each line is a question, in JSON: `{"namespace": "...", "selected_by": [...], "policies": [["ns/name", "<hex>"], ...],
-//! "attempts": [["spiffe://..." or null, "10.0.0.1", "10.0.0.2:80"], ...]}`; each answer a line with as many verdicts.
+//! "http_ports": [...], "attempts": [["spiffe://..." or null, "10.0.0.1", "10.0.0.2:80", request or null], ...]}`; each answer
+//! a line with as many verdicts.
 
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
 
-use _core::policy::{Attempt, Explained, Guarded, Policies, Policy, Verdict};
+use _core::http::normalize::normalize;
+use _core::policy::{Attempt, Explained, ExplainedRule, Guarded, Policies, Policy, Request, Token, Verdict};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{json, Map, Value};
 
 #[derive(Deserialize)]
 struct Question {
@@ -16,8 +19,44 @@ struct Question {
     selected_by: Vec<String>,
     /// Name and message.
     policies: Vec<(String, String)>,
-    /// Identity, source and destination.
-    attempts: Vec<(Option<String>, String, String)>,
+    http_ports: Vec<u16>,
+    /// Identity, source, destination, and a request.
+    attempts: Vec<(Option<String>, String, String, Option<Asked>)>,
+}
+
+/// A request as a client sends it; with the claims of a valid token.
+#[derive(Deserialize)]
+struct Asked {
+    method: String,
+    host: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    remote: String,
+    claims: Option<Map<String, Value>>,
+}
+
+/// The same as it goes on to the application.
+struct Forwarded {
+    path: String,
+    headers: HeaderMap,
+    token: Option<Token>,
+}
+
+impl Asked {
+    fn forwarded(&self) -> Any<Forwarded> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+        }
+        let text = |claims: &Map<String, Value>, name| claims[name].as_str().unwrap_or_default().to_owned();
+        let token = self.claims.as_ref().map(|claims| Token {
+            principal: Some(format!("{}/{}", text(claims, "iss"), text(claims, "sub")).into()),
+            claims: claims.clone(),
+            words: Box::default(),
+        });
+        let path = normalize(&self.path.parse()?).ok_or("no path")?.path().to_owned();
+        Ok(Forwarded { path, headers, token })
+    }
 }
 
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
@@ -33,6 +72,7 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     let guarded = Guarded {
         namespace: question.namespace.into(),
         selected_by: question.selected_by.into_iter().map(Arc::from).collect(),
+        http_ports: question.http_ports.into(),
     };
     let mut policies = Policies::default();
     policies.mark_synced();
@@ -41,25 +81,40 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     }
     policies.recompile([guarded.clone()].into_iter());
     let guard = policies.guard(&guarded).ok_or("not recompiled")?;
-    let verdict = |(identity, source, destination): (Option<String>, String, String)| -> Any<_> {
+    let verdict = |(identity, source, destination, asked): (Option<String>, String, String, Option<Asked>)| -> Any<_> {
         let peer = identity.map(|identity| identity.parse().map(Arc::new)).transpose()?;
         let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()? };
-        let judgement = guard.judge(&attempt);
+        let forwarded = asked.as_ref().map(Asked::forwarded).transpose()?;
+        let request = asked.as_ref().zip(forwarded.as_ref()).map(|(asked, Forwarded { path, headers, token })| {
+            let (method, authority, token) = (&*asked.method, &*asked.host, token.as_ref());
+            asked.remote.parse().map(|remote| Request { method, authority, path, headers, remote, token })
+        });
+        let request = request.transpose()?;
+        let connection = guard.judge(&attempt);
+        let judgement = match request.filter(|_| guard.asks_for_requests(attempt.destination.port())) {
+            Some(request) => guard.judge_request(&attempt, request),
+            None => connection.clone(),
+        };
         let explained = |Explained { policy, rules }: &Explained| {
-            json!([policy.action.name(), policy.dry_run, rules.iter().any(Option::is_none)])
+            json!([policy.action.name(), policy.dry_run, rules.iter().any(ExplainedRule::matches)])
         };
-        let explained: Vec<_> = guard.explain(&attempt).policies.iter().map(explained).collect();
-        let (name, policy) = match &judgement.verdict {
-            Verdict::Allowed => ("allowed", None),
-            Verdict::Denied(policy) => ("denied", Some(policy)),
-            Verdict::NotAllowed => ("not allowed", None),
-            Verdict::Undecided(policy) => ("undecided", Some(policy)),
-        };
+        let explained: Vec<_> = guard.explain(&attempt, request).policies.iter().map(explained).collect();
+        let (name, policy) = named(&judgement.verdict);
         let [policy, would_refuse, audited] =
             [policy, judgement.would_refuse.as_ref(), judgement.audited.as_ref()].map(|name| name.map(|name| &**name));
-        Ok(json!([name, policy, would_refuse, audited, explained]))
+        Ok(json!([name, policy, would_refuse, audited, explained, named(&connection.verdict).0]))
     };
     question.attempts.into_iter().map(verdict).collect()
+}
+
+fn named(verdict: &Verdict) -> (&'static str, Option<&Arc<str>>) {
+    match verdict {
+        Verdict::Allowed => ("allowed", None),
+        Verdict::Denied(policy) => ("denied", Some(policy)),
+        Verdict::NotAllowed => ("not allowed", None),
+        Verdict::NeedsRequest => ("needs request", None),
+        Verdict::Undecided(policy) => ("undecided", Some(policy)),
+    }
 }
 
 fn main() -> Any<()> {

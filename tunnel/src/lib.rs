@@ -40,6 +40,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The threads that carry bytes. Methods may be called from any thread; none of them holds the interpreter's lock.
+/// Method, path with query, and header fields.
+type AskedRequest = (String, String, Vec<(String, String)>);
+
 #[pyclass(frozen)]
 struct Core(engine::Core);
 
@@ -205,7 +208,7 @@ impl Core {
         format!("[{}]", py.detach(|| self.0.connections()).join(","))
     }
 
-    #[pyo3(signature = (source, to, port=None, address=None))]
+    #[pyo3(signature = (source, to, port=None, address=None, request=None))]
     fn explain(
         &self,
         py: Python<'_>,
@@ -213,8 +216,10 @@ impl Core {
         to: &str,
         port: Option<u16>,
         address: Option<&str>,
+        request: Option<AskedRequest>,
     ) -> PyResult<String> {
-        let question = engine::Question { from: source, to, port, address };
+        let request = request.map(|(method, path, headers)| engine::RequestQuestion { method, path, headers });
+        let question = engine::Question { from: source, to, port, address, request };
         py.detach(|| self.0.explain(&question)).map_err(value_error)
     }
 

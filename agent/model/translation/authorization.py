@@ -1,11 +1,11 @@
-"""AuthorizationPolicy -> `istio.security.Authorization`: what of it can be judged at L4.
+"""AuthorizationPolicy -> `istio.security.Authorization`.
 
-What only a request tells (methods, tokens, ...) is not seen there. Then the policy becomes stricter, never
-wider: an ALLOW rule that asks for it allows nothing, and of a DENY rule what is left denies.
+What only a request tells (methods, tokens, ...) is not seen on ports that are not HTTP. There the policy is
+stricter, never wider: an ALLOW rule that asks for it allows nothing, of a DENY rule what is left denies. So a
+rule that asks for requests is told in two readings: `clauses` is the stricter one, `request` the whole.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from agent.model.engine.refusal import said
@@ -19,12 +19,17 @@ from agent.model.schema.istio.authorization_policy import (
     Values,
     When,
 )
+from agent.model.translation.policy_values import addresses, string
+from agent.model.translation.request_tests import Said, of_fields, of_key
 from protocols.security_pb2 import (
     Action,
-    Address,
     Authorization,
     Clause,
     Match,
+    RequestClause,
+    RequestMatch,
+    RequestRule,
+    RequestTest,
     Scope,
     ServiceAccountMatch,
     StringMatch,
@@ -32,24 +37,20 @@ from protocols.security_pb2 import (
 from protocols.security_pb2 import Rule as RuleMessage
 
 _ACTIONS = {"ALLOW": Action.ALLOW, "DENY": Action.DENY, "AUDIT": Action.AUDIT, "CUSTOM": Action.DENY}
-_AT_L7 = {
-    **{"request_principals": "requestPrincipals", "not_request_principals": "notRequestPrincipals"},
-    # Only a proxy in front could say for whom a connection is, and nobody vouches for one.
-    **{"remote_ip_blocks": "remoteIpBlocks", "not_remote_ip_blocks": "notRemoteIpBlocks"},
-    **{"hosts": "hosts", "not_hosts": "notHosts", "methods": "methods", "not_methods": "notMethods"},
-    **{"paths": "paths", "not_paths": "notPaths"},
-}
-
 _TRUST_DOMAINS = ("trustDomains", "notTrustDomains")
-PRESENT = StringMatch(presence={})
 # An entry that asks for nothing never fits. It keeps the rule's place: explanations count them as authors do.
 NEVER = RuleMessage(clauses=[Clause(matches=[Match()])])
 
 
 class _Entry(NamedTuple):
-    """One of several conditions of which any is enough. lost: the fields of it that cannot be judged."""
+    """One of several conditions of which any is enough.
+
+    tests: what it asks of requests. asked: the fields of these; lost: those that cannot be judged at all.
+    """
 
     match: Match
+    tests: list[RequestTest]
+    asked: list[str]
     lost: list[str]
 
 
@@ -67,18 +68,33 @@ def authorization(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]
     told = []
     for number, rule in enumerate(spec.rules):
         clauses = [*_clauses(rule, namespace, of_workload=not policy.targets)]
+        asked = [name for entries in clauses for entry in entries for name in entry.asked]
         lost = [name for entries in clauses for entry in entries for name in entry.lost]
         for name in lost:
-            told.append(f"rules[{number}]: {name} cannot be judged at L4, {_consequence(spec.action)}")
-        if not lost and not isinstance(rule, PartOfRule):
-            read = _rule(clauses)
-        elif spec.action == "ALLOW":
-            read = NEVER
-        else:
-            read = _rule(entries for entries in clauses if not any(map(_is_empty, entries)))
-        message.rules.append(read)
-        message.rules[-1].unjudged = ", ".join(lost)
+            told.append(f"rules[{number}]: {name} cannot be judged, {_consequence(spec.action)}")
+        whole = not isinstance(rule, PartOfRule)
+        message.rules.append(_read(clauses, spec.action == "ALLOW", whole, asked, lost))
     return message, told
+
+
+def _read(
+    clauses: list[list[_Entry]], allows: bool, whole: bool, asked: list[str], lost: list[str]
+) -> RuleMessage:
+    """A rule in its readings; `whole` is whether there is nothing of it that was not understood."""
+    if allows and (lost or not whole):
+        read = RuleMessage(clauses=NEVER.clauses)
+    elif allows and asked:
+        read = RuleMessage(clauses=NEVER.clauses, request=_request(clauses))
+    elif lost or asked or not whole:
+        read = _rule(entries for entries in clauses if not any(map(_is_empty, entries)))
+        if asked:
+            left = (entries for entries in clauses if not any(map(_asks_nothing, entries)))
+            read.request.CopyFrom(_request(left))
+            read.request.unjudged = ", ".join(lost)
+    else:
+        read = _rule(clauses)
+    read.unjudged = ", ".join((*asked, *lost))
+    return read
 
 
 def _scope(policy: AuthorizationPolicy) -> Scope:
@@ -95,12 +111,24 @@ def _consequence(action: str) -> str:
 
 
 def _is_empty(entry: _Entry) -> bool:
-    """Whether nothing is left of it: then everything fits."""
+    """Whether nothing is left of it where requests are not seen: then everything fits."""
     return not entry.match.ByteSize()
+
+
+def _asks_nothing(entry: _Entry) -> bool:
+    """Whether nothing is left of it at all."""
+    return _is_empty(entry) and not entry.tests
 
 
 def _rule(clauses: Iterable[list[_Entry]]) -> RuleMessage:
     return RuleMessage(clauses=[Clause(matches=[entry.match for entry in entries]) for entries in clauses])
+
+
+def _request(clauses: Iterable[list[_Entry]]) -> RequestRule:
+    matches = (
+        [RequestMatch(connection=entry.match, tests=entry.tests) for entry in each] for each in clauses
+    )
+    return RequestRule(clauses=[RequestClause(matches=each) for each in matches])
 
 
 def _clauses(rule: Rule, namespace: str, of_workload: bool) -> Iterator[list[_Entry]]:
@@ -114,77 +142,67 @@ def _clauses(rule: Rule, namespace: str, of_workload: bool) -> Iterator[list[_En
 
 
 def _source(source: Source, namespace: str) -> _Entry:
-    lost = _lost(source)
     match = Match(
-        principals=map(_string, source.principals),
-        not_principals=map(_string, source.not_principals),
+        principals=map(string, source.principals),
+        not_principals=map(string, source.not_principals),
         service_accounts=_accounts(source.service_accounts, namespace),
         not_service_accounts=_accounts(source.not_service_accounts, namespace),
-        source_ips=_addresses(source.ip_blocks),
-        not_source_ips=_addresses(source.not_ip_blocks),
+        source_ips=addresses(source.ip_blocks),
+        not_source_ips=addresses(source.not_ip_blocks),
     )
-    lost += _trust_domains(match, source.trust_domains, source.not_trust_domains, _TRUST_DOMAINS)
+    lost = _trust_domains(match, source.trust_domains, source.not_trust_domains, _TRUST_DOMAINS)
     lost += _namespaces(match, source.namespaces, source.not_namespaces, ("namespaces", "notNamespaces"))
-    return _Entry(match, lost)
+    return _entry(match, of_fields(source), lost)
 
 
 def _operation(operation: Operation, of_workload: bool) -> _Entry:
-    lost = _lost(operation)
     if not of_workload:
-        lost += [
-            name for name, ports in (("ports", operation.ports), ("notPorts", operation.not_ports)) if ports
-        ]
-        return _Entry(
-            Match(), [_of_service(name) if name in ("ports", "notPorts") else name for name in lost]
-        )
+        named = (("ports", operation.ports), ("notPorts", operation.not_ports))
+        return _entry(Match(), of_fields(operation), [_of_service(name) for name, ports in named if ports])
     ports, not_ports = map(int, operation.ports), map(int, operation.not_ports)
-    return _Entry(Match(destination_ports=ports, not_destination_ports=not_ports), lost)
+    match = Match(destination_ports=ports, not_destination_ports=not_ports)
+    return _entry(match, of_fields(operation))
 
 
 def _condition(when: When, namespace: str, of_workload: bool) -> _Entry:
     key, values, others = when.key, when.values, when.not_values
-    match = Match()
+    match, lost = Match(), list[str]()
     match key:
         case "source.ip":
-            match.source_ips.extend(_addresses(values))
-            match.not_source_ips.extend(_addresses(others))
+            match.source_ips.extend(addresses(values))
+            match.not_source_ips.extend(addresses(others))
         case "source.namespace":
-            return _Entry(match, _namespaces(match, values, others, (key, key)))
+            lost = _namespaces(match, values, others, (key, key))
         case "source.principal":
-            match.principals.extend(map(_string, values))
-            match.not_principals.extend(map(_string, others))
+            match.principals.extend(map(string, values))
+            match.not_principals.extend(map(string, others))
         case "source.trustDomain":
-            return _Entry(match, _trust_domains(match, values, others, (key, key)))
+            lost = _trust_domains(match, values, others, (key, key))
         case "source.serviceAccount":
             match.service_accounts.extend(_accounts(values, namespace))
             match.not_service_accounts.extend(_accounts(others, namespace))
         case "destination.ip":
-            match.destination_ips.extend(_addresses(values))
-            match.not_destination_ips.extend(_addresses(others))
+            match.destination_ips.extend(addresses(values))
+            match.not_destination_ips.extend(addresses(others))
         case "destination.port" if of_workload:
             match.destination_ports.extend(map(int, values))
             match.not_destination_ports.extend(map(int, others))
         case "destination.port":
-            return _Entry(match, [_of_service(key)])
+            lost = [_of_service(key)]
         case _:
-            return _Entry(match, [key])
-    return _Entry(match, [])
+            return _entry(match, of_key(when))
+    return _entry(match, (), lost)
 
 
-def _lost(block: Source | Operation) -> list[str]:
-    return [written for name, written in _AT_L7.items() if getattr(block, name, ())]
+def _entry(match: Match, said: Iterable[Said], lost: Iterable[str] = ()) -> _Entry:
+    fields = [*said]
+    asked = [name for name, test in fields if test]
+    wordless = [name for name, test in fields if not test]
+    return _Entry(match, [test for _, test in fields if test], asked, [*wordless, *lost])
 
 
 def _of_service(name: str) -> str:
     return f"{name} (the Service's, of a policy with targetRefs)"
-
-
-def _string(value: str) -> StringMatch:
-    if value == "*":
-        return PRESENT
-    if value.startswith("*"):
-        return StringMatch(suffix=value[1:])
-    return StringMatch(prefix=value[:-1]) if value.endswith("*") else StringMatch(exact=value)
 
 
 def _namespaces(match: Match, values: Values, others: Values, names: tuple[str, str]) -> list[str]:
@@ -193,11 +211,11 @@ def _namespaces(match: Match, values: Values, others: Values, names: tuple[str, 
     for wanted, name, field in zip(
         (values, others), names, (match.namespaces, match.not_namespaces), strict=True
     ):
-        odd = next((value for value in wanted if "*" in _string_body(value)), None)
+        odd = next((value for value in wanted if "*" in _body(value)), None)
         if odd:
             lost.append(f"{name} {odd}")
         else:
-            field.extend(map(_string, wanted))
+            field.extend(map(string, wanted))
     return lost
 
 
@@ -221,10 +239,10 @@ def _trust_domains(match: Match, values: Values, others: Values, names: tuple[st
 
 
 def _trust_domain(value: str) -> StringMatch:
-    return _string(value if value.endswith("*") else f"{value}/*")
+    return string(value if value.endswith("*") else f"{value}/*")
 
 
-def _string_body(value: str) -> str:
+def _body(value: str) -> str:
     """Without the one `*` that a prefix or suffix has."""
     return value[:-1] if value.endswith("*") else value.removeprefix("*")
 
@@ -233,11 +251,3 @@ def _accounts(accounts: Values, namespace: str) -> Iterator[ServiceAccountMatch]
     for account in accounts:
         where, _, name = account.rpartition("/")
         yield ServiceAccountMatch(namespace=where or namespace, serviceAccount=name)
-
-
-def _addresses(blocks: Iterable[str]) -> list[Address]:
-    return [_address(ip_network(block, strict=False)) for block in blocks]
-
-
-def _address(network: IPv4Network | IPv6Network) -> Address:
-    return Address(address=network.network_address.packed, length=network.prefixlen)

@@ -14,7 +14,7 @@ from agent.model.resources import Resource, policy_resource
 from agent.model.schema.istio.peer_authentication import PeerAuthentication
 from agent.model.schema.istio.policy import AnySelector
 from agent.model.schema.objects import Key, Labels, fits, key_of
-from agent.model.translation.authorization import PRESENT
+from agent.model.translation.policy_values import PRESENT
 from protocols import policies
 from protocols.security_pb2 import Action, Authorization, Clause, Match, Rule, Scope
 

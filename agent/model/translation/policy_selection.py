@@ -7,20 +7,30 @@ from agent.model.engine.view import View
 from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.schema.istio.authorization_policy import AuthorizationPolicy
 from agent.model.schema.istio.peer_authentication import PeerAuthentication
+from agent.model.schema.istio.request_authentication import RequestAuthentication
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Labels, fits, key_of
 from agent.model.translation.peer_authentication import STRICT, required
+from agent.model.translation.request_authentication import policy_name
+
+Attachable = AuthorizationPolicy | RequestAuthentication
 
 
 def named_policies(view: View, item: Workload) -> list[str]:
     """The policies of a workload, by `namespace/name`, in order."""
     namespace, labels = item.metadata.namespace, labels_of(item)
     policies = (*_selecting(view, namespace, labels), *_attached(view, item))
-    names = {f"{policy.metadata.namespace}/{policy.metadata.name}" for policy in policies}
+    names = map(_name, policies)
     return sorted({*names, *required(view, namespace, labels)})
 
 
-def selected_by(view: View, policy: AuthorizationPolicy) -> Iterator[Key]:
+def _name(policy: Attachable) -> str:
+    if isinstance(policy, RequestAuthentication):
+        return policy_name(policy)
+    return f"{policy.metadata.namespace}/{policy.metadata.name}"
+
+
+def selected_by(view: View, policy: Attachable) -> Iterator[Key]:
     """The workloads that a policy selects."""
     namespace = policy.metadata.namespace
     within = "" if namespace == ROOT_NAMESPACE else namespace
@@ -41,14 +51,14 @@ def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
         yield from view.store.find("PeerAuthentication", namespace)
 
 
-def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[AuthorizationPolicy]:
+def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[Attachable]:
     for scope in {namespace, ROOT_NAMESPACE}:
         for policy in view.store.labelled("policy", scope, labels):
-            if isinstance(policy, AuthorizationPolicy) and fits(policy.selector, labels):
+            if isinstance(policy, Attachable) and fits(policy.selector, labels):
                 yield policy
 
 
-def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
+def _attached(view: View, item: Workload) -> Iterator[Attachable]:
     """The policies of the services that it is of, whoever may see these."""
     namespace = item.metadata.namespace
     if not view.store.find("attached", namespace):
@@ -57,4 +67,6 @@ def _attached(view: View, item: Workload) -> Iterator[AuthorizationPolicy]:
     if isinstance(item, Pod):
         services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
     for service in services:
-        yield from view.store.each(AuthorizationPolicy, "attached", namespace, service.kind, service.name)
+        where = ("attached", namespace, service.kind, service.name)
+        yield from view.store.each(AuthorizationPolicy, *where)
+        yield from view.store.each(RequestAuthentication, *where)

@@ -106,8 +106,8 @@ def test_an_object_in_two_files_is_named() -> None:
 
 
 def test_what_does_not_work_of_a_policy_is_told() -> None:
-    proposal = proposed(f"{ALLOW}spec: {{rules: [{{to: [{{operation: {{methods: [GET]}}}}]}}]}}")
-    text = "rules[0]: methods cannot be judged at L4, so that the rule allows nothing"
+    proposal = proposed(f"{ALLOW}spec: {{rules: [{{when: [{{key: connection.sni, values: [a]}}]}}]}}")
+    text = "rules[0]: connection.sni cannot be judged, so that the rule allows nothing"
     assert proposal.problems == [Remark("0.yaml", "AuthorizationPolicy default/allow", text)]
 
 

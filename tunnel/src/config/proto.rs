@@ -248,6 +248,19 @@ pub struct Port {
     pub service_port: u32,
     #[prost(uint32, tag = "2")]
     pub target_port: u32,
+    #[prost(enumeration = "AppProtocol", tag = "3")]
+    pub app_protocol: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum AppProtocol {
+    Unknown = 0,
+    Http11 = 1,
+    Http2 = 2,
+    Grpc = 3,
+    Tcp = 4,
+    Tls = 5,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -317,6 +330,49 @@ pub struct Authorization {
     pub dry_run: bool,
     #[prost(string, tag = "1000")]
     pub refused: String,
+    #[prost(message, repeated, tag = "1001")]
+    pub jwt_rules: Vec<JwtRule>,
+}
+
+/// Which tokens of requests are valid.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct JwtRule {
+    #[prost(string, tag = "1")]
+    pub issuer: String,
+    #[prost(string, repeated, tag = "2")]
+    pub audiences: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub jwks: String,
+    #[prost(message, repeated, tag = "4")]
+    pub from_headers: Vec<JwtHeader>,
+    #[prost(string, repeated, tag = "5")]
+    pub from_params: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub from_cookies: Vec<String>,
+    #[prost(string, tag = "7")]
+    pub output_payload_to_header: String,
+    #[prost(message, repeated, tag = "8")]
+    pub output_claim_to_headers: Vec<ClaimToHeader>,
+    #[prost(bool, tag = "9")]
+    pub forward_original_token: bool,
+    #[prost(string, repeated, tag = "10")]
+    pub space_delimited_claims: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct JwtHeader {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub prefix: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ClaimToHeader {
+    #[prost(string, tag = "1")]
+    pub header: String,
+    #[prost(string, tag = "2")]
+    pub claim: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -353,6 +409,60 @@ pub struct Rule {
     pub clauses: Vec<Clause>,
     #[prost(string, tag = "1000")]
     pub unjudged: String,
+    #[prost(message, optional, tag = "1001")]
+    pub request: Option<RequestRule>,
+}
+
+/// A rule as it is judged where requests are seen.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RequestRule {
+    #[prost(message, repeated, tag = "1")]
+    pub clauses: Vec<RequestClause>,
+    #[prost(string, tag = "2")]
+    pub unjudged: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RequestClause {
+    #[prost(message, repeated, tag = "1")]
+    pub matches: Vec<RequestMatch>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RequestMatch {
+    #[prost(message, optional, tag = "1")]
+    pub connection: Option<Match>,
+    #[prost(message, repeated, tag = "2")]
+    pub tests: Vec<RequestTest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RequestTest {
+    #[prost(enumeration = "RequestAttribute", tag = "1")]
+    pub attribute: i32,
+    #[prost(string, repeated, tag = "2")]
+    pub path: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    pub values: Vec<StringMatch>,
+    #[prost(message, repeated, tag = "4")]
+    pub ranges: Vec<Prefix>,
+    #[prost(bool, tag = "5")]
+    pub negated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum RequestAttribute {
+    Unspecified = 0,
+    Host = 1,
+    Method = 2,
+    Path = 3,
+    Header = 4,
+    RemoteAddress = 5,
+    RequestPrincipal = 6,
+    Audience = 7,
+    Presenter = 8,
+    Claim = 9,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -409,7 +519,7 @@ pub struct ServiceAccountMatch {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StringMatch {
-    #[prost(oneof = "MatchType", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "MatchType", tags = "1, 2, 3, 4, 1000")]
     pub match_type: Option<MatchType>,
 }
 
@@ -423,6 +533,8 @@ pub enum MatchType {
     Suffix(String),
     #[prost(message, tag = "4")]
     Presence(()),
+    #[prost(string, tag = "1000")]
+    Template(String),
 }
 
 /// What holds for a namespace, for the mesh where it is empty.

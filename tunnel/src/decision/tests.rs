@@ -130,8 +130,8 @@ fn the_registry_decides_what_may_be_left_for() {
 fn an_endpoints_own_port_wins() {
     let sent = proto::Service {
         ports: vec![
-            proto::Port { service_port: 80, target_port: 8080 },
-            proto::Port { service_port: 81, target_port: 0 },
+            proto::Port { service_port: 80, target_port: 8080, ..Default::default() },
+            proto::Port { service_port: 81, target_port: 0, ..Default::default() },
         ],
         ..service("s", &["10.1.0.1"])
     };
@@ -390,7 +390,7 @@ fn hidden_services_are_not_found() {
 /// A waypoint `wp` with service `waypoint` (10.1.0.9), whose port is 15008, and pods behind it.
 fn behind_waypoint(at: &proto::GatewayAddress) -> Mesh {
     let waypoint = proto::Service {
-        ports: vec![proto::Port { service_port: 15008, target_port: 15008 }],
+        ports: vec![proto::Port { service_port: 15008, target_port: 15008, ..Default::default() }],
         ..service("waypoint", &["10.1.0.9"])
     };
     let sent = proto::Service { waypoint: Some(at.clone()), ..service("s", &["10.1.0.1"]) };
@@ -539,9 +539,9 @@ fn answer(mesh: &Mesh, local: &str, authority: &str) -> String {
 fn a_request_is_checked_against_its_destination() {
     let sent = proto::Service {
         ports: vec![
-            proto::Port { service_port: 80, target_port: 8080 },
-            proto::Port { service_port: 81, target_port: 0 },
-            proto::Port { service_port: 82, target_port: 15001 },
+            proto::Port { service_port: 80, target_port: 8080, ..Default::default() },
+            proto::Port { service_port: 81, target_port: 0, ..Default::default() },
+            proto::Port { service_port: 82, target_port: 15001, ..Default::default() },
         ],
         ..service("s", &["10.1.0.1"])
     };

@@ -253,7 +253,7 @@ impl Connections {
         let admitted = self.open.values().filter_map(|open| {
             let known = pairs.known(&open.pair)?;
             let (pod, attempt) = (known.way.destination.key(), known.attempt.clone());
-            Some(Admitted { pod, attempt, record: open.inbound.to_json() })
+            Some(Admitted { pod, attempt, requests: false, record: open.inbound.to_json() })
         });
         admitted.collect()
     }

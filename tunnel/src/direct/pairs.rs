@@ -229,9 +229,12 @@ impl Pairs {
                     let detail = "that of a pod of this node".to_owned();
                     refused.insert(*pair, Failure { refusal: Refusal::CertificateRevoked, detail });
                 }
-                // What cannot be decided yet stays as it was decided before.
-                Err(failure) if !matches!(verdict, Verdict::Undecided(_)) => _ = refused.insert(*pair, failure),
-                _ => {}
+                _ if verdict.keeps(false) => {}
+                Err(failure) => _ = refused.insert(*pair, failure),
+                Ok(()) => {
+                    let detail = "its requests are judged now".to_owned();
+                    refused.insert(*pair, Failure { refusal: Refusal::PolicyChanged, detail });
+                }
             }
             known.allowed || known.open > 0
         });

@@ -6,7 +6,7 @@ use crate::base::PodKey;
 use crate::config::push::Push;
 use crate::direct;
 use crate::mesh::Mesh;
-use crate::policy::{Admitted, Outcome, Verdict};
+use crate::policy::{Admitted, Outcome};
 use prost::bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
@@ -76,9 +76,9 @@ struct PolicyCount<'a> {
 }
 
 /// None for a connection of a pod that is gone. What cannot be decided stays as it was decided before.
-fn outcome(mesh: &Mesh, Admitted { pod, attempt, record }: &Admitted) -> Option<Value> {
-    let explanation = mesh.guard(pod)?.explain(attempt);
-    let closed = !matches!(explanation.judgement.verdict, Verdict::Allowed | Verdict::Undecided(_));
+fn outcome(mesh: &Mesh, Admitted { pod, attempt, requests, record }: &Admitted) -> Option<Value> {
+    let explanation = mesh.guard(pod)?.explain(attempt, None);
+    let closed = !explanation.judgement.verdict.keeps(*requests);
     let connection = serde_json::from_str(record).unwrap_or_default();
     serde_json::to_value(Judged { outcome: explanation.outcome(), closed, connection }).ok()
 }
@@ -97,7 +97,8 @@ mod tests {
         mesh.know_all_policies();
         let attempt =
             Attempt { peer: None, source: "10.0.0.1".parse().unwrap(), destination: "10.0.0.2:80".parse().unwrap() };
-        let admitted = Admitted { pod: mesh.pod("web").key(), attempt, record: r#"{"x":1}"#.to_owned() };
+        let admitted =
+            Admitted { pod: mesh.pod("web").key(), attempt, requests: false, record: r#"{"x":1}"#.to_owned() };
         let told = outcome(&mesh, &admitted).unwrap();
         assert_eq!((&told["closed"], &told["verdict"]), (&false.into(), &"policy_unknown".into()));
         assert_eq!(told["connection"], json!({ "x": 1 }));

@@ -36,7 +36,7 @@ use worker::{Plan, WorkerHandle, Workers};
 
 pub use configuration::Applied;
 use configuration::Newest;
-pub use question::Question;
+pub use question::{Question, RequestQuestion};
 pub use routing::RouteQuestion;
 pub use why::WhyQuestion;
 

@@ -1,7 +1,11 @@
 //! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
 use crate::base::{Identity, NotAnIdentity, PodKey};
+use crate::http::normalize;
 use crate::mesh::{Mesh, Service, ServiceKey, TunnelProtocol, Workload};
-use crate::policy::{Attempt, Port};
+use crate::policy::{Attempt, Port, Request};
+use ::http::header::{HeaderMap, HeaderName, HeaderValue, HOST};
+use ::http::uri::PathAndQuery;
+use ::http::Method;
 use serde::Serialize;
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -20,6 +24,51 @@ pub struct Question<'a> {
     /// None: each that is known of the pod.
     pub port: Option<u16>,
     pub address: Option<&'a str>,
+    pub request: Option<RequestQuestion>,
+}
+
+/// A request over the connection that is meant: method, path with its query, and header fields.
+pub struct RequestQuestion {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// The same as policies see it.
+struct Asked {
+    method: Method,
+    host: String,
+    path: PathAndQuery,
+    headers: HeaderMap,
+}
+
+impl RequestQuestion {
+    /// `host`: where no header names one.
+    fn checked(&self, host: &str) -> Result<Asked, String> {
+        let method = Method::from_bytes(self.method.as_bytes());
+        let path = PathAndQuery::try_from(&*self.path).ok().filter(|path| path.as_str().starts_with('/'));
+        let mut headers = fields(&self.headers)?;
+        let named = headers.remove(HOST).and_then(|host| host.to_str().map(str::to_owned).ok());
+        Ok(Asked {
+            method: method.map_err(|_| format!("{:?} is no method, such as GET", self.method))?,
+            path: path
+                .and_then(|path| normalize::normalize(&path))
+                .ok_or_else(|| format!("{:?} is no path, such as /cart?item=1", self.path))?,
+            host: named.unwrap_or_else(|| host.to_owned()),
+            headers,
+        })
+    }
+}
+
+/// Errors name what is no header.
+pub fn fields(given: &[(String, String)]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let name = HeaderName::try_from(name).map_err(|_| format!("{name:?} is no name of a header"))?;
+        let value = HeaderValue::from_str(value).map_err(|_| format!("{value:?} is no value of a header"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 /// Who is asked.
@@ -80,9 +129,19 @@ impl Question<'_> {
             return Err(format!("no Service leads to {}, so that no port of it is known: give --port", self.to));
         }
         let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
+        let host = service.as_deref().map_or(self.to, |service| service.rsplit('/').next().unwrap_or(service));
+        let asked = self.request.as_ref().map(|request| request.checked(host)).transpose()?;
+        let request = asked.as_ref().map(|asked| Request {
+            method: asked.method.as_str(),
+            authority: &asked.host,
+            path: asked.path.path(),
+            headers: &asked.headers,
+            remote: source,
+            token: None,
+        });
         let attempts = ports.iter().map(|port| {
             let destination = SocketAddr::new(destination, *port);
-            (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination }))
+            (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination }, request))
         });
         let explanations: Vec<_> = attempts.collect();
         let answer = Answer {

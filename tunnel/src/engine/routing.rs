@@ -1,5 +1,5 @@
 //! What happens to requests, for those who ask: the routes in force, and why a request is routed as it is.
-use super::question::{best, name, named};
+use super::question::{best, fields, name, named};
 use super::{lock, Core};
 use crate::base::PodKey;
 use crate::decision::Routed;
@@ -8,7 +8,7 @@ use crate::mesh::{Mesh, Service, Workload};
 use crate::routes::{Action, Client, Connection, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
 use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use serde_json::{json, Value};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl RouteQuestion<'_> {
         let target = uri.path_and_query().and_then(normalize).ok_or_else(|| self.wrong_url())?;
         let method = Method::from_bytes(self.method.as_bytes())
             .map_err(|_| format!("{:?} is no method, such as GET", self.method))?;
-        let (authority, headers) = (authority.to_string(), self.headers()?);
+        let (authority, headers) = (authority.to_string(), fields(&self.headers)?);
         let (scheme, routes) = (uri.scheme_str().unwrap_or("http").to_owned(), mesh.routes(service.key.text(), port));
         Ok(Asked { service, routes, method, scheme, authority, target, headers, port })
     }
@@ -80,16 +80,6 @@ impl RouteQuestion<'_> {
                 self.from
             )
         })
-    }
-
-    fn headers(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let name = HeaderName::try_from(name).map_err(|_| format!("{name:?} is no name of a header"))?;
-            let value = HeaderValue::from_str(value).map_err(|_| format!("{value:?} is no value of a header"))?;
-            headers.append(name, value);
-        }
-        Ok(headers)
     }
 
     fn wrong_url(&self) -> String {

@@ -1,8 +1,8 @@
 //! Answers of our own, in the words that users know from Envoy.
-use super::node::{ConnectError, Flags};
+use super::node::{ConnectError, Denied, Flags};
 use super::{BodyError, Response};
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
+use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::StatusCode;
 
 #[derive(Clone, Debug)]
@@ -59,6 +59,15 @@ pub fn text(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(status, body);
     if typed {
         response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+/// Of a request that policies keep out.
+pub fn denied(denied: &Denied, grpc: bool) -> Response {
+    let mut response = Answer::new(denied.status, denied.body, Flags::default()).response(grpc);
+    if let Some(challenge) = &denied.challenge {
+        response.headers.insert(WWW_AUTHENTICATE, challenge.clone());
     }
     response
 }

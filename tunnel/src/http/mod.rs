@@ -36,7 +36,7 @@ pub use body::{Body, BodyError, Frame, Source};
 pub use drain::Drain;
 pub use io::Io;
 pub use message::{Interim, Request, Response, Ticket, Tunnel};
-pub use node::{ClientPod, ConnectError, Downstream, Edge, Endpoint, Endpoints, Flags, Node, Record};
+pub use node::{ClientPod, ConnectError, Denied, Downstream, Edge, Endpoint, Endpoints, Flags, Node, Record};
 pub use router::{Router, Session};
 pub use serve::serve;
 pub use server::Server;

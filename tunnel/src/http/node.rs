@@ -1,8 +1,9 @@
 //! What this room asks of the node on behalf of one pod: routes, endpoints, connections, chance, and a place for records.
 use super::io::Io;
+use super::Request;
 use crate::routes::{Destination, Labels, Scope};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,8 +70,24 @@ pub struct Edge {
     pub trusted_proxies: usize,
 }
 
+/// A request that policies keep out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    pub status: StatusCode,
+    pub body: &'static str,
+    /// Of the answer to who has to show something else (RFC 9110 section 11.6.1).
+    pub challenge: Option<HeaderValue>,
+    /// For the record.
+    pub reason: String,
+}
+
 pub trait Node: 'static {
     type Io: Io;
+
+    /// Whether a request is let through, whose path is normalised. It may take fields away, and add some.
+    fn admit(&self, _: &Downstream, _: &mut Request) -> Result<(), Denied> {
+        Ok(())
+    }
 
     /// What holds for a request to this host on this connection; none: the port is no longer routed here.
     fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>>;
@@ -106,6 +123,8 @@ pub struct Record {
     /// None: the client was gone before.
     pub status: Option<StatusCode>,
     pub flags: Flags,
+    /// Why policies kept it out; empty: they did not.
+    pub reason: String,
     /// Tries to send it upstream.
     pub attempts: u32,
     pub duration: Duration,

@@ -37,6 +37,7 @@ impl<N: Node> Recording<N> {
             route: Default::default(),
             status: None,
             flags: Flags::default(),
+            reason: String::new(),
             attempts: 0,
             duration: Default::default(),
             upstream: None,

@@ -83,10 +83,15 @@ impl<N: Node> Router<N> {
             let bad = Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
             request.path = normalize::normalize(&request.path).ok_or(bad)?;
         }
+        recording.record.path = request.path.clone();
+        if let Err(denied) = self.node.admit(downstream, request) {
+            let response = answer::denied(&denied, grpc);
+            recording.record.reason = denied.reason;
+            return Ok(response);
+        }
         let scope = session.scope(&self.node, request.authority.host());
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         let decision = scope.decide(&client, &fields::view(request, &request.headers, downstream.port), draw);
-        recording.record.path = request.path.clone();
         let Some(matched) = decision.matched().cloned() else {
             // For gRPC that is UNIMPLEMENTED.
             return Err(Answer::new(StatusCode::NOT_FOUND, "", Flags::NO_ROUTE));

@@ -59,6 +59,8 @@ impl fmt::Debug for ServiceKey {
 pub struct PortMapping {
     pub service: u16,
     pub target: u16,
+    /// Whether its application protocol is HTTP/1.1, HTTP/2 or gRPC.
+    pub http: bool,
 }
 
 /// A proxy that traffic has to pass: a waypoint, or the gateway of a network.
@@ -203,7 +205,7 @@ pub fn target(ports: &[PortMapping], port: u16) -> Option<u16> {
 pub fn decode_ports(sent: &[proto::Port]) -> Result<Vec<PortMapping>, String> {
     let decoded = sent.iter().map(|sent| {
         let (service, target) = (port(sent.service_port)?, port(sent.target_port)?);
-        Ok(PortMapping { service, target })
+        Ok(PortMapping { service, target, http: is_http(sent.app_protocol) })
     });
     let mut ports = decoded.collect::<Result<Vec<_>, String>>()?;
     ports.sort_unstable();
@@ -214,6 +216,12 @@ fn named(sent: &proto::ByName) -> Result<Box<[(u16, NamedIn)]>, String> {
     let hosts = sent.http.iter().map(|number| (*number, NamedIn::Host));
     let hellos = sent.tls.iter().map(|number| (*number, NamedIn::Sni));
     hosts.chain(hellos).map(|(number, by)| Ok((port(number)?, by))).collect()
+}
+
+/// What the control plane does not know, and what it has added since, is not HTTP.
+fn is_http(protocol: i32) -> bool {
+    use proto::AppProtocol::{Grpc, Http11, Http2};
+    matches!(proto::AppProtocol::try_from(protocol), Ok(Http11 | Http2 | Grpc))
 }
 
 fn port(number: u32) -> Result<u16, String> {

@@ -38,7 +38,7 @@ pub fn service(name: &str, vips: &[&str]) -> proto::Service {
         namespace: "default".into(),
         hostname: format!("{name}.default.svc.cluster.local"),
         addresses: vips.iter().map(|vip| vip_address("", vip)).collect(),
-        ports: vec![proto::Port { service_port: 80, target_port: 8080 }],
+        ports: vec![proto::Port { service_port: 80, target_port: 8080, ..Default::default() }],
         ..Default::default()
     }
 }
@@ -62,9 +62,11 @@ pub fn in_namespace(mut service: proto::Service, namespace: &str) -> proto::Serv
 impl proto::Workload {
     /// As an endpoint of a service, with ports of its own.
     pub fn of(mut self, service: &proto::Service, ports: &[(u32, u32)]) -> Self {
-        let ports = ports
-            .iter()
-            .map(|(service_port, target_port)| proto::Port { service_port: *service_port, target_port: *target_port });
+        let ports = ports.iter().map(|(service_port, target_port)| proto::Port {
+            service_port: *service_port,
+            target_port: *target_port,
+            ..Default::default()
+        });
         self.services.insert(key(service), proto::PortList { ports: ports.collect() });
         self
     }

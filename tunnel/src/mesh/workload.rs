@@ -170,7 +170,17 @@ impl Workload {
     }
 
     pub fn guarded(&self) -> Guarded {
-        Guarded { namespace: self.identity.namespace.clone(), selected_by: self.selected_by.clone() }
+        let (namespace, selected_by) = (self.identity.namespace.clone(), self.selected_by.clone());
+        Guarded { namespace, selected_by, http_ports: self.http_ports() }
+    }
+
+    /// The ports of its own that a service of it declares to be HTTP, in order.
+    fn http_ports(&self) -> Box<[u16]> {
+        let all = self.services.iter().flat_map(|(_, ports)| &**ports);
+        let mut ports: Vec<u16> = all.filter(|port| port.http).map(|port| port.target).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.into()
     }
 
     pub fn is_pod(&self) -> bool {

@@ -91,7 +91,8 @@ impl Context {
             .or_else(judge)
             .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
         record.judged(&judgement);
-        judgement.outcome().map(|()| Admission { attempt, guard })
+        let requests = judgement.verdict == Verdict::NeedsRequest;
+        judgement.outcome().map(|()| Admission { attempt, guard, requests })
     }
 
     pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {

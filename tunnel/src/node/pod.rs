@@ -5,7 +5,7 @@ use crate::h2::headers::Block;
 use crate::hbone::pool::Pool;
 use crate::hbone::tunnel::Tunnel;
 use crate::mesh::{Mesh, OutboundTraffic, Workload};
-use crate::policy::{Admission, Admitted, Attempt, Guard, Verdict};
+use crate::policy::{Admission, Admitted, Attempt, Guard};
 use crate::relay::{Live, Thread};
 use crate::sys::stash::Stash;
 use crate::sys::PodInfo;
@@ -43,8 +43,11 @@ struct Open(Rc<dyn Live>, Terms);
 
 enum Terms {
     None,
-    /// Policies, which look at this.
-    Admitted(Attempt),
+    /// Policies, which look at this; `requests`: and at each of its requests.
+    Admitted {
+        attempt: Attempt,
+        requests: bool,
+    },
     /// The policy of outbound traffic: it leaves the mesh, to there.
     Leaving(OriginalDst),
 }
@@ -99,7 +102,7 @@ impl Pod {
 
     /// As `list`, for a connection that is open as long as policies allow it.
     pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
-        let open = Open(connection, Terms::Admitted(by.attempt));
+        let open = Open(connection, Terms::Admitted { attempt: by.attempt, requests: by.requests });
         // While the application was connected to, a review may have missed it.
         if !self.is_guarded_by(&by.guard) {
             if let Some(guard) = mesh.load().guard(&self.key) {
@@ -141,9 +144,9 @@ impl Pod {
     pub fn admitted(&self) -> Vec<Admitted> {
         let live = self.live.borrow();
         let admitted = live.values().filter_map(|Open(connection, terms)| {
-            let Terms::Admitted(attempt) = terms else { return None };
+            let Terms::Admitted { attempt, requests } = terms else { return None };
             let record = connection.record()?.to_json();
-            Some(Admitted { pod: self.key.clone(), attempt: attempt.clone(), record })
+            Some(Admitted { pod: self.key.clone(), attempt: attempt.clone(), requests: *requests, record })
         });
         admitted.collect()
     }
@@ -259,15 +262,16 @@ fn described(workload: &Workload) -> Block {
 impl Open {
     /// What cannot be decided yet stays as it was decided before.
     fn review(&self, guard: &Guard) {
-        let Open(connection, Terms::Admitted(attempt)) = self else { return };
+        let Open(connection, Terms::Admitted { attempt, requests }) = self else { return };
         let judgement = guard.judge(attempt);
-        let Err(why) = judgement.outcome() else { return };
-        if !matches!(judgement.verdict, Verdict::Undecided(_)) {
-            if let Some(record) = connection.record() {
-                record.judged(&judgement);
-            }
-            connection.cancel(Refusal::PolicyChanged, &why.refusal.explain(&why.detail));
+        if judgement.verdict.keeps(*requests) {
+            return;
         }
+        if let Some(record) = connection.record() {
+            record.judged(&judgement);
+        }
+        let why = judgement.outcome().err().map(|why| why.refusal.explain(&why.detail));
+        connection.cancel(Refusal::PolicyChanged, &why.unwrap_or_else(|| "its requests are judged now".to_owned()));
     }
 
     fn review_leaving(&self, mesh: &Mesh, source: &Workload) {

@@ -1,8 +1,10 @@
-//! What a match of a policy asks of a connection: sorted once, looked up by halving. No comparison allocates.
+//! What a match of a policy asks of a connection, and by `request` of a request: sorted once, looked up by halving. No
+//! comparison allocates.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::request::{self, Seen};
 use crate::base::Prefix;
 
 /// What policies compare of a caller's identity.
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub source: IpAddr,
     pub destination: IpAddr,
     pub port: u16,
+    /// None as long as there is none: then it may be any.
+    pub request: Option<&'a Seen<'a>>,
 }
 
 /// A condition that has to hold, or (negated) must not.
@@ -45,6 +49,9 @@ pub struct Facts<'a> {
 pub struct Test {
     pub condition: Condition,
     pub negated: bool,
+    /// Of what can be written in several ways any one will do; else all of them have to. An application may read another
+    /// one than the client has written: none of them may get past a DENY rule, nor be let in by an ALLOW rule for another.
+    pub any_form: bool,
 }
 
 /// That an attribute has any of some values.
@@ -54,17 +61,28 @@ pub enum Condition {
     Source(Addresses),
     Destination(Addresses),
     Port(Box<[u16]>),
+    Request(request::Condition),
 }
 
 impl Test {
+    /// Whether it holds; of a request that is yet to come, whether it could.
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.condition.holds(facts) != self.negated
+        match (&self.condition, facts.request) {
+            (Condition::Request(_), None) => true,
+            (Condition::Request(condition), Some(seen)) => condition.holds(seen, self.any_form) != self.negated,
+            (condition, _) => condition.holds(facts) != self.negated,
+        }
+    }
+
+    pub fn asks_for_request(&self) -> bool {
+        matches!(self.condition, Condition::Request(_))
     }
 }
 
 impl Condition {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         match self {
+            Condition::Request(_) => true, // `Test` asks it itself
             Condition::Caller(attribute, values) => {
                 facts.caller.is_some_and(|caller| values.contain(caller.text(*attribute)))
             }
@@ -115,7 +133,7 @@ impl Strings {
         any.into_iter().chain(exact).chain(prefixes).chain(suffixes)
     }
 
-    fn contain(&self, text: &str) -> bool {
+    pub fn contain(&self, text: &str) -> bool {
         self.any
             || self.exact.binary_search_by(|exact| (**exact).cmp(text)).is_ok()
             || self.begins(text)
@@ -173,7 +191,7 @@ impl Addresses {
         v4.chain(v6)
     }
 
-    fn contain(&self, ip: IpAddr) -> bool {
+    pub fn contain(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => within(&self.v4, ip.to_bits()),
             IpAddr::V6(ip) => within(&self.v6, ip.to_bits()),

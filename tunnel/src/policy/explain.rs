@@ -2,13 +2,15 @@
 //! It is found out by the tests by which the verdict is given. What is serialised has the fields of protocols/admin.py; the
 //! words are the command line's.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::condition::{Attribute, Condition, Facts, Test};
 use super::guard::{facts, Guard};
-use super::wire::{Clause, Policy, Rule};
+use super::request::{Request, Seen};
+use super::wire::{Clause, Policy, Reading};
 use super::{Attempt, Judgement, Verdict};
 use crate::config::proto::Action;
 
@@ -29,16 +31,25 @@ pub struct Explanation {
 #[derive(Debug)]
 pub struct Explained {
     pub policy: Arc<Policy>,
-    /// For each rule: None where it matches, else what of the first clause that does not hold is not met, an entry for
-    /// each way in which it could have held; empty where nothing could have made it match.
-    pub rules: Vec<Option<Vec<Unmet>>>,
+    pub rules: Vec<ExplainedRule>,
+}
+
+/// What became of a rule.
+#[derive(Debug)]
+pub struct ExplainedRule {
+    /// None where it matches, else what of the first clause that does not hold is not met, an entry for each way in which it
+    /// could have held; empty where nothing could have made it match.
+    pub unmet: Option<Vec<Unmet>>,
+    /// Whether it matches as far as the connection goes, and asks for the request, which was not told.
+    pub depends: bool,
+    unjudged: Box<str>,
 }
 
 /// A test that does not hold.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Unmet {
     /// As policies name it.
-    field: &'static str,
+    field: Cow<'static, str>,
     /// What the connection has there; None: nothing, in plain text.
     found: Option<String>,
     /// It must be none of the values, and is.
@@ -82,21 +93,31 @@ struct PolicyOfPort<'a> {
 #[derive(Serialize)]
 struct RuleOfPort<'a> {
     matches: bool,
+    depends_on_request: bool,
     unmet: &'a [Unmet],
     unjudged: &'a str,
 }
 
 impl Guard {
-    /// The verdict on a connection, as `judge` gives it, with its reasons.
-    pub fn explain(&self, attempt: &Attempt) -> Explanation {
+    /// The verdict on a connection, or on a request of it, as `judge` gives it, with its reasons. A request counts only where
+    /// requests are judged.
+    pub fn explain(&self, attempt: &Attempt, request: Option<Request<'_>>) -> Explanation {
         let mut scratch = String::new();
-        let facts = facts(attempt, &mut scratch);
-        let explained = |policy: &Arc<Policy>| Explained {
-            policy: policy.clone(),
-            rules: policy.rules.iter().map(|rule| rule.explain(&facts)).collect(),
+        let port = attempt.destination.port();
+        let asks = self.asks_for_requests(port);
+        let seen = request.filter(|_| asks).map(Seen::from);
+        let facts = facts(attempt, seen.as_ref(), &mut scratch);
+        let explained = |policy: &Arc<Policy>| {
+            let rules = policy.rules.iter().map(|rule| {
+                let reading = self.reading(rule, port);
+                let unmet = reading.explain(&facts);
+                let depends = asks && seen.is_none() && unmet.is_none() && rule.request.is_some();
+                ExplainedRule { unmet, depends, unjudged: reading.unjudged.clone() }
+            });
+            Explained { policy: policy.clone(), rules: rules.collect() }
         };
         Explanation {
-            judgement: self.judge(attempt),
+            judgement: self.judge_facts(attempt, seen.as_ref()),
             policies: self.policies.iter().map(explained).collect(),
             missing: self.missing.clone(),
         }
@@ -110,15 +131,21 @@ impl Port<'_> {
     }
 }
 
+impl ExplainedRule {
+    pub fn matches(&self) -> bool {
+        self.unmet.is_none() && !self.depends
+    }
+}
+
 impl Explanation {
     /// The policy by which it was decided, and the place of its rule; None: no rule matched, or a policy is missing.
     pub fn decided_by(&self) -> Option<(&Arc<str>, usize)> {
         let decides = |explained: &&Explained| match &self.judgement.verdict {
             Verdict::Denied(name) => explained.policy.name == *name,
             Verdict::Allowed => explained.policy.action == Action::Allow && !explained.policy.dry_run,
-            Verdict::NotAllowed | Verdict::Undecided(_) => false,
+            Verdict::NotAllowed | Verdict::NeedsRequest | Verdict::Undecided(_) => false,
         };
-        let matching = |explained: &Explained| explained.rules.iter().position(Option::is_none);
+        let matching = |explained: &Explained| explained.rules.iter().position(ExplainedRule::matches);
         self.policies.iter().filter(decides).find_map(|one| Some((&one.policy.name, matching(one)?)))
     }
 
@@ -126,6 +153,9 @@ impl Explanation {
     pub fn outcome(&self) -> Outcome<'_> {
         let Judgement { would_refuse, audited, .. } = &self.judgement;
         let (verdict, text) = match self.judgement.outcome() {
+            Ok(()) if self.judgement.verdict == Verdict::NeedsRequest => {
+                ("needs_request", "each request is judged".to_owned())
+            }
             Ok(()) => ("allowed", "allowed".to_owned()),
             Err(failure) => (failure.refusal.name(), failure.refusal.explain(&failure.detail)),
         };
@@ -153,18 +183,23 @@ impl Explained {
             action: policy.action.name(),
             dry_run: policy.dry_run,
             refused: &policy.refused,
-            rules: policy.rules.iter().zip(rules).map(RuleOfPort::new).collect(),
+            rules: rules.iter().map(RuleOfPort::new).collect(),
         }
     }
 }
 
 impl<'a> RuleOfPort<'a> {
-    fn new((rule, unmet): (&'a Rule, &'a Option<Vec<Unmet>>)) -> RuleOfPort<'a> {
-        RuleOfPort { matches: unmet.is_none(), unmet: unmet.as_deref().unwrap_or_default(), unjudged: &rule.unjudged }
+    fn new(rule: &'a ExplainedRule) -> RuleOfPort<'a> {
+        RuleOfPort {
+            matches: rule.matches(),
+            depends_on_request: rule.depends,
+            unmet: rule.unmet.as_deref().unwrap_or_default(),
+            unjudged: &rule.unjudged,
+        }
     }
 }
 
-impl Rule {
+impl Reading {
     /// Why it does not match; None: it does.
     fn explain(&self, facts: &Facts<'_>) -> Option<Vec<Unmet>> {
         let Clause(matches) = self.unmet(facts)?;
@@ -175,12 +210,13 @@ impl Rule {
 impl Test {
     /// Why it does not hold.
     fn explain(&self, facts: &Facts<'_>) -> Unmet {
-        let (name, not_name) = self.condition.names();
+        let [name, not_name] = self.condition.names();
         let mut values: Vec<String> = match &self.condition {
             Condition::Caller(Attribute::Account, values) => values.written().map(|text| account(&text)).collect(),
             Condition::Caller(_, values) => values.written().collect(),
             Condition::Source(values) | Condition::Destination(values) => values.written().collect(),
             Condition::Port(ports) => ports.iter().map(u16::to_string).collect(),
+            Condition::Request(condition) => condition.written(),
         };
         let more = values.len().saturating_sub(NAMED);
         values.truncate(NAMED);
@@ -191,15 +227,17 @@ impl Test {
 
 impl Condition {
     /// The field of a policy in which it is written, and that for its opposite.
-    fn names(&self) -> (&'static str, &'static str) {
-        match self {
+    fn names(&self) -> [Cow<'static, str>; 2] {
+        let (name, not_name) = match self {
+            Condition::Request(condition) => return condition.names(),
             Condition::Caller(Attribute::Principal, _) => ("principals", "notPrincipals"),
             Condition::Caller(Attribute::Account, _) => ("serviceAccounts", "notServiceAccounts"),
             Condition::Caller(Attribute::Namespace, _) => ("namespaces", "notNamespaces"),
             Condition::Source(_) => ("ipBlocks", "notIpBlocks"),
             Condition::Destination(_) => ("destination.ip", "destination.ip (notValues)"),
             Condition::Port(_) => ("ports", "notPorts"),
-        }
+        };
+        [name.into(), not_name.into()]
     }
 
     /// What the connection has there; None: nothing, in plain text.
@@ -212,6 +250,7 @@ impl Condition {
             Condition::Source(_) => Some(facts.source.to_string()),
             Condition::Destination(_) => Some(facts.destination.to_string()),
             Condition::Port(_) => Some(facts.port.to_string()),
+            Condition::Request(condition) => condition.found(facts.request?),
         }
     }
 }

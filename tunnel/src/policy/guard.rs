@@ -1,4 +1,4 @@
-//! All policies that hold for one workload, compiled: the verdict looks only at rules that could match.
+//! All policies that hold for one workload, compiled: a verdict looks only at rules that could match.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,7 +7,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::condition::{Attribute, Caller, Condition, Facts, Test};
-use super::wire::{Clause, Match, Policy, Rule};
+use super::jwt::{self, Authenticated, Carrier};
+use super::request::{Request, Seen};
+use super::wire::{Clause, Match, Policy, Reading, Rule};
 use super::{Attempt, Judgement, Verdict};
 use crate::config::proto::Action;
 
@@ -25,7 +27,9 @@ pub struct Guard {
     pub(super) missing: Box<[Arc<str>]>,
     /// Of all policies: the index of the policy, and of the rule in it.
     rules: Box<[(u32, u32)]>,
+    /// For connections of which the requests are not seen.
     index: Index,
+    requests: Option<Requests>,
     /// Whether there is an ALLOW policy that is enforced, and the first one of which the object was refused.
     restricts: bool,
     restricts_refused: Option<u32>,
@@ -33,14 +37,26 @@ pub struct Guard {
     would_restrict: Option<u32>,
 }
 
+/// Where requests are judged.
+#[derive(Debug)]
+struct Requests {
+    /// In order.
+    ports: Box<[u16]>,
+    index: Index,
+    /// Whether tokens are verified.
+    tokens: bool,
+    /// An ALLOW policy that is enforced asks for requests: then who is not allowed is told so in HTTP.
+    restrict: bool,
+}
+
 impl Guard {
-    /// `policies` and `missing` are in order.
-    pub fn new(policies: Vec<Arc<Policy>>, missing: Vec<Arc<str>>) -> Guard {
+    /// `policies` and `missing` are in order. `http_ports`: those of the workload, in order.
+    pub fn new(policies: Vec<Arc<Policy>>, missing: Vec<Arc<str>>, http_ports: &[u16]) -> Guard {
         let mut guard = Guard { policies: policies.into(), missing: missing.into(), ..Guard::default() };
         let mut rules = vec![];
         for (policy, at) in guard.policies.iter().zip(0..) {
             for (rule, nth) in policy.rules.iter().zip(0..) {
-                guard.index.file(rule, rules.len() as u32);
+                guard.index.file(&rule.connection, rules.len() as u32);
                 rules.push((at, nth));
             }
             match (policy.action, policy.dry_run) {
@@ -54,10 +70,11 @@ impl Guard {
             }
         }
         guard.rules = rules.into();
+        guard.requests = Requests::new(&guard.policies, http_ports);
         guard
     }
 
-    /// Whether it was compiled of just these.
+    /// Whether it was compiled of just these, for a workload that has the same ports.
     pub fn is_of(&self, policies: &[Arc<Policy>], missing: &[Arc<str>]) -> bool {
         let same = |(one, other): (&Arc<Policy>, &Arc<Policy>)| Arc::ptr_eq(one, other);
         self.policies.len() == policies.len()
@@ -65,23 +82,54 @@ impl Guard {
             && *self.missing == *missing
     }
 
-    /// The verdict on one connection: DENY before ALLOW, and what is not denied is allowed where no policy allows.
+    /// The verdict on one connection: DENY before ALLOW, and what is not denied is allowed where no policy allows. It is
+    /// left to the requests where these are seen and a rule that could match asks for them.
     pub fn judge(&self, attempt: &Attempt) -> Judgement {
+        self.judge_facts(attempt, None)
+    }
+
+    /// The verdict on a request of a connection to a port where requests are judged.
+    pub fn judge_request(&self, attempt: &Attempt, request: Request<'_>) -> Judgement {
+        self.judge_facts(attempt, Some(&Seen::from(request)))
+    }
+
+    /// Verifies the tokens of a request, and has it go on as their rules want it. `now`: seconds since 1970. Errors: why one
+    /// is not valid, in Envoy's words.
+    pub fn authenticate(&self, carrier: Carrier<'_>, now: u64) -> Result<Authenticated, &'static str> {
+        let rules: Vec<_> = self.policies.iter().flat_map(|policy| &policy.tokens).collect();
+        jwt::authenticate(&rules, carrier, now)
+    }
+
+    /// Whether tokens of requests are verified.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.tokens)
+    }
+
+    /// Whether policies may look at what is asked for over connections to a port.
+    pub fn asks_for_requests(&self, port: u16) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.ports.binary_search(&port).is_ok())
+    }
+
+    pub(super) fn judge_facts(&self, attempt: &Attempt, request: Option<&Seen<'_>>) -> Judgement {
         if self.policies.is_empty() && self.missing.is_empty() {
             return Verdict::Allowed.into();
         }
-        let tally = PRINCIPAL.with_borrow_mut(|scratch| self.count(&facts(attempt, scratch)));
+        let tally = PRINCIPAL.with_borrow_mut(|scratch| self.count(&facts(attempt, request, scratch)));
         let name = |at: u32| self.policies[at as usize].name.clone();
+        let not_allowed = self.restricts && !tally.allowed;
+        let depends = tally.depends || tally.may_allow && !tally.allowed;
+        let could_restrict = || self.seen_at(attempt).is_some_and(|requests| requests.restrict) && request.is_none();
         let verdict = match (tally.denied, self.missing.first()) {
             (Some(at), _) => Verdict::Denied(name(at)),
             (None, Some(missing)) => Verdict::Undecided(missing.clone()),
-            (None, None) if self.restricts && !tally.allowed => Verdict::NotAllowed,
+            (None, None) if depends || not_allowed && could_restrict() => Verdict::NeedsRequest,
+            (None, None) if not_allowed => Verdict::NotAllowed,
             (None, None) => Verdict::Allowed,
         };
         let behind = match verdict {
             Verdict::Denied(_) => tally.denied,
             Verdict::NotAllowed => self.restricts_refused,
-            Verdict::Allowed | Verdict::Undecided(_) => None,
+            Verdict::Allowed | Verdict::NeedsRequest | Verdict::Undecided(_) => None,
         };
         let refused = behind.map(|at| &self.policies[at as usize]).filter(|policy| !policy.refused.is_empty()).cloned();
         let unless_allowed = self.would_restrict.filter(|_| !tally.allowed && !tally.would_allow);
@@ -89,12 +137,34 @@ impl Guard {
         Judgement { verdict, refused, would_refuse: would_refuse.map(name), audited: tally.audited.map(name) }
     }
 
+    fn seen_at(&self, attempt: &Attempt) -> Option<&Requests> {
+        self.requests.as_ref().filter(|_| self.asks_for_requests(attempt.destination.port()))
+    }
+
+    /// As a rule is read for connections to a port.
+    pub(super) fn reading<'a>(&self, rule: &'a Rule, port: u16) -> &'a Reading {
+        if self.asks_for_requests(port) {
+            rule.seen()
+        } else {
+            &rule.connection
+        }
+    }
+
     fn count(&self, facts: &Facts<'_>) -> Tally {
-        let mut tally = Tally::default();
-        for id in self.index.candidates(facts) {
+        let seen = self.requests.as_ref().filter(|_| self.asks_for_requests(facts.port));
+        let mut tally =
+            Tally { depends: facts.request.is_none() && seen.is_some_and(|seen| seen.tokens), ..Tally::default() };
+        for id in seen.map_or(&self.index, |requests| &requests.index).candidates(facts) {
             let (at, nth) = self.rules[id as usize];
             let policy = &self.policies[at as usize];
-            if !policy.rules[nth as usize].matches(facts) {
+            let rule = &policy.rules[nth as usize];
+            let reading = if seen.is_some() { rule.seen() } else { &rule.connection };
+            if reading.unmet(facts).is_some() {
+                continue;
+            }
+            if facts.request.is_none() && seen.is_some() && rule.request.is_some() {
+                let only_allows = policy.action == Action::Allow && !policy.dry_run;
+                *(if only_allows { &mut tally.may_allow } else { &mut tally.depends }) = true;
                 continue;
             }
             match (policy.action, policy.dry_run) {
@@ -109,6 +179,23 @@ impl Guard {
     }
 }
 
+impl Requests {
+    /// None where nothing asks for them.
+    fn new(policies: &[Arc<Policy>], http_ports: &[u16]) -> Option<Requests> {
+        let asks = |policy: &Arc<Policy>| policy.rules.iter().any(|rule| rule.request.is_some());
+        let tokens = policies.iter().any(|policy| !policy.tokens.is_empty());
+        if http_ports.is_empty() || !(tokens || policies.iter().any(asks)) {
+            return None;
+        }
+        let mut index = Index::default();
+        let rules = policies.iter().flat_map(|policy| &policy.rules);
+        rules.zip(0..).for_each(|(rule, id)| index.file(rule.seen(), id));
+        let allows = |policy: &Arc<Policy>| policy.action == Action::Allow && !policy.dry_run;
+        let restrict = policies.iter().any(|policy| allows(policy) && asks(policy));
+        Some(Requests { ports: http_ports.into(), index, tokens, restrict })
+    }
+}
+
 /// What matches: for each question the first policy, by its index.
 #[derive(Default)]
 struct Tally {
@@ -117,6 +204,9 @@ struct Tally {
     denied: Option<u32>,
     would_deny: Option<u32>,
     audited: Option<u32>,
+    /// Depending on the request: an ALLOW rule could match, or another one.
+    may_allow: bool,
+    depends: bool,
 }
 
 fn first(known: &mut Option<u32>, at: u32) {
@@ -124,7 +214,7 @@ fn first(known: &mut Option<u32>, at: u32) {
 }
 
 /// What of an attempt conditions are about. `scratch` takes the caller's principal.
-pub(super) fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<'a> {
+pub(super) fn facts<'a>(attempt: &'a Attempt, request: Option<&'a Seen<'a>>, scratch: &'a mut String) -> Facts<'a> {
     let caller = attempt.peer.as_ref().map(|peer| {
         scratch.clear();
         let _ = write!(scratch, "{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account);
@@ -132,14 +222,10 @@ pub(super) fn facts<'a>(attempt: &'a Attempt, scratch: &'a mut String) -> Facts<
         Caller([scratch, account, &peer.namespace])
     });
     let destination = attempt.destination;
-    Facts { caller, source: attempt.source, destination: destination.ip(), port: destination.port() }
+    Facts { caller, source: attempt.source, destination: destination.ip(), port: destination.port(), request }
 }
 
-impl Rule {
-    fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.unmet(facts).is_none()
-    }
-
+impl Reading {
     /// The first clause that does not hold.
     pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<&Clause> {
         self.clauses.iter().find(|Clause(matches)| matches.iter().all(|one| one.unmet(facts).is_some()))
@@ -163,7 +249,7 @@ struct Index {
 }
 
 impl Index {
-    fn file(&mut self, rule: &Rule, id: u32) {
+    fn file(&mut self, rule: &Reading, id: u32) {
         let worst = |demands: &Vec<Demand<'_>>| demands.iter().map(Demand::rank).max();
         let Some(demands) = rule.clauses.iter().filter_map(Clause::demands).min_by_key(worst) else {
             return self.others.push(id);
@@ -204,7 +290,7 @@ impl Test {
             _ if self.negated => None,
             Condition::Caller(attribute, values) => Some(Demand::Caller(*attribute, values.only_exact()?)),
             Condition::Port(ports) => Some(Demand::Port(ports)),
-            Condition::Source(_) | Condition::Destination(_) => None,
+            Condition::Source(_) | Condition::Destination(_) | Condition::Request(_) => None,
         }
     }
 }

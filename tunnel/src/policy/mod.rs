@@ -1,13 +1,20 @@
-//! Who may talk to whom at L4: authorization policies, compiled when they arrive, and the verdict on one connection.
+//! Who may talk to whom: authorization policies, compiled when they arrive, and the verdict on one connection, or on one
+//! request of it.
 //!
-//! `wire` takes a policy from its message, `condition` is what a match of it asks, a [`Guard`] is all that holds for one
-//! workload, indexed, and [`Policies`] knows them all; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
+//! `wire` takes a policy from its message, `condition` and `request` are what a match of it asks, a [`Guard`] is all that
+//! holds for one workload, indexed, and [`Policies`] knows them all; `jwt` finds a request's tokens and verifies them; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
 //! through: its last good version stays in force, and where there is none, whom it may concern is held and then refused.
 
 mod condition;
 mod explain;
+mod forms;
 mod guard;
+mod jwt;
+mod keys;
 mod policies;
+mod request;
+mod template;
+mod token;
 mod wire;
 
 use crate::base::PodKey;
@@ -15,9 +22,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::{Failure, Identity, Refusal};
-pub use explain::{Explained, Explanation, Outcome, Port};
+pub use explain::{Explained, ExplainedRule, Explanation, Outcome, Port};
 pub use guard::Guard;
+pub use jwt::{Authenticated, Carrier};
 pub use policies::{Guarded, Policies};
+pub use request::Request;
+pub use token::Token;
 pub use wire::{Policy, Unreadable};
 
 /// The policy that every control plane makes of PeerAuthentications with mode STRICT: it denies plain text.
@@ -42,6 +52,8 @@ pub enum Verdict {
     Denied(Arc<str>),
     /// There are ALLOW policies, of which none matches.
     NotAllowed,
+    /// The connection is let in; each of its requests is judged.
+    NeedsRequest,
     /// This policy may decide it, and has not arrived or was not understood.
     Undecided(Arc<str>),
 }
@@ -62,6 +74,8 @@ pub struct Judgement {
 pub struct Admission {
     pub attempt: Attempt,
     pub guard: Arc<Guard>,
+    /// Each of its requests is judged.
+    pub requests: bool,
 }
 
 /// A connection that is open as long as policies allow it.
@@ -69,6 +83,8 @@ pub struct Admission {
 pub struct Admitted {
     pub pod: PodKey,
     pub attempt: Attempt,
+    /// Whether each of its requests is judged.
+    pub requests: bool,
     /// As JSON.
     pub record: String,
 }
@@ -79,11 +95,23 @@ impl From<Verdict> for Judgement {
     }
 }
 
+impl Verdict {
+    /// Whether a connection may stay open that is served as it is: its requests judged, or its bytes carried. What cannot be
+    /// decided yet stays as it was decided before.
+    pub fn keeps(&self, requests: bool) -> bool {
+        match self {
+            Verdict::Allowed | Verdict::Undecided(_) => true,
+            Verdict::NeedsRequest => requests,
+            Verdict::Denied(_) | Verdict::NotAllowed => false,
+        }
+    }
+}
+
 impl Judgement {
-    /// Why the connection is refused, if it is.
+    /// Why the connection or request is refused, if it is.
     pub fn outcome(&self) -> Result<(), Failure> {
         let (refusal, policy) = match &self.verdict {
-            Verdict::Allowed => return Ok(()),
+            Verdict::Allowed | Verdict::NeedsRequest => return Ok(()),
             Verdict::Denied(policy) => (Refusal::PolicyDenied, &**policy),
             Verdict::NotAllowed => (Refusal::PolicyNotAllowed, ""),
             Verdict::Undecided(policy) => (Refusal::PolicyUnknown, &**policy),

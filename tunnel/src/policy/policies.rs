@@ -12,6 +12,8 @@ pub struct Guarded {
     pub namespace: Arc<str>,
     /// The policies that select it, by `namespace/name`.
     pub selected_by: Arc<[Arc<str>]>,
+    /// The ports on which requests can be seen, in order.
+    pub http_ports: Box<[u16]>,
 }
 
 /// Cheap to clone.
@@ -147,7 +149,7 @@ impl Policies {
         }
         match former {
             Some(guard) if guard.is_of(&policies, &missing) => guard.clone(),
-            _ => Arc::new(Guard::new(policies, missing)),
+            _ => Arc::new(Guard::new(policies, missing, &guarded.http_ports)),
         }
     }
 }

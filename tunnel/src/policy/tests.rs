@@ -1,4 +1,6 @@
 mod explanations;
+mod jwt;
+mod requests;
 
 use super::condition::Caller;
 use super::*;

@@ -1,11 +1,15 @@
 //! A policy from its message (`istio.security.Authorization`). What is not understood is an error, never left out: a
 //! rule with a condition less would match more.
 
+mod request;
+
 use std::sync::Arc;
 
 use prost::Message;
 
 use super::condition::{Addresses, Attribute, Condition, Strings, Test};
+use super::jwt::TokenRule;
+use super::template::Template;
 use crate::base::Prefix;
 use crate::config::proto::{self, Action, MatchType, PolicyScope};
 
@@ -42,13 +46,24 @@ pub struct Policy {
     pub refused: Box<str>,
     /// Any of them, as many as its author wrote: a rule goes by its place.
     pub rules: Box<[Rule]>,
+    /// Which tokens of requests are valid.
+    pub tokens: Box<[TokenRule]>,
+}
+
+/// A rule in its two readings.
+#[derive(Debug, PartialEq)]
+pub struct Rule {
+    /// Where only the connection is seen.
+    pub connection: Reading,
+    /// Where requests are; None: the same.
+    pub request: Option<Reading>,
 }
 
 /// All clauses have to hold; none: it always matches.
 #[derive(Debug, PartialEq)]
-pub struct Rule {
+pub struct Reading {
     pub clauses: Box<[Clause]>,
-    /// The fields that its author wrote and that cannot be judged at L4; empty: all can.
+    /// The fields that its author wrote and that cannot be judged there; empty: all can.
     pub unjudged: Box<str>,
 }
 
@@ -110,27 +125,42 @@ fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8
         return Err("it has a field that this version does not know".to_owned());
     }
     let action = Action::try_from(message.action).map_err(|_| format!("action {} is unknown", message.action))?;
-    let rules = message.rules.iter().map(decode_rule).collect::<Result<_, _>>()?;
+    let rules = message.rules.iter().map(|rule| decode_rule(rule, action)).collect::<Result<_, _>>()?;
+    let tokens = message.jwt_rules.iter().map(TokenRule::decode).collect::<Result<_, _>>()?;
     let refused = message.refused.as_str().into();
-    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, refused, rules })
+    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, refused, rules, tokens })
 }
 
-/// A clause in which no match asks for anything never holds; one without any match is none.
-fn decode_rule(message: &proto::Rule) -> Result<Rule, String> {
-    let mut clauses = vec![];
-    for clause in message.clauses.iter().filter(|clause| !clause.matches.is_empty()) {
-        let matches = clause.matches.iter().map(decode_match).collect::<Result<Vec<_>, _>>()?;
-        clauses.push(Clause(matches.into_iter().filter(|Match(tests)| !tests.is_empty()).collect()));
+impl Rule {
+    /// As it is judged where requests are seen.
+    pub fn seen(&self) -> &Reading {
+        self.request.as_ref().unwrap_or(&self.connection)
     }
-    Ok(Rule { clauses: clauses.into(), unjudged: message.unjudged.as_str().into() })
+}
+
+fn decode_rule(message: &proto::Rule, action: Action) -> Result<Rule, String> {
+    let matches = |clause: &proto::Clause| clause.matches.iter().map(decode_match).collect();
+    let clauses = message.clauses.iter().map(matches).collect::<Result<_, _>>()?;
+    let request = message.request.as_ref().map(|request| request::decode(request, action)).transpose()?;
+    Ok(Rule { connection: Reading::new(clauses, &message.unjudged), request })
+}
+
+impl Reading {
+    /// A clause in which no match asks for anything never holds; one without any match is none.
+    fn new(clauses: Vec<Vec<Match>>, unjudged: &str) -> Reading {
+        let clauses = clauses.into_iter().filter(|matches| !matches.is_empty());
+        let asking = |matches: Vec<Match>| matches.into_iter().filter(|Match(tests)| !tests.is_empty()).collect();
+        Reading { clauses: clauses.map(|matches| Clause(asking(matches))).collect(), unjudged: unjudged.into() }
+    }
 }
 
 fn decode_match(message: &proto::Match) -> Result<Match, String> {
     let mut tests = vec![];
     // A field without values asks for nothing.
     let mut put = |positive: Option<Condition>, negative: Option<Condition>| {
-        tests.extend(positive.map(|condition| Test { condition, negated: false }));
-        tests.extend(negative.map(|condition| Test { condition, negated: true }));
+        let test = |negated| move |condition| Test { condition, negated, any_form: false };
+        tests.extend(positive.map(test(false)));
+        tests.extend(negative.map(test(true)));
     };
     let m = message;
     put(strings(Attribute::Namespace, &m.namespaces)?, strings(Attribute::Namespace, &m.not_namespaces)?);
@@ -146,16 +176,25 @@ fn decode_match(message: &proto::Match) -> Result<Match, String> {
 }
 
 fn strings(of: Attribute, sent: &[proto::StringMatch]) -> Result<Option<Condition>, String> {
-    let (mut any, mut exact, mut prefixes, mut suffixes) = (false, vec![], vec![], vec![]);
+    let (values, templates) = texts(sent)?;
+    if !templates.is_empty() {
+        return Err("a template is of a request's path".to_owned());
+    }
+    Ok((!sent.is_empty()).then_some(Condition::Caller(of, values)))
+}
+
+fn texts(sent: &[proto::StringMatch]) -> Result<(Strings, Vec<Template>), String> {
+    let (mut any, mut exact, mut prefixes, mut suffixes, mut templates) = (false, vec![], vec![], vec![], vec![]);
     for value in sent {
         match value.match_type.as_ref().ok_or("a value is of no kind that this version knows")? {
             MatchType::Exact(text) => exact.push(text.as_str().into()),
             MatchType::Prefix(text) => prefixes.push(text.as_str().into()),
             MatchType::Suffix(text) => suffixes.push(text.as_str().into()),
             MatchType::Presence(()) => any = true,
+            MatchType::Template(text) => templates.push(Template::parse(text)?),
         }
     }
-    Ok((!sent.is_empty()).then(|| Condition::Caller(of, Strings::new(any, exact, prefixes, suffixes))))
+    Ok((Strings::new(any, exact, prefixes, suffixes), templates))
 }
 
 /// Compared without the trust domain.
@@ -166,9 +205,13 @@ fn accounts(sent: &[proto::ServiceAccountMatch]) -> Option<Condition> {
 }
 
 fn addresses(of: fn(Addresses) -> Condition, sent: &[proto::Prefix]) -> Result<Option<Condition>, String> {
+    let ranges = ranges(sent)?;
+    Ok((!sent.is_empty()).then(|| of(ranges)))
+}
+
+fn ranges(sent: &[proto::Prefix]) -> Result<Addresses, String> {
     let prefix = |sent: &proto::Prefix| Prefix::new(&sent.address, sent.length);
-    let prefixes = sent.iter().map(prefix).collect::<Result<Vec<_>, _>>()?;
-    Ok((!sent.is_empty()).then(|| of(Addresses::new(&prefixes))))
+    Ok(Addresses::new(&sent.iter().map(prefix).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn ports(sent: &[u32]) -> Result<Option<Condition>, String> {

@@ -1,5 +1,7 @@
 //! The connector: dials, pools and opens what leads to a destination. Whoever asks says where, and carries the bytes.
+use super::arriving::{self, Arrival};
 use super::delivery::{deliver, Delivery};
+use super::here;
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::{Failure, Refusal};
@@ -19,6 +21,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 /// How often a stream is asked for, where a peer says that it has not looked at it.
 const ATTEMPTS: usize = 3;
@@ -60,7 +63,7 @@ impl Drop for Asked {
 impl Proxy {
     /// A connection to an endpoint, for whoever reads and writes it: through a tunnel, plainly, or to another pod of this
     /// node without TLS to ourselves. No time-out of its own: dropping the future gives it up.
-    pub async fn connect(&self, source: &Source<'_>, target: &Target) -> Result<Upstream, Failure> {
+    pub async fn connect(self: &Rc<Self>, source: &Source<'_>, target: &Target) -> Result<Upstream, Failure> {
         if let Some(destination) = self.on_this_node(target) {
             return self.deliver_here(source, target, &destination).await;
         }
@@ -93,14 +96,22 @@ impl Proxy {
     /// As the destination's end of a tunnel does it: its policies are asked, with the source's identity as the peer's, and
     /// its application is connected to with the source's address, from its own namespace.
     async fn deliver_here(
-        &self,
+        self: &Rc<Self>,
         source: &Source<'_>,
         target: &Target,
         destination: &Rc<Pod>,
     ) -> Result<Upstream, Failure> {
         let to = SocketAddr::new(target.ip, target.port);
         let record = self.thread.telemetry.accept(Direction::Inbound, source.client, to);
-        let delivered = self.admit_here(source, target, destination, &record).await;
+        let admitted = self.admit_here(source, target, destination, &record).await;
+        let delivered = match admitted {
+            Ok((delivery, by)) if by.requests => {
+                let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
+                return Ok(self.judge_here(destination, arrival, by, record));
+            }
+            Ok((delivery, by)) => deliver(destination, delivery).await.map(|app| (app, by)),
+            Err(why) => Err(why),
+        };
         match delivered {
             Ok((app, by)) => {
                 let sock = TcpDuplex::new(app, Some(record));
@@ -120,7 +131,7 @@ impl Proxy {
         target: &Target,
         destination: &Pod,
         record: &ConnectionRecord,
-    ) -> Result<(TcpStream, Admission), Failure> {
+    ) -> Result<(Delivery, Admission), Failure> {
         let to = SocketAddr::new(target.ip, target.port);
         let fail = |refusal: Refusal| Failure { refusal, detail: to.to_string() };
         // As the mesh has it now: the endpoint may have been chosen a while ago.
@@ -138,8 +149,29 @@ impl Proxy {
         };
         let by = self.admit(destination, attempt, record).await?;
         // Direct connections of the same client may come beside it.
-        let delivery = Delivery { client: source.client, target: application, device: None, apart: true };
-        Ok((deliver(destination, delivery).await?, by))
+        Ok((Delivery { client: source.client, target: application, device: None, apart: true }, by))
+    }
+
+    /// Has the destination's policies judge the requests, as if they had come through a tunnel.
+    fn judge_here(
+        self: &Rc<Self>,
+        destination: &Rc<Pod>,
+        arrival: Arrival,
+        by: Admission,
+        record: ConnectionRecord,
+    ) -> Upstream {
+        let (ours, theirs) = here::pair();
+        let (proxy, pod) = (self.clone(), destination.clone());
+        let live: Rc<here::Cut> = Rc::default();
+        let listed = pod.list_admitted(live.clone(), by, &self.shared.mesh);
+        spawn_local(async move {
+            let _listed = listed;
+            tokio::select! {
+                () = arriving::serve(&proxy, &pod, arrival, theirs) => record.finish(),
+                (why, detail) = live.ordered() => record.fail(why, &detail),
+            }
+        });
+        Upstream::here(ours)
     }
 
     /// A stream that the far end has accepted, and how much of `early` went with the request.

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 const TRIES: usize = 16;
 
 /// How the application is connected to.
+#[derive(Clone, Copy)]
 pub struct Delivery {
     /// The application sees this address, and this port unless it is taken: a client may reach a pod by more than one of
     /// the pod's addresses.

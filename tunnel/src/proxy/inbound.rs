@@ -1,15 +1,17 @@
 //! The second tour: a connection that arrives for a pod, through a tunnel or plainly, to the application.
+use super::arriving::{self, Arrival};
 use super::delivery::{deliver, Delivery};
 use super::Proxy;
 use crate::base::{canonical, refusal, Failure, OriginalDst, Refusal};
 use crate::decision::{self, ConnectRequest};
 use crate::h2::headers::Fields;
-use crate::hbone::stream::Stream;
+use crate::hbone::stream::{Stream, StreamDuplex};
 use crate::hbone::tunnel::Tunnel;
 use crate::mesh::Workload;
 use crate::node::Pod;
 use crate::policy::{Admission, Attempt};
 use crate::relay::pipe::Pipe;
+use crate::relay::TcpDuplex;
 use crate::sys::panics::OnPanic;
 use crate::sys::sockets::{self, original_destination, reset_on_close};
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
@@ -27,10 +29,16 @@ async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Field
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = tunnel.thread.telemetry.accept(Direction::Inbound, tunnel.remote, tunnel.local());
     match stream.unless_broken(admit(&proxy, &pod, &tunnel, (&fields, authority), &record)).await {
-        Ok(Admitted { app, local, by }) => {
+        Ok(Admitted { to, local, by }) => {
             let _listed = pod.list_admitted(stream.clone(), by, &proxy.shared.mesh);
             stream.accept(&pod.baggage(&local));
-            stream.relay(app, record).await;
+            match to {
+                To::Application(app) => stream.relay(app, record).await,
+                To::Requests(arrival) => {
+                    arriving::serve(&proxy, &pod, *arrival, StreamDuplex::new(stream.clone())).await;
+                    record.finish();
+                }
+            }
         }
         Err(Failure { refusal, detail }) => {
             stream.refuse(refusal);
@@ -39,9 +47,16 @@ async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Field
     }
 }
 
-/// A connection that policies allow, up to the application.
+/// Where a connection that was let in leads.
+enum To {
+    Application(TcpStream),
+    /// The application is connected to for each of its requests that is allowed.
+    Requests(Box<Arrival>),
+}
+
+/// A connection that policies allow, up to the application or to its requests.
 struct Admitted {
-    app: TcpStream,
+    to: To,
     local: Arc<Workload>,
     by: Admission,
 }
@@ -79,8 +94,16 @@ async fn admit(
     let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
     let by = proxy.admit(pod, attempt, record).await?;
     let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
-    let app = deliver(pod, Delivery { client, target, device: tunnel.device(), apart }).await?;
-    Ok(Admitted { app, local, by })
+    let to = lead(pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
+    Ok(Admitted { to, local, by })
+}
+
+async fn lead(pod: &Pod, by: &Admission, delivery: Delivery, record: &ConnectionRecord) -> Result<To, Failure> {
+    if by.requests {
+        let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
+        return Ok(To::Requests(Box::new(arrival)));
+    }
+    deliver(pod, delivery).await.map(To::Application)
 }
 
 /// A tunnel that a peer opens, from accept to close.
@@ -115,10 +138,15 @@ pub async fn serve_plain(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, client
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
     let record = proxy.thread.telemetry.accept(Direction::Inbound, client, wanted.address());
     match admit_plain(&proxy, &pod, (client, device), wanted, &record).await {
-        Ok(Admitted { app, by, .. }) => {
+        Ok(Admitted { to: To::Application(app), by, .. }) => {
             let pipe = Pipe::new(&proxy.thread, pod.info(), sock, app, record);
             let _listed = pod.list_admitted(pipe.clone(), by, &proxy.shared.mesh);
             pipe.relay().await;
+        }
+        Ok(Admitted { to: To::Requests(arrival), by, .. }) => {
+            let client = TcpDuplex::accepted(sock, record);
+            let _listed = pod.list_admitted(client.live(), by, &proxy.shared.mesh);
+            arriving::serve(&proxy, &pod, *arrival, client).await;
         }
         Err(Failure { refusal, detail }) => {
             reset_on_close(&sock);
@@ -143,6 +171,6 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = proxy.admit(pod, attempt, record).await?;
-    let app = deliver(pod, Delivery { client, target, device, apart: true }).await?;
-    Ok(Admitted { app, local, by })
+    let to = lead(pod, &by, Delivery { client, target, device, apart: true }, record).await?;
+    Ok(Admitted { to, local, by })
 }

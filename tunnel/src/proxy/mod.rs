@@ -1,8 +1,10 @@
 //! The tours: from an application into a tunnel, from a tunnel to the application, and from outside through a gateway.
+mod arriving;
 pub mod caller;
 mod connector;
 mod delivery;
 pub mod gateway;
+mod here;
 pub mod inbound;
 mod named;
 pub mod outbound;

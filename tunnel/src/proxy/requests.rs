@@ -34,7 +34,7 @@ pub struct Routers {
 }
 
 /// Takes a session off the list.
-struct Listed<'a>(&'a Routers, u64);
+pub struct Listed<'a>(&'a Routers, u64);
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
@@ -55,7 +55,7 @@ impl Routers {
         router
     }
 
-    fn list(&self, pod: &Pod, drain: Drain) -> Listed<'_> {
+    pub fn list(&self, pod: &Pod, drain: Drain) -> Listed<'_> {
         let number = self.next.replace(self.next.get() + 1);
         self.sessions.borrow_mut().insert(number, (pod.uid.clone(), drain));
         Listed(self, number)
@@ -262,6 +262,7 @@ impl Node for Requests {
             route: record.route.clone(),
             status: record.status.map_or(0, |status| status.as_u16()),
             flags: record.flags.to_string(),
+            reason: record.reason.clone(),
             attempts: record.attempts,
             duration: record.duration,
             upstream: record.upstream,

@@ -1,4 +1,5 @@
 //! A connection that the connector has made, for whoever reads and writes it.
+use super::here::Here;
 use crate::hbone::stream::{Stream, StreamDuplex};
 use crate::http;
 use crate::node::{Listed, Pod};
@@ -12,29 +13,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// On the list of the pod that it belongs to, which may end it, for as long as it lives.
 pub struct Upstream {
     bytes: Bytes,
-    _listed: Listed,
+    _listed: Option<Listed>,
 }
 
 /// What carries its bytes.
 enum Bytes {
     Stream(StreamDuplex),
     Socket(TcpDuplex),
+    Here(Here),
 }
 
 impl Upstream {
     pub fn stream(stream: Rc<Stream>, pod: &Rc<Pod>) -> Upstream {
-        let _listed = pod.list(stream.clone());
+        let _listed = Some(pod.list(stream.clone()));
         Upstream { bytes: Bytes::Stream(StreamDuplex::new(stream)), _listed }
     }
 
-    pub fn socket(sock: TcpDuplex, _listed: Listed) -> Upstream {
-        Upstream { bytes: Bytes::Socket(sock), _listed }
+    pub fn socket(sock: TcpDuplex, listed: Listed) -> Upstream {
+        Upstream { bytes: Bytes::Socket(sock), _listed: Some(listed) }
+    }
+
+    /// Its other end is on a list.
+    pub fn here(here: Here) -> Upstream {
+        Upstream { bytes: Bytes::Here(here), _listed: None }
     }
 
     fn bytes(&mut self) -> Pin<&mut dyn Duplex> {
         match &mut self.bytes {
             Bytes::Stream(stream) => Pin::new(stream),
             Bytes::Socket(sock) => Pin::new(sock),
+            Bytes::Here(here) => Pin::new(here),
         }
     }
 }

@@ -50,6 +50,25 @@ impl Scope {
         })
     }
 
+    /// Of all clients: every request goes to the one destination, in the version of HTTP in which it has come.
+    pub fn forwarding() -> Scope {
+        let upstream_protocol = proto::UpstreamProtocol::AsClient as i32;
+        let pool = proto::ConnectionPool { upstream_protocol, ..Default::default() };
+        let policy = proto::Policy { connection_pool: Some(pool), ..Default::default() };
+        let destination = proto::Destination {
+            namespace: ".".into(),
+            hostname: "application".into(),
+            port: 80, // whatever: whoever connects knows where to
+            policy: Some(policy),
+            ..Default::default()
+        };
+        let share = proto::Weighted { to: Some(proto::Target::Destination(0)), ..Default::default() };
+        let action = Some(proto::Action::Forward(proto::Forward { destinations: vec![share], ..Default::default() }));
+        let http = vec![proto::HttpRule { action, ..Default::default() }];
+        let scope = Scope::decode(&proto::Scope { http, destinations: vec![destination], ..Default::default() });
+        scope.unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
     /// Of all clients; no rule of it leads anywhere.
     pub fn refused(reason: &str) -> Scope {
         let unroutable = proto::Unroutable { status: 503, flag: "NC".into(), reason: reason.into() };
@@ -123,5 +142,16 @@ fn decide(matched: Matched, request: &Request<'_>, draw: impl FnOnce(u64) -> u64
             Decision::Redirect { location: to.location(matched.one(), request), status: *status, matched }
         }
         Action::Respond { status, body } => Decision::Respond { status: *status, body: body.clone(), matched },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_here_is_valid() {
+        assert_eq!(Scope::forwarding().destinations.len(), 1);
+        assert!(Scope::refused("x").destinations.is_empty());
     }
 }

@@ -80,6 +80,10 @@ impl Facts {
         self.parties.get_or_init(|| parties);
     }
 
+    pub fn parties(&self) -> Parties {
+        self.parties.get().cloned().unwrap_or_default()
+    }
+
     /// What policies say of it beside their verdict.
     pub fn remark(&self, judgement: &Judgement) {
         let Judgement { would_refuse, audited, .. } = judgement;

@@ -28,6 +28,8 @@ pub struct Request {
     pub status: u16,
     /// Envoy's response flags, `-` if there are none.
     pub flags: String,
+    /// Why a policy refused it; empty: none did.
+    pub reason: String,
     /// Tries to send it upstream.
     pub attempts: u32,
     pub duration: Duration,
@@ -101,6 +103,7 @@ impl RequestLine {
         text("route_name", route);
         text("upstream_host", self.request.endpoint.as_deref().unwrap_or_default());
         text("response_flags", flags);
+        text("reason", &self.request.reason);
         put("response_code", Field::Number(self.request.status.into()));
         put("attempts", Field::Number(self.request.attempts.into()));
         if let Some(upstream) = self.request.upstream {

@@ -659,6 +659,7 @@ fn request(mesh: &Mesh, status: u16, flags: &str) -> Request {
         route: "canary".into(),
         status,
         flags: flags.into(),
+        reason: String::new(),
         attempts: 2,
         duration: Duration::from_micros(7400),
         upstream: Some(Duration::from_millis(6)),

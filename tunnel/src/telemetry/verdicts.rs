@@ -1,11 +1,11 @@
-//! What policies have said of connections, counted for each policy.
+//! What policies have said of connections and requests, counted for each policy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::lock;
 use super::series::KEPT;
+use super::{lock, WorkerTelemetry};
 use crate::mesh::Mesh;
 use crate::policy::{Judgement, Verdict};
 
@@ -48,5 +48,12 @@ impl Verdicts {
     /// Tells each policy's name, what it said, and how often.
     pub fn each(&self, mut tell: impl FnMut(&str, &str, u64)) {
         lock(&self.0).iter().for_each(|((policy, verdict), count)| tell(policy, verdict, count.times));
+    }
+}
+
+impl WorkerTelemetry {
+    /// What policies say of a request.
+    pub fn judged(&self, judgement: &Judgement) {
+        self.0.shared.counts.verdicts.count(judgement);
     }
 }

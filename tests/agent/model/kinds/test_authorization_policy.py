@@ -19,7 +19,9 @@ from protocols.security_pb2 import (
     Action,
     Address,
     Authorization,
+    Clause,
     Match,
+    RequestAttribute,
     Rule,
     Scope,
     ServiceAccountMatch,
@@ -193,6 +195,16 @@ L7: list[tuple[str, Spec]] = [
 ]
 
 
+LOST = (
+    "trustDomains",
+    "notTrustDomains",
+    "namespaces",
+    "notNamespaces",
+    "connection.sni",
+    "source.trustDomain",
+)
+
+
 @pytest.mark.parametrize(("name", "part"), L7)
 def test_what_l4_cannot_judge_fails_closed(name: str, part: Spec) -> None:
     known = {"when": [{"key": "destination.port", "values": ["80"]}, *part.get("when", [])]}
@@ -201,13 +213,65 @@ def test_what_l4_cannot_judge_fails_closed(name: str, part: Spec) -> None:
         "an ALLOW rule never matches, and keeps its place"
     )
     assert message.rules[0].unjudged == name
-    assert problem == f"rules[0]: {name} cannot be judged at L4, so that the rule allows nothing"
+    lost = name.startswith(LOST)
+    assert message.rules[0].HasField("request") != lost, "on HTTP ports it is judged"
+    assert problem == (f"rules[0]: {name} cannot be judged, so that the rule allows nothing" if lost else "")
     for action, word in (("DENY", "denies"), ("AUDIT", "audits")):
         message, problem = translated({"action": action, "rules": [{**part, **known}]})
         [rule] = message.rules
         assert [[*clause.matches] for clause in rule.clauses] == [[Match(destination_ports=[80])]]
         ending = f"so that the rule {word} whatever fits the rest of it"
-        assert problem == f"rules[0]: {name} cannot be judged at L4, {ending}"
+        assert rule.HasField("request") != lost
+        assert problem == (f"rules[0]: {name} cannot be judged, {ending}" if lost else "")
+
+
+def test_what_only_a_request_tells_is_told_beside_what_is_judged_without() -> None:
+    """An ALLOW rule lets nobody in where requests are not seen, of a DENY rule the rest holds there."""
+    source = {
+        "principals": ["td/ns/a/sa/b"],
+        "requestPrincipals": ["i/*"],
+        "notRemoteIpBlocks": ["10.0.0.0/8"],
+    }
+    operation = {"methods": ["GET"], "notPaths": ["/a/{*}", "/b*"], "hosts": ["*.h"], "ports": ["80"]}
+    when = [
+        {"key": "request.headers[X-A]", "values": ["1"], "notValues": ["2"]},
+        {"key": "request.auth.claims[a][b]", "values": ["*"]},
+        {"key": "request.auth.audiences", "notValues": ["x"]},
+    ]
+    rule = {"from": [{"source": source}], "to": [{"operation": operation}], "when": when}
+    for action in ("ALLOW", "DENY"):
+        [told] = translated({"action": action, "rules": [rule]})[0].rules
+        sources, operations, *conditions = told.request.clauses
+        assert [(test.attribute, test.negated) for test in sources.matches[0].tests] == [
+            (RequestAttribute.REQUEST_PRINCIPAL, False),
+            (RequestAttribute.REMOTE_ADDRESS, True),
+        ]
+        assert sources.matches[0].connection.principals == exact("td/ns/a/sa/b")
+        hosts, methods, paths = operations.matches[0].tests
+        assert [*hosts.values] == [StringMatch(suffix=".h")]
+        assert [*methods.values] == exact("GET")
+        assert [*paths.values] == [StringMatch(template="/a/{*}"), StringMatch(prefix="/b")]
+        tests = [test for clause in conditions for test in clause.matches[0].tests]
+        assert [(test.attribute, [*test.path], test.negated) for test in tests] == [
+            (RequestAttribute.HEADER, ["x-a"], False),
+            (RequestAttribute.HEADER, ["x-a"], True),
+            (RequestAttribute.CLAIM, ["a", "b"], False),
+            (RequestAttribute.AUDIENCE, [], True),
+        ]
+        rest = [
+            Clause(matches=[Match(principals=exact("td/ns/a/sa/b"))]),
+            Clause(matches=[Match(destination_ports=[80])]),
+        ]
+        assert [*told.clauses] == (rest if action == "DENY" else [*NEVER.clauses])
+
+
+@pytest.mark.parametrize("path", ["/{**}/", "/a/{**}/b", "a/{*}"])
+def test_a_template_that_fits_no_path_fails_closed(path: str) -> None:
+    try:
+        message, _ = translated({"action": "DENY", "rules": [{"to": [{"operation": {"paths": [path]}}]}]})
+    except Refused:
+        return
+    assert not message.rules[0].clauses and not message.rules[0].HasField("request"), "it denies everything"
 
 
 def test_a_rule_that_allows_nothing_keeps_its_place() -> None:
@@ -376,9 +440,7 @@ def test_ports_of_a_services_policy_are_not_those_that_l4_sees() -> None:
     }
     message, problem = translated(spec)
     assert [*map(never, message.rules)] == [True]
-    assert problem.startswith(
-        "rules[0]: ports (the Service's, of a policy with targetRefs) cannot be judged at L4"
-    )
+    assert problem.startswith("rules[0]: ports (the Service's, of a policy with targetRefs) cannot be judged")
 
 
 def test_a_gateway_is_passed_over_and_told() -> None:

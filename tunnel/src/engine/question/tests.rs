@@ -7,7 +7,7 @@ use serde_json::json;
 fn mesh() -> Mesh {
     let shop = proto::Service {
         ports: [(80, 8080), (81, 0), (82, 9000)]
-            .map(|(service_port, target_port)| proto::Port { service_port, target_port })
+            .map(|(service_port, target_port)| proto::Port { service_port, target_port, ..Default::default() })
             .into(),
         ..service("shop", &["10.1.0.1"])
     };
@@ -36,7 +36,7 @@ fn mesh() -> Mesh {
 fn asked(from: &str, to: &str, port: Option<u16>, address: Option<&str>) -> Result<Value, String> {
     let mesh = mesh();
     let pods = ["web", "idle"].map(|name| mesh.pod(name).key());
-    Question { from, to, port, address }.answer(&mesh, &pods)
+    Question { from, to, port, address, request: None }.answer(&mesh, &pods)
 }
 
 fn told(from: &str, to: &str, address: Option<&str>) -> Value {
@@ -87,10 +87,10 @@ fn a_pod_may_be_meant_by_its_deployment() {
         (&["shop-2"], "default/shop-2"),
     ] {
         let keys: Vec<_> = pods.iter().map(|name| mesh.pod(name).key()).collect();
-        let question = Question { from: "shop-1", to: "shop", port: Some(80), address: None };
+        let question = Question { from: "shop-1", to: "shop", port: Some(80), address: None, request: None };
         assert_eq!(question.answer(&mesh, &keys).unwrap()["destination"]["name"], expected);
     }
-    let question = Question { from: "shop", to: "shop-1", port: Some(80), address: None };
+    let question = Question { from: "shop", to: "shop-1", port: Some(80), address: None, request: None };
     let told = question.answer(&mesh, &[mesh.pod("shop-1").key()]).unwrap();
     assert_eq!(told["source"]["name"], "default/shop", "the pod of that name comes first");
 }

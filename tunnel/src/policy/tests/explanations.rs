@@ -3,7 +3,7 @@ use super::*;
 fn explain(policies: &[proto::Authorization], attempt: &Attempt) -> Explanation {
     let (mesh, rejected) = push(&with_pod(&[]), policies);
     assert_eq!(rejected, []);
-    guard(&mesh).explain(attempt)
+    guard(&mesh).explain(attempt, None)
 }
 
 /// The rule in which the named policy decides.
@@ -68,7 +68,8 @@ fn a_rule_that_nothing_could_match_has_no_conditions() {
     let known = attempt("default/client", "10.0.0.1", "10.0.0.2:8080");
     let explanation = explain(&[policy("p", Action::Allow, vec![never])], &known);
     let told = serde_json::to_value(explanation.of_port(8080)).unwrap();
-    let expected = serde_json::json!([{ "matches": false, "unmet": [], "unjudged": "methods" }]);
+    let expected =
+        serde_json::json!([{ "matches": false, "depends_on_request": false, "unmet": [], "unjudged": "methods" }]);
     assert_eq!(told["policies"][0]["rules"], expected);
 }
 
@@ -104,7 +105,7 @@ fn the_rule_that_decides_goes_by_its_place() {
 #[test]
 fn what_has_not_arrived_is_named() {
     let mesh = push(&with_pod(&["default/late"]), &[]).0;
-    let explanation = guard(&mesh).explain(&attempt("a/b", "10.0.0.1", "10.0.0.2:80"));
+    let explanation = guard(&mesh).explain(&attempt("a/b", "10.0.0.1", "10.0.0.2:80"), None);
     assert_eq!(*explanation.missing, ["default/late".into()]);
     let json = serde_json::to_value(explanation.of_port(80)).unwrap();
     assert_eq!((&json["verdict"], &json["missing"][0]), (&"policy_unknown".into(), &"default/late".into()));
@@ -132,14 +133,14 @@ fn as_json_it_has_all_there_is() {
                 "action": "AUDIT",
                 "dry_run": false,
                 "refused": "",
-                "rules": [{ "matches": true, "unmet": [], "unjudged": "" }],
+                "rules": [{ "matches": true, "depends_on_request": false, "unmet": [], "unjudged": "" }],
             },
             {
                 "name": "default/deny",
                 "action": "DENY",
                 "dry_run": false,
                 "refused": "refused (spec): x",
-                "rules": [{ "matches": false, "unmet": [unmet], "unjudged": "" }, { "matches": true, "unmet": [], "unjudged": "" }],
+                "rules": [{ "matches": false, "depends_on_request": false, "unmet": [unmet], "unjudged": "" }, { "matches": true, "depends_on_request": false, "unmet": [], "unjudged": "" }],
             },
         ],
         "missing": [],

@@ -1,0 +1,207 @@
+//! Requests that arrive for a pod, on a connection whose requests policies judge, on their way to the application.
+use super::delivery::{deliver, Delivery};
+use super::upstream::Upstream;
+use super::Proxy;
+use crate::base::Failure;
+use crate::http::{
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Record, Router, Session,
+    Settings,
+};
+use crate::mesh::Mesh;
+use crate::node::Pod;
+use crate::policy::{self, Attempt, Authenticated, Carrier, Guard, Token};
+use crate::relay::TcpDuplex;
+use crate::routes::{Destination, Labels, Scope};
+use crate::telemetry::{self, Direction, Parties};
+use ::http::header::{HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use ::http::{Method, StatusCode};
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Whoever asks, all goes to the application.
+static TO_APPLICATION: LazyLock<Arc<Scope>> = LazyLock::new(|| Arc::new(Scope::forwarding()));
+
+/// A connection that was let in, and where it leads.
+pub struct Arrival {
+    pub attempt: Attempt,
+    pub delivery: Delivery,
+    pub parties: Parties,
+}
+
+/// Serves its requests until its end, over `io`. Each connection of a client has connections of its own to the application,
+/// which sees the client's address.
+pub async fn serve(proxy: &Rc<Proxy>, pod: &Rc<Pod>, arrival: Arrival, io: impl Io) {
+    let Arrival { attempt, delivery, .. } = &arrival;
+    let namespace = attempt.peer.as_ref().map(|peer| peer.namespace.as_ref().into()).unwrap_or_default();
+    let service = arrival.parties.service.as_ref().map(|service| service.key.text().clone()).unwrap_or_default();
+    let downstream = Downstream {
+        pod: Arc::new(ClientPod { namespace, labels: Arc::new(Labels::default()) }),
+        service,
+        port: delivery.target.port(),
+        source: delivery.client,
+        original: delivery.target,
+        edge: None,
+    };
+    let host = delivery.target.to_string().parse().ok();
+    let drain = Drain::default();
+    let _session = proxy.routers.list(pod, drain.clone());
+    let node = Arriving::new(proxy, pod, arrival);
+    http::serve(
+        io,
+        Router::new(node, Settings::default()),
+        Session::new(downstream, TO_APPLICATION.clone(), drain),
+        host,
+    )
+    .await;
+}
+
+/// What L7 asks on behalf of one connection.
+struct Arriving {
+    proxy: Weak<Proxy>,
+    pod: Weak<Pod>,
+    arrival: Arrival,
+    application: Endpoints,
+    /// What holds for the pod, as a version of the mesh has it.
+    guard: RefCell<Option<(Arc<Mesh>, Arc<Guard>)>>,
+}
+
+impl Arriving {
+    fn new(proxy: &Rc<Proxy>, pod: &Rc<Pod>, arrival: Arrival) -> Arriving {
+        let address = arrival.delivery.target;
+        let endpoint =
+            Endpoint { id: address.to_string().into(), address, weight: 1, priority: 0, locality: Arc::default() };
+        Arriving {
+            proxy: Rc::downgrade(proxy),
+            pod: Rc::downgrade(pod),
+            arrival,
+            application: Endpoints { all: Arc::new([endpoint]), http2: false },
+            guard: RefCell::default(),
+        }
+    }
+
+    fn guard(&self) -> Option<Arc<Guard>> {
+        let mesh = self.proxy.upgrade()?.shared.mesh.load_full();
+        let mut known = self.guard.borrow_mut();
+        match &*known {
+            Some((of, guard)) if Arc::ptr_eq(of, &mesh) => Some(guard.clone()),
+            _ => {
+                let guard = mesh.guard(&self.pod.upgrade()?.key)?.clone();
+                *known = Some((mesh, guard.clone()));
+                Some(guard)
+            }
+        }
+    }
+
+    /// Verifies its tokens; takes away what is not to go on. A preflight has none (CORS).
+    fn authenticate(&self, guard: &Guard, request: &mut http::Request) -> Result<Option<Token>, Denied> {
+        let is_preflight = request.method == Method::OPTIONS
+            && request.headers.contains_key(ORIGIN)
+            && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !guard.asks_for_tokens() || is_preflight {
+            return Ok(None);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let http::Request { headers, path, .. } = request;
+        let carrier = Carrier { headers, query: path.query() };
+        let Authenticated { token, query } =
+            guard.authenticate(carrier, now).map_err(|why| unauthorized(request, why))?;
+        if let Some(query) = query {
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            let stripped = format!("{}{query}", request.path.path());
+            request.path = stripped.try_into().map_err(|_| unauthorized(request, "Jwt verification fails"))?;
+        }
+        Ok(token)
+    }
+
+    /// Errors: why it is refused.
+    fn judge(&self, guard: &Guard, request: &http::Request, token: Option<&Token>) -> Result<(), String> {
+        let attempt = &self.arrival.attempt;
+        let asked = policy::Request {
+            method: request.method.as_str(),
+            authority: request.authority.as_str(),
+            path: request.path.path(),
+            headers: &request.headers,
+            remote: attempt.source,
+            token,
+        };
+        let judgement = match guard.asks_for_requests(attempt.destination.port()) {
+            true => guard.judge_request(attempt, asked),
+            false => guard.judge(attempt),
+        };
+        if let Some(proxy) = self.proxy.upgrade() {
+            proxy.thread.telemetry.judged(&judgement);
+        }
+        judgement.outcome().map_err(|Failure { refusal, detail }| refusal.explain(&detail))
+    }
+}
+
+fn forbidden(reason: String) -> Denied {
+    Denied { status: StatusCode::FORBIDDEN, body: "RBAC: access denied", challenge: None, reason }
+}
+
+/// As Envoy asks for another token (RFC 6750 section 3).
+fn unauthorized(request: &http::Request, why: &'static str) -> Denied {
+    let realm =
+        format!("Bearer realm=\"http://{}{}\", error=\"invalid_token\"", request.authority, request.path.path());
+    Denied {
+        status: StatusCode::UNAUTHORIZED,
+        body: why,
+        challenge: HeaderValue::try_from(realm).ok(),
+        reason: why.to_owned(),
+    }
+}
+
+impl Node for Arriving {
+    type Io = Upstream;
+
+    fn admit(&self, _: &Downstream, request: &mut http::Request) -> Result<(), Denied> {
+        let guard = self.guard().ok_or_else(|| forbidden("the pod is gone".to_owned()))?;
+        let token = self.authenticate(&guard, request)?;
+        self.judge(&guard, request, token.as_ref()).map_err(forbidden)
+    }
+
+    fn scope(&self, _: &Downstream, _: &str) -> Option<Arc<Scope>> {
+        Some(TO_APPLICATION.clone())
+    }
+
+    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
+        Some(self.application.clone())
+    }
+
+    async fn connect(&self, _: &Endpoint, _: &Destination) -> Result<Upstream, ConnectError> {
+        let pod = self.pod.upgrade().ok_or_else(|| ConnectError::Failed("the pod is gone".to_owned()))?;
+        let app = deliver(&pod, self.arrival.delivery).await;
+        let app = app.map_err(|Failure { refusal, detail }| ConnectError::Failed(refusal.explain(&detail)))?;
+        let sock = TcpDuplex::new(app, None);
+        let listed = pod.list(sock.live());
+        Ok(Upstream::socket(sock, listed))
+    }
+
+    fn draw(&self, limit: u64) -> u64 {
+        let proxy = self.proxy.upgrade();
+        proxy.and_then(|proxy| proxy.rng.borrow_mut().below(limit)).unwrap_or_default()
+    }
+
+    fn record(&self, _: &Downstream, record: &Record) {
+        let Some(proxy) = self.proxy.upgrade() else { return };
+        proxy.thread.telemetry.request(telemetry::Request {
+            parties: self.arrival.parties.clone(),
+            direction: Direction::Inbound,
+            method: record.method.to_string(),
+            authority: record.authority.to_string(),
+            path: record.path.to_string(),
+            http2: record.http2,
+            grpc: record.grpc,
+            route: Arc::default(),
+            status: record.status.map_or(0, |status| status.as_u16()),
+            flags: record.flags.to_string(),
+            reason: record.reason.clone(),
+            attempts: record.attempts,
+            duration: record.duration,
+            upstream: record.upstream,
+            endpoint: record.endpoint.as_ref().map(ToString::to_string),
+        });
+    }
+}
