@@ -35,7 +35,7 @@ pub struct RequestQuestion {
 }
 
 /// The same as policies see it.
-struct Asked {
+pub struct Asked {
     method: Method,
     host: String,
     path: PathAndQuery,
@@ -44,7 +44,7 @@ struct Asked {
 
 impl RequestQuestion {
     /// `host`: where no header names one.
-    fn checked(&self, host: &str) -> Result<Asked, String> {
+    pub fn checked(&self, host: &str) -> Result<Asked, String> {
         let method = Method::from_bytes(self.method.as_bytes());
         let path = PathAndQuery::try_from(&*self.path).ok().filter(|path| path.as_str().starts_with('/'));
         let mut headers = fields(&self.headers)?;
@@ -57,6 +57,20 @@ impl RequestQuestion {
             host: named.unwrap_or_else(|| host.to_owned()),
             headers,
         })
+    }
+}
+
+impl Asked {
+    /// `remote`: whose it is.
+    pub fn request(&self, remote: IpAddr) -> Request<'_> {
+        Request {
+            method: self.method.as_str(),
+            authority: &self.host,
+            path: self.path.path(),
+            headers: &self.headers,
+            remote,
+            token: None,
+        }
     }
 }
 
@@ -131,14 +145,7 @@ impl Question<'_> {
         let guard = mesh.guard(&workload.key()).ok_or_else(|| format!("{} is gone: ask again", self.to))?;
         let host = service.as_deref().map_or(self.to, |service| service.rsplit('/').next().unwrap_or(service));
         let asked = self.request.as_ref().map(|request| request.checked(host)).transpose()?;
-        let request = asked.as_ref().map(|asked| Request {
-            method: asked.method.as_str(),
-            authority: &asked.host,
-            path: asked.path.path(),
-            headers: &asked.headers,
-            remote: source,
-            token: None,
-        });
+        let request = asked.as_ref().map(|asked| asked.request(source));
         let attempts = ports.iter().map(|port| {
             let destination = SocketAddr::new(destination, *port);
             (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination }, request))

@@ -1,7 +1,7 @@
 //! Why a connection would go as it goes: each step of the decision, taken by the code that decides, and nothing is connected.
 mod answer;
 
-use super::question::{best, name, named, one_family, ports, Named};
+use super::question::{best, name, named, one_family, ports, Named, RequestQuestion};
 use super::routing::{service_of, RouteQuestion};
 use super::{lock, Core};
 use crate::base::{Identity, OriginalDst, PodKey, Refusal, Rng};
@@ -343,7 +343,11 @@ impl Judge<'_> {
             source: one_family(&self.source.addresses, &[address.ip()]).map_or(OUTSIDE, |(ip, _)| ip),
             destination: address,
         };
-        let explanation = self.mesh.guard_of(workload).explain(&attempt);
+        let WhyQuestion { to, method, path: target, headers, .. } = self.question;
+        let asked = RequestQuestion { method: method.clone(), path: target.clone(), headers: headers.clone() };
+        let asked = asked.checked(to).ok();
+        let request = asked.as_ref().map(|asked| asked.request(attempt.source));
+        let explanation = self.mesh.guard_of(workload).explain(&attempt, request);
         let outcome = explanation.of_port(address.port());
         let (verdict, text) = match self.lacks_certificate(encrypted) {
             true => (Refusal::NoIdentity.name(), Refusal::NoIdentity.explain("")),

@@ -288,11 +288,6 @@ impl ConnectionRecord {
         });
     }
 
-    /// Whose connection it is, as far as that was described.
-    pub fn parties(&self) -> Parties {
-        self.facts.parties()
-    }
-
     /// What policies say of it. Does nothing for a connection to which none has anything to say.
     pub fn judged(&self, judgement: &Judgement) {
         self.facts.remark(judgement);

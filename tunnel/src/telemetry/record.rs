@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{json, Value};
 
 use super::party::Path;
-use super::{Direction, Parties};
+use super::{ConnectionRecord, Direction, Parties};
 use crate::base::{Identity, Refusal};
 use crate::policy::Judgement;
 
@@ -60,6 +60,13 @@ impl End {
     }
 }
 
+impl ConnectionRecord {
+    /// Whose connection it is, as far as that was described.
+    pub fn parties(&self) -> Parties {
+        self.facts.parties.get().cloned().unwrap_or_default()
+    }
+}
+
 impl Facts {
     pub fn new(direction: Direction, source: SocketAddr, destination: SocketAddr, accepted: Instant) -> Facts {
         Facts {
@@ -78,10 +85,6 @@ impl Facts {
     /// Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.parties.get_or_init(|| parties);
-    }
-
-    pub fn parties(&self) -> Parties {
-        self.parties.get().cloned().unwrap_or_default()
     }
 
     /// What policies say of it beside their verdict.
