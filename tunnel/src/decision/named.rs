@@ -47,7 +47,9 @@ mod tests {
         let entry = |host: &str, mode: proto::Mode| proto::Service {
             hostname: host.into(),
             by_name: Some(proto::ByName { http: vec![80], tls: vec![443] }),
-            ports: [80, 443].map(|port| proto::Port { service_port: port, target_port: port }).into(),
+            ports: [80, 443]
+                .map(|port| proto::Port { service_port: port, target_port: port, ..Default::default() })
+                .into(),
             load_balancing: Some(proto::LoadBalancing { mode: mode as i32, ..Default::default() }),
             ..service(host, &[])
         };
