@@ -21,6 +21,7 @@ class Core:
         pending: tuple[PathLike[str], PathLike[str]] | None = None,
         dns: PathLike[str] | None = None,
         crl: bool = False,
+        path_normalization: str = "base",
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
@@ -30,7 +31,8 @@ class Core:
         direct: where the agent pins its maps, and a file to be locked, if connections between two pods of
         this node need no tunnel once it has let one in; pending: likewise, with another file, if connect()
         is to wait until the other end has answered; dns: where the agent pins its maps, if pods' questions
-        for names that only the mesh knows are to be answered; crl: nobody is believed before `set_crl`.
+        for names that only the mesh knows are to be answered; crl: nobody is believed before `set_crl`;
+        path_normalization: of requests, one of `PathNormalization`.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str

@@ -24,6 +24,7 @@ class Tunnel(Process):
             access_log=settings.log,
             on_demand=settings.cluster if settings.xds.on_demand else None,
             crl=settings.crl is not None,
+            path_normalization=settings.path_normalization,
             direct=(settings.direct, settings.zds.with_name("direct.lock")) if settings.direct else None,
             dns=settings.bpffs if settings.dns_capture else None,
             pending=(settings.bpffs, settings.zds.with_name("pending.lock")) if settings.bpffs else None,

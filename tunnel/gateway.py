@@ -20,6 +20,7 @@ class Gateway(Process):
             access_log=settings.log,
             on_demand=settings.cluster if settings.xds.on_demand else None,
             crl=settings.crl is not None,
+            path_normalization=settings.path_normalization,
         )
         super().__init__(settings, core)
         pod = settings.pod

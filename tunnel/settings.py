@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 AccessLog = Literal["off", "errors", "all"]
+PathNormalization = Literal["none", "base", "merge-slashes", "decode-and-merge-slashes"]
 
 
 # Who may ask here may also end the tunnel: nobody beyond this host, or this pod of a cluster.
@@ -67,6 +68,7 @@ class Info:
 class Settings:
     """node: our name in the mesh's objects. spin_us: microseconds. drain_deadline: seconds.
 
+    path_normalization: Istio's meshConfig.pathNormalization, of requests on ports that have routes.
     crl: file of certificate revocation lists; None: nobody is revoked.
     dns_servers: addresses that are asked for the names of endpoints; none: those of /etc/resolv.conf.
     """
@@ -84,6 +86,7 @@ class Settings:
     cluster: str = "Kubernetes"
     crl: Path | None = None
     dns_servers: tuple[str, ...] = ()
+    path_normalization: PathNormalization = "base"
 
     @property
     def log(self) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -17,7 +17,7 @@ from agent.cli.types import (
     ip_address,
     unix_or_https_url,
 )
-from tunnel.settings import CertificateAuthority, Configuration, Listen
+from tunnel.settings import CertificateAuthority, Configuration, Listen, PathNormalization
 
 F = TypeVar("F", bound=Callable[..., Any])
 # Half of the CPUs: the applications, whose bytes they are, need the others.
@@ -63,6 +63,12 @@ _OPTIONS = (
     option(
         "--access-log", type=click.Choice(["off", "errors", "all"]), default="all", help="connections to log"
     ),
+    option(
+        "--path-normalization",
+        type=click.Choice(get_args(PathNormalization)),
+        default="base",
+        help="of requests before routes see them, as Istio's meshConfig.pathNormalization",
+    ),
     option("--http-address", type=ip_address, default="127.0.0.1", help="for metrics and readiness"),
     option("--admin-port", type=PORT, default=15000, help="configuration and connections, on 127.0.0.1"),
     option("--metrics-port", type=PORT, default=15020, help="Prometheus"),
@@ -86,7 +92,10 @@ def core_options(command: F) -> F:
 
 def core_settings(given: dict[str, Any], *, on_demand: bool = False, gateway: str = "") -> dict[str, Any]:
     """Their values as fields of `tunnel.settings.Settings`."""
-    same = ("node", "workers", "access_log", "log_format", "drain_deadline", "trust_domain", "cluster", "crl")
+    same = (
+        *("node", "workers", "access_log", "log_format", "path_normalization"),
+        *("drain_deadline", "trust_domain", "cluster", "crl"),
+    )
     ports = (given[name] for name in ("http_address", "admin_port", "metrics_port", "ready_port"))
     return {
         **{name: given[name] for name in same},

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -21,20 +21,22 @@ NAMESPACE = "bench"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a path is: in the mesh or between Envoys, on one node or two, with how many rules (0: none)."""
+    """What a path is: what it goes through, on one node or two, and how many rules it has (0: none)."""
 
-    meshed: bool
+    through: Literal["warren", "envoy", "nothing"]
     nodes: tuple[str, str] = ("node1", "node2")
     rules: int = 2
 
 
 PLANS = {
-    "warren": Plan(True),
-    "envoy": Plan(False),
-    "warren-node": Plan(True, ("node1", "node1")),
-    "envoy-node": Plan(False, ("node1", "node1")),
-    "warren-l4": Plan(True, rules=0),
-    "warren-1000": Plan(True, rules=1000),
+    "warren": Plan("warren"),
+    "envoy": Plan("envoy"),
+    "warren-node": Plan("warren", ("node1", "node1")),
+    "envoy-node": Plan("envoy", ("node1", "node1")),
+    # What client and server cost by themselves: no ratio can be better than theirs.
+    "bare-node": Plan("nothing", ("node1", "node1")),
+    "warren-l4": Plan("warren", rules=0),
+    "warren-1000": Plan("warren", rules=1000),
 }
 
 
@@ -72,7 +74,7 @@ def _objects(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _pod(path: str, role: str, node: str, plan: Plan) -> Iterator[dict[str, Any]]:
     meta = {"name": f"{path}-{role}", "namespace": NAMESPACE}
-    labels = {"istio.io/dataplane-mode": "ambient" if plan.meshed else "none"}
+    labels = {"istio.io/dataplane-mode": "ambient" if plan.through == "warren" else "none"}
     if role in route.VERSIONS:
         labels |= {"app": path, "version": role}
     spec = {"nodeName": node, "serviceAccountName": meta["name"], "containers": [{"name": "x", "image": "x"}]}
@@ -98,8 +100,13 @@ def _serve(path: str, lab: Lab, processes: Processes, out: Path) -> int:
 def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
     client = _place(lab, name, "client")
     servers = {version: _place(lab, name, version) for version in route.VERSIONS}
-    if not PLANS[name].meshed:
-        return envoy.start(name, processes, client, servers, conf)
+    match PLANS[name].through:
+        case "envoy":
+            return envoy.start(name, processes, client, servers, conf)
+        case "nothing":
+            return DataPath(name, client, servers[route.VERSIONS[0]])
+        case "warren":
+            pass
     address = lab.cluster.objects[Key("Service", NAMESPACE, name)]["spec"]["clusterIP"]
     tunnels = {
         f"{node}/{pid}": pid

@@ -65,7 +65,7 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, dns=None, crl=false))]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, dns=None, crl=false, path_normalization="base"))]
     #[allow(clippy::too_many_arguments)] // named ones, in Python
     fn new(
         node: String,
@@ -77,7 +77,9 @@ impl Core {
         pending: Option<(PathBuf, PathBuf)>,
         dns: Option<PathBuf>,
         crl: bool,
+        path_normalization: &str,
     ) -> PyResult<Self> {
+        let normalization = path_normalization.parse().map_err(value_error)?;
         let settings = engine::Settings {
             node,
             workers,
@@ -88,6 +90,7 @@ impl Core {
             pending: pending.map(places),
             dns,
             crl,
+            http: http::Settings { normalization, ..http::Settings::default() },
         };
         engine::Core::new(settings).map(Core).map_err(PyErr::from)
     }

@@ -8,6 +8,7 @@ mod original_dst;
 mod pod_key;
 pub mod refusal;
 mod rng;
+pub mod sink;
 pub mod sizes;
 
 pub use address::{canonical, Prefix};

@@ -21,7 +21,7 @@ use crate::sys::{heap, panics, PodInfo};
 use crate::telemetry::{Options, Telemetry, Which};
 use crate::tls::credentials::{Credentials, Key};
 use crate::tls::revocation::{Lists, Revocation};
-use crate::{direct, pending};
+use crate::{direct, http, pending};
 use arc_swap::ArcSwap;
 use command::Command;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
@@ -60,9 +60,11 @@ pub struct Settings {
     pub dns: Option<PathBuf>,
     /// Nobody is believed before there are revocation lists, or it is known that there are none.
     pub crl: bool,
+    pub http: http::Settings,
 }
 
 pub struct Core {
+    http: http::Settings,
     shared: Arc<Shared>,
     workers: Workers,
     direct: Option<direct::Handle>,
@@ -116,6 +118,7 @@ impl Core {
             direct: settings.direct.is_some().then(|| direct::Handle::new(offers)),
             dns: settings.dns,
             pending: settings.pending.is_some().then(|| Arc::new(pending::Handle::new(calls))),
+            http: settings.http,
         };
         for (index, receiver) in receivers.into_iter().enumerate() {
             let plan = plan.clone();
@@ -141,6 +144,7 @@ impl Core {
             pending::start(places, shared.clone(), handle.clone(), called, to_worker)?;
         }
         Ok(Core {
+            http: settings.http,
             shared,
             workers,
             direct,

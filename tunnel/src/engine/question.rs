@@ -1,6 +1,6 @@
 //! What somebody asks: may this one reach that one? Names and addresses are found in the mesh as it is in force.
 use crate::base::{Identity, NotAnIdentity, PodKey};
-use crate::http::normalize;
+use crate::http::Normalization;
 use crate::mesh::{Mesh, Service, ServiceKey, TunnelProtocol, Workload};
 use crate::policy::{Attempt, Port, Request};
 use ::http::header::{HeaderMap, HeaderName, HeaderValue, HOST};
@@ -52,7 +52,7 @@ impl RequestQuestion {
         Ok(Asked {
             method: method.map_err(|_| format!("{:?} is no method, such as GET", self.method))?,
             path: path
-                .and_then(|path| normalize::normalize(&path))
+                .and_then(|path| Normalization::default().of(&path))
                 .ok_or_else(|| format!("{:?} is no path, such as /cart?item=1", self.path))?,
             host: named.unwrap_or_else(|| host.to_owned()),
             headers,

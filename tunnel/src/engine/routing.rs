@@ -3,7 +3,7 @@ use super::question::{best, fields, name, named};
 use super::{lock, Core};
 use crate::base::PodKey;
 use crate::decision::Routed;
-use crate::http::normalize::normalize;
+use crate::http::Normalization;
 use crate::mesh::{Mesh, Service, Workload};
 use crate::routes::{Action, Client, Connection, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
@@ -41,18 +41,23 @@ impl Core {
     /// Which rule decides about a request, and why no earlier one does, as JSON. Errors say what to ask instead.
     pub fn explain_route(&self, question: &RouteQuestion<'_>) -> Result<String, String> {
         let pods: Vec<PodKey> = lock(&self.pods).values().map(|pod| pod.key.clone()).collect();
-        question.answer(&self.mesh(), &pods).map(|answer| answer.to_string())
+        question.answer(&self.mesh(), &pods, self.http.normalization).map(|answer| answer.to_string())
     }
 }
 
 impl RouteQuestion<'_> {
-    fn answer(&self, mesh: &Mesh, pods: &[PodKey]) -> Result<Value, String> {
+    fn answer(&self, mesh: &Mesh, pods: &[PodKey], paths: Normalization) -> Result<Value, String> {
         let source = self.source(mesh, pods)?;
-        Ok(self.asked(mesh, source)?.explain(mesh, source))
+        Ok(self.asked(mesh, source, paths)?.explain(mesh, source))
     }
 
     /// What `source` asks for.
-    pub(super) fn asked<'m>(&self, mesh: &'m Mesh, source: &Workload) -> Result<Asked<'m>, String> {
+    pub(super) fn asked<'m>(
+        &self,
+        mesh: &'m Mesh,
+        source: &Workload,
+        paths: Normalization,
+    ) -> Result<Asked<'m>, String> {
         let uri: Uri = self.url.parse().map_err(|_| self.wrong_url())?;
         let absolute = uri.scheme().and(uri.host().zip(uri.authority()));
         let (host, authority) = absolute.ok_or_else(|| self.wrong_url())?;
@@ -61,7 +66,7 @@ impl RouteQuestion<'_> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let namespace = &source.identity.namespace;
         let service = service_of(mesh, &source.network, bare, namespace).ok_or_else(|| unknown_service(host))?;
-        let target = uri.path_and_query().and_then(normalize).ok_or_else(|| self.wrong_url())?;
+        let target = uri.path_and_query().and_then(|path| paths.of(path)).ok_or_else(|| self.wrong_url())?;
         let method = Method::from_bytes(self.method.as_bytes())
             .map_err(|_| format!("{:?} is no method, such as GET", self.method))?;
         let (authority, headers) = (authority.to_string(), fields(&self.headers)?);
@@ -270,7 +275,7 @@ mod tests {
         let mesh = a_mesh();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let pods = [mesh.pod("client-1").key()];
-        RouteQuestion { from: "client-1", method: "GET", url, headers }.answer(&mesh, &pods)
+        RouteQuestion { from: "client-1", method: "GET", url, headers }.answer(&mesh, &pods, Normalization::default())
     }
 
     #[test]
@@ -323,7 +328,7 @@ mod tests {
         assert!(asked("http://web/", &[("a b", "c")]).unwrap_err().contains("no name of a header"));
         let mesh = a_mesh();
         let question = RouteQuestion { from: "far", method: "GET", url: "http://web/", headers: vec![] };
-        let error = question.answer(&mesh, &[mesh.pod("client-1").key()]).unwrap_err();
+        let error = question.answer(&mesh, &[mesh.pod("client-1").key()], Normalization::default()).unwrap_err();
         assert!(error.contains("pods are default/client-1"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use super::routing::{service_of, RouteQuestion};
 use super::{lock, Core};
 use crate::base::{Identity, OriginalDst, PodKey, Refusal, Rng};
 use crate::decision::{self, Outbound, Plain, Route, Way};
+use crate::http::Normalization;
 use crate::mesh::{Balancing, Mesh, Service, TunnelProtocol, Workload};
 use crate::policy::Attempt;
 use crate::routes;
@@ -39,6 +40,8 @@ pub struct Node<'a> {
     pub now: i64,
     /// Whether connections between pods of this node may go past the tunnel.
     pub direct: bool,
+    /// How its requests' paths are normalised.
+    pub paths: Normalization,
 }
 
 /// Where to, before a port is chosen.
@@ -58,6 +61,7 @@ impl Core {
             certificates: self.certificates().into_iter().collect(),
             now: now.as_secs() as i64,
             direct: self.direct.is_some(),
+            paths: self.http.normalization,
         };
         question.answer(&self.mesh(), &node).map(|answer| answer.to_string())
     }
@@ -267,7 +271,8 @@ impl Judge<'_> {
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let url = format!("http://{host}:{}{path}", dst.port());
-        RouteQuestion { from, method, url: &url, headers: headers.clone() }.asked(self.mesh, self.source)
+        let question = RouteQuestion { from, method, url: &url, headers: headers.clone() };
+        question.asked(self.mesh, self.source, self.node.paths)
     }
 
     fn is_routed(&self, dst: OriginalDst) -> bool {

@@ -11,7 +11,7 @@ use crate::relay::{Live, Thread};
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::spare::is_exhausted;
 use crate::sys::PodInfo;
-use crate::{direct, pending};
+use crate::{direct, http, pending};
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -68,6 +68,7 @@ pub struct Plan {
     pub direct: Option<direct::Handle>,
     pub pending: Option<Arc<pending::Handle>>,
     pub dns: Option<PathBuf>,
+    pub http: http::Settings,
 }
 
 struct Worker {
@@ -106,7 +107,7 @@ pub fn run(plan: Plan, index: usize, mut commands: UnboundedReceiver<Command>) -
 impl Worker {
     fn new(plan: Plan, index: usize, thread: Rc<Thread>) -> Rc<Worker> {
         let context = Context::new(plan.shared, thread);
-        let proxy = Proxy::new(context.clone(), plan.direct, plan.pending, plan.dns);
+        let proxy = Proxy::new(context.clone(), plan.direct, plan.pending, plan.dns, plan.http);
         Rc::new(Worker { context, proxy, gateway: RefCell::default(), workers: plan.workers, index })
     }
 

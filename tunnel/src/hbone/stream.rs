@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 mod duplex;
+mod lent;
 mod splice;
 
 pub use duplex::StreamDuplex;
@@ -71,6 +72,8 @@ pub struct Stream {
     app: OnceCell<App>,
     /// Who is to go on: its task, or who reads it and who writes it.
     wakers: RefCell<[Option<Waker>; 2]>,
+    /// Where they go that come, for a while.
+    lent: RefCell<Option<lent::Lent>>,
     /// What the application's socket refused, or nobody has read yet.
     inbox: RefCell<Inbox>,
     /// What the peer takes.
@@ -122,6 +125,7 @@ impl Stream {
             tunnel: tunnel.clone(),
             app: OnceCell::new(),
             wakers: RefCell::default(),
+            lent: RefCell::default(),
             inbox: RefCell::new(Inbox::new(&tunnel.budget, receiving)),
             sending: RefCell::new(Sending::new(sending)),
             begun: Cell::new(begun),
@@ -240,7 +244,10 @@ impl Stream {
     /// Returns how much the application's socket took; the rest is to be kept.
     fn write(&self, parts: &[IoSlice], total: usize) -> io::Result<usize> {
         self.carry(total);
-        let Some(app) = self.app.get().filter(|_| self.inbox.borrow().is_empty()) else { return Ok(0) };
+        if !self.inbox.borrow().is_empty() {
+            return Ok(0);
+        }
+        let Some(app) = self.app.get() else { return Ok(self.write_lent(parts, total)) };
         let done = match rustix::io::writev(&app.sock, parts) {
             Err(Errno::AGAIN) => 0,
             done => done?,

@@ -1,7 +1,9 @@
 //! What follows a head: nothing, bytes that are here, or bytes that are still to come.
+use crate::base::sink::{Relayed, Sink};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 #[derive(Debug)]
@@ -27,6 +29,11 @@ pub type Next = Option<Result<Frame, BodyError>>;
 /// Gives a body piece by piece; only when asked, so that a slow reader slows its writer.
 pub trait Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
+
+    /// Has the rest of it written to `to` as it comes, where that needs no frames. Begun, it goes on to its end.
+    fn poll_relay(&mut self, _: &mut Context<'_>, _: &Rc<dyn Sink>) -> Poll<Relayed> {
+        Poll::Ready(Relayed::Unable)
+    }
 }
 
 #[derive(Default)]
@@ -78,6 +85,12 @@ impl Body {
             }
             Body::Stream { source, .. } => source.poll_frame(cx),
         }
+    }
+
+    /// As `Source`'s.
+    pub async fn relay(&mut self, to: &Rc<dyn Sink>) -> Relayed {
+        let Body::Stream { source, .. } = self else { return Relayed::Unable };
+        poll_fn(|cx| source.poll_relay(cx, to)).await
     }
 
     pub async fn frame(&mut self) -> Next {

@@ -2,6 +2,7 @@
 //! ends a response that is not whole by then.
 use super::body::Next;
 use super::{Body, BodyError, Source};
+use crate::base::sink::{Relayed, Sink};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -88,14 +89,29 @@ struct Limited {
     end: Rc<End>,
 }
 
+impl Limited {
+    /// Ready when the time is over.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.sleep.as_mut().poll(cx));
+        self.end.cut.set(true);
+        Poll::Ready(())
+    }
+}
+
 impl Source for Limited {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if let Poll::Ready(next) = self.body.poll_frame(cx) {
             return Poll::Ready(next);
         }
-        ready!(self.sleep.as_mut().poll(cx));
-        self.end.cut.set(true);
-        Poll::Ready(Some(Err(BodyError::Reset)))
+        self.poll_cut(cx).map(|()| Some(Err(BodyError::Reset)))
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>) -> Poll<Relayed> {
+        let Body::Stream { source, .. } = &mut self.body else { return Poll::Ready(Relayed::Unable) };
+        if let Poll::Ready(relayed) = source.poll_relay(cx, to) {
+            return Poll::Ready(relayed);
+        }
+        self.poll_cut(cx).map(|()| Relayed::Broken)
     }
 }
 

@@ -58,15 +58,14 @@ pub fn arrive(request: &mut Request, draw: impl Fn(u64) -> u64) {
 /// Version 4, RFC 9562 section 5.4.
 fn uuid(high: u64, low: u64) -> HeaderValue {
     let (high, low) = ((high & !0xf000) | 0x4000, (low & !(3 << 62)) | (1 << 63));
-    let text = format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    );
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).expect("hexadecimal digits are visible")
+    let digit = |place: usize| {
+        let half = if place < 16 { high } else { low };
+        b"0123456789abcdef"[(half >> (60 - 4 * (place % 16)) & 0xf) as usize]
+    };
+    let mut text = [b'-'; 36];
+    let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
+    places.enumerate().for_each(|(nth, place)| text[place] = digit(nth));
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible")
 }
 
 /// Of a request whose path is rewritten.
@@ -85,14 +84,23 @@ pub fn keep_original_host(request: &mut Request) {
 
 /// Of each try: its number, and the time that it has.
 pub fn attempt(headers: &mut HeaderMap, number: u32, timeout: Option<Duration>) {
-    headers.insert(ATTEMPT_COUNT, HeaderValue::from(number));
+    headers.insert(ATTEMPT_COUNT, of_number(number.into()));
     if let Some(timeout) = timeout {
         headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
     }
 }
 
 pub fn service_time(response: &mut Response, time: Duration) {
-    response.headers.insert(SERVICE_TIME, HeaderValue::from(time.as_millis() as u64));
+    response.headers.insert(SERVICE_TIME, of_number(time.as_millis() as u64));
+}
+
+/// Most are small: these take no memory.
+fn of_number(number: u64) -> HeaderValue {
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match SMALL.get(usize::try_from(number).unwrap_or(usize::MAX)) {
+        Some(digit) => HeaderValue::from_static(digit),
+        None => HeaderValue::from(number),
+    }
 }
 
 /// What formatters in header changes may ask for.

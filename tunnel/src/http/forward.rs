@@ -16,6 +16,7 @@ use super::{Body, Request, Response};
 use crate::routes::{Forwarded, Retry, Target, UpstreamProtocol};
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Version};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout, Instant};
@@ -104,12 +105,15 @@ pub async fn forward<N: Node>(
     mirror::send(router, downstream, &rule.mirrors, request, || bodies.copy());
     let began = Instant::now();
     let mut tries = Tries { router, cluster: &cluster, retry, timeout, began, bodies, hash: key.hash, recording };
-    let tried = match &deadline {
-        None => tries.all(request).await,
-        Some(deadline) => tokio::select! {
-            tried = tries.all(request) => tried,
-            () = deadline.passed() => Err(Failure::Timeout),
-        },
+    let tried = {
+        let mut all = pin!(tries.all(request));
+        match &deadline {
+            None => all.await,
+            Some(deadline) => tokio::select! {
+                tried = &mut all => tried,
+                () = deadline.passed() => Err(Failure::Timeout),
+            },
+        }
     };
     let mut response = tried.map_err(|failure| Answer::from(&failure))?;
     if let Some(deadline) = &deadline {
@@ -211,7 +215,7 @@ impl<N: Node> Tries<'_, N> {
         request.body = self.bodies.next();
         let began = Instant::now();
         let one = Try { router: self.router, cluster: self.cluster, host };
-        let sending = send_surely(&one, request, &mut self.bodies);
+        let sending = pin!(send_surely(&one, request, &mut self.bodies));
         let result = match self.retry.and_then(|retry| retry.per_try_timeout) {
             Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failure::Timeout)),
             None => sending.await,
@@ -222,8 +226,9 @@ impl<N: Node> Tries<'_, N> {
             Err(_) => self.cluster.note(host, Outcome::LocalOrigin),
         }
         let mut response = result?;
-        self.recording.record.upstream = Some(began.elapsed());
-        fields::service_time(&mut response, began.elapsed());
+        let took = began.elapsed();
+        self.recording.record.upstream = Some(took);
+        fields::service_time(&mut response, took);
         self.recording.active = Some(active);
         Ok(response)
     }

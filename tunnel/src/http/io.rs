@@ -1,4 +1,7 @@
 //! A byte stream in both directions, as this room needs one.
+use crate::base::sink::{Relayed, Sink};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -6,6 +9,12 @@ use tokio::net::TcpStream;
 pub trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Has its end tell the peer of an error (TCP's RST) instead of an orderly close.
     fn reset(&mut self);
+
+    /// Has the next `left` bytes that it would read written to `to` as they come, and counts them down. Ready when that is
+    /// over; until then it is not read.
+    fn poll_relay(&mut self, _: &mut Context<'_>, _: &Rc<dyn Sink>, _left: &mut u64) -> Poll<Relayed> {
+        Poll::Ready(Relayed::Unable)
+    }
 }
 
 impl Io for TcpStream {

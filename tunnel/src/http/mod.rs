@@ -37,6 +37,7 @@ pub use drain::Drain;
 pub use io::Io;
 pub use message::{Interim, Request, Response, Ticket, Tunnel};
 pub use node::{ClientPod, ConnectError, Denied, Downstream, Edge, Endpoint, Endpoints, Flags, Node, Record};
+pub use normalize::Normalization;
 pub use router::{Router, Session};
 pub use serve::serve;
 pub use server::Server;

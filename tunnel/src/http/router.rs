@@ -4,7 +4,7 @@ use super::forward::forward;
 use super::node::{Downstream, Flags, Node};
 use super::record::Recording;
 use super::upstream::Cluster;
-use super::{cors, edge, fields, normalize, Drain, Request, Response, Settings};
+use super::{cors, edge, fields, Drain, Request, Response, Settings};
 use crate::routes::{Abort, Client, Decision, Destination, Fault, Scope};
 use http::header::{HeaderValue, LOCATION, ORIGIN};
 use http::{Method, StatusCode};
@@ -18,11 +18,11 @@ use tokio::time::sleep;
 pub struct Router<N: Node> {
     pub node: N,
     pub settings: Settings,
-    clusters: RefCell<HashMap<Name, Rc<Cluster<N::Io>>>>,
+    clusters: RefCell<Clusters<N::Io>>,
 }
 
-/// Service, port and subset.
-type Name = (Arc<str>, u16, Arc<str>);
+/// By the destination's name.
+type Clusters<S> = HashMap<Arc<str>, Rc<Cluster<S>>>;
 
 /// A client's connection.
 pub struct Session {
@@ -81,7 +81,7 @@ impl<N: Node> Router<N> {
         fields::arrive(request, draw);
         if request.method != Method::CONNECT {
             let bad = Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
-            request.path = normalize::normalize(&request.path).ok_or(bad)?;
+            request.path = self.settings.normalization.of(&request.path).ok_or(bad)?;
         }
         recording.record.path = request.path.clone();
         if let Err(denied) = self.node.admit(downstream, request) {
@@ -159,16 +159,15 @@ impl<N: Node> Router<N> {
 
     /// The destination as it is now; None: there is no such service.
     pub fn cluster(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Rc<Cluster<N::Io>>> {
-        let name = (destination.service.clone(), destination.port, destination.subset.clone());
-        let known = self.clusters.borrow().get(&name).cloned();
+        let known = self.clusters.borrow().get(&destination.name).cloned();
         let cluster = known.unwrap_or_else(|| {
             let cluster = Cluster::new(destination.clone());
-            self.clusters.borrow_mut().insert(name.clone(), cluster.clone());
+            self.clusters.borrow_mut().insert(destination.name.clone(), cluster.clone());
             cluster
         });
         let there = cluster.refresh(&self.node, destination, downstream);
         if !there {
-            self.clusters.borrow_mut().remove(&name);
+            self.clusters.borrow_mut().remove(&destination.name);
         }
         there.then_some(cluster)
     }

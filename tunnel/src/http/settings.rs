@@ -1,4 +1,5 @@
 //! What an operator may set of it, with Envoy's defaults where it has one.
+use super::normalize::Normalization;
 use std::time::Duration;
 
 /// Bounds of a message's head and of its trailers.
@@ -30,10 +31,18 @@ pub struct Settings {
     pub head: Option<Duration>,
     /// Bytes of a request's body that are kept for another try or a mirror; Envoy's `per_connection_buffer_limit_bytes`.
     pub replay: usize,
+    /// Istio's `meshConfig.pathNormalization`.
+    pub normalization: Normalization,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { limits: Limits::default(), idle: Some(Duration::from_secs(3600)), head: None, replay: 1 << 20 }
+        Settings {
+            limits: Limits::default(),
+            idle: Some(Duration::from_secs(3600)),
+            head: None,
+            replay: 1 << 20,
+            normalization: Normalization::default(),
+        }
     }
 }

@@ -5,7 +5,6 @@ use super::Proxy;
 use crate::base::Failure;
 use crate::http::{
     self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Record, Router, Session,
-    Settings,
 };
 use crate::mesh::Mesh;
 use crate::node::Pod;
@@ -50,7 +49,7 @@ pub async fn serve(proxy: &Rc<Proxy>, pod: &Rc<Pod>, arrival: Arrival, io: impl 
     let node = Arriving::new(proxy, pod, arrival);
     http::serve(
         io,
-        Router::new(node, Settings::default()),
+        Router::new(node, proxy.routers.settings),
         Session::new(downstream, TO_APPLICATION.clone(), drain),
         host,
     )
@@ -189,19 +188,19 @@ impl Node for Arriving {
         proxy.thread.telemetry.request(telemetry::Request {
             parties: self.arrival.parties.clone(),
             direction: Direction::Inbound,
-            method: record.method.to_string(),
-            authority: record.authority.to_string(),
-            path: record.path.to_string(),
+            method: record.method.clone(),
+            authority: record.authority.as_str().into(),
+            path: record.path.as_str().into(),
             http2: record.http2,
             grpc: record.grpc,
             route: Arc::default(),
-            status: record.status.map_or(0, |status| status.as_u16()),
-            flags: record.flags.to_string(),
+            status: record.status,
+            flags: record.flags,
             reason: record.reason.clone(),
             attempts: record.attempts,
             duration: record.duration,
             upstream: record.upstream,
-            endpoint: record.endpoint.as_ref().map(ToString::to_string),
+            endpoint: record.endpoint.as_ref().map(|_| self.arrival.delivery.target),
         });
     }
 }

@@ -16,7 +16,7 @@ mod upstream;
 use crate::base::OriginalDst;
 use crate::mesh::{Mesh, Workload};
 use crate::node::{Context, Pod};
-use crate::{decision, direct, pending};
+use crate::{decision, direct, http, pending};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -50,9 +50,10 @@ impl Proxy {
         direct: Option<direct::Handle>,
         pending: Option<Arc<pending::Handle>>,
         dns: Option<PathBuf>,
+        http: http::Settings,
     ) -> Rc<Proxy> {
         let servers = dns.map(questions::Servers::new);
-        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::default(), servers })
+        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::new(http), servers })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

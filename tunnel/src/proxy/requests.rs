@@ -25,8 +25,8 @@ use tokio::time::timeout;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routers of a thread, by the uid of the pod that asks. A router keeps connections for the pod's next requests.
-#[derive(Default)]
 pub struct Routers {
+    pub settings: Settings,
     routers: RefCell<HashMap<Arc<str>, Rc<Router<Requests>>>>,
     /// By number: whose they are, and how to end them.
     sessions: RefCell<HashMap<u64, (Arc<str>, Drain)>>,
@@ -43,6 +43,10 @@ impl Drop for Listed<'_> {
 }
 
 impl Routers {
+    pub fn new(settings: Settings) -> Routers {
+        Routers { settings, routers: RefCell::default(), sessions: RefCell::default(), next: Cell::default() }
+    }
+
     fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
         let mut routers = self.routers.borrow_mut();
         let known = routers.get(&pod.uid).filter(|router| std::ptr::eq(router.node.pod.as_ptr(), Rc::as_ptr(pod)));
@@ -50,7 +54,7 @@ impl Routers {
             return router.clone();
         }
         let node = Requests { proxy: Rc::downgrade(proxy), pod: Rc::downgrade(pod), known: RefCell::default() };
-        let router = Router::new(node, Settings::default());
+        let router = Router::new(node, self.settings);
         routers.insert(pod.uid.clone(), router.clone());
         router
     }
@@ -120,30 +124,23 @@ pub async fn session(
 pub struct Requests {
     proxy: Weak<Proxy>,
     pod: Weak<Pod>,
-    known: RefCell<HashMap<Name, Known>>,
+    known: RefCell<HashMap<Arc<str>, Known>>,
 }
-
-/// Service, port and subset.
-type Name = (Arc<str>, u16, Arc<str>);
 
 /// The endpoints of a destination, as one version of the mesh has them.
 struct Known {
     mesh: ArcWeak<Mesh>,
     destination: Arc<Destination>,
     endpoints: Endpoints,
-    /// In the same order.
-    targets: Box<[Target]>,
-}
-
-fn name(destination: &Destination) -> Name {
-    (destination.service.clone(), destination.port, destination.subset.clone())
+    /// By the endpoint's id.
+    targets: HashMap<Arc<str>, Target>,
 }
 
 impl Requests {
     /// The destination's endpoints as they are now. None: there is no such service.
     fn look(&self, mesh: &Arc<Mesh>, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
         let mut all = self.known.borrow_mut();
-        let known = all.get(&name(destination));
+        let known = all.get(&destination.name);
         let is_current = |known: &&Known| {
             std::ptr::eq(known.mesh.as_ptr(), Arc::as_ptr(mesh)) && Arc::ptr_eq(&known.destination, destination)
         };
@@ -158,11 +155,10 @@ impl Requests {
             let called = downstream.original.ip();
             eligible.retain(|one| one.chosen.ip == called);
         }
-        let target = |one: &Eligible<'_>| Target {
-            workload: one.chosen.workload.clone(),
-            ip: one.chosen.ip,
-            port: one.chosen.port,
-            service: Some(service.clone()),
+        let target = |(one, endpoint): (&Eligible<'_>, &Endpoint)| {
+            let workload = one.chosen.workload.clone();
+            let target = Target { workload, ip: one.chosen.ip, port: one.chosen.port, service: Some(service.clone()) };
+            (endpoint.id.clone(), target)
         };
         let mut found: Arc<[Endpoint]> = eligible.iter().map(endpoint).collect();
         if let Some(before) = known.filter(|known| known.endpoints.all == found) {
@@ -173,9 +169,9 @@ impl Requests {
             mesh: Arc::downgrade(mesh),
             destination: destination.clone(),
             endpoints: endpoints.clone(),
-            targets: eligible.iter().map(target).collect(),
+            targets: eligible.iter().zip(&*endpoints.all).map(target).collect(),
         };
-        all.insert(name(destination), known);
+        all.insert(destination.name.clone(), known);
         Some(endpoints)
     }
 
@@ -186,9 +182,7 @@ impl Requests {
 
     fn target(&self, endpoint: &str, destination: &Destination) -> Option<Target> {
         let all = self.known.borrow();
-        let known = all.get(&name(destination))?;
-        let place = known.endpoints.all.iter().position(|one| *one.id == *endpoint)?;
-        Some(known.targets[place].clone())
+        all.get(&destination.name)?.targets.get(endpoint).cloned()
     }
 }
 
@@ -254,19 +248,19 @@ impl Node for Requests {
         proxy.thread.telemetry.request(telemetry::Request {
             parties: Parties::request(&source, target.as_ref(), mesh.service(service)),
             direction: Direction::Outbound,
-            method: record.method.to_string(),
-            authority: record.authority.to_string(),
-            path: record.path.to_string(),
+            method: record.method.clone(),
+            authority: record.authority.as_str().into(),
+            path: record.path.as_str().into(),
             http2: record.http2,
             grpc: record.grpc,
             route: record.route.clone(),
-            status: record.status.map_or(0, |status| status.as_u16()),
-            flags: record.flags.to_string(),
+            status: record.status,
+            flags: record.flags,
             reason: record.reason.clone(),
             attempts: record.attempts,
             duration: record.duration,
             upstream: record.upstream,
-            endpoint: target.map(|target| SocketAddr::new(target.ip, target.port).to_string()),
+            endpoint: target.map(|target| SocketAddr::new(target.ip, target.port)),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! A connection that the connector has made, for whoever reads and writes it.
 use super::here::Here;
+use crate::base::sink::{Relayed, Sink};
 use crate::hbone::stream::{Stream, StreamDuplex};
 use crate::http;
 use crate::node::{Listed, Pod};
@@ -84,10 +85,18 @@ impl<T: Duplex + 'static> http::Io for T {
     fn reset(&mut self) {
         Duplex::reset(self);
     }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
+        Duplex::poll_relay(self, cx, to, left)
+    }
 }
 
 impl Duplex for Upstream {
     fn reset(&mut self) {
         Duplex::reset(&mut *self.bytes());
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
+        self.bytes().poll_relay(cx, to, left)
     }
 }

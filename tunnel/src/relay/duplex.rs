@@ -1,5 +1,6 @@
 //! Bytes both ways, whatever carries them: what L7 reads its requests from, and sends them to.
 use super::{CloseReason, Live};
+use crate::base::sink::{Relayed, Sink};
 use crate::base::{Failure, Refusal};
 use crate::sys::sockets::reset_on_close;
 use crate::telemetry::ConnectionRecord;
@@ -19,6 +20,12 @@ use tokio::net::TcpStream;
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// Ends it: the other side sees a reset, at the latest when this is dropped.
     fn reset(&mut self);
+
+    /// Has the next `left` bytes that it would read written to `to` as they come, and counts them down. Ready when that is
+    /// over; until then it is not read.
+    fn poll_relay(&mut self, _: &mut Context<'_>, _: &Rc<dyn Sink>, _left: &mut u64) -> Poll<Relayed> {
+        Poll::Ready(Relayed::Unable)
+    }
 }
 
 /// Why a connection ended, as an error of reading or writing it.

@@ -12,6 +12,8 @@ use super::within::{each, Within};
 /// A service's port, or a subset of its endpoints, as clients of a scope reach it. Equal ones may share connections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
+    /// `namespace/hostname:port`, with `|subset` where it is one: by this what is known of it is found.
+    pub name: Arc<str>,
     /// `namespace/hostname`.
     pub service: Arc<str>,
     pub port: u16,
@@ -254,6 +256,7 @@ impl Destination {
     /// All endpoints of a service, without any policy.
     pub fn of(service: Arc<str>, port: u16) -> Destination {
         Destination {
+            name: name(&service, port, ""),
             service,
             port,
             subset: Arc::default(),
@@ -268,15 +271,25 @@ impl Destination {
         if sent.namespace.is_empty() || sent.hostname.is_empty() {
             return Err("no namespace or no hostname".to_owned());
         }
+        let service: Arc<str> = format!("{}/{}", sent.namespace, sent.hostname).into();
+        let port = port(sent.port)?;
         Ok(Destination {
-            service: format!("{}/{}", sent.namespace, sent.hostname).into(),
-            port: port(sent.port)?,
+            name: name(&service, port, &sent.subset),
+            service,
+            port,
             subset: sent.subset.as_str().into(),
             labels: Labels::from(&sent.labels),
             policy: sent.policy.as_ref().map(Policy::decode).transpose().within("policy")?.unwrap_or_default(),
             origin: sent.origin.as_str().into(),
             http2: sent.http2,
         })
+    }
+}
+
+fn name(service: &str, port: u16, subset: &str) -> Arc<str> {
+    match subset {
+        "" => format!("{service}:{port}").into(),
+        subset => format!("{service}:{port}|{subset}").into(),
     }
 }
 

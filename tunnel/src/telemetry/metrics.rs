@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::log::LogWriter;
-use super::request::{RequestLabels, RequestSeries, BUCKETS};
+use super::request::{RequestLabels, RequestTotals, BUCKETS};
 use super::series::{Labels, Side, Totals};
 use super::{ByReason, Counts, Direction};
 use crate::base::{Flag, Refusal};
@@ -14,7 +14,7 @@ use crate::sys::panics;
 /// All metrics.
 pub(super) fn encode(
     series: &[(Arc<Labels>, Totals)],
-    requests: &[(Arc<RequestLabels>, Arc<RequestSeries>)],
+    requests: &[(Arc<RequestLabels>, RequestTotals)],
     counts: &Counts,
     log: &LogWriter,
 ) -> String {
@@ -80,23 +80,24 @@ fn traffic(out: &mut Text, series: &Series) {
     direct(out, series);
 }
 
-fn requests(out: &mut Text, series: &[(Arc<RequestLabels>, Arc<RequestSeries>)]) {
+fn requests(out: &mut Text, series: &[(Arc<RequestLabels>, RequestTotals)]) {
     out.family("istio_requests", "counter", "Requests, also those that had no answer");
-    for (labels, series) in series {
-        out.sample("istio_requests_total", format_args!("{{{labels}}}"), series.total());
+    for (labels, totals) in series {
+        let count = totals.durations.iter().sum::<u64>();
+        out.sample("istio_requests_total", format_args!("{{{labels}}}"), count);
     }
     let name = "istio_request_duration_milliseconds";
     out.family(name, "histogram", "Time from a request's head to the end of its answer");
-    for (labels, series) in series {
+    for (labels, totals) in series {
         let mut count = 0;
-        for (bucket, counter) in series.durations.iter().enumerate() {
-            count += counter.load(Ordering::Relaxed);
+        for (bucket, counted) in totals.durations.iter().enumerate() {
+            count += counted;
             match BUCKETS.get(bucket) {
                 Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound:?}\"}}"), count),
                 None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
             }
         }
-        let time = series.time.load(Ordering::Relaxed) as f64 / 1e3;
+        let time = totals.time as f64 / 1e3;
         out.sample(name, format_args!("_sum{{{labels}}}"), time);
         out.sample(name, format_args!("_count{{{labels}}}"), count);
     }
@@ -188,9 +189,8 @@ impl fmt::Display for Labels {
 
 impl fmt::Display for RequestLabels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.labels.write(f, self.protocol)?;
-        write!(f, ",response_code=\"{}\"", self.status)?;
-        label(f, "response_flags", &self.flags)
+        self.labels.write(f, self.kind.protocol())?;
+        write!(f, ",response_code=\"{}\",response_flags=\"{}\"", self.kind.status, self.kind.flags)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is told about connections: exactly one record for each, in the metrics and in the access log.
 
+mod flags;
 mod limit;
 mod log;
 mod lookups;
@@ -23,6 +24,7 @@ use crate::base::{Identity, Refusal};
 use crate::mesh::Mesh;
 use crate::policy::Judgement;
 use crate::sys::heap::Counted;
+pub use flags::Flags;
 pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
 pub use lookups::Lookup;
@@ -32,7 +34,7 @@ pub use record::Tcp;
 use record::{End, Facts};
 pub use request::Request;
 use request::{RequestCache, RequestLine, RequestRegistry};
-use series::{Registry, Series, SeriesCache};
+use series::{BaggageCache, Labels, Registry, Series, SeriesCache};
 use verdicts::Verdicts;
 
 /// Which side of a connection this tunnel is on; Istio's `reporter`.
@@ -70,7 +72,7 @@ pub struct Options {
 
 /// The telemetry of a process.
 pub struct Telemetry {
-    registry: Mutex<Registry>,
+    registry: Mutex<Registry<Labels, Series>>,
     requests: Mutex<RequestRegistry>,
     log: LogWriter,
     counts: Counts,
@@ -125,18 +127,14 @@ impl Telemetry {
     /// The telemetry of one worker, to be asked for on the worker's own thread.
     pub fn worker(self: &Arc<Self>) -> WorkerTelemetry {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
-        WorkerTelemetry(Rc::new(Worker {
-            shared: self.clone(),
-            number,
-            cache: RefCell::default(),
-            requests: RefCell::default(),
-        }))
+        let (cache, baggage, requests) = Default::default();
+        WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, cache, baggage, requests }))
     }
 
     /// All metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let series = lock(&self.registry).totals();
-        metrics::encode(&series, &lock(&self.requests).all(), &self.counts, &self.log)
+        metrics::encode(&series, &lock(&self.requests).totals(), &self.counts, &self.log)
     }
 
     /// Tells each policy's name, what it said, and how often.
@@ -163,7 +161,8 @@ pub struct WorkerTelemetry(Rc<Worker>);
 struct Worker {
     shared: Arc<Telemetry>,
     number: usize,
-    cache: RefCell<SeriesCache>,
+    cache: RefCell<SeriesCache<(), Series>>,
+    baggage: RefCell<BaggageCache>,
     requests: RefCell<RequestCache>,
 }
 
@@ -234,13 +233,13 @@ impl WorkerTelemetry {
     /// A request is over.
     pub fn request(&self, request: Request) {
         let shared = &self.0.shared;
-        self.0.requests.borrow_mut().count(&request, &shared.requests);
+        self.0.requests.borrow_mut().of(&request, &shared.requests, self.0.number).count(request.duration);
         shared.log.request(request.failed(), || RequestLine::new(request));
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.
     pub fn baggage(&self, header: &[u8]) -> Option<Arc<Baggage>> {
-        self.0.cache.borrow_mut().baggage(header, Instant::now())
+        self.0.baggage.borrow_mut().get(header, Instant::now())
     }
 
     fn record(&self, facts: &Arc<Facts>, opened: bool, end: End) {
@@ -279,9 +278,9 @@ impl ConnectionRecord {
     /// Says whose connection it is, and so counts it as opened. Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.series.get_or_init(|| {
-            let worker = &self.worker.0;
+            let (worker, known) = (&self.worker.0, (&parties, self.facts.direction, ()));
             let registry = &worker.shared.registry;
-            let series = worker.cache.borrow_mut().get(&parties, self.facts.direction, registry, worker.number);
+            let series = worker.cache.borrow_mut().get(known, |labels, ()| labels, registry, worker.number);
             series.open();
             self.facts.describe(parties);
             series

@@ -1,33 +1,35 @@
 //! Requests: a line of the access log each, and Istio's metrics of requests.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
+use http::{Method, StatusCode};
 use serde_json::{json, Value};
 
+use super::flags::Flags;
 use super::party::Parties;
-use super::series::{addresses, Addresses, Alive, Labels, CACHE_LIMIT, KEPT};
-use super::{lock, Direction};
+use super::series::{add, Counters, Labels, Registry, SeriesCache};
+use super::Direction;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
 
 /// A request that is over.
-pub struct Request {
+pub struct Request<'a> {
     pub parties: Parties,
     pub direction: Direction,
-    pub method: String,
-    pub authority: String,
+    pub method: Method,
+    pub authority: Cow<'a, str>,
     /// With the query.
-    pub path: String,
+    pub path: Cow<'a, str>,
     pub http2: bool,
     pub grpc: bool,
     /// Of the rule, and of its match.
     pub route: Arc<str>,
-    /// 0: the client was gone before there was one.
-    pub status: u16,
-    /// Envoy's response flags, `-` if there are none.
-    pub flags: String,
+    /// None: the client was gone before there was one.
+    pub status: Option<StatusCode>,
+    pub flags: Flags,
     /// Why a policy refused it; empty: none did.
     pub reason: String,
     /// Tries to send it upstream.
@@ -36,32 +38,38 @@ pub struct Request {
     /// Until the head of the upstream's response.
     pub upstream: Option<Duration>,
     /// Address that answered.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<SocketAddr>,
 }
 
-impl Request {
+impl Request<'_> {
     pub fn failed(&self) -> bool {
-        self.status == 0 || self.status >= 500
+        self.status.is_none_or(|status| status.is_server_error())
     }
 
-    fn protocol(&self) -> &'static str {
-        if self.grpc {
-            "grpc"
-        } else {
-            "http"
-        }
+    /// 0: there was none.
+    fn code(&self) -> u16 {
+        self.status.map_or(0, |status| status.as_u16())
+    }
+
+    fn kind(&self) -> RequestKind {
+        RequestKind { grpc: self.grpc, status: self.code(), flags: self.flags }
+    }
+
+    fn into_owned(self) -> Request<'static> {
+        let (authority, path) = (Cow::Owned(self.authority.into_owned()), Cow::Owned(self.path.into_owned()));
+        Request { authority, path, ..self }
     }
 }
 
 /// A request for the log's writer.
 pub struct RequestLine {
     time: SystemTime,
-    request: Request,
+    request: Request<'static>,
 }
 
 impl RequestLine {
     pub fn new(request: Request) -> RequestLine {
-        RequestLine { time: SystemTime::now(), request }
+        RequestLine { time: SystemTime::now(), request: request.into_owned() }
     }
 
     /// Bytes that it takes while it waits, about.
@@ -84,7 +92,8 @@ impl RequestLine {
     }
 
     fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
-        let Request { parties, method, authority, path, route, flags, .. } = &self.request;
+        let Request { parties, method, authority, path, route, .. } = &self.request;
+        let endpoint = self.request.endpoint.map(|endpoint| endpoint.to_string());
         let mut text = |key, value: &str| {
             if !value.is_empty() {
                 put(key, Field::Text(value.into()));
@@ -96,15 +105,15 @@ impl RequestLine {
         text("dst.workload", parties.destination.name().unwrap_or_default());
         text("dst.namespace", parties.destination.app().map_or("", |app| &app.namespace));
         text("direction", self.request.direction.name());
-        text("method", method);
+        text("method", method.as_str());
         text("authority", authority);
         text("path", path);
         text("protocol", if self.request.http2 { "HTTP/2" } else { "HTTP/1.1" });
         text("route_name", route);
-        text("upstream_host", self.request.endpoint.as_deref().unwrap_or_default());
-        text("response_flags", flags);
+        text("upstream_host", endpoint.as_deref().unwrap_or_default());
+        text("response_flags", &self.request.flags.to_string());
         text("reason", &self.request.reason);
-        put("response_code", Field::Number(self.request.status.into()));
+        put("response_code", Field::Number(self.request.code().into()));
         put("attempts", Field::Number(self.request.attempts.into()));
         if let Some(upstream) = self.request.upstream {
             put("upstream_service_time", Field::Text(format!("{}ms", upstream.as_millis()).into()));
@@ -117,102 +126,80 @@ impl RequestLine {
 pub const BUCKETS: [f64; 19] =
     [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
 
-/// What tells a series of requests from another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RequestLabels {
-    pub labels: Labels,
-    pub protocol: &'static str,
+/// What tells a series of requests from another between the same parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKind {
+    grpc: bool,
+    /// 0: there was none.
     pub status: u16,
-    pub flags: Box<str>,
+    pub flags: Flags,
 }
 
-/// Counters of a series.
+impl RequestKind {
+    pub fn protocol(self) -> &'static str {
+        if self.grpc {
+            "grpc"
+        } else {
+            "http"
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    pub labels: Labels,
+    pub kind: RequestKind,
+}
+
+impl AsRef<Labels> for RequestLabels {
+    fn as_ref(&self) -> &Labels {
+        &self.labels
+    }
+}
+
+/// Of requests.
 #[derive(Default)]
 pub struct RequestSeries {
     /// By bucket.
-    pub durations: [AtomicU64; BUCKETS.len() + 1],
+    durations: [AtomicU64; BUCKETS.len() + 1],
     /// Microseconds.
-    pub time: AtomicU64,
+    time: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestTotals {
+    /// By bucket.
+    pub durations: [u64; BUCKETS.len() + 1],
+    /// Microseconds.
+    pub time: u64,
 }
 
 impl RequestSeries {
-    fn count(&self, duration: Duration) {
+    pub fn count(&self, duration: Duration) {
         let milliseconds = duration.as_secs_f64() * 1e3;
         let bucket = BUCKETS.partition_point(|bound| *bound < milliseconds);
-        self.durations[bucket].fetch_add(1, Ordering::Relaxed);
-        self.time.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
-    }
-
-    pub fn total(&self) -> u64 {
-        self.durations.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        add(&self.durations[bucket], 1);
+        add(&self.time, duration.as_micros() as u64);
     }
 }
 
-struct Entry {
-    series: Arc<RequestSeries>,
-    /// The total at the last look, and when it had last changed.
-    seen: u64,
-    since: Instant,
-}
+impl Counters for RequestSeries {
+    type Totals = RequestTotals;
 
-/// All series of requests of a process.
-#[derive(Default)]
-pub struct RequestRegistry(HashMap<Arc<RequestLabels>, Entry>);
-
-impl RequestRegistry {
-    fn get(&mut self, labels: RequestLabels) -> Arc<RequestSeries> {
-        let new = || Entry { series: Arc::default(), seen: 0, since: Instant::now() };
-        self.0.entry(Arc::new(labels)).or_insert_with(new).series.clone()
-    }
-
-    pub fn all(&self) -> Vec<(Arc<RequestLabels>, Arc<RequestSeries>)> {
-        self.0.iter().map(|(labels, entry)| (labels.clone(), entry.series.clone())).collect()
-    }
-
-    /// Forgets what nothing can be added to, and nothing was for long. What a worker has in hand meanwhile may be lost.
-    pub fn expire(&mut self, alive: &Alive, now: Instant) {
-        self.0.retain(|labels, entry| {
-            let total = entry.series.total();
-            if total != entry.seen {
-                (entry.seen, entry.since) = (total, now);
-            }
-            alive.has(&labels.labels) || now.duration_since(entry.since) < KEPT
-        });
+    fn add_to(&self, totals: &mut RequestTotals) {
+        for (total, counter) in totals.durations.iter_mut().zip(&self.durations) {
+            *total += counter.load(Ordering::Relaxed);
+        }
+        totals.time += self.time.load(Ordering::Relaxed);
     }
 }
 
-/// One worker's way to the series of requests, without a look at the labels' text.
-#[derive(Default)]
-pub struct RequestCache(HashMap<Known, Cached>);
-
-type Known = (Addresses, &'static str, u16, Box<str>);
-
-struct Cached {
-    series: Weak<RequestSeries>,
-    /// Keeps the addresses from being used for something else.
-    _labels: Labels,
-}
+pub type RequestRegistry = Registry<RequestLabels, RequestSeries>;
+pub type RequestCache = SeriesCache<RequestKind, RequestSeries>;
 
 impl RequestCache {
-    pub fn count(&mut self, request: &Request, registry: &Mutex<RequestRegistry>) {
-        let flags: Box<str> = request.flags.as_str().into();
-        let addresses = addresses(&request.parties, request.direction);
-        let known = (addresses, request.protocol(), request.status, flags);
-        if let Some(series) = self.0.get(&known).and_then(|cached| cached.series.upgrade()) {
-            return series.count(request.duration);
-        }
-        if self.0.len() >= CACHE_LIMIT {
-            self.0.clear();
-        }
-        let labels = Labels::new(&request.parties, request.direction);
-        let all = RequestLabels {
-            labels: labels.clone(),
-            protocol: request.protocol(),
-            status: request.status,
-            flags: known.3.clone(),
-        };
-        let series = lock(registry).get(all);
-        series.count(request.duration);
-        self.0.insert(known, Cached { series: Arc::downgrade(&series), _labels: labels });
+    pub fn of(&mut self, request: &Request, registry: &Mutex<RequestRegistry>, worker: usize) -> Arc<RequestSeries> {
+        let all = |labels, kind| RequestLabels { labels, kind };
+        self.get((&request.parties, request.direction, request.kind()), all, registry, worker)
     }
 }

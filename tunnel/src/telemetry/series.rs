@@ -1,6 +1,7 @@
 //! The series of the traffic metrics: one for each set of labels and worker, found without looking at the labels' text.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -34,6 +35,12 @@ impl Side {
     }
 }
 
+impl AsRef<Labels> for Labels {
+    fn as_ref(&self) -> &Labels {
+        self
+    }
+}
+
 impl Labels {
     pub fn new(parties: &Parties, direction: Direction) -> Labels {
         Labels {
@@ -56,7 +63,7 @@ impl Labels {
     }
 }
 
-/// Counters of one series, with one writer: the worker that they belong to.
+/// Of connections.
 #[derive(Default)]
 pub struct Series {
     opened: AtomicU64,
@@ -99,7 +106,14 @@ impl Series {
     }
 }
 
-/// The sums over all workers.
+/// Counters of a series, with one writer: the worker that they belong to.
+pub trait Counters: Default {
+    /// Sums over all workers.
+    type Totals: Copy + Default + PartialEq;
+
+    fn add_to(&self, totals: &mut Self::Totals);
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub opened: u64,
@@ -113,62 +127,72 @@ pub struct Totals {
     pub retransmits: u64,
 }
 
-impl Totals {
-    fn add(&mut self, series: &Series) {
-        self.opened += series.opened.load(Ordering::Relaxed);
-        self.received += series.received.load(Ordering::Relaxed);
-        self.sent += series.sent.load(Ordering::Relaxed);
-        self.measured += series.measured.load(Ordering::Relaxed);
-        self.rtt += series.rtt.load(Ordering::Relaxed);
-        self.retransmits += series.retransmits.load(Ordering::Relaxed);
-        for (total, counter) in self.closed.iter_mut().zip(&series.closed) {
+impl Counters for Series {
+    type Totals = Totals;
+
+    fn add_to(&self, totals: &mut Totals) {
+        totals.opened += self.opened.load(Ordering::Relaxed);
+        totals.received += self.received.load(Ordering::Relaxed);
+        totals.sent += self.sent.load(Ordering::Relaxed);
+        totals.measured += self.measured.load(Ordering::Relaxed);
+        totals.rtt += self.rtt.load(Ordering::Relaxed);
+        totals.retransmits += self.retransmits.load(Ordering::Relaxed);
+        for (total, counter) in totals.closed.iter_mut().zip(&self.closed) {
             *total += counter.load(Ordering::Relaxed);
         }
     }
 }
 
-/// All series of a process.
-#[derive(Default)]
-pub struct Registry(HashMap<Arc<Labels>, Entry>);
+/// All series of a process: of connections, or of requests.
+pub struct Registry<L, C: Counters>(HashMap<Arc<L>, Entry<C>>);
 
-struct Entry {
+impl<L, C: Counters> Default for Registry<L, C> {
+    fn default() -> Self {
+        Registry(HashMap::new())
+    }
+}
+
+struct Entry<C: Counters> {
     /// By worker.
-    parts: Vec<(usize, Arc<Series>)>,
+    parts: Vec<(usize, Arc<C>)>,
     /// What parts that are gone had counted.
-    folded: Totals,
+    folded: C::Totals,
     /// The totals at the last look, and when they had last changed.
-    seen: Totals,
+    seen: C::Totals,
     since: Instant,
 }
 
 /// How long a series without its workload and without traffic is kept: many scrapes.
 pub const KEPT: Duration = Duration::from_secs(300);
 
-impl Registry {
-    fn part(&mut self, labels: Labels, worker: usize) -> Arc<Series> {
-        let new = || Entry { parts: vec![], folded: Totals::default(), seen: Totals::default(), since: Instant::now() };
-        let parts = &mut self.0.entry(Arc::new(labels)).or_insert_with(new).parts;
+impl<L: AsRef<Labels> + Eq + Hash, C: Counters> Registry<L, C> {
+    fn part(&mut self, labels: L, worker: usize) -> Arc<C> {
+        let parts = &mut self.0.entry(Arc::new(labels)).or_insert_with(Entry::new).parts;
         if let Some((_, known)) = parts.iter().find(|(owner, _)| *owner == worker) {
             return known.clone();
         }
-        let series = Arc::new(Series::default());
+        let series = Arc::new(C::default());
         parts.push((worker, series.clone()));
         series
     }
 
-    pub fn totals(&self) -> Vec<(Arc<Labels>, Totals)> {
+    pub fn totals(&self) -> Vec<(Arc<L>, C::Totals)> {
         self.0.iter().map(|(labels, entry)| (labels.clone(), entry.totals())).collect()
     }
 
     pub fn expire(&mut self, alive: &Alive, now: Instant) {
-        self.0.retain(|labels, entry| alive.has(labels) || !entry.is_over(now));
+        self.0.retain(|labels, entry| alive.has((**labels).as_ref()) || !entry.is_over(now));
     }
 }
 
-impl Entry {
-    fn totals(&self) -> Totals {
+impl<C: Counters> Entry<C> {
+    fn new() -> Self {
+        Entry { parts: vec![], folded: Default::default(), seen: Default::default(), since: Instant::now() }
+    }
+
+    fn totals(&self) -> C::Totals {
         let mut totals = self.folded;
-        self.parts.iter().for_each(|(_, part)| totals.add(part));
+        self.parts.iter().for_each(|(_, part)| part.add_to(&mut totals));
         totals
     }
 
@@ -183,9 +207,9 @@ impl Entry {
             return false;
         }
         let folded = &mut self.folded;
-        let unused = |(worker, part)| match Arc::try_unwrap(part) {
+        let unused = |(worker, part): (usize, Arc<C>)| match Arc::try_unwrap(part) {
             Ok(series) => {
-                folded.add(&series);
+                series.add_to(folded);
                 None
             }
             Err(used) => Some((worker, used)),
@@ -213,55 +237,68 @@ impl<'a> Alive<'a> {
     }
 }
 
-/// One worker's way to its series: by the addresses of the labels, which resources of one mesh share.
-#[derive(Default)]
-pub struct SeriesCache {
-    series: HashMap<Addresses, Cached>,
-    baggage: HashMap<Box<[u8]>, Arc<Baggage>>,
-    baggage_since: Option<Instant>,
-}
+/// One worker's way to its series: by the addresses of the labels, which resources of one mesh share, and by what else
+/// tells them apart.
+pub struct SeriesCache<K, C>(HashMap<(Addresses, K), Cached<C>>);
 
 pub type Addresses = [usize; 10];
 
-struct Cached {
-    series: Weak<Series>,
+struct Cached<C> {
+    series: Weak<C>,
     /// Keeps the addresses from being used for something else.
     _labels: Labels,
 }
 
+impl<K, C> Default for SeriesCache<K, C> {
+    fn default() -> Self {
+        SeriesCache(HashMap::new())
+    }
+}
+
 /// Entries after which a cache starts anew. More label sets than that in use at a time cost a look at their text each.
-pub const CACHE_LIMIT: usize = 8192;
+const CACHE_LIMIT: usize = 8192;
+
+impl<K: Clone + Eq + Hash, C: Counters> SeriesCache<K, C> {
+    /// `all` gives the labels with what `key` says.
+    pub fn get<L: AsRef<Labels> + Eq + Hash>(
+        &mut self,
+        (parties, direction, key): (&Parties, Direction, K),
+        all: impl FnOnce(Labels, K) -> L,
+        registry: &Mutex<Registry<L, C>>,
+        worker: usize,
+    ) -> Arc<C> {
+        let known = (addresses(parties, direction), key);
+        if let Some(series) = self.0.get(&known).and_then(|cached| cached.series.upgrade()) {
+            return series;
+        }
+        if self.0.len() >= CACHE_LIMIT {
+            self.0.clear();
+        }
+        let labels = Labels::new(parties, direction);
+        let series = lock(registry).part(all(labels.clone(), known.1.clone()), worker);
+        self.0.insert(known, Cached { series: Arc::downgrade(&series), _labels: labels });
+        series
+    }
+}
+
+/// What peers that are in no resource say of themselves, by the text.
+#[derive(Default)]
+pub struct BaggageCache {
+    baggage: HashMap<Box<[u8]>, Arc<Baggage>>,
+    since: Option<Instant>,
+}
+
 /// Peers that are in no resource: how many of them are told apart in a minute. They are authenticated, but may say what
 /// they like, and each that is told apart has a series until that expires.
 const BAGGAGE_LIMIT: usize = 256;
 const BAGGAGE_KEPT: Duration = Duration::from_secs(60);
 
-impl SeriesCache {
-    pub fn get(
-        &mut self,
-        parties: &Parties,
-        direction: Direction,
-        registry: &Mutex<Registry>,
-        worker: usize,
-    ) -> Arc<Series> {
-        let addresses = addresses(parties, direction);
-        if let Some(series) = self.series.get(&addresses).and_then(|cached| cached.series.upgrade()) {
-            return series;
-        }
-        if self.series.len() >= CACHE_LIMIT {
-            self.series.clear();
-        }
-        let labels = Labels::new(parties, direction);
-        let series = lock(registry).part(labels.clone(), worker);
-        self.series.insert(addresses, Cached { series: Arc::downgrade(&series), _labels: labels });
-        series
-    }
-
+impl BaggageCache {
     /// `None` also for one more than are told apart.
-    pub fn baggage(&mut self, header: &[u8], now: Instant) -> Option<Arc<Baggage>> {
-        if self.baggage_since.is_none_or(|since| now.duration_since(since) >= BAGGAGE_KEPT) {
+    pub fn get(&mut self, header: &[u8], now: Instant) -> Option<Arc<Baggage>> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= BAGGAGE_KEPT) {
             self.baggage.clear();
-            self.baggage_since = Some(now);
+            self.since = Some(now);
         }
         if let Some(known) = self.baggage.get(header) {
             return Some(known.clone());
@@ -275,7 +312,7 @@ impl SeriesCache {
     }
 }
 
-pub fn addresses(parties: &Parties, direction: Direction) -> Addresses {
+fn addresses(parties: &Parties, direction: Direction) -> Addresses {
     fn address<T: ?Sized>(value: Option<&Arc<T>>) -> usize {
         value.map_or(0, |value| Arc::as_ptr(value).cast::<()>() as usize)
     }

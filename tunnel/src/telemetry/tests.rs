@@ -8,6 +8,7 @@ use crate::config::proto;
 use crate::decision::{inbound, outbound, ConnectRequest, Outbound, Target};
 use crate::mesh::testing::*;
 use crate::mesh::Mesh;
+use http::{Method, StatusCode};
 
 /// What the writer of the log has written.
 #[derive(Clone, Default)]
@@ -643,7 +644,7 @@ fn direct_connections_and_tunnelled_ones_are_counted_apart() {
 }
 
 /// A request of `client` for the service, which one of its pods has answered.
-fn request(mesh: &Mesh, status: u16, flags: &str) -> Request {
+fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
     let source = mesh.pod("client");
     let Outbound::Hbone(route) = outbound(mesh, &source, to_service(), &mut Rng::seeded(1)) else { panic!() };
     let (ip, service) = (route.dial.ip(), route.service.clone());
@@ -651,19 +652,19 @@ fn request(mesh: &Mesh, status: u16, flags: &str) -> Request {
     Request {
         parties: Parties::request(&source, Some(&target), service.as_ref()),
         direction: Direction::Outbound,
-        method: "GET".into(),
+        method: Method::GET,
         authority: "s:80".into(),
         path: "/a?b=\t".into(),
         http2: false,
         grpc: false,
         route: "canary".into(),
-        status,
-        flags: flags.into(),
+        status: StatusCode::from_u16(status).ok(),
+        flags,
         reason: String::new(),
         attempts: 2,
         duration: Duration::from_micros(7400),
         upstream: Some(Duration::from_millis(6)),
-        endpoint: Some("10.0.0.2:8080".into()),
+        endpoint: Some(address("10.0.0.2:8080")),
     }
 }
 
@@ -676,10 +677,12 @@ fn requests_are_counted_under_istios_names() {
     let (mesh, telemetry) = (a_mesh(), silent());
     let worker = telemetry.worker();
     let other = telemetry.worker();
-    worker.request(request(&mesh, 200, "-"));
-    other.request(request(&mesh, 200, "-"));
-    worker.request(request(&mesh, 503, "UF,URX"));
-    worker.request(Request { grpc: true, ..request(&mesh, 200, "-") });
+    worker.request(request(&mesh, 200, Flags::default()));
+    other.request(request(&mesh, 200, Flags::default()));
+    let mut flags = Flags::UPSTREAM_CONNECTION_FAILURE;
+    flags |= Flags::RETRY_LIMIT;
+    worker.request(request(&mesh, 503, flags));
+    worker.request(Request { grpc: true, ..request(&mesh, 200, Flags::default()) });
     let requests = |labels: &[(&str, &str)]| value(&telemetry, "istio_requests_total", labels);
     assert_eq!(requests(&[]), 4.0);
     let http = ("request_protocol", "http");
@@ -696,7 +699,7 @@ fn requests_are_counted_under_istios_names() {
 #[test]
 fn series_of_requests_outlive_their_workload_for_a_while() {
     let (mesh, telemetry) = (a_mesh(), silent());
-    telemetry.worker().request(request(&mesh, 200, "-"));
+    telemetry.worker().request(request(&mesh, 200, Flags::default()));
     let gone = Mesh::new("");
     let seen = || value(&telemetry, "istio_requests_total", &[]);
     let expire = |after| lock(&telemetry.requests).expire(&series::Alive::of(&gone), Instant::now() + after);
@@ -710,7 +713,7 @@ fn series_of_requests_outlive_their_workload_for_a_while() {
 #[test]
 fn a_request_has_a_line() {
     let mesh = a_mesh();
-    let lines = logged("all", |worker| worker.request(request(&mesh, 200, "-")));
+    let lines = logged("all", |worker| worker.request(request(&mesh, 200, Flags::default())));
     let fields: Vec<_> = lines[0].split('\t').collect();
     assert_eq!((lines.len(), &fields[1..4]), (1, &["info", "access", "request complete"][..]));
     for (key, expected) in [
@@ -731,7 +734,7 @@ fn a_request_has_a_line() {
     }
     let errors = logged("errors", |worker| {
         for status in [200, 404, 503, 0] {
-            worker.request(request(&mesh, status, "-"));
+            worker.request(request(&mesh, status, Flags::default()));
         }
     });
     assert_eq!(errors.iter().map(|line| field(line, "response_code").unwrap()).collect::<Vec<_>>(), ["503", "0"]);

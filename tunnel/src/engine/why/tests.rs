@@ -69,6 +69,7 @@ fn ask(mesh: &Mesh, from: &str, to: &str, port: Option<u16>) -> Result<Value, St
         certificates: [((*source.identity).clone(), 10)].into(),
         now: 1,
         direct: true,
+        paths: Default::default(),
     };
     let (method, path) = ("GET".into(), "/".into());
     WhyQuestion { from: from.into(), to: to.into(), port, method, path, headers: vec![] }.answer(mesh, &node)
@@ -177,8 +178,14 @@ fn each_kind_of_destination_is_found() {
 #[test]
 fn a_source_elsewhere_or_unknown_is_told_where_to_ask() {
     let mesh = small();
-    let node =
-        Node { pods: &[mesh.pod("a").key()], name: "node-1", certificates: HashMap::new(), now: 1, direct: true };
+    let node = Node {
+        pods: &[mesh.pod("a").key()],
+        name: "node-1",
+        certificates: HashMap::new(),
+        now: 1,
+        direct: true,
+        paths: Default::default(),
+    };
     let asked = |from: &str| {
         let (method, path) = ("GET".into(), "/".into());
         WhyQuestion { from: from.into(), to: "web".into(), port: None, method, path, headers: vec![] }

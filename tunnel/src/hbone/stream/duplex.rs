@@ -1,5 +1,6 @@
 //! A stream that somebody reads and writes: what comes waits in memory until it is read, which the stream's window bounds.
 use super::{Side, Stream};
+use crate::base::sink::{Relayed, Sink};
 use crate::base::Refusal;
 use crate::h2::frame::Code;
 use crate::relay::{broken, CloseReason, Duplex};
@@ -83,11 +84,16 @@ impl Duplex for StreamDuplex {
         self.0.fail(CloseReason::Cancelled(Refusal::Abandoned, "".into()));
         self.0.tunnel.close(self.0.id, Some(Code::CANCEL));
     }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
+        self.0.poll_lent(cx, to, left)
+    }
 }
 
 impl Drop for StreamDuplex {
     fn drop(&mut self) {
         let stream = &self.0;
+        stream.lent.take();
         let code = match &*stream.broken.borrow() {
             _ if std::thread::panicking() => Some(Code::INTERNAL_ERROR),
             Some(why) => why.code(),

@@ -1,5 +1,6 @@
 //! One byte stream with what was read from it too early. Its reader and its writer may be different tasks of a thread.
 use super::head::{Finder, Refused};
+use crate::base::sink::{Relayed, Sink};
 use crate::http::io::Io;
 use crate::http::settings::Limits;
 use crate::http::{BodyError, Interim};
@@ -7,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll, Waker};
@@ -60,6 +61,19 @@ impl<S: Io> Connection<S> {
         let read = ready!(poll_read_buf(Pin::new(&mut *self.io.borrow_mut()), cx, &mut *input))?;
         self.ended.set(read == 0);
         Poll::Ready(Ok(read))
+    }
+
+    /// What is still to be read goes to another's sink.
+    pub fn poll_relay(&self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
+        self.io.borrow_mut().poll_relay(cx, to, left)
+    }
+
+    /// Keeps no more memory for a peer that rests than a head needs.
+    pub fn tidy(&self) {
+        let mut input = self.input.borrow_mut();
+        if input.is_empty() {
+            *input = BytesMut::new();
+        }
     }
 
     pub async fn fill(&self, room: usize) -> io::Result<usize> {
@@ -120,6 +134,12 @@ impl<S: Io> Connection<S> {
 
     pub fn reset(&self) {
         self.io.borrow_mut().reset();
+    }
+}
+
+impl<S: Io> Sink for Connection<S> {
+    fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io.borrow_mut()).poll_write_vectored(cx, parts)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing messages: each with one framing, which this hop chooses.
 use super::connection::Connection;
 use super::framing;
+use crate::base::sink::{Relayed, Sink};
 use crate::http::io::Io;
 use crate::http::{Body, BodyError, Frame, Request, Response};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -8,6 +9,7 @@ use http::header::{HeaderMap, CONTENT_LENGTH, TRAILER};
 use http::{Method, StatusCode, Version};
 use std::future::poll_fn;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::task::Poll;
 
 /// How a body's end is shown.
@@ -142,9 +144,12 @@ pub fn response(out: &mut BytesMut, response: &Response, outgoing: Outgoing, per
     out.put_slice(b"\r\n");
 }
 
+/// Bytes of a body that is worth to be relayed without frames.
+const LONG: u64 = 128 << 10;
+
 /// A message that is being written.
 struct Writer<'a, S> {
-    connection: &'a Connection<S>,
+    connection: &'a Rc<Connection<S>>,
     outgoing: Outgoing,
     /// What goes before the next data: a head.
     scratch: BytesMut,
@@ -153,7 +158,7 @@ struct Writer<'a, S> {
 
 /// A head and its body, in as few writes as the body's arrival allows.
 pub async fn message<S: Io>(
-    connection: &Connection<S>,
+    connection: &Rc<Connection<S>>,
     head: BytesMut,
     body: &mut Body,
     outgoing: Outgoing,
@@ -164,6 +169,11 @@ pub async fn message<S: Io>(
     }
     let mut held = Bytes::new();
     loop {
+        if writer.is_long() {
+            if let Some(relayed) = writer.relay(body).await {
+                return relayed;
+            }
+        }
         let next = match poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await {
             Poll::Ready(next) => next,
             Poll::Pending => {
@@ -172,16 +182,39 @@ pub async fn message<S: Io>(
             }
         };
         match next {
+            // Only the end of chunks goes with the last of them; the memory of others is used again for the next.
+            Some(Ok(Frame::Data(bytes))) if outgoing != Outgoing::Chunked => writer.write(bytes).await?,
             Some(Ok(Frame::Data(bytes))) if held.is_empty() => held = bytes,
             Some(Ok(Frame::Data(bytes))) => writer.write(std::mem::replace(&mut held, bytes)).await?,
             Some(Ok(Frame::Trailers(trailers))) => return writer.end(held, Some(&trailers)).await,
-            Some(Err(error)) => return Err(WriteError::Body(error)),
+            Some(Err(error)) => {
+                // What has come goes on: a client sees that it was begun.
+                writer.write(held).await?;
+                return Err(WriteError::Body(error));
+            }
             None => return writer.end(held, None).await,
         }
     }
 }
 
 impl<S: Io> Writer<'_, S> {
+    /// Whether much is left, and nothing has to go before it.
+    fn is_long(&self) -> bool {
+        self.scratch.is_empty() && matches!(self.outgoing, Outgoing::Length(length) if length - self.written >= LONG)
+    }
+
+    /// The rest of a body without frames; None: it cannot be, for now.
+    async fn relay(&self, body: &mut Body) -> Option<Result<(), WriteError>> {
+        let sink = self.connection.clone() as Rc<dyn Sink>;
+        match body.relay(&sink).await {
+            Relayed::Unable => None,
+            Relayed::Whole => Some(Ok(())),
+            Relayed::Refused => Some(Err(WriteError::Io)),
+            Relayed::Ended => Some(Err(WriteError::Body(BodyError::Incomplete))),
+            Relayed::Broken => Some(Err(WriteError::Body(BodyError::Reset))),
+        }
+    }
+
     async fn write(&mut self, data: Bytes) -> Result<(), WriteError> {
         let tail: &[u8] = if self.chunk(&data) { b"\r\n" } else { b"" };
         self.put(data, tail).await

@@ -142,7 +142,7 @@ pub fn response(head: &Bytes, limits: Limits, method: &Method) -> Result<Respons
     Ok(ResponseHead { status, headers, framing, keep_alive: hop.keep_alive && framing != Framing::UntilClose })
 }
 
-/// Fields behind a chunked body. None of those that say where a message ends or whom it is for (RFC 9110 section 6.5.1).
+/// Fields behind a chunked body, of those that may be there (RFC 9110 section 6.5.1).
 pub fn trailers(block: &Bytes, limits: Limits) -> Result<HeaderMap, Refused> {
     lines_end_properly(block, 0)?;
     let mut space = [httparse::EMPTY_HEADER; 64];
@@ -152,10 +152,12 @@ pub fn trailers(block: &Bytes, limits: Limits) -> Result<HeaderMap, Refused> {
         _ => return Err(Refused::bad("malformed trailers")),
     };
     let trailers = fields(block, parsed, limits)?;
-    if trailers.keys().any(|name| hop::is_of_message(name) || hop::is_of_hop(name)) {
-        return Err(Refused::bad("a trailer that frames or routes"));
-    }
-    Ok(trailers)
+    are_trailers(&trailers).then_some(trailers).ok_or(Refused::bad("a trailer that frames or routes"))
+}
+
+/// Whether none of these fields says where a message ends or whom it is for.
+pub fn are_trailers(fields: &HeaderMap) -> bool {
+    !fields.keys().any(|name| hop::is_of_message(name) || hop::is_of_hop(name))
 }
 
 fn complete(parsed: httparse::Result<usize>) -> Result<(), Refused> {
@@ -175,11 +177,14 @@ fn part(head: &Bytes, text: &[u8]) -> Bytes {
     head.slice_ref(text)
 }
 
+/// Fields that this hop adds to most messages.
+const ADDED: usize = 5;
+
 fn fields(head: &Bytes, parsed: &[Header], limits: Limits) -> Result<HeaderMap, Refused> {
     if parsed.len() > limits.fields {
         return Err(Refused::large("more fields than max_headers_count"));
     }
-    let mut headers = HeaderMap::with_capacity(parsed.len() + 8); // and those that this hop adds
+    let mut headers = HeaderMap::with_capacity(parsed.len() + ADDED);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refused::bad("malformed field name"))?;
         let value = HeaderValue::from_maybe_shared(part(head, field.value));

@@ -16,8 +16,11 @@ pub struct Hop {
     pub upgrade: Option<HeaderValue>,
 }
 
+const OF_HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING, UPGRADE, TE];
+
 pub fn is_of_hop(name: &HeaderName) -> bool {
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING, UPGRADE, TE].contains(name)
+    OF_HOP.contains(name)
 }
 
 /// What a message is not itself without.
@@ -35,6 +38,9 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &[u8]) -> bool {
 
 /// Takes them away. `te: trailers`, which gRPC needs, is said by this hop as well.
 pub fn take(headers: &mut HeaderMap, version: Version) -> Result<Hop, Refused> {
+    if !headers.keys().any(is_of_hop) {
+        return Ok(Hop { keep_alive: version == Version::HTTP_11, upgrade: None });
+    }
     let close = has_token(headers, CONNECTION, b"close");
     let keep_alive = !close && (version == Version::HTTP_11 || has_token(headers, CONNECTION, b"keep-alive"));
     let upgrade = headers.get(UPGRADE).filter(|_| has_token(headers, CONNECTION, b"upgrade"));
@@ -52,7 +58,7 @@ pub fn take(headers: &mut HeaderMap, version: Version) -> Result<Hop, Refused> {
         }
     }
     let trailers = has_token(headers, TE, b"trailers");
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING, UPGRADE, TE] {
+    for name in &OF_HOP {
         headers.remove(name);
     }
     if trailers {

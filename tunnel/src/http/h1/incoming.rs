@@ -2,6 +2,7 @@
 use super::chunked::{Chunked, Piece};
 use super::connection::{Connection, Reading, BODY_ROOM};
 use super::framing::Framing;
+use crate::base::sink::{Relayed, Sink};
 use crate::http::body::Next;
 use crate::http::io::Io;
 use crate::http::settings::Limits;
@@ -69,6 +70,7 @@ impl<S: Io, E: FnOnce()> Incoming<S, E> {
     fn finish(&mut self) {
         if let Some(end) = self.end.take() {
             self.connection.body.set(Reading::Done);
+            self.connection.tidy();
             end();
         }
     }
@@ -110,5 +112,20 @@ impl<S: Io, E: FnOnce()> Source for Incoming<S, E> {
                 Some(Err(error))
             }
         })
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>) -> Poll<Relayed> {
+        let Decoder::Length(left) = &mut self.decoder else { return Poll::Ready(Relayed::Unable) };
+        if self.end.is_none() || *left == 0 || !self.connection.input.borrow().is_empty() {
+            return Poll::Ready(Relayed::Unable);
+        }
+        let relayed = ready!(self.connection.poll_relay(cx, to, left));
+        match relayed {
+            Relayed::Whole => self.finish(),
+            Relayed::Ended => self.connection.body.set(Reading::Failed(BodyError::Incomplete)),
+            Relayed::Broken => self.connection.body.set(Reading::Failed(BodyError::Reset)),
+            Relayed::Unable | Relayed::Refused => {}
+        }
+        Poll::Ready(relayed)
     }
 }

@@ -17,5 +17,5 @@ mod server;
 mod tests;
 
 pub use client::{ClientError, Upstream};
-pub use head::{authority, path, Refused};
+pub use head::{are_trailers, authority, path, Refused};
 pub use server::{limited, serve};

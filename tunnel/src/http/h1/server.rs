@@ -8,12 +8,13 @@ use crate::http::server::Server;
 use crate::http::{Request, Response, Ticket};
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
-use std::future::{poll_fn, Future};
-use std::pin::pin;
+use std::cell::Cell;
+use std::future::{pending, poll_fn, Future};
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout, Instant};
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends its connection: closing at once
 /// would take the answer from it (RFC 9112 section 9.6).
@@ -31,8 +32,11 @@ struct Asked {
 pub async fn serve<S: Io>(io: S, read: Bytes, server: &Server, handle: impl AsyncFn(Request) -> Response) {
     let connection = Connection::new(io);
     connection.input.borrow_mut().extend_from_slice(&read);
+    let since = Cell::new(Instant::now());
+    let mut rest = pin!(rest(server, &since));
     loop {
-        let head = match next(&connection, server).await {
+        since.set(Instant::now());
+        let head = match next(&connection, server, rest.as_mut()).await {
             Ok(Some(head)) => head,
             Ok(None) => break,
             Err(refused) => return refuse(&connection, refused).await,
@@ -41,7 +45,8 @@ pub async fn serve<S: Io>(io: S, read: Bytes, server: &Server, handle: impl Asyn
         let asked = Asked { method: request.method.clone(), version: request.version, keep_alive: head.keep_alive };
         request.body = incoming::body(&connection, head.framing, server.settings.limits, || {});
         request.interim = (asked.version == Version::HTTP_11).then(|| connection.clone() as _);
-        let Some(response) = attended(&connection, handle(request)).await else { return connection.reset() };
+        let handling = pin!(handle(request));
+        let Some(response) = attended(&connection, handling).await else { return connection.reset() };
         match answer(&connection, server, &asked, response).await {
             After::Next => {}
             After::Close => return linger(&connection).await,
@@ -52,13 +57,16 @@ pub async fn serve<S: Io>(io: S, read: Bytes, server: &Server, handle: impl Asyn
 }
 
 /// The next request's head; `None`: there is none, and none will come.
-async fn next<S: Io>(connection: &Rc<Connection<S>>, server: &Server) -> Result<Option<RequestHead>, Refused> {
+async fn next<S: Io>(
+    connection: &Rc<Connection<S>>,
+    server: &Server,
+    rest: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<RequestHead>, Refused> {
     let settings = &server.settings;
     if connection.input.borrow().is_empty() {
-        let filled = limited(settings.idle, connection.fill(super::connection::HEAD_ROOM));
         let begun = tokio::select! {
-            filled = filled => matches!(filled, Some(Ok(1..))),
-            () = server.drain.ordered() => false,
+            filled = connection.fill(super::connection::HEAD_ROOM) => matches!(filled, Ok(1..)),
+            () = rest => false,
         };
         if !begun {
             return Ok(None);
@@ -73,6 +81,21 @@ async fn next<S: Io>(connection: &Rc<Connection<S>>, server: &Server) -> Result<
     }
 }
 
+/// Ready when a client that has said nothing `since` then is to go. One timer serves all rests of a connection: whether
+/// it is due is looked at when it fires.
+async fn rest(server: &Server, since: &Cell<Instant>) {
+    let idle = async {
+        let Some(limit) = server.settings.idle else { return pending().await };
+        while since.get().elapsed() < limit {
+            sleep_until(since.get() + limit).await;
+        }
+    };
+    tokio::select! {
+        () = idle => {}
+        () = server.drain.ordered() => {}
+    }
+}
+
 /// None: it took longer.
 pub async fn limited<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
     match limit {
@@ -83,8 +106,10 @@ pub async fn limited<T>(limit: Option<Duration>, future: impl Future<Output = T>
 
 /// What `handling` gives, unless the client breaks off before. Interim responses are written meanwhile, and the client's
 /// next requests are read, up to a bound. A client that has only closed its own direction is answered.
-async fn attended<S: Io>(connection: &Connection<S>, handling: impl Future<Output = Response>) -> Option<Response> {
-    let mut handling = pin!(handling);
+async fn attended<S: Io>(
+    connection: &Connection<S>,
+    mut handling: Pin<&mut impl Future<Output = Response>>,
+) -> Option<Response> {
     let mut half_closed = false;
     poll_fn(|cx| {
         let handled = handling.as_mut().poll(cx);

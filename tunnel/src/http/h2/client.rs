@@ -40,7 +40,7 @@ impl From<::h2::Error> for SendError {
             // Streams that GOAWAY names are served still; the others were not begun with.
             _ if error.is_go_away() && error.is_remote() => SendError::Reset { refused: true },
             Some(Reason::REFUSED_STREAM) => SendError::Reset { refused: true },
-            Some(Reason::PROTOCOL_ERROR) if !error.is_remote() => SendError::Malformed,
+            Some(_) if !error.is_remote() => SendError::Malformed,
             Some(_) => SendError::Reset { refused: false },
             None => SendError::Malformed,
         }
@@ -153,10 +153,7 @@ impl Upstream {
                 send.send_data(bytes, true).map_err(|_| SendError::Closed)?;
                 (None, None)
             }
-            body => {
-                let (pump, failed) = pump(send, body);
-                (Some(pump), Some(failed))
-            }
+            body => pump(send, body).await?.unzip(),
         };
         let head = match failed {
             None => final_head(response, request).await?,
@@ -217,7 +214,9 @@ async fn final_head(
 ) -> Result<http::Response<::h2::RecvStream>, SendError> {
     let head = poll_fn(|cx| {
         while let Poll::Ready(Some(Ok(interim))) = future.poll_informational(cx) {
-            if let Some(to) = &request.interim {
+            let to = request.interim.as_ref();
+            // HTTP/2 has no 101 (RFC 9113 section 8.6).
+            if let Some(to) = to.filter(|_| interim.status() != StatusCode::SWITCHING_PROTOCOLS) {
                 to.send(interim.status(), interim.headers());
             }
         }
@@ -226,14 +225,24 @@ async fn final_head(
     Ok(head.await?)
 }
 
-fn pump(mut send: SendStream<Bytes>, mut body: Body) -> (Pump, oneshot::Receiver<BodyError>) {
+/// Sends a body. What of it is here goes at once; a task goes on with what is still to come.
+async fn pump(
+    mut send: SendStream<Bytes>,
+    mut body: Body,
+) -> Result<Option<(Pump, oneshot::Receiver<BodyError>)>, SendError> {
+    let mut sending = Box::pin(async move { stream::send(&mut send, &mut body).await });
+    match poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
+        Poll::Ready(Err(SendBodyError::Body(error))) => return Err(SendError::Body(error)),
+        Poll::Ready(_) => return Ok(None), // that the stream has failed shows in the response
+        Poll::Pending => {}
+    }
     let (failed, receiver) = oneshot::channel();
     let task = spawn_local(async move {
-        if let Err(SendBodyError::Body(error)) = stream::send(&mut send, &mut body).await {
+        if let Err(SendBodyError::Body(error)) = sending.await {
             let _ = failed.send(error); // nobody waits where the response has come
         }
     });
-    (Pump(task.abort_handle()), receiver)
+    Ok(Some((Pump(task.abort_handle()), receiver)))
 }
 
 fn tunnelled(

@@ -48,12 +48,13 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
     let handle = Rc::new(handle);
     let limit = server.settings.idle.unwrap_or(NEVER);
     let mut idle = pin!(sleep(limit));
+    let mut used = Instant::now();
     let mut draining = false;
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                idle.as_mut().reset(Instant::now() + limit);
+                used = Instant::now();
                 spawn_local(exchange(request, respond, server.clone(), handle.clone()));
             }
             () = server.drain.ordered(), if !draining => {
@@ -61,10 +62,14 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
                 connection.graceful_shutdown();
             }
             () = idle.as_mut() => {
-                if !connection.has_streams() {
-                    connection.graceful_shutdown();
+                // Set for each connection once, not for each request.
+                if used.elapsed() >= limit {
+                    used = Instant::now();
+                    if !connection.has_streams() {
+                        connection.graceful_shutdown();
+                    }
                 }
-                idle.as_mut().reset(Instant::now() + limit);
+                idle.as_mut().reset(used + limit);
             }
         }
     }

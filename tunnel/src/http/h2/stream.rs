@@ -1,6 +1,6 @@
 //! Bodies and tunnels over streams.
 use crate::http::body::Next;
-use crate::http::{Body, BodyError, Frame, Source};
+use crate::http::{h1, Body, BodyError, Frame, Source};
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
@@ -47,7 +47,10 @@ impl<G> Source for Incoming<G> {
             }
         }
         let trailers = ready!(self.stream.poll_trailers(cx)).map_err(broken);
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::Trailers)))
+        Poll::Ready(trailers.transpose().map(|trailers| match trailers? {
+            trailers if h1::are_trailers(&trailers) => Ok(Frame::Trailers(trailers)),
+            _ => Err(BodyError::Malformed),
+        }))
     }
 }
 
@@ -65,21 +68,25 @@ impl From<::h2::Error> for SendBodyError {
     }
 }
 
-/// All of a body, as fast as the peer takes it.
+/// All of a body, as fast as the peer takes it. Its end goes with the last of its data, where that is known by then.
 pub async fn send(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<(), SendBodyError> {
     let mut left = body.length();
+    let mut next = frame(stream, body).await?;
     loop {
-        let next = poll_fn(|cx| match stream.poll_reset(cx) {
-            Poll::Ready(_) => Poll::Ready(Err(SendBodyError::Stream)),
-            Poll::Pending => body.poll_frame(cx).map(Ok),
-        });
-        match next.await? {
+        match next {
             Some(Ok(Frame::Data(bytes))) => {
                 left = left.map(|left| left.saturating_sub(bytes.len() as u64));
-                send_data(stream, bytes, left == Some(0)).await?;
-                if left == Some(0) {
-                    return Ok(());
-                }
+                let soon = match left {
+                    Some(0) => Poll::Ready(None),
+                    _ => poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await,
+                };
+                let end = matches!(soon, Poll::Ready(None));
+                send_data(stream, bytes, end).await?;
+                next = match soon {
+                    _ if end => return Ok(()),
+                    Poll::Ready(next) => next,
+                    Poll::Pending => frame(stream, body).await?,
+                };
             }
             Some(Ok(Frame::Trailers(trailers))) => return Ok(stream.send_trailers(trailers)?),
             Some(Err(error)) => {
@@ -89,6 +96,15 @@ pub async fn send(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<(),
             None => return Ok(stream.send_data(Bytes::new(), true)?),
         }
     }
+}
+
+/// The body's next one, unless the peer resets the stream before.
+async fn frame(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<Next, SendBodyError> {
+    let next = poll_fn(|cx| match stream.poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(Err(SendBodyError::Stream)),
+        Poll::Pending => body.poll_frame(cx).map(Ok),
+    });
+    next.await
 }
 
 async fn send_data(stream: &mut SendStream<Bytes>, mut bytes: Bytes, end: bool) -> Result<(), SendBodyError> {

@@ -1,8 +1,10 @@
 //! Requests through a router, with real servers of one thread behind it.
+mod frames;
 mod http2;
 mod limits;
 mod retries;
 mod routing;
+mod servers;
 
 use super::node::{ClientPod, ConnectError, Downstream, Endpoint, Endpoints, Node, Record};
 use super::testing::{pair, read_to_end, send};

@@ -1,6 +1,6 @@
 use super::*;
 use crate::http::testing::{read_until, run, run_paused};
-use crate::http::{normalize::normalize, Flags};
+use crate::http::{Flags, Normalization};
 use crate::routes::proto::StringKind;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
@@ -112,9 +112,29 @@ fn paths_are_normalised() {
     ];
     for (path, normal) in rows {
         let path = PathAndQuery::try_from(path).unwrap();
-        assert_eq!(normalize(&path).unwrap().as_str(), normal, "{path}");
+        assert_eq!(Normalization::Base.of(&path).unwrap().as_str(), normal, "{path}");
     }
-    assert_eq!(normalize(&PathAndQuery::from_static("/a%00b")), None, "some servers end a path there");
+    assert_eq!(Normalization::Base.of(&PathAndQuery::from_static("/a%00b")), None, "some servers end a path there");
+    use Normalization::{Base, DecodeAndMergeSlashes, MergeSlashes};
+    let modes = [
+        (Normalization::None, "/a/../b//c\\d", "/a/../b//c\\d"),
+        (Base, "/a//b%2f%5cc", "/a//b%2f%5cc"),
+        (MergeSlashes, "///a//b%2f%2fc?d=//", "/a/b%2f%2fc?d=//"),
+        (MergeSlashes, "/a//../b", "/a/b"),
+        (MergeSlashes, "/a\\\\b", "/a/b"),
+        (DecodeAndMergeSlashes, "/a%2F..%5Cb", "/b"),
+        (DecodeAndMergeSlashes, "/a%2f%2F%5c/b%2e", "/a/b."),
+        (DecodeAndMergeSlashes, "/a%252fb", "/a%252fb"),
+    ];
+    for (mode, path, normal) in modes {
+        assert_eq!(mode.of(&PathAndQuery::try_from(path).unwrap()).unwrap().as_str(), normal, "{mode:?} {path}");
+    }
+    run(async {
+        let settings = Settings { normalization: MergeSlashes, ..Settings::default() };
+        let scope = testing::scope(vec![testing::rule("a", &["prefix:/a/b"])]);
+        let stage = Stage::of(scope, settings).serve("v1", &[echo("one").await]);
+        assert!(stage.get("//a//b").await.contains("reviews:9080/a/b\n"), "as it was set");
+    });
     run(async {
         let stage = Stage::new(vec![testing::rule("a", &["prefix:/a"])]).serve("v1", &[echo("one").await]);
         assert!(stage.get("/a/../b").await.starts_with("HTTP/1.1 404"), "a rule for /a is not passed by");

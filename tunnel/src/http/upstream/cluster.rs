@@ -120,16 +120,11 @@ impl<S: Io> Cluster<S> {
     /// A host for a request.
     pub fn choose(&self, choice: &Choice<'_, S>, draw: &dyn Fn(u64) -> u64) -> Option<Rc<Host<S>>> {
         let destination = self.destination();
-        self.review(&destination);
+        let now = self.now();
+        self.review(&destination, now);
         let policy = &destination.policy;
         let hashed = choice.hash.is_some() && matches!(policy.balancing, Balancing::Hash { .. });
-        let wish = Wish {
-            balancing: &policy.balancing,
-            warmup: policy.warmup.as_ref(),
-            hash: choice.hash,
-            now: self.now(),
-            draw,
-        };
+        let wish = Wish { balancing: &policy.balancing, warmup: policy.warmup.as_ref(), hash: choice.hash, now, draw };
         let tried = |host: &Host<S>| !hashed && choice.tried.iter().any(|tried| tried.endpoint.id == host.endpoint.id);
         let levels = self.levels.borrow().clone();
         levels.choose(&wish, &tried, choice.other_priorities)
@@ -142,26 +137,27 @@ impl<S: Io> Cluster<S> {
         if !host.health.note(outcome, outliers) || host.health.is_ejected() {
             return;
         }
-        self.review(&destination);
+        let now = self.now();
+        self.review(&destination, now);
         let hosts = self.hosts.borrow();
         let ejected = hosts.iter().filter(|host| host.health.is_ejected()).count();
         if outlier::may_eject(ejected, hosts.len(), outliers) {
-            host.health.eject(self.now());
+            host.health.eject(now);
             drop(hosts);
             self.relevel();
         }
     }
 
     /// Makes up for the intervals that have passed since the last look.
-    fn review(&self, destination: &Destination) {
+    fn review(&self, destination: &Destination, now: Duration) {
         let Some(outliers) = &destination.policy.outliers else { return };
         let interval = outliers.interval.max(Duration::from_millis(1));
-        if self.now() < self.reviewed.get() + interval {
+        if now < self.reviewed.get() + interval {
             return;
         }
         let mut back = false;
         // More intervals than that change nothing any more.
-        let skip = (self.now() - self.reviewed.get()).as_nanos() / interval.as_nanos();
+        let skip = (now - self.reviewed.get()).as_nanos() / interval.as_nanos();
         let last = self.reviewed.get() + interval * u32::try_from(skip).unwrap_or(u32::MAX);
         let first = last.saturating_sub(interval * (skip.min(1000) as u32 - 1));
         let mut at = first;
@@ -179,9 +175,14 @@ impl<S: Io> Cluster<S> {
 
     /// A connection to `host` that waits, or a new one.
     pub async fn lease<N: Node<Io = S>>(&self, node: &N, host: &Rc<Host<S>>) -> Result<Lease<S>, PoolError> {
-        if let Some(lease) = host.pool.take() {
-            return Ok(lease);
+        match host.pool.take() {
+            Some(lease) => Ok(lease),
+            // Apart, as it is much larger than what most requests need.
+            None => Box::pin(self.lease_new(node, host)).await,
         }
+    }
+
+    async fn lease_new<N: Node<Io = S>>(&self, node: &N, host: &Rc<Host<S>>) -> Result<Lease<S>, PoolError> {
         let destination = self.destination();
         let limits = &destination.policy.pool;
         let _pending = self.breaker.pending(limits).ok_or(PoolError::Overflow)?;
@@ -207,15 +208,24 @@ impl<S: Io> Cluster<S> {
         host: &Rc<Host<S>>,
         limits: Limits,
     ) -> Result<h2::Upstream, PoolError> {
+        match host.pool.share(&self.destination().policy.pool) {
+            Some(upstream) => Ok(upstream),
+            None => Box::pin(self.share_new(node, host, limits)).await,
+        }
+    }
+
+    async fn share_new<N: Node<Io = S>>(
+        &self,
+        node: &N,
+        host: &Rc<Host<S>>,
+        limits: Limits,
+    ) -> Result<h2::Upstream, PoolError> {
         let destination = self.destination();
         let policy = &destination.policy.pool;
-        let mut _pending = None;
+        let _pending = self.breaker.pending(policy).ok_or(PoolError::Overflow)?;
         loop {
-            if let Some(upstream) = host.pool.share(policy.max_concurrent_streams, policy.max_requests_per_connection) {
+            if let Some(upstream) = host.pool.share(policy) {
                 return Ok(upstream);
-            }
-            if _pending.is_none() {
-                _pending = Some(self.breaker.pending(policy).ok_or(PoolError::Overflow)?);
             }
             let (connected, freed) = (host.pool.connected.notified(), self.breaker.freed.notified());
             if host.pool.connecting.get() {

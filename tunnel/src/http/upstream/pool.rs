@@ -4,6 +4,7 @@ use super::host::Host;
 use crate::http::io::Io;
 use crate::http::node::ConnectError;
 use crate::http::{h1, h2};
+use crate::routes::ConnectionPool;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -89,8 +90,9 @@ impl<S: Io> Pool<S> {
     }
 
     /// One that has room for another request.
-    pub fn share(&self, streams: Option<u32>, requests: Option<u32>) -> Option<h2::Upstream> {
+    pub fn share(&self, limits: &ConnectionPool) -> Option<h2::Upstream> {
         let mut shared = self.shared.borrow_mut();
+        let (streams, requests) = (limits.max_concurrent_streams, limits.max_requests_per_connection);
         let lasts = |upstream: &h2::Upstream| requests.is_none_or(|limit| upstream.used() < limit);
         shared.retain(|(upstream, _)| !upstream.is_closed() && lasts(upstream));
         let (upstream, used) = shared.iter_mut().find(|(upstream, _)| upstream.has_room(streams))?;

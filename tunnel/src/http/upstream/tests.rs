@@ -112,7 +112,7 @@ fn rings_and_tables_share_by_weight_and_keep_most_where_a_host_goes() {
 fn destination(outliers: Option<OutlierDetection>) -> Destination {
     let policy = Policy { outliers, balancing: Balancing::Random, ..Policy::default() };
     let labels = Labels::new([]);
-    Destination { service: "a/b".into(), port: 80, subset: "".into(), labels, policy, origin: "".into(), http2: false }
+    Destination { labels, policy, ..Destination::of("a/b".into(), 80) }
 }
 
 fn outliers() -> OutlierDetection {

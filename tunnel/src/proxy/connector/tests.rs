@@ -68,7 +68,7 @@ impl Node {
             context.pods.insert(pod.clone());
             pod
         });
-        Node { proxy: Proxy::new(context, None, None, None), client, server }
+        Node { proxy: Proxy::new(context, None, None, None, crate::http::Settings::default()), client, server }
     }
 
     async fn connect(&self, name: &str, to: SocketAddr) -> Result<Upstream, Failure> {

@@ -240,3 +240,113 @@ fn others_may_end_it() {
         open.peer.hears(Event::Reset(1, Code::CANCEL)).await;
     });
 }
+
+/// Takes so much, and keeps it.
+#[derive(Default)]
+struct Bowl {
+    room: std::cell::Cell<usize>,
+    took: RefCell<Vec<u8>>,
+    waker: RefCell<Option<std::task::Waker>>,
+    broken: std::cell::Cell<bool>,
+}
+
+impl Bowl {
+    fn grow(&self, n: usize) {
+        self.room.set(self.room.get() + n);
+        self.waker.take().into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+impl Sink for Bowl {
+    fn poll_write(&self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.broken.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let bytes = parts.iter().flat_map(|part| part.iter().copied()).take(self.room.get()).collect::<Vec<_>>();
+        if bytes.is_empty() {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.room.set(self.room.get() - bytes.len());
+        self.took.borrow_mut().extend_from_slice(&bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+}
+
+/// What becomes of a relay of `left` bytes into the bowl.
+fn relaying(
+    mut duplex: StreamDuplex,
+    bowl: &Rc<Bowl>,
+    mut left: u64,
+) -> tokio::task::JoinHandle<(Relayed, StreamDuplex)> {
+    let to = bowl.clone() as Rc<dyn Sink>;
+    spawn_local(async move {
+        let relayed = std::future::poll_fn(|cx| duplex.poll_relay(cx, &to, &mut left)).await;
+        (relayed, duplex)
+    })
+}
+
+#[test]
+fn a_lent_sink_takes_its_bytes_and_not_one_more() {
+    at_both_ends(async |mut open| {
+        let bowl = Rc::new(Bowl::default());
+        bowl.grow(usize::MAX / 2);
+        open.peer.data(1, b"ab").await;
+        let relay = relaying(open.duplex, &bowl, 6);
+        until(|| *bowl.took.borrow() == b"ab").await;
+        open.peer.data(1, b"cd").await;
+        until(|| *bowl.took.borrow() == b"abcd").await;
+        open.peer.data(1, b"efgh").await;
+        let (relayed, duplex) = relay.await.unwrap();
+        assert_eq!((relayed, &**bowl.took.borrow()), (Relayed::Whole, &b"abcdef"[..]));
+        open.duplex = duplex;
+        assert_eq!(open.read(2).await, b"gh");
+        open.peer.data(1, b"i").await;
+        assert_eq!(open.read(1).await, b"i");
+        assert_eq!(bowl.took.borrow().len(), 6);
+    });
+}
+
+#[test]
+fn a_full_sink_holds_up_its_sender() {
+    at_both_ends(async |mut open| {
+        let bowl = Rc::new(Bowl::default());
+        let relay = relaying(open.duplex, &bowl, 3 * u64::from(BASE));
+        let most = vec![7; BASE as usize];
+        open.peer.data(1, &most).await;
+        let given = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Window(1, _)));
+        assert!(!given(&open.peer.rest().await), "what waits is not given back");
+        bowl.grow(usize::MAX / 2);
+        until(|| bowl.took.borrow().len() == most.len()).await;
+        assert!(open.peer.given(1).await > 0);
+        open.peer.data(1, &most).await;
+        open.peer.data(1, &most).await;
+        assert_eq!(relay.await.unwrap().0, Relayed::Whole);
+        assert_eq!(bowl.took.borrow().len(), 3 * most.len());
+    });
+}
+
+#[test]
+fn a_relay_ends_with_either_side() {
+    at_both_ends(async |mut open| {
+        let bowl = Rc::new(Bowl::default());
+        bowl.grow(usize::MAX / 2);
+        let relay = relaying(open.duplex, &bowl, 9);
+        open.peer.data(1, b"ab").await;
+        open.peer.send(|out| put_end(out, 1)).await;
+        assert_eq!((relay.await.unwrap().0, bowl.took.borrow().len()), (Relayed::Ended, 2));
+    });
+    at_both_ends(async |mut open| {
+        let bowl = Rc::new(Bowl::default());
+        let relay = relaying(open.duplex, &bowl, 9);
+        open.peer.reset(1, Code::CANCEL).await;
+        assert_eq!(relay.await.unwrap().0, Relayed::Broken);
+    });
+    at_both_ends(async |mut open| {
+        let bowl = Rc::new(Bowl::default());
+        bowl.broken.set(true);
+        let relay = relaying(open.duplex, &bowl, 9);
+        open.peer.data(1, b"ab").await;
+        assert_eq!(relay.await.unwrap().0, Relayed::Refused);
+    });
+}
