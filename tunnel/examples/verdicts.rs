@@ -7,7 +7,7 @@
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
 
-use _core::http::normalize::normalize;
+use _core::http::Normalization;
 use _core::policy::{Attempt, Explained, ExplainedRule, Guarded, Policies, Policy, Request, Token, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl Asked {
             claims: claims.clone(),
             words: Box::default(),
         });
-        let path = normalize(&self.path.parse()?).ok_or("no path")?.path().to_owned();
+        let path = Normalization::default().of(&self.path.parse()?).ok_or("no path")?.path().to_owned();
         Ok(Forwarded { path, headers, token })
     }
 }
