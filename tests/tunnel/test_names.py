@@ -148,6 +148,9 @@ async def test_resolvers_are_those_of_the_file_as_it_is_now(
     lookup = Lookup(())
     with pytest.raises(LookupFailed):
         await lookup.addresses(NAME)
+    file.write_text("nameserver 127.77.0.2\n")  # where nobody is
+    with pytest.raises(LookupFailed):
+        await lookup.addresses(NAME)
     file.write_text(f"nameserver {SERVER}\nsearch svc.cluster.local\noptions ndots:5\n")
     assert [str(one) for one in (await lookup.addresses(NAME)).addresses] == ["192.0.2.1"]
     assert {one.split()[0] for one in server.asked} == {NAME}
