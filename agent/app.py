@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Set
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent import memory, web
+from agent.credentials.keeper import Keeper
+from agent.credentials.secrets import from_api, from_folder
 from agent.errors import SettingsError, WarrenError, describe
 from agent.fetching import Reach
 from agent.inspection import AdminServer, Inspected
@@ -22,7 +24,8 @@ from agent.kube.installation import Installation
 from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply
+from agent.model.model import Model, apply, pods_on
+from agent.model.resources import Delta
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import IPAddress, Key
 from agent.model.translation.peer_authentication import deciding
@@ -70,7 +73,8 @@ class Settings(Struct, frozen=True):
     what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
     ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written;
-    admin_group: id of the group that may read what the agent knows, None for root alone.
+    tls_folders: whose files DestinationRules may name; admin_group: id of the group that may read what the
+    agent knows, None for root alone.
     jwks_reach, jwks_redirects: how far key sets are fetched from.
     """
 
@@ -93,6 +97,7 @@ class Settings(Struct, frozen=True):
     admin_group: int | None = None
     jwks_reach: Reach = "private"
     jwks_redirects: bool = False
+    tls_folders: tuple[Path, ...] = (Path("/etc/certs"), Path("/etc/ssl/certs"))
 
 
 class Agent:
@@ -115,6 +120,8 @@ class Agent:
         )
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
         self._xds = XdsServer()
+        read_secret = from_api(client) if client else from_folder(Path(settings.source))
+        self._credentials = Keeper(read_secret, settings.tls_folders, self._namespaces)
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         tunnels = Tunnels(self._announce, self._zds.remove)
         self._enrolment = Enrolment(self._datapath, tunnels, settings.proc)
@@ -171,6 +178,7 @@ class Agent:
                 self._search.run(),
                 self._trust_kubelet(),
                 self._watch.run(),
+                self._credentials.run(self._publish),
             )
             if removed := await self._removed():
                 await self._take_away()
@@ -220,13 +228,21 @@ class Agent:
             for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
                 log.warning("%s: %s", key, self._model.problems[key])
         unread = self._unread()
-        self._xds.update(delta, self._model.version, Unread(self._settings.mesh, unread), since)
+        told = await self._credentials.follow(delta)
+        self._xds.update(told, self._model.version, Unread(self._settings.mesh, unread), since)
         await self._pods.update(self._model, changes)
         if delta:
             self._changed = time.monotonic()
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
         return unread
+
+    def _publish(self, delta: Delta) -> None:
+        self._xds.update(delta, self._model.version, Unread(self._settings.mesh, self._unread()))
+
+    def _namespaces(self) -> Set[str]:
+        """Of this node's pods."""
+        return {pod.metadata.namespace for pod in pods_on(self._model, self._settings.node)}
 
     async def _open(self) -> None:
         """Let tunnels in, once all pods are there for their first snapshot."""

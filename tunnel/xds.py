@@ -1,6 +1,6 @@
 """Configuration from the agent, or from istiod: delta xDS.
 
-We subscribe to everything of four types, acknowledge each push or refuse it with the reasons, and tell after
+We subscribe to everything of five types, acknowledge each push or refuse it with the reasons, and tell after
 a reconnection what we still have, so that only differences are sent. On demand we subscribe by name to those
 workloads and services that connections of this node meet.
 """
@@ -29,10 +29,11 @@ ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
 ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
+CREDENTIAL = "type.googleapis.com/warren.routes.Credential"
 # Workloads last: at a first start none is served before it is known who may reach it, whether it may leave
-# the mesh, and what is routed. The first two only our agent knows: it answers in this order, and others are
+# the mesh, and what is routed. The first three only our agent knows: it answers in this order, and others are
 # not waited for.
-TYPES = (TRAFFIC, ROUTES, AUTHORIZATION, ADDRESS)
+TYPES = (TRAFFIC, CREDENTIAL, ROUTES, AUTHORIZATION, ADDRESS)
 # Of a gateway, which is nobody's before it has all of these.
 LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"
 _AWAITED = (AUTHORIZATION, ADDRESS)

@@ -49,6 +49,14 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
     help="NAMESPACE/NAME of the agents': their pods never wait for one",
 )
 @option("--kubelet-cgroup", type=FOLDER, help="where its probes come from [default: looked for, with kube]")
+@option(
+    "--tls-folder",
+    "tls_folders",
+    type=FOLDER,
+    multiple=True,
+    default=("/etc/certs", "/etc/ssl/certs"),
+    help="whose files DestinationRules may name (caCertificates, clientCertificate, privateKey, caCrl)",
+)
 @option("--proc", type=_PRESENT, default="/proc", help="the host's procfs; a container's own is read-only")
 @option("--admin-group", type=group, help="may read what the agent knows [default: root alone]")
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")

@@ -155,11 +155,29 @@ def _decision(routes: Row) -> str:
 
 def _show_destination(console: Console, destination: Row) -> None:
     tree = Tree(Text(_share(destination)))
+    for text in _layers(destination.get("policy", {})):
+        tree.add(Text(text))
     for text in _endpoints(destination.get("endpoints", ())):
         tree.add(Text(text))
     if missing := destination.get("missing"):
         tree.add(Text(f"no endpoint: {missing}", "bold red"))
     console.print(tree)
+
+
+def _layers(policy: Row) -> Iterator[str]:
+    """What comes between an endpoint and what is sent to it, and whose word that is."""
+    by = f" ({policy['origin']})" if policy.get("origin") else ""
+    if version := policy.get("proxy_protocol"):
+        yield f"PROXY protocol {version}{by}"
+    if policy.get("credential") is not None or policy.get("sni") is not None:
+        name = policy["sni"] or "the request's host"
+        verified = policy["credential"] or "the system's roots"
+        check = f"verified by {verified}" if policy["verifies"] else "not verified"
+        yield f"TLS {policy['tls']} as {name}, {check}{by}"
+    elif mode := policy.get("tls"):
+        yield f"TLS {mode}{by}"
+    if tunnel := policy.get("tunnel"):
+        yield f"tunnel {tunnel}{by}"
 
 
 def _endpoints(endpoints: Iterable[Row]) -> Iterator[str]:

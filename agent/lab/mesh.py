@@ -274,6 +274,7 @@ def _agent(state: State, node: NodeState) -> list[str]:
         bpffs=bpffs(state, node),
         **_source(state),
         xds_address=_XDS_ADDRESS,
+        tls_folder=state.run / "tls",
         trust_domain=TRUST_DOMAIN,
         metrics_port=_READY_PORTS["agent"],
     )

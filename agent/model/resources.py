@@ -8,7 +8,7 @@ from msgspec import Struct
 from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
 from agent.model.schema.sharing import shared
 from protocols.mesh_pb2 import Traffic
-from protocols.routes_pb2 import GatewayListeners, ServiceRoutes
+from protocols.routes_pb2 import Credential, GatewayListeners, ServiceRoutes
 from protocols.security_pb2 import Authorization
 from protocols.workload_pb2 import Address
 
@@ -16,9 +16,12 @@ ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
 ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
+CREDENTIAL = "type.googleapis.com/warren.routes.Credential"
 LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"
 # Given to those only who ask for one by its name, within this host: there are private keys in it.
 PRIVATE = frozenset({LISTENERS})
+# Given within this host alone.
+LOCAL = PRIVATE | {CREDENTIAL}
 
 
 class Resource(Struct, frozen=True, gc=False):
@@ -83,6 +86,11 @@ def routes_resource(routes: ServiceRoutes) -> Resource:
 def listeners_resource(listeners: GatewayListeners) -> Resource:
     """What a gateway's pod listens on, serialised."""
     return _resource(LISTENERS, f"{listeners.namespace}/{listeners.pod}", listeners)
+
+
+def credential_resource(credential: Credential) -> Resource:
+    """What TLS origination shows and verifies by, serialised."""
+    return _resource(CREDENTIAL, credential.name, credential)
 
 
 def _resource(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Set
 
-from agent.model.resources import PRIVATE
+from agent.model.resources import LOCAL
 from agent.xds.cache import Cache
 from agent.xds.subscription import Answer, Subscription
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
@@ -36,7 +36,7 @@ class Stream:
         if subscription is None:
             if len(self.subscriptions) == MAX_TYPES:
                 raise TooManyTypes(f"more than {MAX_TYPES} types of resources")
-            withheld = request.type_url in PRIVATE and not self.peer.startswith("unix:")
+            withheld = request.type_url in LOCAL and not self.peer.startswith("unix:")
             cache = Cache() if withheld else self._cache
             subscription = Subscription(request.type_url, cache, self._features)
             self.subscriptions[request.type_url] = subscription

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Address = tuple[str, int]
 
@@ -14,7 +14,8 @@ class Answer(NamedTuple):
     """What came back.
 
     version: the server's pod label, empty if none of our servers answered; seen, line: the request's headers
-    and first line as the server got them; headers: the answer's, names in lower case; seconds: until the end.
+    and first line as the server got them; headers: the answer's, names in lower case; seconds: until the end;
+    facts: all that the server told.
     """
 
     status: int
@@ -24,6 +25,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
     seconds: float
+    facts: Mapping[str, Any]
 
 
 def ask(
@@ -63,4 +65,4 @@ def _ask(
     facts = json.loads(body) if got.get("content-type") == "application/json" else {}
     request = facts.get("request", {"headers": {}, "line": ""})
     version = facts.get("labels", {}).get("version", "")
-    return Answer(response.status, version, request["headers"], request["line"], got, body, taken)
+    return Answer(response.status, version, request["headers"], request["line"], got, body, taken, facts)

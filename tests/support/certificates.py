@@ -71,9 +71,10 @@ class Authority:
         return self._leaf(key, names, terms)
 
     def issue(self, identity: str, terms: Terms = USUAL) -> Certificate:
-        """A key and a certificate for it."""
+        """A key and a certificate for it: a SPIFFE ID, or the DNS name of a server."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
+        kind = x509.UniformResourceIdentifier if "://" in identity else x509.DNSName
+        names = x509.SubjectAlternativeName([kind(identity)])
         self._issued += 1
         chain, secret = (self._folder / f"{self._issued}.{end}" for end in ("crt", "key"))
         chain.write_text(self._leaf(key.public_key(), names, terms))

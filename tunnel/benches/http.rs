@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use _core::http::{
     serve, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings,
+    Use,
 };
 use _core::routes::proto;
 use _core::routes::{Destination, Labels, PortRoutes, Scope, ServiceRoutes};
@@ -49,7 +50,12 @@ impl Node for Fixed {
         Some(self.endpoints.clone())
     }
 
-    fn connect(&self, endpoint: &Endpoint, _: &Destination) -> impl Future<Output = Result<TcpStream, ConnectError>> {
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        _: &Destination,
+        _: Use<'_>,
+    ) -> impl Future<Output = Result<TcpStream, ConnectError>> {
         let connecting = TcpStream::connect(endpoint.address);
         async { connecting.await.map_err(|error| ConnectError::Failed(error.to_string())) }
     }

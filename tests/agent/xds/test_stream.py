@@ -3,16 +3,18 @@
 from agent.model.resources import (
     ADDRESS,
     AUTHORIZATION,
+    CREDENTIAL,
     LISTENERS,
     TRAFFIC,
     Delta,
+    credential_resource,
     listeners_resource,
     traffic_resource,
 )
 from agent.xds.cache import Cache
 from agent.xds.stream import Stream
 from protocols.discovery_pb2 import DeltaDiscoveryRequest
-from protocols.routes_pb2 import GatewayListeners
+from protocols.routes_pb2 import Credential, GatewayListeners
 from tests.agent.model.objects import model_of, pod, resources
 
 
@@ -45,3 +47,21 @@ def test_private_keys_are_given_to_whom_they_are_for() -> None:
     assert given("unix:", name) == [name]
     assert given("unix:") == given("unix:", "*") == given("unix:", "edge/other") == []
     assert given("ipv4:127.0.0.1:5000", name) == []
+
+
+def test_credentials_are_told_over_the_unix_socket_alone() -> None:
+    """Anybody may connect over TLS."""
+    cache = Cache()
+    secret = credential_resource(Credential(name="Secret/a/b", private_key=b"key"))
+    told = {}
+    for peer in ("unix:", "ipv4:127.0.0.1:4711", "ipv6:[::1]:4711", ""):
+        stream = Stream(peer, cache)
+        stream.receive(DeltaDiscoveryRequest(type_url=CREDENTIAL))
+        first = stream.next_response()
+        assert first
+        stream.receive(DeltaDiscoveryRequest(type_url=CREDENTIAL, response_nonce=first.nonce))
+        stream.changed(cache.apply(Delta(changed=(secret,)), "1"))
+        later = stream.next_response()
+        told[peer] = [one.name for answer in (first, later) if answer for one in answer.resources]
+        cache = Cache()
+    assert told == {"unix:": ["Secret/a/b"], "ipv4:127.0.0.1:4711": [], "ipv6:[::1]:4711": [], "": []}

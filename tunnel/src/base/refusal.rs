@@ -25,10 +25,12 @@ pub enum Flag {
     CertRevoked,
     /// `NR`: no route.
     NoRoute,
+    /// `UO`: a limit of the destination is reached.
+    Overflow,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 10] = [
+    pub const ALL: [Flag; 11] = [
         Flag::Fine,
         Flag::Connect,
         Flag::TlsFailure,
@@ -39,6 +41,7 @@ impl Flag {
         Flag::BlackHole,
         Flag::CertRevoked,
         Flag::NoRoute,
+        Flag::Overflow,
     ];
 
     pub fn name(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Flag {
             Flag::BlackHole => "UH",
             Flag::CertRevoked => "CERT_REVOKED",
             Flag::NoRoute => "NR",
+            Flag::Overflow => "UO",
         }
     }
 }
@@ -96,7 +100,11 @@ reasons! {
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
     OtherNetwork "other_network" Connect 503 "the destination is on another network, which this version does not reach";
     NoRoute "no_route" NoRoute 503 "no route of the service takes it to a destination that exists";
-    NotDone "policy_not_done" NoRoute 503 "a DestinationRule asks for TLS origination, proxyProtocol or tunnel, which this version does not do";
+    NotDone "policy_not_done" NoRoute 503 "a DestinationRule asks for a tunnel by POST, or for a tunnel of requests, which this version does not do";
+    Overflow "overflow" Overflow 503 "as many connections as the DestinationRule allows are open (connectionPool.tcp.maxConnections)";
+    NoCredential "no_credential" TlsFailure 503 "the certificate, key or CA that a DestinationRule names cannot be used";
+    NotMutual "not_mutual" TlsFailure 503 "the DestinationRule asks for ISTIO_MUTUAL, and the endpoint is not in the mesh";
+    ProxyRefused "proxy_refused" Connect 503 "the proxy did not open the tunnel that the DestinationRule asks for";
     NotInRegistry "not_in_registry" BlackHole 503 "destination not in the service registry (outboundTrafficPolicy: REGISTRY_ONLY)";
     NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
@@ -109,10 +117,11 @@ reasons! {
     CertificateExpired "certificate_expired" TlsFailure 503 "the peer's certificate has expired";
     CertificateNotYetValid "certificate_not_yet_valid" TlsFailure 503 "the peer's certificate is not valid yet: do the nodes' clocks agree?";
     CertificatePurpose "certificate_purpose" TlsFailure 503 "the peer's certificate is not for this use (extended key usage)";
+    CertificateName "certificate_name" TlsFailure 503 "the server's certificate is for other names";
     CertificateRevoked "certificate_revoked" CertRevoked 503 "a certificate in the peer's chain has been revoked";
     CrlUnusable "crl_unusable" TlsFailure 503 "no certificate revocation list can be used, and one was asked for (--crl)";
     CertificateRefused "certificate_refused" TlsFailure 503 "the peer refused our certificate";
-    UntrustedCertificate "untrusted_certificate" TlsFailure 503 "the peer's certificate is not from a root of this mesh";
+    UntrustedCertificate "untrusted_certificate" TlsFailure 503 "the peer's certificate is from no root that is trusted";
     PolicyDenied "policy_denied" Deny 401 "explicitly denied by policy";
     PolicyNotAllowed "policy_not_allowed" Deny 401 "allow policies exist, and none of them allows it";
     PolicyUnknown "policy_unknown" Deny 401 "a policy that applies has not arrived or was not understood";
@@ -133,6 +142,8 @@ reasons! {
     PeerReset "peer_reset" Fine 503 "reset by the peer";
     AppReset "app_reset" Fine 503 "reset by the application on this node";
     GivenUp "given_up" Fine 503 "given up by the application before the other end had answered";
+    Idle "idle" Fine 503 "closed after the DestinationRule's idleTimeout without a byte";
+    TooOld "too_old" Fine 503 "closed after the DestinationRule's maxConnectionDuration";
     Drained "drained" Fine 503 "cut when the tunnel was drained";
     WorkloadGone "workload_gone" Fine 503 "cut when its workload was removed";
     InternalError "internal_error" Connect 503 "a fault of the tunnel itself: its log has a line with `panicked`";
@@ -159,9 +170,25 @@ impl Refusal {
         matches!(self.flag(), Flag::TlsFailure | Flag::IdentityError | Flag::CertRevoked)
     }
 
+    /// Whether another endpoint may do better: this one was not reached, or is not who it should be.
+    pub fn is_of_endpoint(self) -> bool {
+        let ours = matches!(
+            self,
+            Refusal::OutOfMemory | Refusal::OutOfDescriptors | Refusal::InternalError | Refusal::NoCredential
+        );
+        let unreached = matches!(
+            self.flag(),
+            Flag::Connect | Flag::NetworkPolicy | Flag::TlsFailure | Flag::H2HandshakeFailure | Flag::CertRevoked
+        );
+        unreached && !ours && !matches!(self, Refusal::PeerDenied | Refusal::PeerBadRequest)
+    }
+
     /// Whether it cuts what is open, by a decision of ours: nobody can cause as many of these as they like.
     pub fn is_cut(self) -> bool {
-        matches!(self, Refusal::PolicyChanged | Refusal::Drained | Refusal::WorkloadGone)
+        matches!(
+            self,
+            Refusal::PolicyChanged | Refusal::Drained | Refusal::WorkloadGone | Refusal::Idle | Refusal::TooOld
+        )
     }
 
     /// The reason's text, and more about it where there is more.

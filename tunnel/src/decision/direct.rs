@@ -63,7 +63,8 @@ pub fn direct(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Result<Direct
     let (destination, target) = match (service, workload) {
         (Some(service), workload) => {
             let has_waypoint = service.waypoint.is_some() || !service.weighted_waypoints.is_empty();
-            let is_routed = Routed::of(mesh, source, service, workload, dst).is_some();
+            let routed = Routed::of(mesh, source, service, workload, dst);
+            let is_routed = routed.is_some_and(|routed| routed.only_tls().is_none());
             never([
                 (service.balancing == Balancing::Passthrough, NotDirect::Passthrough),
                 (has_waypoint && workload.is_none(), NotDirect::Waypoint),

@@ -4,12 +4,13 @@ use crate::base::OriginalDst;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::routed::Routed;
+use super::routed::{Governed, Routed};
 use super::{is_own_port, Authority, HBONE_PORT};
 use crate::base::{Identity, Refusal, Rng};
 use crate::mesh::{
     Balancing, Chosen, Gateway, GatewayDestination, Mesh, OutboundTraffic, Service, TunnelProtocol, Wanted, Workload,
 };
+use crate::routes::Tls;
 
 /// What to do with an outgoing connection.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub enum Outbound {
     Tls(Routed),
     /// By the name in what its client says first: [`super::named`] decides.
     Named,
+    /// To an endpoint that whoever connects chooses, as its destination's policy has it.
+    Governed(Governed),
     /// As it is, to where it was going: nothing is known about the address, and the mesh may be left.
     Passthrough {
         addr: SocketAddr,
@@ -71,6 +74,16 @@ pub struct Target {
 pub enum Way {
     Hbone(Route),
     Plain(Plain),
+}
+
+impl Way {
+    /// What is connected to.
+    pub fn dials(&self) -> SocketAddr {
+        match self {
+            Way::Hbone(route) => route.dial,
+            Way::Plain(plain) => plain.addr,
+        }
+    }
 }
 
 impl From<Way> for Outbound {
@@ -144,7 +157,9 @@ pub fn to_service(
     if let Some(waypoint) = waypoint {
         return through(mesh, source, waypoint, Some(service), dst, rng);
     }
-    if let Some(routed) = Routed::of(mesh, source, service, workload, dst) {
+    let routed = Routed::of(mesh, source, service, workload, dst);
+    let only_tls = routed.as_ref().and_then(|routed| routed.only_tls().cloned());
+    if let Some(routed) = routed.filter(|_| only_tls.is_none()) {
         return routed.decide(mesh, source, dst, rng);
     }
     if service.balancing == Balancing::Passthrough {
@@ -154,7 +169,10 @@ pub fn to_service(
         });
     }
     let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
-    Ok(to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)).into())
+    match to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)) {
+        Way::Plain(_) if only_tls == Some(Tls::IstioMutual) => Err(Refusal::NotMutual),
+        way => Ok(way.into()),
+    }
 }
 
 fn to_workload(

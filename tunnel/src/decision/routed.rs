@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::outbound::{to_endpoint, Outbound};
 use crate::base::{OriginalDst, Refusal, Rng};
-use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
-use crate::routes::{Balancing, Client, Connection, Destination, HashKey, PortRoutes, Scope, Target};
+use crate::mesh::{Chosen, Eligible, Mesh, Service, TunnelProtocol, Workload};
+use crate::routes::{Balancing, Client, Connection, Destination, HashKey, PortRoutes, Scope, Target, Tls};
 
 /// A service's port with the rules that hold for the client.
 #[derive(Clone, Debug)]
@@ -17,6 +17,14 @@ pub struct Routed {
     pub port: Arc<PortRoutes>,
     /// Of `port`.
     pub scope: Arc<Scope>,
+}
+
+/// A connection to a destination whose policy asks for more than to reach any endpoint.
+#[derive(Clone, Debug)]
+pub struct Governed {
+    /// The destination's.
+    pub service: Arc<Service>,
+    pub destination: Arc<Destination>,
 }
 
 impl Routed {
@@ -41,6 +49,11 @@ impl Routed {
             port: port.clone(),
             scope: port.scope(&Routed::client(source)).clone(),
         })
+    }
+
+    /// How TLS is asked for, where nothing else is said of connections: then they go as without routes.
+    pub fn only_tls(&self) -> Option<&Tls> {
+        self.scope.only_tls(self.service.key.text(), self.port.port)
     }
 
     /// Before anything was read.
@@ -79,6 +92,11 @@ pub fn by_rules(
     let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
     let draw = |limit| rng.below(limit).unwrap_or_default();
     match scope.connect(&Routed::client(source), &connection, draw) {
+        Some((_, Target::Destination(destination))) if destination.policy.governs_connections() => {
+            mesh.eligible(source, destination, dst.ip())?;
+            let service = mesh.service(&destination.service).ok_or(Refusal::UnknownService)?.clone();
+            Ok(Outbound::Governed(Governed { service, destination: destination.clone() }))
+        }
         Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
         Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
     }
@@ -91,10 +109,13 @@ fn to_destination(
     ip: IpAddr,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
-    if destination.policy.unsupported().is_some() {
-        return Err(Refusal::NotDone);
+    let mut eligible = mesh.eligible(source, destination, ip)?;
+    if destination.policy.tls == Some(Tls::IstioMutual) {
+        eligible.retain(|one| one.chosen.workload.tunnel == TunnelProtocol::Hbone);
+        if eligible.is_empty() {
+            return Err(Refusal::NotMutual);
+        }
     }
-    let eligible = mesh.eligible(source, destination, ip)?;
     let first = eligible.iter().map(|one| one.priority).min();
     let nearest: Vec<_> = eligible.iter().filter(|one| Some(one.priority) == first).collect();
     let chosen = match destination.policy.balancing {
@@ -187,6 +208,7 @@ mod tests {
             Outbound::Hbone(route) => format!("{} of {}", route.destination.name, route.service.unwrap().name),
             Outbound::Http(routed) => format!("http {}", routed.service.name),
             Outbound::Tls(routed) => format!("tls {}", routed.service.name),
+            Outbound::Governed(governed) => format!("governed {}", governed.service.name),
             Outbound::Refuse(why) => why.name().to_owned(),
             other => format!("{other:?}"),
         }
@@ -239,7 +261,7 @@ mod tests {
             scope.destinations[0].policy = Some(proto::Policy { tls: Some(tls), ..Default::default() });
             scope.tcp.push(tcp(&[(0, 1)]));
         });
-        assert_eq!(decide(&encrypted, "10.1.0.1:80", &mut Rng::seeded(1)), "policy_not_done");
+        assert_eq!(decide(&encrypted, "10.1.0.1:80", &mut Rng::seeded(1)), "governed web");
     }
 
     #[test]

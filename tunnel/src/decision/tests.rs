@@ -28,6 +28,7 @@ fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
         Outbound::Http(routed) => format!("http {}", routed.service.name),
         Outbound::Tls(routed) => format!("tls {}", routed.service.name),
         Outbound::Passthrough { addr } => format!("passthrough {addr}"),
+        Outbound::Governed(governed) => format!("governed {}", governed.destination.service),
         Outbound::Refuse(reason) => format!("refuse {}", reason.name()),
     }
 }

@@ -109,6 +109,7 @@ impl Core {
             revocation: Revocation::new(settings.crl),
             telemetry: Telemetry::new(settings.telemetry)?,
             budget: Budget::process(),
+            limits: Default::default(),
             subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
         });
         let plan = Plan {

@@ -213,6 +213,7 @@ fn endpoints(mesh: &Mesh, source: &Workload, service: &Service, target: &Target,
     let mut told = target.json();
     told["percent"] = (parts as f64 * 100.0 / f64::from(MILLION)).into();
     let Target::Destination(destination) = target else { return told };
+    told["policy"] = destination.json();
     let ip = service.vips.first().map_or_else(|| source.addresses[0], |vip| vip.ip);
     match mesh.eligible(source, destination, ip) {
         Ok(eligible) => {

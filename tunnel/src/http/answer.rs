@@ -5,6 +5,8 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::StatusCode;
 
+const CONNECT_ERROR: &str = "upstream connect error or disconnect/reset before headers. reset reason:";
+
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -29,6 +31,16 @@ pub enum Failure {
     NoHealthyHost,
     /// The client's own body.
     Body(BodyError),
+}
+
+impl ConnectError {
+    /// For the record.
+    pub fn reason(&self) -> String {
+        match self {
+            ConnectError::Tls(reason) | ConnectError::Failed(reason) => reason.clone(),
+            ConnectError::Timeout => "no connection in time".to_owned(),
+        }
+    }
 }
 
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -100,6 +112,11 @@ impl From<&Failure> for Answer {
         use StatusCode as S;
         let unavailable = |body, flags| Answer::new(S::SERVICE_UNAVAILABLE, body, flags);
         match failure {
+            Failure::Connect(ConnectError::Tls(reason)) => Answer {
+                body: format!("{CONNECT_ERROR} connection failure, transport failure reason: TLS error: {reason}")
+                    .into(),
+                ..unavailable("", Flags::UPSTREAM_CONNECTION_FAILURE)
+            },
             Failure::Connect(ConnectError::Failed(_)) => unavailable(
                 "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
                 Flags::UPSTREAM_CONNECTION_FAILURE,

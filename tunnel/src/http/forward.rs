@@ -89,10 +89,10 @@ pub async fn forward<N: Node>(
     };
     recording.record.destination = Some(destination.clone());
     let unknown = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "", Flags::NO_CLUSTER);
-    let cluster = router.cluster(destination, downstream).ok_or(unknown)?;
+    prepare(request, forwarded, downstream)?;
+    let cluster = router.cluster(destination, downstream, request.authority.host()).ok_or(unknown)?;
     let counted = cluster.breaker.request(&destination.policy.pool).ok_or(Answer::from(&Failure::Overflow))?;
     recording.counted = Some(counted);
-    prepare(request, forwarded, downstream)?;
     let key = hashing::key(&destination.policy.balancing, request, downstream, &|limit| router.node.draw(limit));
 
     let rule = &forwarded.matched.rule;
@@ -223,6 +223,10 @@ impl<N: Node> Tries<'_, N> {
         match &result {
             Ok(response) => self.cluster.note(host, Outcome::Status(response.status)),
             Err(Failure::Body(_) | Failure::Overflow) => {}
+            Err(Failure::Connect(error)) => {
+                self.recording.record.failure = error.reason();
+                self.cluster.note(host, Outcome::LocalOrigin);
+            }
             Err(_) => self.cluster.note(host, Outcome::LocalOrigin),
         }
         let mut response = result?;

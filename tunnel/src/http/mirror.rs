@@ -43,7 +43,8 @@ pub fn send<N: Node>(
                 Copied::Here(body) => Some(body),
                 Copied::Coming(replay) => replay.whole().await,
             };
-            let (Some(cluster), Some(body)) = (router.cluster(&destination, &downstream), whole) else { return };
+            let cluster = router.cluster(&destination, &downstream, copy.authority.host());
+            let (Some(cluster), Some(body)) = (cluster, whole) else { return };
             let draw = |limit| router.node.draw(limit);
             let choice = Choice { hash: None, tried: &[], other_priorities: false };
             let (Some(host), Some(_counted)) =

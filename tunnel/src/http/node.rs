@@ -32,9 +32,20 @@ pub struct Endpoints {
     pub http2: bool,
 }
 
+/// How a connection to an endpoint is to be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Use<'a> {
+    /// The request's host: the server's name where TLS is begun and its policy gives none.
+    pub host: &'a str,
+    /// Whether it carries HTTP/2.
+    pub http2: bool,
+}
+
 /// Why a connection to an endpoint was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
+    /// With the reason, for the record and the client.
+    Tls(String),
     /// With the reason, for the record.
     Failed(String),
     Timeout,
@@ -102,6 +113,7 @@ pub trait Node: 'static {
         &self,
         endpoint: &Endpoint,
         destination: &Destination,
+        used: Use<'_>,
     ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
 
     /// A number below `limit`, by chance.
@@ -133,4 +145,6 @@ pub struct Record {
     pub upstream: Option<Duration>,
     pub destination: Option<Arc<Destination>>,
     pub endpoint: Option<Arc<str>>,
+    /// Why the last connection to an endpoint was not made; empty: it was.
+    pub failure: String,
 }

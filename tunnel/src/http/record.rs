@@ -43,6 +43,7 @@ impl<N: Node> Recording<N> {
             upstream: None,
             destination: None,
             endpoint: None,
+            failure: String::new(),
         };
         let began = Instant::now();
         Recording { router, downstream, began, record, counted: None, active: None, deadline: None, end: None }

@@ -21,8 +21,11 @@ pub struct Router<N: Node> {
     clusters: RefCell<Clusters<N::Io>>,
 }
 
-/// By the destination's name.
+/// By the destination's name; with the request's host behind a `|`, where that is the server's name.
 type Clusters<S> = HashMap<Arc<str>, Rc<Cluster<S>>>;
+
+/// Clusters of one router beyond which those of hosts that nobody uses go.
+const NAMED: usize = 64;
 
 /// A client's connection.
 pub struct Session {
@@ -157,12 +160,26 @@ impl<N: Node> Router<N> {
         })
     }
 
-    /// The destination as it is now; None: there is no such service.
-    pub fn cluster(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Rc<Cluster<N::Io>>> {
-        let known = self.clusters.borrow().get(&destination.name).cloned();
+    /// The destination as it is now, for requests to a host; None: there is no such service.
+    pub fn cluster(
+        &self,
+        destination: &Arc<Destination>,
+        downstream: &Downstream,
+        host: &str,
+    ) -> Option<Rc<Cluster<N::Io>>> {
+        let by_host = destination.policy.originate().is_some_and(|tls| tls.sni.is_empty());
+        let name = match by_host {
+            true => format!("{}|{host}", destination.name).into(),
+            false => destination.name.clone(),
+        };
+        let known = self.clusters.borrow().get(&name).cloned();
         let cluster = known.unwrap_or_else(|| {
-            let cluster = Cluster::new(destination.clone());
-            self.clusters.borrow_mut().insert(destination.name.clone(), cluster.clone());
+            let cluster = Cluster::new(destination.clone(), if by_host { host } else { "" });
+            let mut clusters = self.clusters.borrow_mut();
+            if by_host && clusters.len() >= NAMED {
+                clusters.retain(|name, cluster| !name.contains('|') || Rc::strong_count(cluster) > 1);
+            }
+            clusters.insert(name.clone(), cluster.clone());
             cluster
         });
         let there = cluster.refresh(&self.node, destination, downstream);

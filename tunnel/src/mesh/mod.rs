@@ -1,6 +1,7 @@
 //! The state of the mesh as the tunnel knows it. A [`Mesh`] never changes: a push makes a new one, which shares all that
 //! the push did not touch, and is swapped in whole.
 
+mod credentials;
 mod egress;
 mod eligible;
 mod endpoints;
@@ -25,8 +26,9 @@ use prost::Message;
 
 use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
-use crate::routes::proto::{GATEWAY_LISTENERS, SERVICE_ROUTES};
-use crate::routes::{Listeners, PortRoutes, ServiceRoutes};
+use crate::routes::proto::{CREDENTIAL, GATEWAY_LISTENERS, SERVICE_ROUTES};
+use crate::routes::{Credential, Listeners, PortRoutes, ServiceRoutes};
+use credentials::Credentials;
 use egress::EgressPolicies;
 pub use egress::OutboundTraffic;
 pub use eligible::Eligible;
@@ -68,6 +70,7 @@ pub struct Mesh {
     policy_versions: imbl::HashMap<Arc<str>, Version>,
     routes: Routes,
     listeners: GatewayListeners,
+    credentials: Credentials,
     egress: EgressPolicies,
     /// Shared by all versions: the strings in the resources, each kept once.
     interners: Arc<Mutex<Interners>>,
@@ -96,6 +99,7 @@ impl Mesh {
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
             SERVICE_ROUTES => next.apply_routes(resources, removed),
             GATEWAY_LISTENERS => next.apply_listeners(resources, removed),
+            CREDENTIAL => next.apply_credentials(resources, removed),
             proto::TRAFFIC => next.apply_egress(resources, removed),
             _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
@@ -111,6 +115,7 @@ impl Mesh {
             }
             SERVICE_ROUTES => self.routes.each(|routes, version| tell(&routes.service, version)),
             GATEWAY_LISTENERS => self.listeners.each(tell),
+            CREDENTIAL => self.credentials.each(tell),
             proto::TRAFFIC => self.egress.each(|namespace, _, version| tell(namespace, version)),
             proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
             _ => {}
@@ -194,6 +199,11 @@ impl Mesh {
     /// What happens to connections to a port of a service (`namespace/hostname`); None: they are forwarded as they are.
     pub fn routes(&self, service: &str, port: u16) -> Option<&Arc<PortRoutes>> {
         self.routes.get(service)?.port(port)
+    }
+
+    /// What TLS that we begin needs; None: the agent has not told of it.
+    pub fn credential(&self, name: &str) -> Option<&Arc<Credential>> {
+        self.credentials.get(name)
     }
 
     /// Those of all services.
@@ -351,6 +361,11 @@ impl Mesh {
     fn apply_listeners(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
         removed.iter().for_each(|name| self.listeners.remove(name));
         reject_all(resources, |sent| self.listeners.insert(sent))
+    }
+
+    fn apply_credentials(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
+        removed.iter().for_each(|name| self.credentials.remove(name));
+        reject_all(resources, |sent| self.credentials.insert(sent))
     }
 
     fn recompile_policies(&mut self) {

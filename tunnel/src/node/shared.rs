@@ -1,4 +1,5 @@
 //! What all threads of the tunnel share.
+use super::Limits;
 use crate::base::Identity;
 use crate::config::subscriptions::Subscriptions;
 use crate::mesh::Mesh;
@@ -18,6 +19,7 @@ pub struct Shared {
     pub revocation: Arc<Revocation>,
     /// Where the mesh holds only what was asked for.
     pub subscriptions: Option<Subscriptions>,
+    pub limits: Limits,
     pub telemetry: Arc<Telemetry>,
     pub budget: Arc<Budget>,
 }

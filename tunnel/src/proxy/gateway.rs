@@ -2,7 +2,7 @@
 use super::caller::Caller;
 use super::connector::Source;
 use super::tls::TlsDuplex;
-use super::{outbound, requests, Proxy};
+use super::{governed, outbound, requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Outbound, Way};
 use crate::http::{self, ClientPod, Downstream, Edge};
@@ -45,7 +45,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
     let found = listeners.and_then(|all| Some((all.bound_to(bind)?.clone(), all.trusted_proxies)));
     let Some((listener, trusted_proxies)) = found else { return refuse(&sock, &record, Refusal::NoRoute) };
     let Some(workload) = proxy.workload(&pod).await else { return refuse(&sock, &record, Refusal::UnknownWorkload) };
-    record.describe(Parties::request(&workload, None, None));
+    record.describe(Parties::to_target(&workload, None, None));
     if pod.budget.is_short() {
         return refuse(&sock, &record, Refusal::OutOfMemory);
     }
@@ -131,7 +131,8 @@ impl Client {
     /// Bytes as they are.
     async fn pass_through(self, scope: &Scope, sock: TcpStream, record: ConnectionRecord) {
         let (caller, wanted) = (Caller::Connected(sock, self.address), OriginalDst::new(self.wanted));
-        outbound::go(&self.proxy, self.source(), wanted, caller, self.decide(scope), record).await;
+        let decide = || self.decide(scope);
+        outbound::go(&self.proxy, self.source(), wanted, caller, decide(), &decide, record).await;
     }
 
     /// Bytes that came within TLS.
@@ -139,6 +140,7 @@ impl Client {
         let upstream = match self.decide(scope) {
             Outbound::Hbone(route) => self.proxy.reach(&self.source(), Way::Hbone(route)).await,
             Outbound::Plain(plain) => self.proxy.reach(&self.source(), Way::Plain(plain)).await,
+            Outbound::Governed(governed) => governed::dial(&self.proxy, &self.source(), self.wanted, &governed).await,
             Outbound::Refuse(refusal) => Err(Failure { refusal, detail: String::new() }),
             _ => Err(Failure { refusal: Refusal::NoRoute, detail: String::new() }), // rules give none
         };

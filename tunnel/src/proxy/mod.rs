@@ -4,11 +4,14 @@ pub mod caller;
 mod connector;
 mod delivery;
 pub mod gateway;
+mod governed;
 mod here;
 pub mod inbound;
+mod layers;
 mod named;
 pub mod outbound;
 mod questions;
+mod reached;
 mod requests;
 mod tls;
 mod upstream;
@@ -34,6 +37,7 @@ pub struct Proxy {
     pub routers: requests::Routers,
     /// For questions for names, where these are answered.
     servers: Option<questions::Servers>,
+    tls_configs: layers::Configs,
 }
 
 impl Deref for Proxy {
@@ -53,7 +57,8 @@ impl Proxy {
         http: http::Settings,
     ) -> Rc<Proxy> {
         let servers = dns.map(questions::Servers::new);
-        Rc::new(Proxy { context, direct, pending, routers: requests::Routers::new(http), servers })
+        let routers = requests::Routers::new(http);
+        Rc::new(Proxy { context, direct, pending, routers, servers, tls_configs: Default::default() })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

@@ -1,16 +1,15 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
 use super::caller::Caller;
 use super::connector::Source;
-use super::{named, requests, Proxy};
+use super::reached::{carry, reach, Lost, Reached};
+use super::{governed, named, requests, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
-use crate::decision::{self, Outbound, Plain, Route, Routed};
+use crate::decision::{self, Outbound, Plain, Routed, Way};
 use crate::mesh::Workload;
-use crate::node::{Listed, Pod};
+use crate::node::Pod;
 use crate::pending::Unreachable;
-use crate::relay::pipe::Pipe;
-use crate::relay::{CloseReason, Live, TcpDuplex};
-use crate::sys::sockets;
+use crate::relay::TcpDuplex;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
 use crate::tls::client_hello::server_name;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +18,12 @@ use std::sync::Arc;
 
 /// Seconds for a ClientHello, where routes look at it; who says nothing for so long is not TLS.
 const HELLO_TIMEOUT: u64 = 5;
+/// Endpoints that are tried for a connection (Istio's max_connect_attempts), and how often another one is drawn for.
+const ATTEMPTS: usize = 10;
+const DRAWS: usize = 16;
+
+/// Decides for a connection, as often as it is asked: each time one of several endpoints may be drawn.
+type Decide<'a> = &'a dyn Fn() -> Outbound;
 
 /// A connection of a pod's application, from its SYN or its accept to close.
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
@@ -27,7 +32,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     let client = canonical(caller.client());
     let client = source.as_ref().map_or(client, |source| own(source, client, wanted));
     let record = proxy.thread.telemetry.accept(Direction::Outbound, client, wanted.address());
-    let Some(source) = source else {
+    let Some(workload) = source else {
         return refuse(&proxy, &pod, caller, &record, Refusal::UnknownWorkload);
     };
     let caller = match proxy.may_ask(&pod, wanted) {
@@ -38,64 +43,133 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
         },
         false => caller,
     };
-    proxy.resolve_on_demand(&source, wanted).await;
-    let decision = decision::outbound(&proxy.shared.mesh.load(), &source, wanted, &mut proxy.rng.borrow_mut());
-    let decided = match decision {
-        Outbound::Tls(routed) => by_sni(&proxy, &pod, caller, &source, wanted, routed).await,
-        Outbound::Named => by_name(&proxy, &pod, caller, &source, wanted, &record).await,
-        decision => Ok((caller, decision)),
-    };
-    let (caller, decision) = match decided {
-        Ok(decided) => decided,
-        Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
-    };
-    record.describe(Parties::outbound(&source, &decision));
-    go(&proxy, Source { pod: &pod, workload: &source, client }, wanted, caller, decision, record).await;
+    proxy.resolve_on_demand(&workload, wanted).await;
+    let decide = || decision::outbound(&proxy.shared.mesh.load(), &workload, wanted, &mut proxy.rng.borrow_mut());
+    let source = Source { pod: &pod, workload: &workload, client };
+    match decide() {
+        Outbound::Tls(routed) => match hello(&proxy, &pod, caller).await {
+            Ok((caller, sni)) => {
+                let by_sni = || by_sni(&proxy, &workload, &routed, wanted, sni.as_deref());
+                go(&proxy, source, wanted, caller, by_sni(), &by_sni, record).await;
+            }
+            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+        },
+        Outbound::Named => match by_name(&proxy, &pod, caller, &workload, wanted, &record).await {
+            Ok((caller, decision, said)) => {
+                let by_name = || named_again(&proxy, &workload, wanted, said.as_ref());
+                go(&proxy, source, wanted, caller, decision, &by_name, record).await;
+            }
+            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+        },
+        decision => go(&proxy, source, wanted, caller, decision, &decide, record).await,
+    }
 }
 
-/// Does what was decided for a connection.
+fn by_sni(proxy: &Proxy, source: &Workload, routed: &Routed, wanted: OriginalDst, sni: Option<&str>) -> Outbound {
+    let decided = routed.connect(&proxy.shared.mesh.load(), source, wanted, sni, &mut proxy.rng.borrow_mut());
+    decided.unwrap_or_else(Outbound::Refuse)
+}
+
+fn named_again(proxy: &Proxy, source: &Workload, wanted: OriginalDst, said: Option<&Said>) -> Outbound {
+    let decided = decision::named(&proxy.shared.mesh.load(), source, wanted, said, &mut proxy.rng.borrow_mut());
+    decided.unwrap_or_else(Outbound::Refuse)
+}
+
+/// Does what was decided for a connection; `decide` gives other endpoints than that.
 pub async fn go(
     proxy: &Rc<Proxy>,
     source: Source<'_>,
     wanted: OriginalDst,
-    caller: Caller,
+    mut caller: Caller,
     decision: Outbound,
+    decide: Decide<'_>,
     record: ConnectionRecord,
 ) {
     let pod = source.pod;
+    if pod.budget.is_short() {
+        record.describe(Parties::outbound(source.workload, &decision));
+        return refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
+    }
     match decision {
-        _ if pod.budget.is_short() => refuse(proxy, pod, caller, &record, Refusal::OutOfMemory),
-        Outbound::Hbone(route) => through_tunnel(proxy, source, wanted, caller, &route, record).await,
-        Outbound::Plain(Plain { addr, .. }) => plain(proxy, pod, caller, addr, record, |pipe| pod.list(pipe)).await,
-        Outbound::Passthrough { addr } => {
-            let list = |pipe| pod.list_leaving(pipe, wanted, &proxy.shared.mesh);
-            plain(proxy, pod, caller, addr, record, list).await;
+        Outbound::Hbone(route) => anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await,
+        Outbound::Plain(plain) => anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await,
+        Outbound::Governed(governed) => governed::serve(proxy, source, wanted, caller, governed, record).await,
+        Outbound::Http(_) | Outbound::Tls(_) | Outbound::Named | Outbound::Passthrough { .. } | Outbound::Refuse(_) => {
+            record.describe(Parties::outbound(source.workload, &decision));
+            match decision {
+                Outbound::Http(routed) => match caller.accept(proxy, pod).await {
+                    Ok(app) => requests::serve(proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await,
+                    Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+                },
+                Outbound::Passthrough { addr } => {
+                    let way = Way::Plain(Plain { addr, destination: None, service: None });
+                    match reach(proxy, &source, &way, &mut caller).await {
+                        Ok(reached) => {
+                            let list = |pipe| pod.list_leaving(pipe, wanted, &proxy.shared.mesh);
+                            carry(proxy, pod, caller, reached, record, list).await;
+                        }
+                        Err(Lost { why, as_seen, .. }) => caller.refuse(proxy, pod, &record, &why, as_seen),
+                    }
+                }
+                Outbound::Refuse(why) => refuse(proxy, pod, caller, &record, why),
+                _ => refuse(proxy, pod, caller, &record, Refusal::NoRoute), // what the client says first has been read
+            }
         }
-        Outbound::Refuse(why) => refuse(proxy, pod, caller, &record, why),
-        Outbound::Http(routed) => match caller.accept(proxy, pod).await {
-            Ok(app) => requests::serve(proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await,
-            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
-        },
-        // `by_sni` and `by_name` give none of these.
-        Outbound::Tls(_) | Outbound::Named => refuse(proxy, pod, caller, &record, Refusal::NoRoute),
     }
 }
 
-/// Accepts a connection, to decide by the server that its ClientHello names. What was said stays in the socket.
-async fn by_sni(
-    proxy: &Proxy,
-    pod: &Pod,
-    caller: Caller,
-    source: &Workload,
+/// To one endpoint, or if it cannot be reached to another one.
+async fn anywhere(
+    proxy: &Rc<Proxy>,
+    source: Source<'_>,
     wanted: OriginalDst,
-    routed: Routed,
-) -> Result<(Caller, Outbound), Failure> {
+    mut caller: Caller,
+    mut way: Way,
+    decide: Decide<'_>,
+    record: ConnectionRecord,
+) {
+    let (pod, mut tried) = (source.pod, vec![]);
+    loop {
+        let reached = reach(proxy, &source, &way, &mut caller).await;
+        let described = || record.describe(Parties::outbound(source.workload, &way.clone().into()));
+        let lost = match reached {
+            Ok(reached) => {
+                described();
+                if let (Way::Hbone(route), Reached::Stream { .. }) = (&way, &reached) {
+                    proxy.offer_direct(pod, source.workload, wanted, &route.destination);
+                }
+                return carry(proxy, pod, caller, reached, record, |pipe| pod.list(pipe)).await;
+            }
+            Err(lost) => lost,
+        };
+        tried.push(way.dials());
+        let again = lost.again && tried.len() < ATTEMPTS;
+        match again.then(|| another(decide, &tried)).flatten() {
+            Some(another) => way = another,
+            None => {
+                described();
+                return caller.refuse(proxy, pod, &record, &lost.why, lost.as_seen);
+            }
+        }
+    }
+}
+
+/// A way to an endpoint that was not tried, as far as one is drawn.
+fn another(decide: Decide<'_>, tried: &[SocketAddr]) -> Option<Way> {
+    let way = |_| match decide() {
+        Outbound::Hbone(route) => Some(Way::Hbone(route)),
+        Outbound::Plain(plain) => Some(Way::Plain(plain)),
+        _ => None,
+    };
+    (0..DRAWS).map_while(way).find(|way| !tried.contains(&way.dials()))
+}
+
+/// Accepts a connection, to read which server its ClientHello names. What was said stays in the socket.
+async fn hello(proxy: &Proxy, pod: &Pod, caller: Caller) -> Result<(Caller, Option<String>), Failure> {
     let client = caller.client();
     let app = caller.accept(proxy, pod).await?;
     let sni = proxy.thread.clock.timeout(HELLO_TIMEOUT, server_name(&app)).await.unwrap_or_default();
-    let mesh = proxy.shared.mesh.load();
-    let decision = routed.connect(&mesh, source, wanted, sni.as_deref(), &mut proxy.rng.borrow_mut());
-    Ok((Caller::Connected(app, client), decision.unwrap_or_else(Outbound::Refuse)))
+    Ok((Caller::Connected(app, client), sni))
 }
 
 /// Accepts a connection, to decide by the service that its client names.
@@ -106,7 +180,7 @@ async fn by_name(
     source: &Arc<Workload>,
     wanted: OriginalDst,
     record: &ConnectionRecord,
-) -> Result<(Caller, Outbound), Failure> {
+) -> Result<(Caller, Outbound, Option<Said>), Failure> {
     let client = caller.client();
     let app = caller.accept(proxy, pod).await?;
     let by: Vec<_> = proxy.shared.mesh.load().named_in(wanted.port()).collect();
@@ -121,7 +195,7 @@ async fn by_name(
             caller.refuse(proxy, pod, record, &Failure { refusal, detail }, Unreachable::Port);
             Err(Failure { refusal, detail: String::new() }) // its record is written
         }
-        (decision, _) => Ok((caller, decision.unwrap_or_else(Outbound::Refuse))),
+        (decision, said) => Ok((caller, decision.unwrap_or_else(Outbound::Refuse), said)),
     }
 }
 
@@ -130,69 +204,6 @@ fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr
     let family = |ip: &&IpAddr| ip.is_ipv4() == wanted.ip().is_ipv4();
     let ip = source.addresses.iter().find(family).copied().unwrap_or(client.ip());
     SocketAddr::new(ip, client.port())
-}
-
-async fn through_tunnel(
-    proxy: &Rc<Proxy>,
-    source: Source<'_>,
-    wanted: OriginalDst,
-    mut caller: Caller,
-    route: &Route,
-    record: ConnectionRecord,
-) {
-    let pod = source.pod;
-    // What the application says first goes with the request, which saves a round trip. It stays in the socket until
-    // the far end has accepted: then it counts as delivered, and as often as it takes it can be sent again.
-    let (early, failed) = match caller.early() {
-        Ok(early) => (early, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
-    let opened = caller.wait(&proxy.thread.clock, proxy.open(&source, route, &early)).await;
-    let (asked, sent) = match opened.and_then(|opened| opened) {
-        Ok(opened) => opened,
-        Err(why) => return caller.refuse(proxy, pod, &record, &why, Unreachable::Port),
-    };
-    proxy.offer_direct(pod, source.workload, wanted, &route.destination);
-    match caller.accept(proxy, pod).await {
-        Ok(app) => {
-            let stream = asked.take();
-            sockets::discard(&app, sent);
-            record.sent(sent as u64);
-            let _listed = pod.list(stream.clone());
-            if let Some(error) = failed {
-                stream.fail(CloseReason::App(Rc::new(error))); // the far end's application learns it, too
-            }
-            stream.relay(app, record).await;
-        }
-        Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
-    }
-}
-
-/// To a destination that has no tunnel.
-async fn plain(
-    proxy: &Rc<Proxy>,
-    pod: &Rc<Pod>,
-    mut caller: Caller,
-    to: SocketAddr,
-    record: ConnectionRecord,
-    list: impl FnOnce(Rc<dyn Live>) -> Listed,
-) {
-    let (why, as_seen) = match caller.wait(&proxy.thread.clock, proxy.dial(pod, to)).await {
-        Ok(Ok(server)) => {
-            match caller.accept(proxy, pod).await {
-                Ok(app) => {
-                    let pipe = Pipe::new(&proxy.thread, pod.info(), app, server, record);
-                    let _listed = list(pipe.clone());
-                    pipe.relay().await;
-                }
-                Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
-            }
-            return;
-        }
-        Ok(Err(error)) => (sockets::connect_failure(to, &error), Unreachable::from(&error)),
-        Err(why) => (why, Unreachable::Port),
-    };
-    caller.refuse(proxy, pod, &record, &why, as_seen);
 }
 
 fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, refusal: Refusal) {

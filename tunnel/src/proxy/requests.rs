@@ -1,13 +1,14 @@
 //! Requests of a pod's applications, where the port that they call has routes: what L7 asks of the node on the pod's behalf.
 use super::connector::Source;
+use super::layers::Call;
 use super::upstream::Upstream;
 use super::Proxy;
-use crate::base::{Failure, OriginalDst};
+use crate::base::{Failure, OriginalDst, Refusal};
 use crate::decision::{Routed, Target};
 use crate::http::{
-    self, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings,
+    self, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings, Use,
 };
-use crate::mesh::{Eligible, Mesh, Workload};
+use crate::mesh::{Eligible, Mesh, Service, Workload};
 use crate::node::Pod;
 use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Balancing, Client, Destination, Scope};
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// For a connection to an endpoint; Istio's `meshConfig.connectTimeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routers of a thread, by the uid of the pod that asks. A router keeps connections for the pod's next requests.
 pub struct Routers {
@@ -47,7 +48,7 @@ impl Routers {
         Routers { settings, routers: RefCell::default(), sessions: RefCell::default(), next: Cell::default() }
     }
 
-    fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
+    pub fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
         let mut routers = self.routers.borrow_mut();
         let known = routers.get(&pod.uid).filter(|router| std::ptr::eq(router.node.pod.as_ptr(), Rc::as_ptr(pod)));
         if let Some(router) = known {
@@ -81,6 +82,20 @@ impl Routers {
     }
 }
 
+/// A connection of a pod to a service's port.
+pub fn downstream(source: &Source<'_>, service: &Service, port: u16, wanted: OriginalDst) -> Downstream {
+    let Source { workload, client, .. } = source;
+    let namespace = workload.identity.namespace.as_ref().into();
+    Downstream {
+        pod: Arc::new(ClientPod { namespace, labels: workload.labels.clone() }),
+        service: service.key.text().clone(),
+        port,
+        source: *client,
+        original: wanted.address(),
+        edge: None,
+    }
+}
+
 /// Serves an application's connection to a port that has routes, until its end.
 pub async fn serve(
     proxy: &Rc<Proxy>,
@@ -89,16 +104,8 @@ pub async fn serve(
     app: TcpDuplex,
     Routed { service, port, scope }: Routed,
 ) {
-    let Source { pod, workload, client } = source;
-    let namespace = workload.identity.namespace.as_ref().into();
-    let downstream = Downstream {
-        pod: Arc::new(ClientPod { namespace, labels: workload.labels.clone() }),
-        service: service.key.text().clone(),
-        port: port.port,
-        source: client,
-        original: wanted.address(),
-        edge: None,
-    };
+    let downstream = downstream(&source, &service, port.port, wanted);
+    let pod = source.pod;
     let host = service.key.hostname().parse().ok();
     let live = app.live();
     session(proxy, pod, downstream, scope, (app, live), host).await;
@@ -180,7 +187,8 @@ impl Requests {
         mesh.local(&self.pod.upgrade()?.key).cloned()
     }
 
-    fn target(&self, endpoint: &str, destination: &Destination) -> Option<Target> {
+    /// Of an endpoint that `endpoints` has told of.
+    pub fn target(&self, endpoint: &str, destination: &Destination) -> Option<Target> {
         let all = self.known.borrow();
         all.get(&destination.name)?.targets.get(endpoint).cloned()
     }
@@ -216,21 +224,30 @@ impl Node for Requests {
         self.look(&self.proxy.upgrade()?.shared.mesh.load(), destination, downstream)
     }
 
-    async fn connect(&self, endpoint: &Endpoint, destination: &Destination) -> Result<Upstream, ConnectError> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        destination: &Destination,
+        used: Use<'_>,
+    ) -> Result<Upstream, ConnectError> {
         let gone = || ConnectError::Failed("the pod is gone".to_owned());
         let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
         let workload = self.source(&proxy.shared.mesh.load()).ok_or_else(gone)?;
         let target =
             self.target(&endpoint.id, destination).ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
-        if let Some(what) = destination.policy.unsupported() {
-            return Err(ConnectError::Failed(format!("{}: {what} is not supported", destination.origin)));
-        }
         let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
         let client = SocketAddr::new(own.copied().unwrap_or(target.ip), 0);
         let source = Source { pod: &pod, workload: &workload, client };
+        let call = Call { destination, server_name: used.host, http2: used.http2 };
         let limit = destination.policy.pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let connected = timeout(limit, proxy.connect(&source, &target)).await.map_err(|_| ConnectError::Timeout)?;
-        connected.map_err(|Failure { refusal, detail }| ConnectError::Failed(refusal.explain(&detail)))
+        if destination.policy.tunnel.is_some() {
+            return Err(ConnectError::Failed(Refusal::NotDone.to_string()));
+        }
+        let connected = timeout(limit, proxy.call(&source, &target, &call)).await.map_err(|_| ConnectError::Timeout)?;
+        connected.map_err(|Failure { refusal, detail }| match refusal.is_of_handshake() {
+            true if destination.policy.originate().is_some() => ConnectError::Tls(refusal.explain(&detail)),
+            _ => ConnectError::Failed(refusal.explain(&detail)),
+        })
     }
 
     fn draw(&self, limit: u64) -> u64 {
@@ -246,7 +263,7 @@ impl Node for Requests {
         let target = target.and_then(|(destination, id)| self.target(id, destination));
         let service = record.destination.as_ref().map_or(&downstream.service, |destination| &destination.service);
         proxy.thread.telemetry.request(telemetry::Request {
-            parties: Parties::request(&source, target.as_ref(), mesh.service(service)),
+            parties: Parties::to_target(&source, target.as_ref(), mesh.service(service)),
             direction: Direction::Outbound,
             method: record.method.clone(),
             authority: record.authority.as_str().into(),
@@ -258,6 +275,7 @@ impl Node for Requests {
             flags: record.flags,
             reason: record.reason.clone(),
             attempts: record.attempts,
+            failure: record.failure.clone(),
             duration: record.duration,
             upstream: record.upstream,
             endpoint: target.map(|target| SocketAddr::new(target.ip, target.port)),

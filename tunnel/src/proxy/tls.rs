@@ -11,6 +11,11 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 pub struct TlsDuplex<S>(TlsStream<S>);
 
 impl<S: Duplex> TlsDuplex<S> {
+    /// Of a handshake that is done.
+    pub fn new(stream: impl Into<TlsStream<S>>) -> Self {
+        TlsDuplex(stream.into())
+    }
+
     /// A server's handshake. Of one that fails the client has the alert.
     pub async fn accept(config: Arc<ServerConfig>, io: S) -> io::Result<Self> {
         match TlsAcceptor::from(config).accept(io).into_fallible().await {

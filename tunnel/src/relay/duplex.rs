@@ -2,7 +2,7 @@
 use super::{CloseReason, Live};
 use crate::base::sink::{Relayed, Sink};
 use crate::base::{Failure, Refusal};
-use crate::sys::sockets::reset_on_close;
+use crate::sys::sockets::{self, reset_on_close};
 use crate::telemetry::ConnectionRecord;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -80,6 +81,11 @@ impl TcpDuplex {
         let mut accepted = TcpDuplex::new(sock, Some(record));
         accepted.accepted = true;
         accepted
+    }
+
+    /// Has the kernel look whether the other side is there. None: as it is.
+    pub fn keep_alive(&self, time: Option<Duration>, interval: Option<Duration>, probes: Option<u32>) {
+        sockets::keep_alive_as(&self.sock, time, interval, probes);
     }
 
     /// By which others end it.

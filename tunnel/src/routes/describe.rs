@@ -136,13 +136,19 @@ impl Destination {
         json!({ "service": &*self.service, "port": self.port, "subset": &*self.subset })
     }
 
-    fn json(&self) -> Value {
+    /// With its policy, and the object that it comes from.
+    pub fn json(&self) -> Value {
         let policy = json!({
             "labels": self.labels.iter().collect::<std::collections::BTreeMap<_, _>>(),
             "origin": &*self.origin,
             "balancing": self.policy.balancing.name(),
             "ejects": self.policy.outliers.is_some(),
             "tls": self.policy.tls.as_ref().map(Tls::name),
+            "sni": self.policy.originate().map(|tls| &*tls.sni),
+            "credential": self.policy.originate().and_then(|tls| tls.credential("<client's namespace>")),
+            "verifies": self.policy.originate().map(|tls| !tls.insecure_skip_verify),
+            "proxy_protocol": self.policy.proxy_protocol.map(|version| format!("{version:?}")),
+            "tunnel": self.policy.tunnel.as_ref().map(|tunnel| format!("{} {}:{}", tunnel.method, tunnel.host, tunnel.port)),
         });
         let Value::Object(policy) = policy else { return self.brief() };
         policy.into_iter().fold(self.brief(), |told, (name, value)| with(told, &name, value))
@@ -169,7 +175,7 @@ impl Tls {
         match self {
             Tls::Disable => "DISABLE",
             Tls::IstioMutual => "ISTIO_MUTUAL",
-            Tls::Originate(with) if with.client.is_some() => "MUTUAL",
+            Tls::Originate(with) if with.mutual => "MUTUAL",
             Tls::Originate(_) => "SIMPLE",
         }
     }

@@ -45,12 +45,26 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What it asks for that would be left out: nothing goes there then.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        match self {
-            Policy { tls: Some(Tls::Originate(_)), .. } => Some("TLS of mode SIMPLE or MUTUAL"),
-            Policy { proxy_protocol: Some(_), .. } => Some("proxyProtocol"),
-            Policy { tunnel: Some(_), .. } => Some("tunnel"),
+    /// Whether it asks more of a connection than to be made to one of the endpoints.
+    pub fn governs_connections(&self) -> bool {
+        let limited = self.pool != ConnectionPool::default();
+        self.has_layers() || limited || self.outliers.is_some() || self.warmup.is_some()
+    }
+
+    /// Whether something comes between an endpoint and what is sent to it.
+    pub fn has_layers(&self) -> bool {
+        self.originate().is_some() || self.proxy_protocol.is_some() || self.tunnel.is_some()
+    }
+
+    /// Whether connections made under another policy may serve this one.
+    pub fn has_layers_of(&self, other: &Policy) -> bool {
+        (&self.tls, self.proxy_protocol, &self.tunnel) == (&other.tls, other.proxy_protocol, &other.tunnel)
+    }
+
+    /// How TLS is begun, where it is.
+    pub fn originate(&self) -> Option<&Originate> {
+        match &self.tls {
+            Some(Tls::Originate(originate)) => Some(originate),
             _ => None,
         }
     }
@@ -180,33 +194,26 @@ pub enum Tls {
     Originate(Arc<Originate>),
 }
 
-/// PEM throughout.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Originate {
-    /// None: we show no certificate.
-    pub client: Option<ClientCertificate>,
-    /// Empty: those of the system.
-    pub ca_certificates: Box<[u8]>,
-    pub ca_crl: Box<[u8]>,
+    /// Whether we show a certificate.
+    pub mutual: bool,
+    /// The [`super::Credential`]'s name; empty: none is needed, the system's roots count.
+    credential: Box<str>,
+    /// Empty: the server's own name.
     pub subject_alt_names: Box<[Box<str>]>,
-    /// Empty: the request's host.
+    /// Empty: the request's host, or the destination's.
     pub sni: Box<str>,
     pub insecure_skip_verify: bool,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    pub chain: Box<[u8]>,
-    pub key: Box<[u8]>,
-}
-
-/// Never tells the key.
-impl std::fmt::Debug for Originate {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.debug_struct("Originate")
-            .field("sni", &self.sni)
-            .field("mutual", &self.client.is_some())
-            .finish_non_exhaustive()
+impl Originate {
+    /// The name of the credential that clients of a namespace use; None: none.
+    pub fn credential(&self, namespace: &str) -> Option<String> {
+        match self.credential.strip_prefix("Secret/") {
+            Some(name) => Some(format!("Secret/{namespace}/{name}")),
+            None => Some(self.credential.to_string()).filter(|name| !name.is_empty()),
+        }
     }
 }
 
@@ -429,11 +436,10 @@ fn outliers(sent: &proto::OutlierDetection) -> Result<OutlierDetection, String> 
 }
 
 fn tls(sent: &proto::Tls) -> Result<Tls, String> {
-    let originate = |client| {
+    let originate = |mutual| {
         Tls::Originate(Arc::new(Originate {
-            client,
-            ca_certificates: sent.ca_certificates.as_slice().into(),
-            ca_crl: sent.ca_crl.as_slice().into(),
+            mutual,
+            credential: sent.credential.as_str().into(),
             subject_alt_names: sent.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
             sni: sent.sni.as_str().into(),
             insecure_skip_verify: sent.insecure_skip_verify,
@@ -442,14 +448,9 @@ fn tls(sent: &proto::Tls) -> Result<Tls, String> {
     match proto::TlsMode::try_from(sent.mode).map_err(|_| format!("mode {} is unknown", sent.mode))? {
         proto::TlsMode::Disable => Ok(Tls::Disable),
         proto::TlsMode::IstioMutual => Ok(Tls::IstioMutual),
-        proto::TlsMode::Simple => Ok(originate(None)),
-        proto::TlsMode::Mutual if sent.certificate.is_empty() || sent.private_key.is_empty() => {
-            Err("mode MUTUAL without a certificate and its key".to_owned())
-        }
-        proto::TlsMode::Mutual => {
-            let (chain, key) = (sent.certificate.as_slice().into(), sent.private_key.as_slice().into());
-            Ok(originate(Some(ClientCertificate { chain, key })))
-        }
+        proto::TlsMode::Simple => Ok(originate(false)),
+        proto::TlsMode::Mutual if sent.credential.is_empty() => Err("mode MUTUAL without a certificate".to_owned()),
+        proto::TlsMode::Mutual => Ok(originate(true)),
     }
 }
 

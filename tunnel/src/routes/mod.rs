@@ -5,6 +5,7 @@
 //! gives a number below its argument.
 
 mod connection;
+mod credential;
 mod decision;
 mod describe;
 mod destination;
@@ -35,11 +36,11 @@ use prost::bytes::Bytes;
 use prost::Message;
 
 pub use connection::{Connection, ConnectionRule};
+pub use credential::Credential;
 pub use decision::{Decision, Forwarded, Matched};
 pub use destination::{
-    Balancing, ClientCertificate, ConnectionPool, Cookie, Destination, Distribute, HashKey, HashTable, Keepalive,
-    Locality, Originate, OutlierDetection, Policy, PriorityKey, ProxyProtocol, RetryBudget, Tls, Tunnel,
-    UpstreamProtocol, Warmup,
+    Balancing, ConnectionPool, Cookie, Destination, Distribute, HashKey, HashTable, Keepalive, Locality, Originate,
+    OutlierDetection, Policy, PriorityKey, ProxyProtocol, RetryBudget, Tls, Tunnel, UpstreamProtocol, Warmup,
 };
 pub use headers::{HeaderChanges, Values, Variable};
 pub use labels::Labels;

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 pub const SERVICE_ROUTES: &str = "type.googleapis.com/warren.routes.ServiceRoutes";
 /// Type URL of [`GatewayListeners`].
 pub const GATEWAY_LISTENERS: &str = "type.googleapis.com/warren.routes.GatewayListeners";
+/// Type URL of [`Credential`].
+pub const CREDENTIAL: &str = "type.googleapis.com/warren.routes.Credential";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ServiceRoutes {
@@ -649,14 +651,8 @@ pub struct OutlierDetection {
 pub struct Tls {
     #[prost(enumeration = "TlsMode", tag = "1")]
     pub mode: i32,
-    #[prost(bytes = "vec", tag = "2")]
-    pub certificate: Vec<u8>,
-    #[prost(bytes = "vec", tag = "3")]
-    pub private_key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    pub ca_certificates: Vec<u8>,
-    #[prost(bytes = "vec", tag = "5")]
-    pub ca_crl: Vec<u8>,
+    #[prost(string, tag = "9")]
+    pub credential: String,
     #[prost(string, repeated, tag = "6")]
     pub subject_alt_names: Vec<String>,
     #[prost(string, tag = "7")]
@@ -792,6 +788,22 @@ pub enum ClientCertificates {
     NotAsked = 0,
     Optional = 1,
     Required = 2,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Credential {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub certificate: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub private_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub ca_certificates: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub ca_crl: Vec<u8>,
+    #[prost(string, tag = "6")]
+    pub problem: String,
 }
 
 #[cfg(test)]

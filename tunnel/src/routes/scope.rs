@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::connection::{Connection, ConnectionRule};
 use super::decision::{Decision, Forwarded, Matched};
-use super::destination::Destination;
+use super::destination::{Balancing, Destination, Tls};
 use super::index::{Index, Place};
 use super::labels::Labels;
 use super::matching::{Client, Request};
 use super::proto::{self, Unmatched};
 use super::rule::{Action, HttpRule};
-use super::split::Target;
+use super::split::{Share, Target};
 use super::within::{each, Within};
 
 #[derive(Debug)]
@@ -122,6 +122,17 @@ impl Scope {
     ) -> Option<(&ConnectionRule, &Target)> {
         let rule = self.connections.iter().find(|rule| rule.holds(client, connection))?;
         Some((rule, rule.split.get(rule.split.choose(draw))))
+    }
+
+    /// How TLS is asked for, where that is all that is said of connections to a service's port: any endpoint will do.
+    pub fn only_tls(&self, service: &str, port: u16) -> Option<&Tls> {
+        let [rule] = &*self.connections else { return None };
+        let [Share { what: Target::Destination(to), .. }] = rule.split.shares() else { return None };
+        let is_itself = *to.service == *service && to.port == port && to.subset.is_empty();
+        let policy = &to.policy;
+        let is_plain =
+            policy.balancing == Balancing::default() && policy.locality.is_none() && !policy.governs_connections();
+        policy.tls.as_ref().filter(|_| rule.matches.is_empty() && !rule.tls && is_itself && is_plain)
     }
 
     /// Whether the SNI must be known before a connection's target is.

@@ -24,6 +24,16 @@ pub fn keep_alive(socket: &SockRef) -> io::Result<()> {
     socket.set_tcp_keepalive(&params)
 }
 
+/// After how long, how often and how many times the kernel asks a silent peer; None: as it is.
+pub fn keep_alive_as(sock: &TcpStream, time: Option<Duration>, interval: Option<Duration>, probes: Option<u32>) {
+    let mut params = TcpKeepalive::new();
+    params = time.map_or(params.clone(), |time| params.with_time(time));
+    params = interval.map_or(params.clone(), |interval| params.with_interval(interval));
+    params = probes.map_or(params.clone(), |probes| params.with_retries(probes));
+    // Fails only where the socket is gone, which whoever reads next will meet.
+    let _ = SockRef::from(sock).set_tcp_keepalive(&params);
+}
+
 /// An option that socket2 does not know.
 pub(super) fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open, the pointer and the length describe `value`, which the kernel only reads.

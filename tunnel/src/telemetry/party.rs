@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Identity, Refusal};
-use crate::decision::{Authority, Direct, Inbound, Outbound, Plain, Route, Target};
+use crate::decision::{Authority, Direct, Governed, Inbound, Outbound, Plain, Route, Routed, Target};
 use crate::mesh::{App, Locality, Mesh, Service, TunnelProtocol, Workload, BLACK_HOLE};
 
 /// One end.
@@ -109,6 +109,7 @@ impl Parties {
             Outbound::Http(routed) | Outbound::Tls(routed) => {
                 Parties { service: Some(routed.service.clone()), path: Path::Requests, ..of_source }
             }
+            Outbound::Governed(Governed { service, .. }) => Parties { service: Some(service.clone()), ..of_source },
             Outbound::Refuse(Refusal::NotInRegistry) => Parties { service: Some(BLACK_HOLE.clone()), ..of_source },
             Outbound::Passthrough { .. } => Parties { path: Path::Plain, ..of_source },
             Outbound::Named | Outbound::Refuse(_) => of_source,
@@ -153,8 +154,8 @@ impl Parties {
         }
     }
 
-    /// Of a request of a local pod, as far as its target is known.
-    pub fn request(source: &Arc<Workload>, target: Option<&Target>, service: Option<&Arc<Service>>) -> Parties {
+    /// Of a local pod's request or connection, as far as its target is known.
+    pub fn to_target(source: &Arc<Workload>, target: Option<&Target>, service: Option<&Arc<Service>>) -> Parties {
         let workload = target.map(|target| &target.workload);
         let proven = workload.filter(|workload| workload.tunnel == TunnelProtocol::Hbone);
         Parties {

@@ -166,7 +166,7 @@ impl Facts {
     }
 
     /// What the application on this node sent and got.
-    fn bytes(&self) -> (u64, u64) {
+    pub fn bytes(&self) -> (u64, u64) {
         let from_client = self.from_client.load(Ordering::Relaxed);
         let to_client = self.to_client.load(Ordering::Relaxed);
         match self.direction {

@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub reason: String,
     /// Tries to send it upstream.
     pub attempts: u32,
+    /// Why the last connection upstream was not made; empty: it was.
+    pub failure: String,
     pub duration: Duration,
     /// Until the head of the upstream's response.
     pub upstream: Option<Duration>,
@@ -113,6 +115,7 @@ impl RequestLine {
         text("upstream_host", endpoint.as_deref().unwrap_or_default());
         text("response_flags", &self.request.flags.to_string());
         text("reason", &self.request.reason);
+        text("error", &self.request.failure);
         put("response_code", Field::Number(self.request.code().into()));
         put("attempts", Field::Number(self.request.attempts.into()));
         if let Some(upstream) = self.request.upstream {

@@ -650,7 +650,7 @@ fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
     let (ip, service) = (route.dial.ip(), route.service.clone());
     let target = Target { workload: route.destination, ip, port: 8080, service: service.clone() };
     Request {
-        parties: Parties::request(&source, Some(&target), service.as_ref()),
+        parties: Parties::to_target(&source, Some(&target), service.as_ref()),
         direction: Direction::Outbound,
         method: Method::GET,
         authority: "s:80".into(),
@@ -662,6 +662,7 @@ fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
         flags,
         reason: String::new(),
         attempts: 2,
+        failure: String::new(),
         duration: Duration::from_micros(7400),
         upstream: Some(Duration::from_millis(6)),
         endpoint: Some(address("10.0.0.2:8080")),

@@ -172,7 +172,10 @@ pub struct Trust {
 
 impl Trust {
     fn new(roots: &str, revocation: &Arc<Revocation>) -> Result<Trust, String> {
-        let roots = certificates(roots)?;
+        Trust::of(certificates(roots)?, revocation)
+    }
+
+    pub(super) fn of(roots: Vec<CertificateDer<'static>>, revocation: &Arc<Revocation>) -> Result<Trust, String> {
         let mut store = RootCertStore::empty();
         for root in &roots {
             store.add(root.clone()).map_err(|error| format!("root certificate: {error}"))?;
@@ -181,6 +184,19 @@ impl Trust {
             return Err("no root certificate".into());
         }
         Ok(Trust { store: Arc::new(store), roots, revocation: revocation.clone() })
+    }
+
+    /// Whether a server's chain leads to one of the roots, and nothing in it is revoked.
+    pub(super) fn verify_server(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.store, intermediates, now, algorithms)?;
+        self.check(once(certificate).chain(intermediates))
     }
 
     /// Whether no certificate of a chain is revoked.
@@ -252,7 +268,7 @@ impl std::fmt::Display for WrongPeer {
 
 impl std::error::Error for WrongPeer {}
 
-fn wrong_peer(refusal: Refusal, detail: String) -> Error {
+pub(super) fn wrong_peer(refusal: Refusal, detail: String) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(WrongPeer(refusal, detail)))))
 }
 
@@ -314,10 +330,7 @@ impl ServerCertVerifier for Server {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let algorithms = PROVIDER.signature_verification_algorithms.all;
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust.store, intermediates, now, algorithms)?;
-        self.trust.check(once(certificate).chain(intermediates))?;
+        self.trust.verify_server(certificate, intermediates, now)?;
         self.expected.prove(certificate).map(|_| ServerCertVerified::assertion())
     }
 

@@ -48,13 +48,14 @@ impl From<Error> for Failure {
 
 fn of_certificate(error: &CertificateError) -> Refusal {
     use CertificateError::{
-        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidYet, NotValidYetContext,
-        Other, Revoked, UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
+        NotValidForNameContext, NotValidYet, NotValidYetContext, Other, Revoked, UnknownIssuer,
     };
     match error {
         Expired | ExpiredContext { .. } => Refusal::CertificateExpired,
         NotValidYet | NotValidYetContext { .. } => Refusal::CertificateNotYetValid,
         InvalidPurpose | InvalidPurposeContext { .. } => Refusal::CertificatePurpose,
+        NotValidForName | NotValidForNameContext { .. } => Refusal::CertificateName,
         Revoked => Refusal::CertificateRevoked,
         UnknownIssuer | BadSignature => Refusal::UntrustedCertificate,
         Other(other) => credentials::refusal_of(other).unwrap_or(Refusal::TlsFailure),

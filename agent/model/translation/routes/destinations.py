@@ -170,8 +170,6 @@ class Destinations:
         written = policy_translation.merged(rules.policy, subset.traffic_policy if subset else None, port)
         if refused := next((one for one in rules.rules if one.strictest and one.spec.traffic_policy), None):
             raise Unroutable(f"{key_of(refused)} is refused, and asks for TLS", "UF")
-        if missing := policy_translation.missing_credentials(written):
-            raise Unroutable(f"{rules.origin}: {missing} is not read by this version", "UF")
         message = pb.Destination(namespace=namespace, hostname=host, port=port, subset=name)
         message.labels.update(subset.labels if subset else {})
         message.policy.CopyFrom(_policy(service, written))

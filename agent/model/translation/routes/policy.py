@@ -1,13 +1,14 @@
 """A DestinationRule's traffic policy -> `warren.routes.Policy`, with Istio's and Envoy's defaults."""
 
-from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 from agent.model.schema.http_values import milliseconds
 from agent.model.schema.istio import traffic_policy as schema
 from agent.model.schema.istio.locality import Distribute, Failover, LocalityLb
 from protocols import routes_pb2 as pb
 
+SECRET, FILES = "Secret/", "Files/"  # begin the names of credentials
 PARTS = 10_000  # of a million in a percent
 CONNECT_TIMEOUT = 10_000  # milliseconds: meshConfig.connectTimeout
 IDLE_TIMEOUT = 3_600_000
@@ -62,8 +63,6 @@ def needs_connections(policy: pb.Policy) -> bool:
     """Whether a policy asks for more than to connect to any endpoint: what holds without one does that."""
     quiet = pb.Policy()
     quiet.CopyFrom(policy)
-    if policy.tls.mode == pb.ISTIO_MUTUAL:
-        quiet.ClearField("tls")  # the mesh speaks it anyway
     if policy.connection_pool == default_pool():
         quiet.ClearField("connection_pool")
     if not (policy.load_balancer.HasField("consistent_hash") or policy.load_balancer.HasField("locality")):
@@ -223,28 +222,31 @@ def _outlier_detection(wanted: schema.OutlierDetection) -> pb.OutlierDetection:
 def _tls(wanted: schema.ClientTls) -> pb.Tls:
     return pb.Tls(
         mode=getattr(pb, wanted.mode),
+        credential=credential_name(wanted),
         subject_alt_names=wanted.subject_alt_names,
         sni=wanted.sni,
         insecure_skip_verify=bool(wanted.insecure_skip_verify),
     )
 
 
-def missing_credentials(policy: schema.TrafficPolicy | schema.PortPolicy | None) -> str:
-    """Which credentials of a policy this version does not read; empty: it needs none."""
-    tls = policy.tls if policy else None
-    if tls is None or tls.mode not in ("SIMPLE", "MUTUAL"):
+def credential_name(tls: schema.ClientTls) -> str:
+    """The name under which a tunnel gets what TLS needs; empty: it needs nothing but the system's roots.
+
+    `Secret/NAME` in the client's namespace, or `Files/` with the paths as a query.
+    """
+    if tls.mode not in ("SIMPLE", "MUTUAL"):
         return ""
-    return next(_unread(tls), "")
-
-
-def _unread(tls: schema.ClientTls) -> Iterator[str]:
-    files = {
-        "credentialName": tls.credential_name,
-        "clientCertificate": tls.client_certificate if tls.mode == "MUTUAL" else "",
-        "caCertificates": tls.ca_certificates,
-        "caCrl": tls.ca_crl,
+    if tls.credential_name:
+        return f"{SECRET}{tls.credential_name.removeprefix('kubernetes://')}"
+    mutual = tls.mode == "MUTUAL"
+    paths = {
+        "certificate": tls.client_certificate if mutual else "",
+        "key": tls.private_key if mutual else "",
+        "roots": tls.ca_certificates,
+        "crl": tls.ca_crl,
     }
-    yield from (f"tls.{name} {value}" for name, value in files.items() if value)
+    written = {name: path for name, path in paths.items() if path}
+    return f"{FILES}{urlencode(written)}" if written else ""
 
 
 def _ms(text: str, default: int) -> int:

@@ -20,7 +20,6 @@ from agent.model.translation.routes.delegates import delegate_of
 from agent.model.translation.routes.destinations import Destinations, Unroutable, rules_for
 from agent.model.translation.routes.names import WILDCARD, resolve, routes_of
 from agent.model.translation.routes.parents import ROUTES_OF
-from agent.model.translation.routes.policy import missing_credentials
 from agent.model.translation.routes.virtual_services import destinations_of
 from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
@@ -165,8 +164,6 @@ def _policies(item: DestinationRule) -> Iterator[tuple[str, TrafficPolicy | Port
 
 
 def _policy(policy: TrafficPolicy | PortPolicy) -> Iterator[str]:
-    if missing := missing_credentials(policy):
-        yield f"{missing} is not read by this version: its destinations answer with 503"
     if policy.load_balancer:
         yield from _load_balancer(policy.load_balancer, policy.outlier_detection is not None)
     http = policy.connection_pool and policy.connection_pool.http

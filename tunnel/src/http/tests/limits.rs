@@ -31,7 +31,7 @@ fn what_is_over_the_limits_is_refused_at_once() {
         }
         send(&mut second, get).await;
         let destination = stage.first.destinations[0].clone();
-        while stage.router.cluster(&destination, &downstream()).unwrap().breaker.pending.get() == 0 {
+        while stage.router.cluster(&destination, &downstream(), "").unwrap().breaker.pending.get() == 0 {
             tokio::task::yield_now().await;
         }
         let answer = stage.get("/").await;

@@ -6,7 +6,7 @@ mod retries;
 mod routing;
 mod servers;
 
-use super::node::{ClientPod, ConnectError, Downstream, Endpoint, Endpoints, Node, Record};
+use super::node::{ClientPod, ConnectError, Downstream, Endpoint, Endpoints, Node, Record, Use};
 use super::testing::{pair, read_to_end, send};
 use super::{h1, h2, Body, Drain, Request, Response, Router, Server, Session, Settings};
 use crate::base::Rng;
@@ -42,7 +42,12 @@ impl Node for TestNode {
         self.endpoints.borrow().get(&*destination.subset).cloned()
     }
 
-    fn connect(&self, endpoint: &Endpoint, _: &Destination) -> impl Future<Output = Result<TcpStream, ConnectError>> {
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        _: &Destination,
+        _: Use<'_>,
+    ) -> impl Future<Output = Result<TcpStream, ConnectError>> {
         self.connects.set(self.connects.get() + 1);
         let connecting = TcpStream::connect(endpoint.address);
         async { connecting.await.map_err(|error| ConnectError::Failed(error.to_string())) }

@@ -8,7 +8,7 @@ use super::pool::{self, Lease, PoolError};
 use crate::http::h1::Upstream;
 use crate::http::h2;
 use crate::http::io::Io;
-use crate::http::node::{ConnectError, Downstream, Endpoint, Node};
+use crate::http::node::{ConnectError, Downstream, Endpoint, Node, Use};
 use crate::http::settings::Limits;
 use crate::routes::{Balancing, Destination};
 use std::cell::{Cell, RefCell};
@@ -36,6 +36,8 @@ impl<S> Drop for Connecting<'_, S> {
 }
 
 pub struct Cluster<S> {
+    /// Of its requests, where connections depend on it.
+    host: Box<str>,
     destination: RefCell<Arc<Destination>>,
     endpoints: RefCell<Arc<[Endpoint]>>,
     hosts: RefCell<Vec<Rc<Host<S>>>>,
@@ -56,9 +58,10 @@ pub struct Choice<'a, S> {
 }
 
 impl<S: Io> Cluster<S> {
-    pub fn new(destination: Arc<Destination>) -> Rc<Cluster<S>> {
+    pub fn new(destination: Arc<Destination>, host: &str) -> Rc<Cluster<S>> {
         let levels = Levels::new(&[], &destination);
         Rc::new(Cluster {
+            host: host.into(),
             destination: RefCell::new(destination),
             endpoints: RefCell::new(Arc::new([])),
             hosts: RefCell::default(),
@@ -85,6 +88,11 @@ impl<S: Io> Cluster<S> {
         self.http2.set(endpoints.http2);
         let same = Arc::ptr_eq(&self.destination.borrow(), destination);
         let changed = !same && **self.destination.borrow() != **destination;
+        if changed && !self.destination().policy.has_layers_of(&destination.policy) {
+            // What waits was made on other terms: it must carry nothing that these are for.
+            self.hosts.take().iter().for_each(|host| host.pool.close());
+            *self.endpoints.borrow_mut() = Arc::new([]);
+        }
         if !same {
             *self.destination.borrow_mut() = destination.clone();
         }
@@ -197,7 +205,8 @@ impl<S: Io> Cluster<S> {
                 None => freed.await,
             }
         };
-        let io = node.connect(&host.endpoint, &destination).await.map_err(PoolError::Connect)?;
+        let used = Use { host: &self.host, http2: false };
+        let io = node.connect(&host.endpoint, &destination, used).await.map_err(PoolError::Connect)?;
         Ok(Lease::new(io, counted))
     }
 
@@ -237,7 +246,8 @@ impl<S: Io> Cluster<S> {
                 continue;
             };
             let _connecting = Connecting::new(host);
-            let io = node.connect(&host.endpoint, &destination).await.map_err(PoolError::Connect)?;
+            let used = Use { host: &self.host, http2: true };
+            let io = node.connect(&host.endpoint, &destination, used).await.map_err(PoolError::Connect)?;
             let upstream = h2::Upstream::connect(io, limits, counted).await;
             let failed = |_| PoolError::Connect(ConnectError::Failed("no HTTP/2".to_owned()));
             let upstream = upstream.map_err(failed)?;

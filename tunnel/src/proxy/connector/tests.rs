@@ -57,6 +57,7 @@ impl Node {
             mesh: ArcSwap::from_pointee(mesh),
             credentials: ArcSwap::default(),
             revocation: Revocation::new(false),
+            limits: Default::default(),
             subscriptions: None,
             telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
             budget: Budget::process(),

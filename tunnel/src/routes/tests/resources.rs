@@ -257,7 +257,7 @@ fn what_cannot_be_held_whole_is_refused_by_its_place() {
             policy_of(sent).load_balancer = Some(proto::LoadBalancer { locality, ..Default::default() });
         }),
         ("outlier_detection: no interval", |sent| policy_of(sent).outlier_detection = Some(Default::default())),
-        ("tls: mode MUTUAL without a certificate and its key", |sent| {
+        ("tls: mode MUTUAL without a certificate", |sent| {
             policy_of(sent).tls = Some(proto::Tls { mode: proto::TlsMode::Mutual.into(), ..Default::default() });
         }),
         ("tcp[0]: no destinations", |sent| scope_of(sent).tcp.push(Default::default())),

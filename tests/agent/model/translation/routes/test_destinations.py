@@ -293,7 +293,7 @@ def test_policies(policy: Spec, expected: str) -> None:
         ({"outlierDetection": {}}, pb.HTTP),
         ({"tls": {"mode": "SIMPLE"}}, pb.HTTP),
         ({"tls": {"mode": "DISABLE"}}, pb.TCP),
-        ({"tls": {"mode": "ISTIO_MUTUAL"}}, None),
+        ({"tls": {"mode": "ISTIO_MUTUAL"}}, pb.TCP),
         ({"proxyProtocol": {}}, pb.TCP),
         ({"retryBudget": {}}, pb.HTTP),
         (None, None),
@@ -334,18 +334,24 @@ def test_a_service_entry_without_resolution_is_passed_through() -> None:
 
 
 @pytest.mark.parametrize(
-    "tls",
+    ("tls", "name"),
     [
-        {"mode": "MUTUAL", "clientCertificate": "/a", "privateKey": "/b"},
-        {"mode": "SIMPLE", "caCertificates": "/a"},
-        {"mode": "SIMPLE", "credentialName": "a"},
+        (
+            {"mode": "MUTUAL", "clientCertificate": "/a", "privateKey": "/b"},
+            "Files/certificate=%2Fa&key=%2Fb",
+        ),
+        ({"mode": "SIMPLE", "clientCertificate": "/a", "caCertificates": "/c d"}, "Files/roots=%2Fc+d"),
+        ({"mode": "SIMPLE", "caCertificates": "/a", "caCrl": "/b"}, "Files/roots=%2Fa&crl=%2Fb"),
+        ({"mode": "SIMPLE", "credentialName": "a"}, "Secret/a"),
+        ({"mode": "MUTUAL", "credentialName": "kubernetes://a"}, "Secret/a"),
+        ({"mode": "SIMPLE"}, ""),
+        ({"mode": "ISTIO_MUTUAL"}, ""),
+        ({"mode": "DISABLE", "caCertificates": "/a"}, ""),
     ],
 )
-def test_without_credentials_nothing_is_sent(tls: Spec) -> None:
-    item = rule(trafficPolicy={"tls": tls})
-    assert shares(scope(web(), ROUTED, item)) == [("503 UF", 0)]
-    assert shares(scope(web(), item)) == [("503 UF", 1)]
-    assert "not read by this version" in "".join(model_of(web(), item).problems.values())
+def test_credentials_are_named_and_not_told(tls: Spec, name: str) -> None:
+    [found] = scope(web(), ROUTED, rule(trafficPolicy={"tls": tls})).destinations
+    assert found.policy.tls.credential == name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Certificates, keys and CAs that DestinationRules name: read on the node, told to its tunnel alone."""
