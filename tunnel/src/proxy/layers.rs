@@ -29,7 +29,10 @@ pub struct Call<'a> {
 
 /// The TLS configurations of a thread: with them sessions are resumed.
 #[derive(Default)]
-pub struct Configs(RefCell<HashMap<(Originate, Option<String>, bool), Config>>);
+pub struct Configs(RefCell<HashMap<Settings, Config>>);
+
+/// What a configuration is made of: also the credential's name, and whether the server is to speak HTTP/2.
+type Settings = (Originate, Option<String>, bool);
 
 struct Config {
     credential: Option<Arc<Credential>>,
