@@ -53,7 +53,7 @@ def tell(to: tuple[str, int], text: str = "hello") -> dict[str, Any]:
     except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         return {"refused": True}
     except OSError as error:
-        return {error.strerror: True}
+        return {str(error.strerror): True}
     told: dict[str, Any] = json.loads(answer) if answer else {"closed": True}
     return told
 

@@ -159,9 +159,10 @@ pub fn to_service(
     }
     let routed = Routed::of(mesh, source, service, workload, dst);
     let only_tls = routed.as_ref().and_then(|routed| routed.only_tls().cloned());
-    if let Some(routed) = routed.filter(|_| only_tls.is_none()) {
-        return routed.decide(mesh, source, dst, rng);
-    }
+    let routed = match routed {
+        Some(routed) if only_tls.is_none() => return routed.decide(mesh, source, dst, rng),
+        routed => routed,
+    };
     if service.balancing == Balancing::Passthrough {
         return Ok(match workload {
             Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)).into(),
@@ -170,7 +171,10 @@ pub fn to_service(
     }
     let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
     match to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)) {
-        Way::Plain(_) if only_tls == Some(Tls::IstioMutual) => Err(Refusal::NotMutual),
+        Way::Plain(_) if only_tls == Some(Tls::IstioMutual) => {
+            // One of those that are in the mesh, if any is.
+            routed.ok_or(Refusal::NotMutual)?.connect(mesh, source, dst, None, rng)
+        }
         way => Ok(way.into()),
     }
 }

@@ -265,6 +265,47 @@ mod tests {
     }
 
     #[test]
+    fn what_a_policy_asks_of_connections_is_for_whoever_connects() {
+        let asked = |policy: proto::Policy| {
+            let mesh = routed(proto::Protocol::Tcp, |scope| {
+                scope.destinations[2].policy = Some(policy);
+                scope.tcp.push(tcp(&[(2, 1)]));
+            });
+            decide(&mesh, "10.1.0.1:80", &mut Rng::seeded(1))
+        };
+        let pool = proto::ConnectionPool { max_connections: 1, ..Default::default() };
+        let tunnel = proto::Tunnel { method: "CONNECT".into(), host: "a".into(), port: 1 };
+        for policy in [
+            proto::Policy { connection_pool: Some(pool), ..Default::default() },
+            proto::Policy { proxy_protocol: proto::ProxyProtocol::V1.into(), ..Default::default() },
+            proto::Policy { tunnel: Some(tunnel), ..Default::default() },
+        ] {
+            assert_eq!(asked(policy), "governed other");
+        }
+        assert_eq!(asked(proto::Policy::default()), "third of other");
+    }
+
+    #[test]
+    fn mutual_tls_leads_to_pods_of_the_mesh_alone() {
+        let mutual = || Some(proto::Tls { mode: proto::TlsMode::IstioMutual.into(), ..Default::default() });
+        let mesh = routed(proto::Protocol::Tcp, |scope| {
+            scope.destinations[0].labels.clear();
+            scope.destinations[0].subset.clear();
+            scope.destinations[0].policy = Some(proto::Policy { tls: mutual(), ..Default::default() });
+            scope.tcp.push(tcp(&[(0, 1)]));
+        });
+        let source = mesh.pod("client");
+        let (mut rng, web) = (Rng::seeded(1), service("web", &["10.1.0.1"]));
+        assert!(decide(&mesh, "10.1.0.1:80", &mut rng).ends_with(" of web"));
+        let alone = mesh.without(&["Kubernetes//Pod/default/two"]);
+        assert!(direct(&alone, &source, dst("10.1.0.1:80")).is_some(), "nothing else is asked for");
+        let mixed = alone.and([resource(pod("plain", &["10.0.0.9"]).plain().of(&web, &[]))]);
+        assert!((0..50).all(|_| decide(&mixed, "10.1.0.1:80", &mut rng) == "one of web"));
+        let plain = mixed.without(&["Kubernetes//Pod/default/one"]);
+        assert_eq!(decide(&plain, "10.1.0.1:80", &mut rng), "not_mutual");
+    }
+
+    #[test]
     fn connections_of_a_client_stay_together_where_they_are_to() {
         let affine = || {
             routed(proto::Protocol::Tcp, |scope| {

@@ -48,6 +48,17 @@ def limit_for(namespace: str, *rules: Object) -> int:
 def test_the_clients_namespace_then_the_services_then_the_root() -> None:
     rules = [of("a", "client", limit_=1), of("b", "default", limit_=2), of("c", "istio-system", limit_=3)]
     assert [limit_for("client", *rules[index:]) for index in range(4)] == [1, 2, 3, 0]
+
+
+def test_connections_find_their_rules_as_requests_do() -> None:
+    tcp = web(ports=[{"port": 80, "name": "tcp"}])
+    rules = [of("a", "client", limit_=1), of("b", "default", limit_=2), of("c", "istio-system", limit_=3)]
+    for index in range(3):
+        found = scope(tcp, *rules[index:], namespace="client")
+        [destination] = found.destinations
+        assert destination.policy.connection_pool.max_connections == index + 1
+        assert destination.origin.startswith("DestinationRule ")
+        assert connection_shares(found) == [("web.default:80", 1)]
     assert [limit_for("", *rules[index:]) for index in range(4)] == [2, 2, 3, 0]
 
 
