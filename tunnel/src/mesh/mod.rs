@@ -373,21 +373,6 @@ impl Mesh {
     }
 }
 
-impl Gateway {
-    /// Whether this workload is of the proxy that is meant.
-    pub fn is_served_by(&self, mesh: &Mesh, workload: &Workload) -> bool {
-        match &self.destination {
-            GatewayDestination::Service(key) => workload.serves(key),
-            GatewayDestination::Address(at) => match mesh.workload_at(&at.network, at.ip) {
-                Some(owner) => owner.uid == workload.uid,
-                None => mesh
-                    .service_at(&at.network, at.ip, &workload.identity.namespace)
-                    .is_some_and(|service| workload.serves(&service.key)),
-            },
-        }
-    }
-}
-
 fn decode(bytes: &Bytes) -> Result<proto::AddressType, String> {
     let address = proto::Address::decode(bytes.clone()).map_err(|error| error.to_string())?;
     address.r#type.ok_or_else(|| "neither a workload nor a service".to_owned())

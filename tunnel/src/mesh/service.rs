@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::hosts::NamedIn;
 use super::intern::Interners;
+use super::{Mesh, Workload};
 use crate::base::address::{from_bytes, NetworkAddress, Prefix};
 use crate::base::Identity;
 use crate::config::{proto, Version};
@@ -279,6 +280,20 @@ impl Scope {
             Ok(proto::Scope::Cluster) => Ok(Scope::Cluster),
             Ok(proto::Scope::Network) => Ok(Scope::Network),
             Ok(proto::Scope::Unspecified) | Err(_) => Err(format!("load balancing scope {scope} is unknown")),
+        }
+    }
+}
+impl Gateway {
+    /// Whether this workload is of the proxy that is meant.
+    pub fn is_served_by(&self, mesh: &Mesh, workload: &Workload) -> bool {
+        match &self.destination {
+            GatewayDestination::Service(key) => workload.serves(key),
+            GatewayDestination::Address(at) => match mesh.workload_at(&at.network, at.ip) {
+                Some(owner) => owner.uid == workload.uid,
+                None => mesh
+                    .service_at(&at.network, at.ip, &workload.identity.namespace)
+                    .is_some_and(|service| workload.serves(&service.key)),
+            },
         }
     }
 }

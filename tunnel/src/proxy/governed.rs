@@ -7,13 +7,13 @@ use super::requests::{self, Requests};
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::{Failure, OriginalDst, Refusal};
-use crate::decision::{Governed, Target};
+use crate::decision::{Governed, Target, Way};
 use crate::http::{hash, Active, Choice, Downstream, Host, Node, Outcome, Router};
 use crate::node::Permit;
 use crate::relay::Live;
 use crate::routes::{Balancing, ConnectionPool, Destination, HashKey};
 use crate::sys::sockets;
-use crate::telemetry::{ConnectionRecord, Parties};
+use crate::telemetry::{ConnectionRecord, Parties, Path};
 use http::StatusCode;
 use std::cell::OnceCell;
 use std::future::pending;
@@ -44,7 +44,11 @@ pub async fn serve(
     let found = looking.find(Some(&mut caller)).await;
     let target = looking.last.take();
     let service = target.as_ref().and_then(|target| target.service.as_ref()).unwrap_or(&governed.service);
-    record.describe(Parties::to_target(source.workload, target.as_ref(), Some(service)));
+    let path = target.as_ref().map_or(Path::Unknown, |target| match target.way() {
+        Way::Hbone(_) => Path::Tunnel,
+        Way::Plain(_) => Path::Plain,
+    });
+    record.describe(Parties { path, ..Parties::to_target(source.workload, target.as_ref(), Some(service)) });
     match found {
         Ok((reached, _held)) => {
             let live = OnceCell::new();

@@ -5,7 +5,7 @@ use super::reached::{carry, reach, Lost, Reached};
 use super::{governed, named, requests, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
-use crate::decision::{self, Outbound, Plain, Routed, Way};
+use crate::decision::{self, Outbound, Plain, Routed, Said, Way};
 use crate::mesh::Workload;
 use crate::node::Pod;
 use crate::pending::Unreachable;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Identity, Refusal};
-use crate::decision::{Authority, Direct, Governed, Inbound, Outbound, Plain, Route, Routed, Target};
+use crate::decision::{Authority, Direct, Governed, Inbound, Outbound, Plain, Route, Target};
 use crate::mesh::{App, Locality, Mesh, Service, TunnelProtocol, Workload, BLACK_HOLE};
 
 /// One end.
