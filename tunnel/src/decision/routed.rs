@@ -298,7 +298,7 @@ mod tests {
         let (mut rng, web) = (Rng::seeded(1), service("web", &["10.1.0.1"]));
         assert!(decide(&mesh, "10.1.0.1:80", &mut rng).ends_with(" of web"));
         let alone = mesh.without(&["Kubernetes//Pod/default/two"]);
-        assert!(direct(&alone, &source, dst("10.1.0.1:80")).is_some(), "nothing else is asked for");
+        assert!(direct(&alone, &source, dst("10.1.0.1:80")).is_ok(), "nothing else is asked for");
         let mixed = alone.and([resource(pod("plain", &["10.0.0.9"]).plain().of(&web, &[]))]);
         assert!((0..50).all(|_| decide(&mixed, "10.1.0.1:80", &mut rng) == "one of web"));
         let plain = mixed.without(&["Kubernetes//Pod/default/one"]);

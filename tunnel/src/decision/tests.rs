@@ -29,6 +29,7 @@ fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
         Outbound::Tls(routed) => format!("tls {}", routed.service.name),
         Outbound::Passthrough { addr } => format!("passthrough {addr}"),
         Outbound::Governed(governed) => format!("governed {}", governed.destination.service),
+        Outbound::Named => "named".to_owned(),
         Outbound::Refuse(reason) => format!("refuse {}", reason.name()),
     }
 }

@@ -27,6 +27,8 @@ use crate::sys::heap::Counted;
 pub use flags::Flags;
 pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
+pub use lookups::Lookup;
+use lookups::Lookups;
 pub use party::{Baggage, Parties, Path};
 pub use record::Tcp;
 use record::{End, Facts};
