@@ -21,10 +21,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Resource, Version};
+use crate::config::{proto, Resource, Version};
 use prost::Message;
 
-use crate::config::proto;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
 use crate::routes::proto::{CREDENTIAL, GATEWAY_LISTENERS, SERVICE_ROUTES};
 use crate::routes::{Credential, Listeners, PortRoutes, ServiceRoutes};

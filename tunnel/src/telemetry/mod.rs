@@ -330,12 +330,6 @@ impl ConnectionRecord {
         }
     }
 
-    /// Bytes both ways.
-    pub fn carried(&self) -> u64 {
-        let (sent, received) = self.facts.bytes();
-        sent + received
-    }
-
     /// What the kernel has measured of it. Only once.
     pub fn measured(&self, tcp: Tcp) {
         self.facts.tcp.get_or_init(|| {

@@ -166,12 +166,20 @@ impl Facts {
     }
 
     /// What the application on this node sent and got.
-    pub fn bytes(&self) -> (u64, u64) {
+    fn bytes(&self) -> (u64, u64) {
         let from_client = self.from_client.load(Ordering::Relaxed);
         let to_client = self.to_client.load(Ordering::Relaxed);
         match self.direction {
             Direction::Outbound => (from_client, to_client),
             Direction::Inbound => (to_client, from_client),
         }
+    }
+}
+
+impl super::ConnectionRecord {
+    /// Bytes both ways.
+    pub fn carried(&self) -> u64 {
+        let (sent, received) = self.facts.bytes();
+        sent + received
     }
 }

@@ -1,17 +1,16 @@
 //! Who a pod is and whom it believes: certificates, keys and the TLS configurations made of them, once per renewal.
-use crate::base::{Failure, Identity, Refusal};
-use crate::tls::revocation::{Distrust, Revocation};
+use crate::base::{Identity, Refusal};
+use crate::tls::revocation::Revocation;
+pub use crate::tls::trust::Proof;
+use crate::tls::trust::{wrong_peer, Trust};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, Resumption};
+use rustls::client::Resumption;
 use rustls::crypto::{aws_lc_rs, CryptoProvider};
 use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, Error, OtherError,
-    RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, Error, ServerConfig, SignatureScheme};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::iter::once;
@@ -19,7 +18,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// TLS 1.3 with AES-GCM, as the peer demands; the hybrid exchange first, for traffic recorded today.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     use aws_lc_rs::{cipher_suite, kx_group};
     Arc::new(CryptoProvider {
         cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384],
@@ -158,70 +157,8 @@ fn facts(certificates: &[CertificateDer<'static>]) -> Vec<CertificateFacts> {
 }
 
 /// PEM.
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| error.to_string())
-}
-
-/// What a certificate is measured by: roots, and what is revoked.
-#[derive(Debug)]
-pub struct Trust {
-    store: Arc<RootCertStore>,
-    roots: Vec<CertificateDer<'static>>,
-    revocation: Arc<Revocation>,
-}
-
-impl Trust {
-    fn new(roots: &str, revocation: &Arc<Revocation>) -> Result<Trust, String> {
-        Trust::of(certificates(roots)?, revocation)
-    }
-
-    pub(super) fn of(roots: Vec<CertificateDer<'static>>, revocation: &Arc<Revocation>) -> Result<Trust, String> {
-        let mut store = RootCertStore::empty();
-        for root in &roots {
-            store.add(root.clone()).map_err(|error| format!("root certificate: {error}"))?;
-        }
-        if store.is_empty() {
-            return Err("no root certificate".into());
-        }
-        Ok(Trust { store: Arc::new(store), roots, revocation: revocation.clone() })
-    }
-
-    /// Whether a server's chain leads to one of the roots, and nothing in it is revoked.
-    pub(super) fn verify_server(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let algorithms = PROVIDER.signature_verification_algorithms.all;
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.store, intermediates, now, algorithms)?;
-        self.check(once(certificate).chain(intermediates))
-    }
-
-    /// Whether no certificate of a chain is revoked.
-    fn check<'a>(&'a self, chain: impl Iterator<Item = &'a CertificateDer<'a>> + Clone) -> Result<(), Error> {
-        self.revocation.check(chain, &self.roots).map_err(|distrust| match distrust {
-            Distrust::Revoked => Error::InvalidCertificate(CertificateError::Revoked),
-            Distrust::NoLists(problem) => wrong_peer(Refusal::CrlUnusable, problem),
-        })
-    }
-}
-
-/// By what a peer has proven who it is; for as long as its tunnel is open it may be revoked.
-pub struct Proof {
-    chain: Box<[CertificateDer<'static>]>,
-    trust: Arc<Trust>,
-}
-
-impl Proof {
-    pub fn new(chain: &[CertificateDer<'static>], trust: &Arc<Trust>) -> Proof {
-        Proof { chain: chain.into(), trust: trust.clone() }
-    }
-
-    pub fn check(&self) -> Result<(), Failure> {
-        Ok(self.trust.check(self.chain.iter())?)
-    }
 }
 
 fn server_config(
@@ -254,27 +191,6 @@ pub fn spiffe_names(certificate: &CertificateDer) -> Vec<Identity> {
         _ => None,
     };
     names.value.general_names.iter().filter_map(uri).collect()
-}
-
-/// Why a certificate that the roots vouch for is refused all the same.
-#[derive(Debug)]
-struct WrongPeer(Refusal, String);
-
-impl std::fmt::Display for WrongPeer {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.1)
-    }
-}
-
-impl std::error::Error for WrongPeer {}
-
-pub(super) fn wrong_peer(refusal: Refusal, detail: String) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(WrongPeer(refusal, detail)))))
-}
-
-/// The named reason in an error of the verifiers below.
-pub fn refusal_of(error: &OtherError) -> Option<Refusal> {
-    error.0.downcast_ref::<WrongPeer>().map(|wrong| wrong.0)
 }
 
 fn named(names: &[Identity]) -> String {

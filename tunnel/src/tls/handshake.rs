@@ -3,8 +3,9 @@ use crate::base::sizes::PLAIN_MAX;
 use crate::base::{Failure, Identity, Refusal};
 use crate::sys::buffer::Out;
 use crate::tls::alert;
-use crate::tls::credentials::{self, Credentials, Expected, Proof, Trust};
+use crate::tls::credentials::{Credentials, Expected};
 use crate::tls::record_layer::{self, Records};
+use crate::tls::trust::{self, Proof, Trust};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{IpAddr, Ipv4Addr, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -58,7 +59,7 @@ fn of_certificate(error: &CertificateError) -> Refusal {
         NotValidForName | NotValidForNameContext { .. } => Refusal::CertificateName,
         Revoked => Refusal::CertificateRevoked,
         UnknownIssuer | BadSignature => Refusal::UntrustedCertificate,
-        Other(other) => credentials::refusal_of(other).unwrap_or(Refusal::TlsFailure),
+        Other(other) => trust::refusal_of(other).unwrap_or(Refusal::TlsFailure),
         _ => Refusal::TlsFailure,
     }
 }

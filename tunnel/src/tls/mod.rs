@@ -8,3 +8,4 @@ pub mod originate;
 pub mod record_layer;
 pub mod revocation;
 pub mod server;
+mod trust;

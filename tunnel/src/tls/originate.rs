@@ -1,7 +1,7 @@
 //! TLS that we begin towards servers outside of the mesh (DestinationRule tls.mode SIMPLE and MUTUAL): 1.2 or 1.3, with
 //! rustls' own record layer, for these connections are few and their peers are anybody.
-use super::credentials::{wrong_peer, Trust};
 use super::revocation::{Lists, Revocation};
+use super::trust::{wrong_peer, Trust};
 use crate::base::refusal::quoted;
 use crate::base::{Failure, Refusal};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
