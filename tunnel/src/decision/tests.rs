@@ -15,7 +15,6 @@ fn decide(mesh: &Mesh, dst: &str) -> String {
 
 fn decide_from(mesh: &Mesh, source: &str, dst: &str, rng: &mut Rng) -> String {
     match outbound(mesh, &mesh.pod(source), OriginalDst::new(dst.parse().unwrap()), rng) {
-        Outbound::Named => "named".to_owned(),
         Outbound::Hbone(route) => {
             let service = route.service.map(|service| format!(" for {}", service.name)).unwrap_or_default();
             format!("hbone {} {} to {}{service}", route.dial, route.authority, route.destination.name)
