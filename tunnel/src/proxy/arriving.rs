@@ -169,7 +169,7 @@ impl Node for Arriving {
         Some(self.application.clone())
     }
 
-    async fn connect(&self, _: &Endpoint, _: &Destination) -> Result<Upstream, ConnectError> {
+    async fn connect(&self, _: &Endpoint, _: &Destination, _: http::Use<'_>) -> Result<Upstream, ConnectError> {
         let pod = self.pod.upgrade().ok_or_else(|| ConnectError::Failed("the pod is gone".to_owned()))?;
         let app = deliver(&pod, self.arrival.delivery).await;
         let app = app.map_err(|Failure { refusal, detail }| ConnectError::Failed(refusal.explain(&detail)))?;
@@ -198,6 +198,7 @@ impl Node for Arriving {
             flags: record.flags,
             reason: record.reason.clone(),
             attempts: record.attempts,
+            failure: record.failure.clone(),
             duration: record.duration,
             upstream: record.upstream,
             endpoint: record.endpoint.as_ref().map(|_| self.arrival.delivery.target),

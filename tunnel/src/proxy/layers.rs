@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -53,7 +54,12 @@ pub fn check(policy: &Policy, target: &Target) -> Result<(), Failure> {
 
 impl Proxy {
     /// A connection to an endpoint, with all that its destination's policy asks for.
-    pub async fn call(&self, source: &Source<'_>, target: &Target, call: &Call<'_>) -> Result<Upstream, Failure> {
+    pub async fn call(
+        self: &Rc<Self>,
+        source: &Source<'_>,
+        target: &Target,
+        call: &Call<'_>,
+    ) -> Result<Upstream, Failure> {
         let policy = &call.destination.policy;
         check(policy, target)?;
         let to = SocketAddr::new(target.ip, target.port);
