@@ -184,7 +184,7 @@ impl<N: Node> Router<N> {
         });
         let there = cluster.refresh(&self.node, destination, downstream);
         if !there {
-            self.clusters.borrow_mut().remove(&destination.name);
+            self.clusters.borrow_mut().remove(&name);
         }
         there.then_some(cluster)
     }
