@@ -3,7 +3,7 @@
 from agent.ca.errors import Reason, Refusal
 from agent.ca.placement import Placement
 from agent.ca.spiffe import SpiffeId
-from agent.ca.tokens import Tokens
+from agent.ca.tokens import Caller, Tokens
 
 _SCHEME = "bearer "
 
@@ -21,17 +21,21 @@ class Authorizer:
         self._placement = placement
         self._trust_domain = trust_domain
 
-    async def node(self, authorization: str | None, address: str) -> str:
-        """The node that calls, by the value of its `authorization` header (RFC 6750). Raises Refusal.
+    async def caller(self, authorization: str | None, address: str) -> Caller:
+        """Who calls, by the value of its `authorization` header (RFC 6750). Raises Refusal.
 
         address: whence it calls; it proves nothing.
         """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Refusal(Reason.NO_TOKEN, "there is no `authorization: Bearer <token>`")
-        return await self._tokens.node(authorization[len(_SCHEME) :].strip(), address)
+        return await self._tokens.caller(authorization[len(_SCHEME) :].strip(), address)
 
-    def identity(self, node: str, asked: str | None) -> SpiffeId:
-        """The identity for which `node` may have a certificate, when it asks for `asked`. Raises Refusal."""
+    def identity(self, caller: Caller, asked: str | None) -> SpiffeId:
+        """The identity for which a caller may have a certificate, when it asks for `asked`.
+
+        Raises Refusal.
+        """
+        node = caller.node
         if not asked:
             raise Refusal(Reason.NO_IDENTITY, "the metadata has no ImpersonatedIdentity")
         try:
@@ -42,6 +46,8 @@ class Authorizer:
             raise Refusal(
                 Reason.OTHER_TRUST_DOMAIN, f"{identity} is not of trust domain {self._trust_domain}"
             )
+        if caller.gateway and (identity.namespace, identity.service_account) != caller.gateway[:2]:
+            raise Refusal(Reason.NOT_ON_NODE, f"{caller} may have a certificate for its own identity alone")
         if not self._placement.runs(node, identity.namespace, identity.service_account):
             raise Refusal(Reason.NOT_ON_NODE, f"no pod of {identity} that is in the mesh runs on {node}")
         return identity

@@ -23,6 +23,7 @@ class Located(NamedTuple):
     service_account: str
     alone: bool
     inside: bool
+    gateway: bool = False
 
 
 class _Place(NamedTuple):
@@ -75,6 +76,7 @@ class Placement:
             pod.spec.service_account_name,
             enrolled(pod, None) or is_gateway(pod),
             enrolled(pod, _AMBIENT) or is_gateway(pod),
+            is_gateway(pod),
         )
         self._pods[key] = located
         self._places[_place(key, located)].add(key)

@@ -16,6 +16,7 @@ from agent.ca.clock import elapsed
 from agent.ca.errors import Reason, Refusal
 from agent.ca.limits import Recent, Turns
 from agent.ca.placement import Located, Placement
+from agent.ca.tokens import Caller
 from agent.kube.client import Client
 from agent.kube.errors import ApiError
 
@@ -90,8 +91,11 @@ class Reviews:
         # Threads of its own: who floods us with tokens must not keep us from reading which root is in force.
         self._threads = ThreadPoolExecutor(_AT_ONCE, "reviews")
 
-    async def node(self, token: str, address: str) -> str:
-        """The node on which the pod runs that the token was made for. Raises Refusal."""
+    async def caller(self, token: str, address: str) -> Caller:
+        """The node on which the pod runs that the token was made for, or the gateway that it is.
+
+        Raises Refusal.
+        """
         said = claims(token)
         if said is None:
             raise Refusal(Reason.UNKNOWN_TOKEN, "the token is no service account's")
@@ -107,17 +111,23 @@ class Reviews:
             raise Refusal(
                 Reason.OTHER_NODE, f"the token is of node {claimed}, its pod runs on {located.node}"
             )
-        return located.node
+        if self._is_tunnels(user.subject):
+            return Caller(located.node)
+        return Caller(located.node, user.subject[:3])
+
+    def _is_tunnels(self, subject: Subject) -> bool:
+        return f"{subject.namespace}/{subject.account}" in self._accounts
 
     def _locate(self, subject: Subject) -> Located:
-        """The tunnel's pod that the token is bound to; it may be another's text. Raises Refusal."""
+        """The pod that the token is bound to; it may be another's text. Raises Refusal."""
         namespace, account, pod, uid = subject
-        if f"{namespace}/{account}" not in self._accounts:
+        located = self._placement.pod(namespace, pod)
+        if not self._is_tunnels(subject) and not (located and located.gateway):
             name = f"{namespace}/{account}"
-            raise Refusal(Reason.OTHER_ACCOUNT, f"service account {name!r:.100} is not a tunnel's")
+            text = f"service account {name!r:.100} is not a tunnel's, nor is its pod a gateway"
+            raise Refusal(Reason.OTHER_ACCOUNT, text)
         if not pod or not uid:
             raise Refusal(Reason.NOT_BOUND, "the token is not bound to a pod")
-        located = self._placement.pod(namespace, pod)
         if located is None or located.uid != uid or located.service_account != account:
             raise Refusal(Reason.POD_GONE, f"pod {pod!r:.100} of the token does not run any more")
         return located

@@ -105,13 +105,14 @@ class CertificateService:
 
     async def _certify(self, messages: AsyncIterator[bytes], context: Context) -> IstioCertificateResponse:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        node = await self._authorizer.node(headers.get("authorization"), _address(context))
-        if not self._nodes.take(node):
-            raise Refusal(Reason.TOO_MANY, f"{node} asks too often; try again later")
+        caller = await self._authorizer.caller(headers.get("authorization"), _address(context))
+        if not self._nodes.take(str(caller)):
+            raise Refusal(Reason.TOO_MANY, f"{caller} asks too often; try again later")
         request = await _message(messages)
-        identity = self._authorizer.identity(node, _text(request.metadata, "ImpersonatedIdentity"))
+        identity = self._authorizer.identity(caller, _text(request.metadata, "ImpersonatedIdentity"))
         issued = self._authority.issue(request.csr, identity, request.validity_duration)
-        log.info("%s for %s until %s, serial %x", identity, node, issued.not_after.isoformat(), issued.serial)
+        until = issued.not_after.isoformat()
+        log.info("%s for %s until %s, serial %x", identity, caller, until, issued.serial)
         return IstioCertificateResponse(cert_chain=[*issued.chain, issued.signer.bundle])
 
 

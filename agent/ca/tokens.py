@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -13,11 +13,24 @@ log = logging.getLogger("warren.ca")
 _Stamp = tuple[int, int, int]
 
 
+class Caller(NamedTuple):
+    """Who calls: a node's tunnel, for the workloads there, or a gateway for itself alone.
+
+    gateway: namespace, service account and pod.
+    """
+
+    node: str
+    gateway: tuple[str, str, str] | None = None
+
+    def __str__(self) -> str:
+        return f"gateway {self.gateway[0]}/{self.gateway[2]} on {self.node}" if self.gateway else self.node
+
+
 class Tokens(Protocol):
     """What knows tokens."""
 
-    async def node(self, token: str, address: str) -> str:
-        """The node that calls with `token` from `address`. Raises Refusal."""
+    async def caller(self, token: str, address: str) -> Caller:
+        """Who calls with `token` from `address`. Raises Refusal."""
 
 
 class TokenFile:
@@ -34,7 +47,7 @@ class TokenFile:
         self._nodes: dict[bytes, str] = {}
         self._read(self._stamp_now())
 
-    async def node(self, token: str, address: str) -> str:
+    async def caller(self, token: str, address: str) -> Caller:
         """The node that calls with `token`. Raises Refusal."""
         try:
             stamp = self._stamp_now()
@@ -47,7 +60,7 @@ class TokenFile:
         node = self._nodes.get(_digest(token))
         if node is None:
             raise Refusal(Reason.UNKNOWN_TOKEN, "the token is not known")
-        return node
+        return Caller(node)
 
     def _stamp_now(self) -> _Stamp:
         try:

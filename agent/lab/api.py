@@ -21,6 +21,7 @@ from agent.kube.errors import ApiError
 from agent.lab import ownership, traces
 from agent.lab.controllers import Body, key_of
 from agent.lab.errors import LabError
+from agent.lab.manifests import DATA
 from agent.lab.state import NodeState, write_atomically
 from agent.model.engine.kind import Kind
 from agent.model.kinds import KINDS
@@ -30,7 +31,6 @@ NAMESPACE = "warren-system"
 NODE_ACCOUNT = "warren-node"
 CA_ACCOUNT = "warren-ca"
 REPORTER_ACCOUNT = "warren-reporter"
-_CONFIGMAPS = path_of("api", "v1", "configmaps")
 _AUDIENCE = "istio-ca"
 _TOKEN_SECONDS = 30 * 86400  # no kubelet renews them; a server may give less
 _CONFLICT, _NOT_FOUND, _INVALID = 409, 404, 422
@@ -81,9 +81,10 @@ class Api:
             for item in self._marked(_collection(kind)):
                 namespace = item["metadata"].get("namespace", "")
                 self._take_back(_object(Key(kind.name, namespace, item["metadata"]["name"])), item)
-        for item in self._marked(_CONFIGMAPS):
-            name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
-            self._take_back(path_of("api", "v1", "namespaces", namespace, "configmaps", name), item)
+        for kind in DATA:
+            for item in self._marked(path_of("api", "v1", f"{kind.lower()}s")):
+                key = Key(kind, item["metadata"]["namespace"], item["metadata"]["name"])
+                self._take_back(_object(key), item)
 
     def _marked(self, path: str) -> list[Body]:
         query = {"labelSelector": f"{ownership.MARK}={self._mark}"}
@@ -251,6 +252,8 @@ def _rank(kind: str) -> int:
 
 
 def _object(key: Key) -> str:
+    if key.kind in DATA:
+        return path_of("api", "v1", "namespaces", key.namespace, f"{key.kind.lower()}s", key.name)
     return f"{_collection(KINDS[key.kind], key.namespace)}{path_of(key.name)}"
 
 

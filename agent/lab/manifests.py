@@ -17,7 +17,8 @@ from agent.sources.documents import Problem, Refused
 from agent.sources.manifests import kind_of
 
 TEMPLATED = frozenset({"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"})
-SUPPORTED = TEMPLATED | KINDS.keys() - {"Node"}  # the lab's nodes are its own
+DATA = frozenset({"Secret", "ConfigMap"})  # of gateways
+SUPPORTED = TEMPLATED | DATA | KINDS.keys() - {"Node"}  # the lab's nodes are its own
 _SUFFIXES = (".yaml", ".yml", ".json")
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -86,6 +87,12 @@ class _Templated(Struct, frozen=True):
     spec: _TemplatedSpec
 
 
+class _Data(Struct, frozen=True, rename="camel"):
+    metadata: _Meta
+    data: dict[str, str] = {}
+    string_data: dict[str, str] = {}
+
+
 class _Pod(Struct, frozen=True):
     metadata: _Meta
     spec: _PodSpec
@@ -137,7 +144,7 @@ def _check(raw: Any, where: str, others: dict[str, int]) -> Manifest | None:
         return None
     key = documents.key_of(kind, raw)
     types: dict[str, Any] = {name: known.struct for name, known in KINDS.items()}
-    types |= {"Pod": _Pod, **dict.fromkeys(TEMPLATED, _Templated)}
+    types |= {"Pod": _Pod, **dict.fromkeys(TEMPLATED, _Templated), **dict.fromkeys(DATA, _Data)}
     documents.convert(raw, types[kind], key)
     if key.namespace:
         raw = {**raw, "metadata": {**raw["metadata"], "namespace": key.namespace}}

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agent.model.schema.gateway.base import ParentRef
-from agent.model.translation.routes.status import Condition, ParentStatus
+from agent.model.translation.gateways.attachments import CONTROLLER
+from agent.model.translation.routes.status import MESH, Condition, ParentStatus
 
-CONTROLLER = "warren.dev/mesh-controller"
-_MARK = CONTROLLER.encode()
+_OURS = (MESH, CONTROLLER)
 
 
 class Said(NamedTuple):
     """One condition of one parent. parent: the reference as JSON; current: for the object's generation."""
 
+    controller: str
     parent: str
     type: str
     status: str
@@ -53,12 +54,12 @@ class _Route(msgspec.Struct):
 
 def wanted(statuses: Iterable[ParentStatus]) -> frozenset[Said]:
     """What our entries have to say."""
-    return frozenset(_said(status.parent, one) for status in statuses for one in status.conditions)
+    return frozenset(_said(status, one) for status in statuses for one in status.conditions)
 
 
 def told(text: bytes) -> frozenset[Said]:
     """What our entries say in an object as an API server has it; nothing of what cannot be read."""
-    if _MARK not in text:
+    if not any(one.encode() in text for one in _OURS):
         return frozenset()
     try:
         route = msgspec.json.decode(text, type=_Route)
@@ -66,12 +67,13 @@ def told(text: bytes) -> frozenset[Said]:
         return frozenset()
     return frozenset(
         Said(
+            parent.controller_name,
             json.dumps(parent.parent_ref, sort_keys=True),
             *(one.type, one.status, one.reason, one.message),
             one.observed_generation == route.metadata.generation,
         )
         for parent in route.status.parents
-        if parent.controller_name == CONTROLLER
+        if parent.controller_name in _OURS
         for one in parent.conditions
     )
 
@@ -81,8 +83,8 @@ def entries(said: Iterable[Said], now: str, former: Iterable[Any], generation: i
 
     now: when a condition changes that was otherwise, RFC 3339.
     """
-    others = [one for one in former if one.get("controllerName") != CONTROLLER]
-    own = [one for one in former if one.get("controllerName") == CONTROLLER]
+    others = [one for one in former if one.get("controllerName") not in _OURS]
+    own = [one for one in former if one.get("controllerName") in _OURS]
     since = {
         (json.dumps(one.get("parentRef"), sort_keys=True), condition.get("type"), condition.get("status")): (
             condition.get("lastTransitionTime")
@@ -93,7 +95,7 @@ def entries(said: Iterable[Said], now: str, former: Iterable[Any], generation: i
     ours: dict[str, Any] = {}
     for one in sorted(said):
         entry = ours.setdefault(
-            one.parent, {"parentRef": json.loads(one.parent), "controllerName": CONTROLLER}
+            one.parent, {"parentRef": json.loads(one.parent), "controllerName": one.controller}
         )
         entry.setdefault("conditions", []).append(
             {
@@ -108,9 +110,9 @@ def entries(said: Iterable[Said], now: str, former: Iterable[Any], generation: i
     return [*others, *ours.values()]
 
 
-def _said(parent: ParentRef, one: Condition) -> Said:
+def _said(of: ParentStatus, one: Condition) -> Said:
     status = "True" if one.status else "False"
-    return Said(_reference(parent), one.type, status, one.reason, one.message)
+    return Said(of.controller, _reference(of.parent), one.type, status, one.reason, one.message)
 
 
 def _reference(parent: ParentRef) -> str:

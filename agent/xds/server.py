@@ -80,24 +80,28 @@ class XdsServer:
             stream.changed(touched, since)
             news.set()
 
-    async def start(self, socket: Path, address: IPAddress, port: int) -> int:
+    async def start(self, socket: Path, address: IPAddress | None = None, port: int = 0) -> int:
         """Listen on a Unix socket (mode 0600) and, over TLS, on an address; gives the port, if it was 0.
+
+        address: None for none.
 
         Raises SettingsError when one of them cannot be listened on.
         """
-        key, chain = serving_certificate(socket.parent, address)
         server = grpc.aio.server(options=_OPTIONS)
         handler = grpc.stream_stream_rpc_method_handler(
             self._serve, DeltaDiscoveryRequest.FromString, DeltaDiscoveryResponse.SerializeToString
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
         _bind(server, f"unix:{socket}", f"--run-dir: {socket}", None)
-        place = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        credentials = grpc.ssl_server_credentials([(key, chain)])
-        bound = _bind(server, place, f"--xds-address {place}", credentials)
+        place, bound = "", 0
+        if address:
+            place = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+            key, chain = serving_certificate(socket.parent, address)
+            credentials = grpc.ssl_server_credentials([(key, chain)])
+            bound = _bind(server, place, f"--xds-address {place}", credentials)
         await server.start()
         self._server = server
-        log.info("serving configuration on %s and %s", socket, place)
+        log.info("serving configuration on %s", " and ".join(filter(None, [str(socket), place])))
         return bound
 
     async def stop(self) -> None:

@@ -276,8 +276,8 @@ def definition(kind: Kind) -> Body:
         "metadata": {"name": f"{kind.plural}.{kind.group}"},
         "spec": {
             "group": kind.group,
-            "scope": "Namespaced",
-            "names": {"kind": kind.name, "plural": kind.plural},
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": {"kind": kind.written, "plural": kind.plural},
             "versions": [
                 {"name": name, "storage": name == kind.versions[0], **version} for name in kind.versions
             ],

@@ -1,9 +1,14 @@
 """Bookinfo from outside of the mesh: the samples' Gateways as they stand, over the machine's loopback."""
 
 import http.client
+import json
 import os
+import socket
+import ssl
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +16,8 @@ import pytest
 
 from agent.lab import Lab, manifests
 from tests.support import asking
+from tests.support.certificates import Authority, Certificate
+from tests.support.curl import Answer, curl
 from tests.support.samples import SAMPLES
 from tests.support.wait import until
 
@@ -106,3 +113,177 @@ def test_another_host_has_rules_of_its_own(lab: Lab, tmp_path: Path) -> None:
         assert set(counts) == {"v1", "v3"}, counts
         assert ask(lab, "/", "else.example.com").status == 404
     until(lambda: ask(lab, "/", "reviews.example.com").status == 404, what="the rules are gone")
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------
+
+SECURE = "shop.example.com"
+HANDSHAKE_FAILED = 35  # of curl's codes
+LONGEST, RATE = 60.0, 100  # seconds, connections a second
+TLS_PORT, MUTUAL_PORT, OTHER_PORT = 443, 8444, 8445
+TLS = f"""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: secure}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+  - port: {{number: {TLS_PORT}, name: https, protocol: HTTPS}}
+    hosts: [{SECURE}]
+    tls: {{mode: SIMPLE, credentialName: shop}}
+  - port: {{number: {TLS_PORT}, name: https-other, protocol: HTTPS}}
+    hosts: [other.example.com]
+    tls: {{mode: SIMPLE, credentialName: other, minProtocolVersion: TLSV1_3}}
+  - port: {{number: {MUTUAL_PORT}, name: https-mutual, protocol: HTTPS}}
+    hosts: [{SECURE}]
+    tls: {{mode: MUTUAL, credentialName: shop}}
+  - port: {{number: 80, name: http, protocol: HTTP}}
+    hosts: [{SECURE}]
+    tls: {{httpsRedirect: true}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: secure}}
+spec:
+  hosts: [{SECURE}, other.example.com]
+  gateways: [secure]
+  http: [{{route: [{{destination: {{host: details, port: {{number: 9080}}}}}}]}}]
+"""
+OPENED = f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: secure}}
+spec:
+  gatewayClassName: warren
+  listeners:
+  - name: https
+    port: {OTHER_PORT}
+    protocol: HTTPS
+    hostname: "*.example.com"
+    tls: {{certificateRefs: [{{name: shop, namespace: istio-system}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: secure}}
+spec:
+  parentRefs: [{{name: secure}}]
+  rules: [{{backendRefs: [{{name: details, port: 9080}}]}}]
+"""
+GRANT = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: secure, namespace: istio-system}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}]
+  to: [{group: "", kind: Secret}]
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "outside")
+
+
+def put_secret(lab: Lab, name: str, certificate: Certificate, ca: str = "") -> None:
+    data = {"tls.crt": certificate.chain.read_text(), "tls.key": certificate.key.read_text()}
+    data |= {"ca.crt": ca} if ca else {}
+    metadata = {"name": name, "namespace": "istio-system"}
+    kind = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls"}
+    lab.cluster.put([{**kind, "metadata": metadata, "stringData": data}])
+
+
+@pytest.fixture(scope="module")
+def secure(lab: Lab, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificate]:
+    """With the TLS servers, which are there before their Secrets; gives a client's certificate."""
+    file = tmp_path_factory.mktemp("tls") / "tls.yaml"
+    file.write_text(TLS)
+    with applied(lab, file):
+        put_secret(lab, "shop", authority.issue(SECURE), authority.root)
+        put_secret(lab, "other", authority.issue("other.example.com"))
+        until(lambda: ask_tls(lab, authority).status == 200, what="the certificate is there")
+        yield authority.issue("client.example.com")
+
+
+def ask_tls(
+    lab: Lab, authority: Authority, *options: str, port: int = TLS_PORT, host: str = SECURE
+) -> Answer:
+    trust = ("--cacert", str(authority.root_file))
+    return curl(f"https://{host}:{port}/", *trust, *options, to=door(lab, port)[1])
+
+
+def test_clients_choose_the_version_of_http(lab: Lab, authority: Authority, secure: Certificate) -> None:
+    for option, version in (("--http1.1", "1.1"), ("--http2", "2")):
+        answer = ask_tls(lab, authority, option)
+        assert (answer.status, answer.version) == (200, version)
+        assert json.loads(answer.body)["request"]["headers"]["x-forwarded-proto"] == "https"
+
+
+def test_a_connection_is_for_the_hosts_of_its_certificate(
+    lab: Lab, authority: Authority, secure: Certificate
+) -> None:
+    assert ask_tls(lab, authority, host="other.example.com").status == 200
+    assert ask_tls(lab, authority, "-H", "Host: other.example.com").status == 421
+    assert ask_tls(lab, authority, "-H", "Host: else.example.com").status == 404
+    assert ask_tls(lab, authority, "--insecure", host="else.example.com").exit == HANDSHAKE_FAILED
+
+
+def test_versions_of_tls_are_bounded(lab: Lab, authority: Authority, secure: Certificate) -> None:
+    old = ("--tls-max", "1.2")
+    assert ask_tls(lab, authority, *old).status == 200
+    assert ask_tls(lab, authority, *old, host="other.example.com").exit == HANDSHAKE_FAILED
+
+
+def test_clients_show_a_certificate_where_that_is_asked_for(
+    lab: Lab, authority: Authority, secure: Certificate, tmp_path: Path
+) -> None:
+    def shown(certificate: Certificate) -> tuple[str, ...]:
+        return "--cert", str(certificate.chain), "--key", str(certificate.key)
+
+    assert ask_tls(lab, authority, *shown(secure), port=MUTUAL_PORT).status == 200
+    assert ask_tls(lab, authority, port=MUTUAL_PORT).status == 0
+    stranger = Authority(tmp_path, "stranger").issue("client.example.com")
+    assert ask_tls(lab, authority, *shown(stranger), port=MUTUAL_PORT).status == 0
+
+
+def test_plain_text_is_redirected(lab: Lab, authority: Authority, secure: Certificate) -> None:
+    answer = curl(f"http://{SECURE}/a?b=c", to=door(lab, 80)[1])
+    assert (answer.status, answer.redirect) == (301, f"https://{SECURE}/a?b=c")
+
+
+def test_secrets_of_other_namespaces_need_a_grant(
+    lab: Lab, authority: Authority, secure: Certificate, tmp_path: Path
+) -> None:
+    files = {"opened": OPENED, "grant": GRANT}
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with applied(lab, tmp_path / "opened.yaml"):
+        with applied(lab, tmp_path / "grant.yaml"):
+            until(lambda: ask_tls(lab, authority, port=OTHER_PORT).status == 200, what="it is granted")
+        until(lambda: ask_tls(lab, authority, port=OTHER_PORT).status == 0, what="the grant is gone")
+
+
+def test_certificates_are_exchanged_without_a_break(
+    lab: Lab, authority: Authority, secure: Certificate
+) -> None:
+    """100 new connections a second, while the Secret gets another certificate several times."""
+    context = ssl.create_default_context(cadata=authority.root)
+    request = f"GET / HTTP/1.1\r\nHost: {SECURE}\r\nConnection: close\r\n\r\n".encode()
+    address, serials = door(lab, TLS_PORT), set[str]()
+
+    def connect() -> None:
+        plain = socket.create_connection(address, timeout=20)
+        with context.wrap_socket(plain, server_hostname=SECURE) as sock:
+            serials.add(str((sock.getpeercert() or {})["serialNumber"]))
+            sock.sendall(request)
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+
+    with ThreadPoolExecutor(20) as pool:
+        begun, began = list[Future[None]](), time.monotonic()
+        for wanted in (2, 3):
+            put_secret(lab, "shop", authority.issue(SECURE), authority.root)
+            while len(serials) < wanted and time.monotonic() - began < LONGEST:
+                until(lambda: len(begun) < (time.monotonic() - began) * RATE)
+                begun.append(pool.submit(connect))
+        failed = [error for one in begun if (error := one.exception())]
+    assert not failed and len(serials) == 3, (failed[:3], serials, len(begun))
+    assert len(begun) > RATE

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from agent.kube.errors import ApiError
-from agent.model.engine.kind import Kind
+from agent.model.engine.kind import GATEWAY, Kind
 from agent.model.kinds import KINDS, MESH_GROUPS
 from tests.support import wait
 from tests.support.bookinfo import collection
@@ -19,9 +19,29 @@ _FILES = [SAMPLES.parents[1] / "crds" / name for name in ("istio.yaml", "gateway
 
 
 @functools.cache
-def definition(plural: str) -> Any:
-    """The CustomResourceDefinition of a kind."""
-    return next(one for one in _all() if one["spec"]["names"]["plural"] == plural)
+def definition(plural: str, group: str = "") -> Any:
+    """The CustomResourceDefinition of a kind. group: where several have one of that name."""
+    for one in _all():
+        if one["spec"]["names"]["plural"] == plural and group in ("", one["spec"]["group"]):
+            return one
+    return _like(definition("gateways", GATEWAY), plural)
+
+
+def _like(other: Any, plural: str) -> Any:
+    """Of a kind that the files are too old to have: with the schema of its like, but without its rules."""
+    kind = next(kind for kind in KINDS.values() if kind.plural == plural)
+    names = {
+        "kind": kind.name,
+        "listKind": f"{kind.name}List",
+        "plural": plural,
+        "singular": kind.name.lower(),
+    }
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [
+        {**one, "schema": schema} for one in other["spec"]["versions"] if one["name"] in kind.versions
+    ]
+    metadata = {**other["metadata"], "name": f"{plural}.{kind.group}"}
+    return {**other, "metadata": metadata, "spec": {**other["spec"], "names": names, "versions": versions}}
 
 
 @functools.cache
@@ -41,7 +61,7 @@ def install(kubeconfig: Path) -> None:
 
 def _install(cluster: Cluster, kind: Kind) -> None:
     try:
-        cluster.post(definition(kind.plural), *DEFINITIONS)
+        cluster.post(definition(kind.plural, kind.group), *DEFINITIONS)
     except ApiError as error:
         if error.status != 409:
             raise

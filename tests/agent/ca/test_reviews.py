@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from agent.ca.authorizer import Authorizer
 from agent.ca.clock import system_time
 from agent.ca.errors import Reason, Refusal
 from agent.ca.placement import Change
 from agent.ca.reviews import Reviews
+from agent.ca.tokens import Caller
 from agent.kube.client import Client
+from agent.model.mesh import GATEWAY, MODE
 from agent.model.schema.kubernetes import Pod, PodSpec
 from agent.model.schema.objects import Key, Metadata
 from tests.support import apiserver
@@ -40,7 +43,9 @@ class Reviewed:
         self.reviews = Reviews(client, self.placement, {f"{cluster.namespace}/warren"}, system_time)
 
     async def node(self, token: str, address: str = "ipv4:10.0.0.1") -> str:
-        return await self.reviews.node(token, address)
+        caller = await self.reviews.caller(token, address)
+        assert caller.gateway is None
+        return caller.node
 
     async def refused(self, token: str, address: str = "ipv4:10.0.0.1") -> Reason:
         with pytest.raises(Refusal) as caught:
@@ -90,6 +95,22 @@ Make = Callable[[], Reviewed]
 
 async def test_a_tunnels_token_stands_for_the_node_of_its_pod(tunnel: Cluster, review: Make) -> None:
     assert await review().node(tunnel.token("warren", "tunnel")) == "node1"
+
+
+async def test_a_gateways_token_stands_for_itself_alone(tunnel: Cluster, review: Make) -> None:
+    """Whatever else runs on its node; without the label it is as any other pod."""
+    tunnel.pod("door", "node1", "other", labels={GATEWAY: "true"})
+    tunnel.pod("web", "node1", "warren", labels={MODE: "ambient"})
+    seen = review()
+    caller = await seen.reviews.caller(tunnel.token("other", "door"), "ipv4:10.0.0.1")
+    assert caller == Caller("node1", (tunnel.namespace, "other", "door"))
+    authorizer = Authorizer(seen.reviews, seen.placement, "cluster.local")
+    own, others = (f"spiffe://cluster.local/ns/{tunnel.namespace}/sa/{name}" for name in ("other", "warren"))
+    assert str(authorizer.identity(caller, own)) == own
+    assert str(authorizer.identity(Caller("node1"), others)) == others
+    with pytest.raises(Refusal) as caught:
+        authorizer.identity(caller, others)
+    assert caught.value.reason is Reason.NOT_ON_NODE
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "\u00e4"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.ca.errors import AuthorityError, Reason, Refusal
-from agent.ca.tokens import TokenFile
+from agent.ca.tokens import Caller, TokenFile
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def replace(path: Path, text: str) -> None:
 
 async def refused(tokens: TokenFile, token: str) -> Reason:
     with pytest.raises(Refusal) as caught:
-        await tokens.node(token, "")
+        await tokens.caller(token, "")
     return caught.value.reason
 
 
 async def test_a_token_stands_for_its_node(path: Path) -> None:
     tokens = TokenFile(path)
-    assert await tokens.node("one", "") == "node1"
+    assert await tokens.caller("one", "") == Caller("node1")
     for token in ("", "on", "onee", "two", "\u00e4"):
         assert await refused(tokens, token) is Reason.UNKNOWN_TOKEN
 
@@ -39,7 +39,7 @@ async def test_a_token_stands_for_its_node(path: Path) -> None:
 async def test_a_change_counts_at_once(path: Path) -> None:
     tokens = TokenFile(path)
     replace(path, json.dumps({"two": "node2"}))
-    assert await tokens.node("two", "") == "node2"
+    assert await tokens.caller("two", "") == Caller("node2")
     assert await refused(tokens, "one") is Reason.UNKNOWN_TOKEN
 
 
@@ -50,7 +50,7 @@ async def test_while_the_file_is_spoilt_nobody_is_admitted(path: Path) -> None:
     path.unlink()  # noqa: ASYNC240
     assert await refused(tokens, "one") is Reason.TOKENS_UNUSABLE
     replace(path, json.dumps({"one": "node1"}))
-    assert await tokens.node("one", "") == "node1"
+    assert await tokens.caller("one", "") == Caller("node1")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"": "node1"}', '{"a": ""}'])

@@ -183,6 +183,7 @@ mod tests {
         let certificate = proto::ServerCertificate {
             chain: key.cert.pem().into_bytes(),
             private_key: key.signing_key.serialize_pem().into_bytes(),
+            ..Default::default()
         };
         let tls =
             (!sni_hosts.is_empty()).then(|| proto::ServerTls { certificates: vec![certificate], ..Default::default() });

@@ -772,6 +772,10 @@ pub struct ServerTls {
     pub minimum_version: u32,
     #[prost(uint32, tag = "7")]
     pub maximum_version: u32,
+    #[prost(string, tag = "8")]
+    pub ca_source: String,
+    #[prost(bool, tag = "9")]
+    pub ca_in_config_map: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -780,6 +784,8 @@ pub struct ServerCertificate {
     pub chain: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub private_key: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub secret: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -14,8 +14,10 @@ from agent.model.translation.routes.bound import BOUND_TO
 from agent.model.translation.routes.client import is_exported
 from agent.model.translation.routes.names import resolve
 from agent.model.translation.routes.virtual_services import seniority
+from protocols import routes_pb2 as pb
 
 SELECTS = ("Gateway", "selects")  # index
+_VERSIONS = {"TLSV1_2": 12, "TLSV1_3": 13}
 
 
 def serves(item: Gateway, labels: Labels) -> bool:
@@ -60,7 +62,27 @@ def _server(view: View, pod: Pod, item: Gateway, written: schema.Server) -> Serv
         return Server(name, connections=Connections(by_sni=False))
     if written.tls.mode == "PASSTHROUGH":
         return Server(name, _names(written), connections=Connections(by_sni=True))
+    if written.tls.is_terminated and written.tls.credentials:
+        connections = Connections(by_sni=False) if written.port.protocol.upper() == "TLS" else None
+        return Server(name, _names(written), _tls(pod, written.tls), connections=connections)
     return None
+
+
+def _tls(pod: Pod, written: schema.ServerTls) -> pb.ServerTls:
+    """Secrets are those of the pod's namespace."""
+    own = pod.metadata.namespace
+    result = pb.ServerTls(
+        certificates=[pb.ServerCertificate(secret=f"{own}/{name}") for name in written.credentials],
+        minimum_version=_VERSIONS.get(written.min_protocol_version, 0),
+        maximum_version=_VERSIONS.get(written.max_protocol_version, 0),
+    )
+    if written.is_mutual:
+        optional = written.mode == "OPTIONAL_MUTUAL"
+        result.client_certificates = pb.OPTIONAL if optional else pb.REQUIRED
+        result.subject_alt_names.extend(written.subject_alt_names)
+        ca = written.ca_cert_credential_name
+        result.ca_source = f"{own}/{ca}" if ca else ""
+    return result
 
 
 def _names(written: schema.Server) -> list[str]:

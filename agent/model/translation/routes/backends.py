@@ -1,13 +1,14 @@
 """What the Gateway API's routes send to: an invalid one is answered with 500 for its share."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.model.engine.view import ServiceLike, View
 from agent.model.schema.gateway.base import GATEWAY, ISTIO, ObjectReference, Route
 from agent.model.schema.gateway.l4_routes import ReferenceGrant
 from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.kubernetes import Service
+from agent.model.schema.objects import Object
 from agent.model.translation.routes.names import visible
 from agent.model.translation.services import ports_of_host
 
@@ -33,7 +34,7 @@ def backend(view: View, item: Route, ref: ObjectReference) -> Backend:
     namespace = ref.namespace or item.metadata.namespace
     service, host = _service(view, ref, namespace)
     named = f"{ref.kind} {namespace}/{ref.name}"
-    if namespace != item.metadata.namespace and not _is_granted(view, item, ref, namespace):
+    if namespace != item.metadata.namespace and not is_granted(view, item, ref, namespace):
         message = f"{named}: no ReferenceGrant of its namespace permits it to {item.metadata.namespace}"
         raise InvalidBackend("RefNotPermitted", message)
     if service is None:
@@ -59,8 +60,19 @@ def _service(view: View, ref: ObjectReference, namespace: str) -> tuple[ServiceL
     raise InvalidBackend("InvalidKind", f"{ref.kind} of group {ref.group!r} is no backend; use a Service")
 
 
-def _is_granted(view: View, item: Route, ref: ObjectReference, namespace: str) -> bool:
-    """A hostname belongs to nobody's namespace."""
+class Reference(Protocol):
+    """What objects refer to others by."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+def is_granted(view: View, item: Object, ref: Reference, namespace: str) -> bool:
+    """Whether an object may refer to one of another namespace. A hostname belongs to nobody's."""
     if ref.kind == "Hostname":
         return True
     return any(_grants(grant, item, ref) for grant in _grants_of(view, namespace))
@@ -70,8 +82,8 @@ def _grants_of(view: View, namespace: str) -> Iterator[ReferenceGrant]:
     return view.store.each(ReferenceGrant, "ReferenceGrant", namespace)
 
 
-def _grants(grant: ReferenceGrant, item: Route, ref: ObjectReference) -> bool:
-    asker = (GATEWAY, type(item).__name__, item.metadata.namespace)
+def _grants(grant: ReferenceGrant, item: Object, ref: Reference) -> bool:
+    asker = (GATEWAY, type(item).__name__.removeprefix("Kubernetes"), item.metadata.namespace)
     asked = any((one.group, one.kind, one.namespace) == asker for one in grant.spec.from_)
     target = (ref.group, ref.kind)
     return asked and any(

@@ -117,6 +117,8 @@ def of_route(view: View, item: Route) -> Iterator[Key]:
 
 
 def of_grant(view: View, item: ReferenceGrant) -> Iterator[Key]:
+    """Gateways may refer to Secrets of its namespace."""
+    yield from gateways.keys(view)
     for key in view.store.find(_SENDS_INTO, item.metadata.namespace):
         yield from _with_routes(view, key)
 

@@ -9,10 +9,12 @@ from agent.model.schema.gateway.grpc_route import GRPCRoute
 from agent.model.schema.gateway.http_route import HTTPRoute
 from agent.model.schema.gateway.l4_routes import TCPRoute
 from agent.model.schema.objects import key_of
+from agent.model.translation.gateways import attachments
 from agent.model.translation.routes.backends import InvalidBackend, backend, refs_of
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.parents import attachment, for_port, parent_of
 
+MESH = "warren.dev/mesh-controller"
 _HTTP = (HTTPRoute, GRPCRoute)
 
 
@@ -26,32 +28,41 @@ class Condition(NamedTuple):
 
 
 class ParentStatus(NamedTuple):
+    """controller: the name under which we say it."""
+
     parent: ParentRef
     conditions: tuple[Condition, ...]
+    controller: str = MESH
 
 
 def parents(view: View, item: Route) -> list[ParentStatus]:
-    """Of those parents that are services: gateways have controllers of their own."""
-    references, partial = _references(view, item), _partial(item)
+    """Of those parents that are services or gateways of ours: others have controllers of their own."""
+    common = (_references(view, item), *_partial(item))
     return [
-        ParentStatus(parent, (_accepted(view, item, parent), references, *partial))
+        ParentStatus(parent, (accepted, *common), MESH if parent.is_service else attachments.CONTROLLER)
         for parent in item.parents
-        if parent.is_service
+        if (accepted := _accepted(view, item, parent))
     ]
 
 
 def problems(view: View, item: Route) -> Iterator[str]:
     """All that is not as it should be."""
-    for _, conditions in parents(view, item):
+    for _, conditions, _ in parents(view, item):
         for one in conditions:
             if one.message and one.status == (one.type == "PartiallyInvalid"):
                 yield f"{one.type}: {one.reason}: {one.message}"
 
 
-def _accepted(view: View, item: Route, parent: ParentRef) -> Condition:
-    found = attachment(view, item, parent)
+def _accepted(view: View, item: Route, parent: ParentRef) -> Condition | None:
+    """None: it is not ours to say."""
+    if not parent.is_service and not attachments.parent_gateway(view, item, parent):
+        return None
     if item.refusal:
         return Condition("Accepted", False, "UnsupportedValue", f"{item.refusal.reason}; {item.in_force}")
+    if not parent.is_service:
+        attached = attachments.attached(view, item, parent)
+        return Condition("Accepted", bool(attached.places), attached.reason, attached.message)
+    found = attachment(view, item, parent)
     if found.ports and (winner := _winner(view, item, parent, found.ports)):
         message = f"{key_of(winner)} is older, and holds alone"
         return Condition("Accepted", False, "Conflicted", message)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.model.model import apply
+from agent.model.model import apply, parents
 from agent.model.schema.objects import Object, key_of
 from tests.agent.model.objects import changes, make, model_of
 from tests.agent.model.translation.gateways.tables import (
@@ -145,3 +145,23 @@ def test_it_is_translated_again_when_something_of_it_changes() -> None:
         assert model.resources == whole.resources, key_of(item)
         model, _ = apply(whole, [(key_of(item), None)])
         assert model.resources == model_of(*(one for one in items if one is not item)).resources, key_of(item)
+
+
+@pytest.mark.parametrize(
+    ("door", "own", "reason"),
+    [
+        (listener(), {}, "Accepted"),
+        (listener(), {"parents": [{"sectionName": "x"}]}, "NoMatchingParent"),
+        (listener(), {"namespace": "theirs"}, "NotAllowedByListeners"),
+        (listener(allowedRoutes={"kinds": [{"kind": "GRPCRoute"}]}), {}, "NotAllowedByListeners"),
+        (listener(hostname="a.com"), {"hostnames": ["b.com"]}, "NoMatchingListenerHostname"),
+    ],
+)
+def test_a_routes_status_says_whether_a_gateway_takes_it(door: Spec, own: Spec, reason: str) -> None:
+    item = route(**own)
+    items = [gateway_class(), kubernetes(door), web(), web(namespace="theirs"), item]
+    [told] = parents(model_of(*items), key_of(item))
+    accepted = told.conditions[0]
+    assert (accepted.status, accepted.reason) == (reason == "Accepted", reason)
+    assert told.controller == "warren.dev/gateway-controller"
+    assert parents(model_of(kubernetes(door), item), key_of(item)) == [], "others' class: theirs to say"

@@ -1,0 +1,95 @@
+"""Configuration for one gateway: what a node's agent serves to its tunnel, beside the gateway in its own pod.
+
+It needs nothing of the node, and reads the Secrets that its own account may read.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from agent import memory
+from agent.credentials.listeners import ListenerKeeper
+from agent.credentials.secrets import from_api, from_folder
+from agent.model.mesh import Mesh
+from agent.model.model import Model, apply
+from agent.model.resources import Delta
+from agent.model.schema.objects import Key
+from agent.model.unread import Unread
+from agent.sources.opening import open_source
+from agent.xds.server import XdsServer
+
+log = logging.getLogger(__name__)
+
+
+class Settings(Struct, frozen=True):
+    """socket: where the gateway of pod `namespace/pod` asks. source: `kube`, or a folder of manifests."""
+
+    source: Path | Literal["kube"]
+    socket: Path
+    namespace: str
+    pod: str
+    mesh: Mesh
+    kubeconfig: Path | None = None
+
+
+class GatewayAgent:
+    """One gateway's."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens what may be refused. Raises WarrenError."""
+        self._settings = settings
+        self._model = Model(settings.mesh)
+        self._source, _, client = open_source(settings.source, settings.kubeconfig, "")
+        read = (from_api(client), from_api(client, "configmaps")) if client else _of_folder(settings.source)
+        self._listeners = ListenerKeeper(*read, only=f"{settings.namespace}/{settings.pod}")
+        self._xds = XdsServer()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. The gateway goes on with what it has."""
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        work = [
+            asyncio.create_task(ended.wait()),
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(self._listeners.run(self._publish)),
+        ]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            self._source.close()
+            await self._xds.stop()
+
+    async def _follow(self) -> None:
+        """The source, from the first whole state on."""
+        serving = False
+        async for changes in self._source.changes():
+            since = time.monotonic()
+            self._model, delta = await asyncio.to_thread(apply, self._model, changes)
+            self._publish(await self._listeners.follow(delta), since)
+            if not serving:
+                serving = True
+                await asyncio.to_thread(memory.after_loading)
+                await self._xds.start(self._settings.socket)
+
+    def _publish(self, delta: Delta, since: float | None = None) -> None:
+        unread = Unread(self._settings.mesh, self._unread())
+        self._xds.update(delta, self._model.version, unread, since)
+
+    def _unread(self) -> frozenset[Key | None]:
+        keys = {rejection.key for rejection in self._source.rejected}
+        return frozenset(key for key in keys if key is None or key not in self._model.store.objects)
+
+
+def _of_folder(folder: Path | Literal["kube"]) -> tuple[object, object]:
+    return from_folder(Path(folder)), from_folder(Path(folder), "ConfigMap")
