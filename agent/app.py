@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent import memory, web
 from agent.credentials.keeper import Keeper
+from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
 from agent.errors import SettingsError, WarrenError, describe
 from agent.fetching import Reach
@@ -122,6 +123,9 @@ class Agent:
         self._xds = XdsServer()
         read_secret = from_api(client) if client else from_folder(Path(settings.source))
         self._credentials = Keeper(read_secret, settings.tls_folders, self._namespaces)
+        # In a cluster gateways have agents of their own.
+        maps = from_folder(Path(settings.source), "ConfigMap")
+        self._listeners = None if client else ListenerKeeper(read_secret, maps)
         self._zds = ZdsServer(settings.run_dir / "ztunnel.sock", self._trust)
         tunnels = Tunnels(self._announce, self._zds.remove)
         self._enrolment = Enrolment(self._datapath, tunnels, settings.proc)
@@ -179,6 +183,7 @@ class Agent:
                 self._trust_kubelet(),
                 self._watch.run(),
                 self._credentials.run(self._publish),
+                *([self._listeners.run(self._publish)] if self._listeners else []),
             )
             if removed := await self._removed():
                 await self._take_away()
@@ -229,6 +234,7 @@ class Agent:
                 log.warning("%s: %s", key, self._model.problems[key])
         unread = self._unread()
         told = await self._credentials.follow(delta)
+        told = await self._listeners.follow(told) if self._listeners else told
         self._xds.update(told, self._model.version, Unread(self._settings.mesh, unread), since)
         await self._pods.update(self._model, changes)
         if delta:

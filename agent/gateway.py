@@ -45,8 +45,10 @@ class GatewayAgent:
         self._settings = settings
         self._model = Model(settings.mesh)
         self._source, _, client = open_source(settings.source, settings.kubeconfig, "")
-        read = (from_api(client), from_api(client, "configmaps")) if client else _of_folder(settings.source)
-        self._listeners = ListenerKeeper(*read, only=f"{settings.namespace}/{settings.pod}")
+        folder = Path(settings.source)
+        secrets = from_api(client) if client else from_folder(folder)
+        maps = from_api(client, "ConfigMap") if client else from_folder(folder, "ConfigMap")
+        self._listeners = ListenerKeeper(secrets, maps, only=f"{settings.namespace}/{settings.pod}")
         self._xds = XdsServer()
 
     async def run(self) -> None:
@@ -89,7 +91,3 @@ class GatewayAgent:
     def _unread(self) -> frozenset[Key | None]:
         keys = {rejection.key for rejection in self._source.rejected}
         return frozenset(key for key in keys if key is None or key not in self._model.store.objects)
-
-
-def _of_folder(folder: Path | Literal["kube"]) -> tuple[object, object]:
-    return from_folder(Path(folder)), from_folder(Path(folder), "ConfigMap")

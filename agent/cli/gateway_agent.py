@@ -22,7 +22,14 @@ from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE, SOCKET, sour
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 @option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def gateway_agent(
-    *, trust_domain: str, cluster: str, revision: str, network: str, log_level: str, log_format: str, **own: Any
+    *,
+    trust_domain: str,
+    cluster: str,
+    revision: str,
+    network: str,
+    log_level: str,
+    log_format: str,
+    **own: Any,
 ) -> None:
     """Serve configuration to the gateway of this pod, beside it.
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "agent": "Run a node's agent: redirection, pods and configuration for the tunnel.",
     "tunnel": "Run a node's tunnel: the bytes, inside mutual TLS.",
     "gateway": "Run a gateway: what comes from outside of the mesh, by Istio's or the Gateway API's objects.",
+    "gateway-agent": "Serve configuration to the gateway of this pod, beside it.",
     "cni": "Put the CNI plugin on this node, or take it away.",
     "ca": "Run the certificate authority.",
     "reporter": "Write into objects' status why they are not in force.",

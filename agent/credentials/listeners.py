@@ -5,7 +5,7 @@ A server whose certificate cannot be had is left out: its port refuses it, and n
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from cryptography import x509
@@ -72,7 +72,7 @@ class ListenerKeeper:
             listener.servers.extend(kept)
         return listeners_resource(message)
 
-    def _usable(self, servers: "Iterator[Server] | list[Server]") -> Iterator[Server]:
+    def _usable(self, servers: Iterable[Server]) -> Iterator[Server]:
         for server in servers:
             try:
                 if server.HasField("tls"):

@@ -1,10 +1,10 @@
-"""Secrets one by one, from an API server or out of a folder of manifests. The agent never lists them."""
+"""Secrets and ConfigMaps one by one, from an API server or a folder. The agent never lists them."""
 
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import yaml
 
@@ -14,46 +14,47 @@ if TYPE_CHECKING:
     from agent.kube.client import Client
 
 _TIMEOUT = 5.0  # seconds
+Kind: TypeAlias = Literal["Secret", "ConfigMap"]
 
 
-def from_api(client: "Client") -> ReadSecret:
+def from_api(client: "Client", kind: Kind = "Secret") -> ReadSecret:
     """The agent may read a Secret only where somebody grants it, namespace by namespace."""
     from agent.kube.client import path_of  # noqa: PLC0415 - 25 MB, which a folder does without
     from agent.kube.errors import ApiError  # noqa: PLC0415
 
     def read(namespace: str, name: str) -> Data | None:
-        path = path_of("api", "v1", "namespaces", namespace, "secrets", name)
+        path = path_of("api", "v1", "namespaces", namespace, f"{kind.lower()}s", name)
         try:
-            return _data(client.read(path, timeout=_TIMEOUT))
+            return _data({"kind": kind, **client.read(path, timeout=_TIMEOUT)})
         except ApiError as error:
             if error.status == 404:
                 return None
             if error.status in (401, 403):
                 reason = f"may not be read: grant the agent `get` on it by a Role in {namespace}"
-                raise UnusableError(f"Secret {namespace}/{name} {reason}") from error
-            raise UnreachableError(f"Secret {namespace}/{name}: {error}") from error
+                raise UnusableError(f"{kind} {namespace}/{name} {reason}") from error
+            raise UnreachableError(f"{kind} {namespace}/{name}: {error}") from error
 
     return read
 
 
-def from_folder(root: Path) -> ReadSecret:
+def from_folder(root: Path, kind: Kind = "Secret") -> ReadSecret:
     """A folder is small: it is looked through for each."""
 
     def read(namespace: str, name: str) -> Data | None:
-        found = (_find(file, namespace, name) for file in sorted(root.rglob("[!.]*.y*ml")))
+        found = (_find(file, kind, namespace, name) for file in sorted(root.rglob("[!.]*.y*ml")))
         return next((data for data in found if data is not None), None)
 
     return read
 
 
-def _find(file: Path, namespace: str, name: str) -> Data | None:
+def _find(file: Path, kind: Kind, namespace: str, name: str) -> Data | None:
     try:
         text = file.read_bytes()
-        documents = [*yaml.safe_load_all(text)] if b"Secret" in text else []
+        documents = [*yaml.safe_load_all(text)] if kind.encode() in text else []
     except (OSError, yaml.YAMLError):
         return None
     for body in documents:
-        if isinstance(body, dict) and body.get("kind") == "Secret":
+        if isinstance(body, dict) and body.get("kind") == kind:
             metadata = body.get("metadata") or {}
             if (metadata.get("namespace", "default"), metadata.get("name")) == (namespace, name):
                 return _data(body)
@@ -62,6 +63,8 @@ def _find(file: Path, namespace: str, name: str) -> Data | None:
 
 def _data(body: Mapping[str, Any]) -> dict[str, bytes]:
     """Raises UnusableError."""
+    if body.get("kind") == "ConfigMap":
+        return {key: value.encode() for key, value in (body.get("data") or {}).items()}
     try:
         data = {
             key: b64decode("".join(value.split()), validate=True)

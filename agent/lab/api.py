@@ -81,9 +81,9 @@ class Api:
             for item in self._marked(_collection(kind)):
                 namespace = item["metadata"].get("namespace", "")
                 self._take_back(_object(Key(kind.name, namespace, item["metadata"]["name"])), item)
-        for kind in DATA:
-            for item in self._marked(path_of("api", "v1", f"{kind.lower()}s")):
-                key = Key(kind, item["metadata"]["namespace"], item["metadata"]["name"])
+        for name in DATA:
+            for item in self._marked(path_of("api", "v1", f"{name.lower()}s")):
+                key = Key(name, item["metadata"]["namespace"], item["metadata"]["name"])
                 self._take_back(_object(key), item)
 
     def _marked(self, path: str) -> list[Body]:
