@@ -42,19 +42,22 @@ class ListenerKeeper:
                 self._asked.pop(name, None)
                 self._told.pop(name, None)
         named = {one.name: one for one in delta.changed if one.type_url == LISTENERS}
-        if not named:
-            return delta
+        removed = tuple(one for one in delta.removed if one[0] != LISTENERS or self._only in ("", one[1]))
         others = (one for one in delta.changed if one.type_url != LISTENERS)
         wanted = {name: one for name, one in named.items() if self._only in ("", name)}
         self._asked |= wanted
-        return Delta((*others, *await self._fill(wanted)), delta.removed)
+        return Delta((*others, *await self._fill(wanted)), removed)
 
     async def run(self, publish: Callable[[Delta], None]) -> NoReturn:
         """Tell what has been renewed, for ever."""
         while True:
             await asyncio.sleep(_AGAIN)
-            if changed := await self._fill(dict(self._asked)):
-                publish(Delta(changed))
+            if delta := await self.again():
+                publish(delta)
+
+    async def again(self) -> Delta:
+        """What has become different since it was told."""
+        return Delta(await self._fill(dict(self._asked)))
 
     async def _fill(self, asked: dict[str, Resource]) -> tuple[Resource, ...]:
         """Those that are different from what was told."""

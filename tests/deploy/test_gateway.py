@@ -1,0 +1,85 @@
+"""The gateway's manifests: fields and options that there are, and no more rights than needed."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from agent.cli.main import warren
+from agent.model.kinds import KINDS
+from agent.model.mesh import GATEWAY
+from agent.model.translation.gateways.attachments import CONTROLLER
+from tests.deploy.manifests import FOLDER, Body
+from tests.deploy.test_manifests import unknown
+
+GATEWAY_FOLDER = FOLDER.parent / "gateway"
+
+
+def bodies(*kinds: str) -> list[Body]:
+    files = (yaml.safe_load_all((GATEWAY_FOLDER / name).read_text()) for name in _resources())
+    return [body for file in files for body in file if not kinds or body["kind"] in kinds]
+
+
+def _resources() -> list[str]:
+    kustomization: Any = yaml.safe_load((GATEWAY_FOLDER / "kustomization.yaml").read_text())
+    return list(kustomization["resources"])
+
+
+def test_each_field_is_one_of_the_api() -> None:
+    for body in bodies():
+        if body["kind"] != "GatewayClass":
+            assert unknown(body, f"V1{body['kind']}", body["kind"]) == []
+    [class_] = bodies("GatewayClass")
+    assert class_["spec"] == {"controllerName": CONTROLLER}
+
+
+def test_each_setting_is_an_option_of_its_command() -> None:
+    [deployment] = bodies("Deployment")
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["labels"][GATEWAY] == "true"
+    for container in template["spec"]["containers"]:
+        [name] = container["args"]
+        with click.Context(warren) as context:
+            assert isinstance(warren, click.Group)
+            command = warren.get_command(context, name)
+        assert command
+        options = {parameter.envvar: parameter for parameter in command.params}
+        given = {entry["name"] for entry in container["env"]}
+        assert given <= {*options}
+        assert {name for name, parameter in options.items() if parameter.required} <= given
+
+
+def test_mounts_ports_and_rights() -> None:
+    [deployment], [service] = bodies("Deployment"), bodies("Service")
+    pod = deployment["spec"]["template"]["spec"]
+    used = {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]}
+    assert used == {volume["name"] for volume in pod["volumes"]}
+    ports = {port["containerPort"] for one in pod["containers"] for port in one["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]} and context["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
+    [gateway] = [one for one in pod["containers"] if one["name"] == "gateway"]
+    assert "api" not in {mount["name"] for mount in gateway["volumeMounts"]}, "it speaks to no API server"
+
+
+def test_its_agent_reads_the_kinds_that_there_are_and_secrets_of_its_namespace() -> None:
+    [everywhere], [own] = bodies("ClusterRole"), bodies("Role")
+    rights = {
+        (group, resource)
+        for rule in everywhere["rules"]
+        for group in rule.get("apiGroups", ())
+        for resource in rule["resources"]
+    }
+    kinds = {(kind.group, kind.plural) for kind in KINDS.values()}
+    assert rights - kinds == {("apiextensions.k8s.io", "customresourcedefinitions")} and kinds <= rights
+    assert own["rules"] == [{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
+    for rule in everywhere["rules"]:
+        assert {*rule["verbs"]} <= {"get", "list", "watch"}
+
+
+def test_the_folder_is_whole() -> None:
+    files = {path.name for path in GATEWAY_FOLDER.iterdir()} - {"kustomization.yaml"}
+    assert files == {Path(name).name for name in _resources()}
