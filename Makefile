@@ -58,7 +58,7 @@ test-kube: setup ## the API's contract and its users' tests against a real serve
 	WARREN_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest $(KUBE_TESTS) $(ARGS)
 
 .PHONY: test-kernels
-test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="6.1 6.12"); takes minutes
+test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)
 
 .PHONY: test-policies

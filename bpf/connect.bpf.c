@@ -7,6 +7,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "caller.h"
+#include "device.h"
 #include "direct.h"
 #include "dns.h"
 #include "pending.h"
@@ -99,17 +100,17 @@ static __always_inline enum verdict capture(struct bpf_sock_addr *ctx, struct bp
 
 /* The mark keeps a delivery to the pod's own application on lo, where it is not captured once more. Any other mark
  * would be routed by rules that are not ours. A pod that calls itself through HBONE is no delivery. One that is bound to a
- * device, for a listener that is, seems to come by it: the pod has to be told. */
+ * device, for a listener that is, seems to come by it: the pod has to be told. So it has where no device is seen. */
 static __always_inline enum verdict mark(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 netns,
 					 const struct endpoint *to)
 {
 	bool delivery = is_own(netns, &to->address) && to->port != bpf_htons(PORT_HBONE);
 	__u32 mark = delivery ? MARK_DELIVERY : 0;
-	struct announcement by_device = { .connection.to = *to, .kind = ANNOUNCED_DELIVERY };
+	struct announcement told = { .connection.to = *to, .kind = ANNOUNCED_DELIVERY };
 
 	if (sk->mark != mark && bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return CONNECT_REFUSED_MARK;
-	if (delivery && sk->bound_dev_if && !will_announce(sk, &by_device))
+	if (delivery && (sk->bound_dev_if || !device_is_told()) && !will_announce(sk, &told))
 		return CONNECT_REFUSED_MEMORY;
 	return delivery ? CONNECT_DELIVERY : CONNECT_TUNNEL;
 }

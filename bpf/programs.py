@@ -13,6 +13,7 @@ from bpf.libbpf import call, each, library, text
 from bpf.maps import Map
 
 OBJECT = Path(__file__).with_name("redirect.bpf.o")
+COOKIE = Path(__file__).with_name("cookie.bpf.o")
 # An enum of this name numbers the entries of a map; its names are part of that map's layout.
 _ENUMS = {"verdicts": "verdict"}
 _WITHOUT_BTF = (18, 27)  # BPF_MAP_TYPE_SOCKHASH and _RINGBUF: the kernel keeps no BTF of them

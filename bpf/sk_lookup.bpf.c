@@ -3,6 +3,7 @@
  * captured pod's network namespace. */
 #include "announced.h"
 #include "caller.h"
+#include "device.h"
 
 static __always_inline struct address local_address(struct bpf_sk_lookup *ctx)
 {
@@ -56,12 +57,21 @@ static __always_inline enum verdict steer(struct bpf_sk_lookup *ctx, bool direct
 	return direct ? INBOUND_DIRECT : INBOUND_STEERED;
 }
 
+static __always_inline bool comes_by_lo(struct bpf_sk_lookup *ctx)
+{
+	struct address local = local_address(ctx), remote = remote_address(ctx);
+
+	if (device_is_told())
+		return ctx->ingress_ifindex == LOOPBACK_IFINDEX;
+	return is_within(&local, &remote, ctx->local_port);
+}
+
 static __always_inline enum verdict judge(struct bpf_sk_lookup *ctx)
 {
 	enum announced announced;
 
 	/* Who waits has a socket that is found before this is asked; no other socket may take its answer. */
-	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX)
+	if (comes_by_lo(ctx))
 		return ctx->remote_port == bpf_htons(PORT_PENDING) ? INBOUND_REFUSED_GIVEN_UP : INBOUND_LOOPBACK;
 	if (ctx->local_port == PORT_HBONE)
 		return INBOUND_HBONE;

@@ -1,12 +1,13 @@
 """What the running kernel and this process can do, found by trying: never by the kernel's version."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.node.cookie import SO_NETNS_COOKIE, cookie
 from agent.node.errors import NodeError
 from agent.node.listeners import listeners
-from agent.node.netns import own_cookie
 from bpf.btf import Btf
 from bpf.errors import BpfError
 from bpf.libbpf import call, library
@@ -46,8 +47,11 @@ def features() -> list[Feature]:
         Feature("storage in cgroup_sockopt", _helper(_SOCKOPT, _STORAGE), "Linux 5.3", "SO_ORIGINAL_DST"),
         Feature("netns cookies", _helper(_SOCK_ADDR, _NETNS_COOKIE), "Linux 5.7", "knowing pods"),
         Feature("setsockopt in connect", _helper(_SOCK_ADDR, _SETSOCKOPT), "Linux 5.8", "marking deliveries"),
-        Feature("SO_NETNS_COOKIE", _holds(_own_cookie), "Linux 5.14", "knowing pods"),
-        Feature("device in sk_lookup", _holds(_ingress), "Linux 5.17", "telling deliveries apart"),
+        Feature("netns cookies of our own", _holds(_cookie), "Linux 5.7", "knowing pods"),
+        Feature("SO_NETNS_COOKIE", _holds(_told_cookie), "Linux 5.14",
+                "direct connections, and connect() that waits for the other end", required=False),
+        Feature("device in sk_lookup", _holds(_ingress), "Linux 5.17",
+                "telling deliveries apart by their device; by their addresses without", required=False),
         Feature("tcp_diag", _holds(_listeners), "CONFIG_INET_TCP_DIAG, modprobe tcp_diag",
                 "seeing who listens on the tunnel's ports in a pod", required=False),
         Feature("MPTCP in programs", _helper(_SOCK_ADDR, _TO_MPTCP), "Linux 5.19, CONFIG_MPTCP",
@@ -129,5 +133,10 @@ def _listeners() -> bool:
     return listeners() is not None
 
 
-def _own_cookie() -> bool:
-    return own_cookie() > 0
+def _cookie() -> bool:
+    return cookie() > 0
+
+
+def _told_cookie() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        return bool(one.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))

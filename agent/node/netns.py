@@ -8,19 +8,17 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import socket
-import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from agent.node.cookie import cookie
 from agent.node.errors import NodeError
 
 T = TypeVar("T")
 
-SO_NETNS_COOKIE = 71
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,8 +80,8 @@ class NetnsFd:
         return action()
 
     def cookie(self) -> int:
-        """The kernel's number of the namespace, never given twice. Raises NodeError before Linux 5.14."""
-        return self.run(_cookie)
+        """The kernel's number of the namespace, never given twice. Raises NodeError."""
+        return self.run(cookie)
 
 
 def visit(namespaces: Iterable[NetnsFd], action: Callable[[], T]) -> list[T | OSError]:
@@ -118,17 +116,3 @@ def _apart(action: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
-
-
-def own_cookie() -> int:
-    """The cookie of the calling thread's network namespace."""
-    return _cookie()
-
-
-def _cookie() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            raw = any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
-        except OSError as error:
-            raise NodeError("this kernel gives no netns cookies: Linux 5.14 does") from error
-    return int(struct.unpack("=Q", raw)[0])

@@ -20,6 +20,8 @@ if [ ! -d "/new$repository" ]; then  # it is below one of the folders that are n
 fi
 mkdir /new/sys/fs/cgroup/unified
 mount -t cgroup2 cgroup2 /new/sys/fs/cgroup/unified
+mkdir /new/sys/fs/cgroup/unified/tests  # as what runs on a node is in one
+echo $$ >/new/sys/fs/cgroup/unified/tests/cgroup.procs
 mount -t bpf bpf /new/sys/fs/bpf
 ip link set lo up
 export HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin

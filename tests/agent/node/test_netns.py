@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.node.cookie import cookie
 from agent.node.errors import NodeError
-from agent.node.netns import NetnsFd, own_cookie
+from agent.node.netns import NetnsFd
 from tests.support.stage import Stage
 
 THREAD = Path("/proc/thread-self/ns/net")
@@ -36,7 +37,7 @@ def test_socket_stays_in_the_namespace(stage: Stage) -> None:
 
 def test_cookies_tell_namespaces_apart(stage: Stage) -> None:
     first, second = stage.pod(), stage.pod()
-    assert len({own_cookie(), first.netns.cookie(), second.netns.cookie()}) == 3
+    assert len({cookie(), first.netns.cookie(), second.netns.cookie()}) == 3
     assert NetnsFd.open(first.path).cookie() == first.netns.cookie()
 
 
@@ -59,7 +60,7 @@ def test_closed_namespace_cannot_be_entered(stage: Stage) -> None:
     netns.close()
     netns.close()
     with pytest.raises(OSError, match="cannot enter the network namespace"):
-        netns.run(own_cookie)
+        netns.run(cookie)
 
 
 def test_whether_a_path_leads_to_it(stage: Stage) -> None:

@@ -60,7 +60,9 @@ impl NetNs {
         if result == 0 {
             Ok(*self.cookie.get_or_init(|| cookie))
         } else {
-            Err(io::Error::last_os_error())
+            let error = io::Error::last_os_error();
+            let is_old = error.raw_os_error() == Some(libc::ENOPROTOOPT);
+            Err(if is_old { io::Error::other("this kernel tells no netns cookies (Linux 5.14 does)") } else { error })
         }
     }
 
