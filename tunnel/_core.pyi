@@ -139,7 +139,7 @@ class Core:
         port: int | None = None,
         method: str = "GET",
         path: str = "/",
-        headers: list[tuple[str, str]] = [],
+        headers: list[tuple[str, str]] = ...,
     ) -> str:
         """What would become of a connection, and why, as a JSON object; nothing is connected.
 
