@@ -83,7 +83,7 @@ CASES = [
     (
         "WRN0001",
         "cannot be judged",
-        of("AuthorizationPolicy", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"),
+        of("AuthorizationPolicy", "{rules: [{when: [{key: connection.sni, values: [a]}]}]}"),
     ),
 ]
 

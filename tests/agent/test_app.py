@@ -88,10 +88,12 @@ async def test_who_is_no_tunnel_hears_nothing(world: World, caplog: pytest.LogCa
 
 
 async def test_what_of_an_object_does_not_work(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    head = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\n"
-    (world.source / "a.yaml").write_text(f"{head}spec: {{address: a.example}}")
+    head = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n"
+    (world.source / "a.yaml").write_text(
+        f"{head}spec: {{rules: [{{when: [{{key: connection.sni, values: [a]}}]}}]}}"
+    )
     async with world.agent():
-        assert "WorkloadEntry default/a: a.example is a name, which this version" in caplog.text
+        assert "AuthorizationPolicy default/a: rules[0]: connection.sni cannot be judged" in caplog.text
         assert "warren_agent_problem_objects 1.0" in await world.page("/metrics")
 
 

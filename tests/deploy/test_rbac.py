@@ -45,9 +45,9 @@ REFUSED: dict[
         "DestinationRule": {"host": "web", "subsets": [{"name": "v_1"}]},
     },
     "security.istio.io/v1": {
-        "AuthorizationPolicy": {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]},
+        "AuthorizationPolicy": {"rules": [{"when": [{"key": "connection.sni", "values": ["a"]}]}]},
         "PeerAuthentication": {"portLevelMtls": {"80": {"mode": "STRICT"}}},
-        "RequestAuthentication": {},
+        "RequestAuthentication": {"jwtRules": [{"issuer": ""}]},
     },
     "telemetry.istio.io/v1": {"Telemetry": {}},
     "gateway.networking.k8s.io/v1": {
@@ -179,6 +179,8 @@ def everything(admin: Client, lab: Lab) -> None:
         "sidecars",
     ):
         until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
+    for kind in ("authorizationpolicies", "requestauthentications"):
+        until(partial(condition, admin, f"security.istio.io/v1/namespaces/default/{kind}"), 30)
     for kind in ("httproutes", "grpcroutes", "tcproutes", "tlsroutes"):
         until(partial(parents, admin, f"gateway.networking.k8s.io/v1/namespaces/default/{kind}"))
     in_part(admin)

@@ -176,14 +176,15 @@ def test_check_says_what_a_change_would_close_and_changes_nothing(mesh: Mesh, tm
 
 def test_check_of_what_harms_nobody_and_of_what_is_invalid(mesh: Mesh, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    rules: list[Any] = [{"to": [{"operation": {"methods": ["GET"]}}]}, {}]
+    rules: list[Any] = [{"when": [{"key": "connection.sni", "values": ["a"]}]}, {}]
     good.write_text(yaml.dump(authorization("all", selector=OF_A, rules=rules)))
     bad.write_text(yaml.dump(authorization("bad", action="DENY")))
     with connected(mesh, {"far": 3}):
         code, text = authz(mesh, "check", "-f", str(good))
         assert code == 0
         assert "allowed by AuthorizationPolicy default/all, rules[1]" in text, "as its author counts"
-        assert f"problem: {good}: AuthorizationPolicy default/all: rules[0]: methods cannot be judged" in text
+        problem = "AuthorizationPolicy default/all: rules[0]: connection.sni cannot be judged"
+        assert f"problem: {good}: {problem}" in text
         assert "0 of 3 open connections would be closed" in text
         code, text = authz(mesh, "check", "-f", str(good), "-f", str(bad))
         assert code == 2

@@ -408,7 +408,7 @@ def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
     assert "CLOSE -> SYN_SENT curl[" in said.out
 
 
-RUN = {"agent", "tunnel", "gateway", "cni", "ca", "reporter", "lab", "crds", "completion"}
+RUN = {"agent", "tunnel", "gateway", "gateway-agent", "cni", "ca", "reporter", "lab", "crds", "completion"}
 UNSHOWN = RUN | {"check", "authz", "routes", "trace", "capture"}
 STABLE = ("status", "why client web", "pods", "workloads", "services", "certs", "config dump", "config diff")
 

@@ -41,7 +41,7 @@ kind: Service
 metadata: {name: web, namespace: shop}
 spec: {selector: {app: web}, ports: [{port: 80}]}
 """
-OF_REQUESTS = {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]}  # of which its status tells
+UNJUDGED = {"rules": [{"when": [{"key": "connection.sni", "values": ["a"]}]}]}  # of which its status tells
 _GIVEN = ("resourceVersion", "generation")
 POLICIES = "apis", "security.istio.io", "v1", "authorizationpolicies"
 PLURALS = (
@@ -148,7 +148,7 @@ def test_down_leaves_others_objects_as_they_were(tmp_path: Path) -> None:
                 theirs = {**named("ConfigMap", name), "data": {"root-cert.pem": f"theirs in {namespace}"}}
                 admin.post(theirs, *within(namespace, "configmaps"))
             admin.post(named("Secret", "theirs"), *within(namespace, "secrets"))
-            admin.post(policy("theirs", namespace, **OF_REQUESTS), *POLICIES[:3], "namespaces", namespace,
+            admin.post(policy("theirs", namespace, **UNJUDGED), *POLICIES[:3], "namespaces", namespace,
                        POLICIES[3])  # fmt: skip
         admin.post(named("ServiceAccount", "warren-node", annotations={"a": "b"}),
                    *within("warren-system", "serviceaccounts"))  # fmt: skip

@@ -14,7 +14,7 @@ apiVersion: v1
 kind: List
 items:
 - {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: null}}
-- {apiVersion: v1, kind: ConfigMap}
+- {apiVersion: batch/v1, kind: CronJob}
 - {apiVersion: v1, kind: Node, metadata: {name: theirs}}
 ---
 ---
@@ -30,7 +30,7 @@ def test_lists_folders_nulls_and_other_kinds(tmp_path: Path) -> None:
     assert read[0].body["metadata"] == {"name": "shop"}
     assert read[0].where == f"{tmp_path}/below/a.yml:5"
     assert read[1].body["metadata"] == {"name": "one", "namespace": "default"}
-    assert others == {"ConfigMap": 1, "Node": 1}
+    assert others == {"CronJob": 1, "Node": 1}
 
 
 @pytest.mark.parametrize(
