@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from agent.lab import cgroups
 from agent.node.netns import NetnsFd
-from tests.support.wait import until
 
 _numbers = itertools.count(1)
 
@@ -81,8 +81,7 @@ class Node:
 
     def close(self) -> None:
         """Ends every process in the cgroups that were made, and removes namespaces and cgroups."""
-        (self.cgroup / "cgroup.kill").write_text("1")
-        until(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), what="processes end")
+        cgroups.kill(self.cgroup)
         for path in sorted(Path("/run/netns").glob(f"{self._tag}-*")):
             _ip(f"netns del {path.name}")
         for pod in self._pods:
