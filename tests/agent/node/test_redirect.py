@@ -80,6 +80,8 @@ KINDS: dict[str, Callable[[Pod], Call]] = {
     "with the tunnel's mark": lambda to: Call((str(to.v4), PORT), mark=routing.MARK),
 }
 
+MPTCP = Path("/proc/sys/net/mptcp").exists()  # not in Debian's 5.10
+
 
 @contextmanager
 def narrow(pod: Pod, ports: str) -> Iterator[None]:
@@ -97,7 +99,7 @@ def plain(address: Address) -> Address:
     return address[0].removeprefix("::ffff:"), address[1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if MPTCP or "mptcp" not in kind])
 def test_connection_goes_through_both_tunnels(world: World, counted: Counted, kind: str) -> None:
     call = KINDS[kind](world.server)
     outcome = world.on_client.call(application.call, call)
@@ -114,7 +116,8 @@ def test_connection_goes_through_both_tunnels(world: World, counted: Counted, ki
     given = counted()
     # What arrives is counted by packet: a segment that the kernel sends again is decided on again.
     assert given.pop("inbound_steered") >= 1
-    assert given.pop("inbound_loopback") >= 2  # to the tunnel's listener for what leaves, and the delivery
+    # To the tunnel's listener for what leaves, and the delivery: told by its addresses before Linux 5.17.
+    assert given.pop("inbound_loopback") + given.pop("inbound_delivery", 0) >= 2
     assert given == {"connect_captured": 1, "handover_done": 1, "connect_tunnel": 1, "connect_delivery": 1}
 
 
