@@ -6,8 +6,10 @@ import json
 import socket
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 IPPROTO_MPTCP = 262
+MPTCP = Path("/proc/sys/net/mptcp").exists()  # not in Debian's 5.10
 _SO_BINDTODEVICE = 25
 _MSG_FASTOPEN = 0x20000000
 

@@ -23,7 +23,7 @@ from tests.agent.node.test_probes import (
 )
 from tests.support import application, standin
 from tests.support.allowing import IP, Allowing
-from tests.support.application import IPPROTO_MPTCP, Call
+from tests.support.application import IPPROTO_MPTCP, MPTCP, Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
 from tests.support.stage import Stage
@@ -106,7 +106,7 @@ KINDS: dict[str, tuple[int, Callable[[Pod], Call]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if MPTCP or "mptcp" not in kind])
 def test_allowed_connection_goes_straight(world: World, counted: Counted, kind: str) -> None:
     version, how = KINDS[kind]
     world.allow(version)

@@ -13,7 +13,7 @@ from agent.node.errors import DatapathError
 from agent.node.state import Cookie
 from bpf.pins import Pins
 from tests.support import application, sockets, standin
-from tests.support.application import IPPROTO_MPTCP, Address, Call
+from tests.support.application import IPPROTO_MPTCP, MPTCP, Address, Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
 from tests.support.stage import Stage
@@ -81,7 +81,7 @@ KINDS: dict[str, Callable[[Pod], Call]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if MPTCP or "mptcp" not in kind])
 def test_probe_reaches_the_application(world: World, counted: Counted, kind: str) -> None:
     outcome = world.kubelet.call(application.call, KINDS[kind](world.pod))
     assert (outcome.error, outcome.server) == (0, "pod")

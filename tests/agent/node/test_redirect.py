@@ -14,7 +14,7 @@ from agent.node import routing
 from agent.node.state import Cookie
 from bpf.pins import Pins
 from tests.support import application, standin
-from tests.support.application import IPPROTO_MPTCP, Address, Call
+from tests.support.application import IPPROTO_MPTCP, MPTCP, Address, Call
 from tests.support.netns import Pod
 from tests.support.resident import Resident
 from tests.support.stage import Stage
@@ -79,8 +79,6 @@ KINDS: dict[str, Callable[[Pod], Call]] = {
     "bound to a port": lambda to: Call((str(to.v4), PORT), bind=("", 21234)),
     "with the tunnel's mark": lambda to: Call((str(to.v4), PORT), mark=routing.MARK),
 }
-
-MPTCP = Path("/proc/sys/net/mptcp").exists()  # not in Debian's 5.10
 
 
 @contextmanager
