@@ -1,5 +1,6 @@
 """Policies that ask for requests: real ones, by every way to a pod, and on connections that are open."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,7 +60,14 @@ def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
     finally:
         for one in manifests:
             mesh.lab.cluster.delete(Key(one["kind"], "default", one["metadata"]["name"]))
+        until(lambda: not _policies(mesh), what="no policy is in force")
         until(lambda: status(mesh, "far", "/") == 200, what="everybody may ask again")
+
+
+def _policies(mesh: Mesh) -> list[Any]:
+    """Those of the server's tunnel: as long as one asks for requests, connections are served as such."""
+    dump: dict[str, list[Any]] = json.loads(mesh.lab.node("node1").fetch(15000, "/config_dump"))
+    return dump["policies"]
 
 
 def ask(mesh: Mesh, source: str, path: str, host: str = "shop", **details: Any) -> asking.Answer | None:
