@@ -6,11 +6,9 @@ from typing import Any, TypeVar, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.model.engine.invalidation import endpoints_of
 from agent.model.engine.kind import SECURITY, Descriptor, Raw, Reading
 from agent.model.engine.reading import conditions, get, list_, names, part, read
-from agent.model.engine.store import Entry
-from agent.model.engine.view import ServiceLike, View
+from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.resources import AUTHORIZATION, Resource, policy_resource
 from agent.model.schema.istio.authorization_policy import (
@@ -28,26 +26,9 @@ from agent.model.schema.istio.authorization_policy import (
 from agent.model.schema.istio.base import DRY_RUN
 from agent.model.schema.objects import Key, Labels
 from agent.model.translation.authorization import authorization
-from agent.model.translation.policy_selection import selected_by
+from agent.model.translation.policy_selection import entries, ignored_targets, naming
 
 T = TypeVar("T")
-
-
-def _index(policy: AuthorizationPolicy) -> Iterator[Entry]:
-    namespace = policy.metadata.namespace
-    yield from (("policy", namespace, *label) for label in sorted(policy.selector.items())[:1])
-    for target in policy.targets:
-        if target.is_service:
-            yield from (("attached", namespace), ("attached", namespace, target.kind, target.name))
-
-
-def _dependants(view: View, policy: AuthorizationPolicy) -> Iterator[Key]:
-    """The workloads that have to name it."""
-    yield from selected_by(view, policy)
-    for target in policy.targets:
-        service = view.store.objects.get(Key(target.kind, policy.metadata.namespace, target.name))
-        if isinstance(service, ServiceLike):
-            yield from endpoints_of(view, service)
 
 
 def _translate(view: View, policy: AuthorizationPolicy) -> Iterator[Resource]:
@@ -61,9 +42,7 @@ def _problems(view: View, policy: AuthorizationPolicy) -> Iterator[str]:
     for number, rule in enumerate(policy.spec.rules):
         if any(value.startswith("spiffe://") for value in _principals(rule)):
             yield f"rules[{number}]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
-    for target in policy.targets:
-        if not target.is_service:
-            yield f"targetRefs: {target.kind} {target.name} is ignored: this version has no waypoints"
+    yield from ignored_targets(policy)
 
 
 def _principals(rule: Rule) -> Iterator[str]:
@@ -137,8 +116,8 @@ KIND = Descriptor(
     "authorizationpolicies",
     AuthorizationPolicy,
     critical=True,
-    index=_index,
-    dependants=_dependants,
+    index=entries,
+    dependants=naming,
     translate=_translate,
     problems=_problems,
     may_make=_may_make,

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from agent.model.engine.invalidation import endpoints_of
 from agent.model.engine.members import Workload, labels_of, workloads
-from agent.model.engine.view import View
+from agent.model.engine.store import Entry
+from agent.model.engine.view import ServiceLike, View
 from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.schema.istio.authorization_policy import AuthorizationPolicy
 from agent.model.schema.istio.peer_authentication import PeerAuthentication
@@ -30,11 +32,31 @@ def _name(policy: Attachable) -> str:
     return f"{policy.metadata.namespace}/{policy.metadata.name}"
 
 
-def selected_by(view: View, policy: Attachable) -> Iterator[Key]:
-    """The workloads that a policy selects."""
+def entries(policy: Attachable) -> Iterator[Entry]:
+    """By which `named_policies` finds it."""
+    namespace = policy.metadata.namespace
+    yield from (("policy", namespace, *label) for label in sorted(policy.selector.items())[:1])
+    for target in policy.targets:
+        if target.is_service:
+            yield from (("attached", namespace), ("attached", namespace, target.kind, target.name))
+
+
+def naming(view: View, policy: Attachable) -> Iterator[Key]:
+    """The workloads that have to name it."""
     namespace = policy.metadata.namespace
     within = "" if namespace == ROOT_NAMESPACE else namespace
     yield from map(key_of, view.selected(within, policy.selector))
+    for target in policy.targets:
+        service = view.store.objects.get(Key(target.kind, namespace, target.name))
+        if isinstance(service, ServiceLike):
+            yield from endpoints_of(view, service)
+
+
+def ignored_targets(policy: Attachable) -> Iterator[str]:
+    """A problem for each target that it cannot be attached to."""
+    for target in policy.targets:
+        if not target.is_service:
+            yield f"targetRefs: {target.kind} {target.name} is ignored: this version has no waypoints"
 
 
 def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from agent.model.schema.istio.base import DRY_RUN, Strict
-from agent.model.schema.istio.policy import Policy, Selector
+from agent.model.schema.istio.policy import Policy
+from agent.model.schema.istio.targeting import Targeting, TargetRef
 from agent.model.schema.objects import Labels
 from agent.model.schema.syntax import FieldError, Step, check_port, check_range
 
@@ -42,17 +43,10 @@ _DRY_RUNS = {  # as Go's strconv.ParseBool
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
-_TARGETS = {  # the API group of each kind that a policy may be attached to; Kubernetes' own has two names
-    "Service": ("", "core"),
-    "ServiceEntry": ("networking.istio.io",),
-    "Gateway": ("gateway.networking.k8s.io",),
-    "GatewayClass": ("gateway.networking.k8s.io",),
-}
 _PATH = re.compile(r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]+")  # RFC 3986: pchar without *, which is a wildcard
 _ONE, _REST = "{*}", "{**}"
 _MAX_ACCOUNTS = 16
 _LONGEST_ACCOUNT = 320
-_MAX_REFERENCES = 16
 _MAX_RULES = 512
 
 
@@ -94,24 +88,6 @@ def _check_path(path: str, *steps: Step) -> None:
 def _written(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
-
-
-class TargetRef(Strict, frozen=True):
-    """`namespace`: only the object's own may be meant, and it is not to be written."""
-
-    kind: Literal["Gateway", "GatewayClass", "Service", "ServiceEntry"]
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
-    group: str = ""
-    namespace: Literal[""] = ""
-
-    def __post_init__(self) -> None:
-        groups = _TARGETS[self.kind]
-        if self.group not in groups:
-            raise FieldError(f"a {self.kind} is not of group {self.group!r}; write {groups[0]!r}", "group")
-
-    @property
-    def is_service(self) -> bool:
-        return self.kind in ("Service", "ServiceEntry")
 
 
 class Source(Strict, frozen=True):
@@ -218,25 +194,13 @@ class Provider(Strict, frozen=True):
     name: str = ""
 
 
-class AuthorizationPolicySpec(Strict, frozen=True):
-    """selector, target_refs, target_ref: None where it is not written."""
-
-    selector: Selector | None = None
-    target_refs: Annotated[tuple[TargetRef, ...], msgspec.Meta(max_length=_MAX_REFERENCES)] | None = None
-    target_ref: TargetRef | None = None
+class AuthorizationPolicySpec(Targeting, frozen=True):
     action: Action = "ALLOW"
     provider: Provider | None = None
     rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
 
     def __post_init__(self) -> None:
-        targets = (
-            ("selector", self.selector),
-            ("targetRef", self.target_ref),
-            ("targetRefs", self.target_refs),
-        )
-        written = [name for name, value in targets if value is not None]
-        if len(written) > 1:
-            raise FieldError(f"{written[0]} and {written[1]} exclude each other; keep one", written[1])
+        super().__post_init__()
         if self.action in ("DENY", "CUSTOM") and not self.rules:
             raise FieldError(f"action {self.action} needs rules; {{}} is one that fits everything", "rules")
         if self.action == "CUSTOM":
@@ -275,11 +239,11 @@ class AuthorizationPolicy(Policy, frozen=True):
 
     @property
     def selector(self) -> Labels:
-        return self.spec.selector.match_labels if self.spec.selector else {}
+        return self.spec.labels
 
     @property
     def targets(self) -> tuple[TargetRef, ...]:
-        return (self.spec.target_ref,) if self.spec.target_ref else self.spec.target_refs or ()
+        return self.spec.targets
 
     @property
     def of_strictest(self) -> str:

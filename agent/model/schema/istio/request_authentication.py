@@ -7,16 +7,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.model.schema.istio.authorization_policy import TargetRef
 from agent.model.schema.istio.base import IstioObject, Strict
-from agent.model.schema.istio.policy import Selector
+from agent.model.schema.istio.targeting import Targeting, TargetRef
 from agent.model.schema.objects import Labels
 from agent.model.schema.syntax import FieldError
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _MAX_RULES = 4096
-_MAX_REFERENCES = 16
 
 
 def _check_header(name: str, *steps: str | int) -> None:
@@ -73,23 +71,8 @@ class JwtRule(Strict, frozen=True):
             _check_header(self.output_payload_to_header, "outputPayloadToHeader")
 
 
-class RequestAuthenticationSpec(Strict, frozen=True):
-    """selector, target_refs, target_ref: None where it is not written."""
-
-    selector: Selector | None = None
-    target_refs: Annotated[tuple[TargetRef, ...], msgspec.Meta(max_length=_MAX_REFERENCES)] | None = None
-    target_ref: TargetRef | None = None
+class RequestAuthenticationSpec(Targeting, frozen=True):
     jwt_rules: Annotated[tuple[JwtRule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
-
-    def __post_init__(self) -> None:
-        targets = (
-            ("selector", self.selector),
-            ("targetRef", self.target_ref),
-            ("targetRefs", self.target_refs),
-        )
-        written = [name for name, value in targets if value is not None]
-        if len(written) > 1:
-            raise FieldError(f"{written[0]} and {written[1]} exclude each other; keep one", written[1])
 
 
 class RequestAuthentication(IstioObject, frozen=True):
@@ -100,11 +83,11 @@ class RequestAuthentication(IstioObject, frozen=True):
 
     @property
     def selector(self) -> Labels:
-        return self.spec.selector.match_labels if self.spec.selector else {}
+        return self.spec.labels
 
     @property
     def targets(self) -> tuple[TargetRef, ...]:
-        return (self.spec.target_ref,) if self.spec.target_ref else self.spec.target_refs or ()
+        return self.spec.targets
 
 
 def _check_keys(jwks: str) -> None:
