@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.node.errors import DatapathError
 from agent.node.features import mount_of
+from agent.node.own_cgroup import namespace_mount, relative_cgroup
 
 _FILEID_KERNFS = 0xFE
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -21,11 +22,10 @@ class _Handle(ctypes.Structure):
 def cgroup_of(pid: int, below: Path, proc: Path = Path("/proc")) -> Path:
     """The directory of a process' cgroup, which has to be `below` or under it. Raises DatapathError."""
     try:
-        lines = (proc / f"{pid}/cgroup").read_text().splitlines()
+        relative = relative_cgroup(pid, proc)
     except OSError as error:
         raise DatapathError(f"process {pid} is gone") from error
-    relative = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
-    path = Path(os.path.normpath(f"{_namespace_root(below)}/{relative}"))
+    path = Path(os.path.normpath(_namespace_root(below) / relative))
     if not path.is_relative_to(below.resolve()):
         raise DatapathError(f"process {pid} is in cgroup {path}: it must be below {below}")
     return path
@@ -41,11 +41,8 @@ def _namespace_root(below: Path) -> Path:
 
     It is told where it is by the mount in which that root is at the top; `below` may be in another one.
     """
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        root, point, kind = *line.split(" ")[3:5], line.partition(" - ")[2].partition(" ")[0]
-        if kind == "cgroup2" and root == "/":
-            return _path_of(below, Path(point).stat().st_ino) or mount_of(below)
-    return mount_of(below)
+    own = namespace_mount()
+    return (own and _path_of(below, own.stat().st_ino)) or mount_of(below)
 
 
 def _path_of(root: Path, cgroup_id: int) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.node.errors import NodeError
+from agent.node.own_cgroup import PROC, namespace_mount, relative_cgroup
 from bpf.errors import BpfError
 from bpf.maps import Link, Map
 from bpf.programs import COOKIE, Object
@@ -67,13 +68,10 @@ def _attached() -> _Asked:
     return _Asked(link, program.map("cookies"))
 
 
-def own_cgroup(proc: Path = Path("/proc")) -> Path:
+def own_cgroup(proc: Path = PROC) -> Path:
     """Raises NodeError without cgroup v2, or in its root, where a program concerns the whole machine."""
-    lines = (proc / "self/cgroup").read_text().splitlines()
-    relative = next((line.removeprefix("0::/") for line in lines if line.startswith("0::")), "")
-    for line in (proc / "self/mountinfo").read_text().splitlines():
-        root, point, kind = *line.split(" ")[3:5], line.partition(" - ")[2].partition(" ")[0]
-        path = Path(point) / relative
-        if kind == "cgroup2" and root == "/" and (path / "cgroup.type").exists():  # which the root has not
-            return path
+    mount = namespace_mount(proc)
+    path = mount and mount / relative_cgroup("self", proc)
+    if path and (path / "cgroup.type").exists():  # which the root has not
+        return path
     raise NodeError("this process is in no cgroup v2 of its own: start it in one (Linux 5.14 needs none)")
