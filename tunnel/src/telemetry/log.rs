@@ -280,7 +280,8 @@ impl LogWriter {
 
     /// Tells of the refusals that were not logged since the last time.
     pub fn tell_withheld(&self) {
-        for (peer, count) in self.limits.withheld(Instant::now()) {
+        let logged = self.which().wants(true); // what is not would not have been a line
+        for (peer, count) in self.limits.withheld(Instant::now()).into_iter().filter(|_| logged) {
             let _ = self.entries.try_send(Entry::Withheld(Withheld { time: SystemTime::now(), peer, count }));
             // counted
         }

@@ -542,6 +542,15 @@ fn a_peer_cannot_fill_the_log_with_refusals() {
 }
 
 #[test]
+fn a_log_that_is_off_says_nothing_of_refusals_that_were_many() {
+    let mesh = a_mesh();
+    let refuse = |worker: &WorkerTelemetry| {
+        (0..1000).for_each(|_| to(worker, &mesh, "10.1.0.1:80").fail(Refusal::ConnectFailed, ""));
+    };
+    assert_eq!(logged("off", refuse), Vec::<String>::new());
+}
+
+#[test]
 fn peers_that_are_told_apart_by_baggage_are_bounded() {
     let (telemetry, mesh) = (silent(), a_mesh());
     let worker = telemetry.worker();
