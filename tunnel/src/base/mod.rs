@@ -10,6 +10,7 @@ pub mod refusal;
 mod rng;
 pub mod sink;
 pub mod sizes;
+mod slashes;
 
 pub use address::{canonical, Prefix};
 pub use failure::Failure;
@@ -19,3 +20,4 @@ pub use original_dst::OriginalDst;
 pub use pod_key::PodKey;
 pub use refusal::{Flag, Refusal};
 pub use rng::Rng;
+pub use slashes::merge_slashes;

@@ -1,4 +1,5 @@
 //! Paths as routes see them and servers get them: Istio's `meshConfig.pathNormalization`, in Envoy's order.
+use crate::base::merge_slashes;
 use http::uri::PathAndQuery;
 use std::str::FromStr;
 
@@ -46,7 +47,7 @@ impl Normalization {
         }
         let mut normal = resolve(&decode(text, self == Normalization::DecodeAndMergeSlashes));
         if merges {
-            normal = merge(&normal);
+            normal = merge_slashes(&normal);
         }
         if let Some(query) = path.query() {
             normal.push('?');
@@ -72,16 +73,6 @@ fn decode(path: &str, slashes: bool) -> String {
         rest = &rest[at + taken..];
     }
     decoded + rest
-}
-
-fn merge(path: &str) -> String {
-    let mut merged = String::with_capacity(path.len());
-    for character in path.chars() {
-        if character != '/' || !merged.ends_with('/') {
-            merged.push(character);
-        }
-    }
-    merged
 }
 
 /// RFC 3986 section 5.2.4. Empty segments stay.

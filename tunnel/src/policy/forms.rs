@@ -1,5 +1,7 @@
 //! What else an application may take a request's path or host for: servers undo what the client has written in various ways.
 
+use crate::base::merge_slashes;
+
 /// As often as encodings are undone that were made of encodings.
 const DEPTH: usize = 3;
 
@@ -15,7 +17,7 @@ pub fn paths(path: &str) -> Vec<String> {
             forms.push(form);
         }
     };
-    let mut decoded = merge(path);
+    let mut decoded = merge_slashes(path);
     add(decoded.clone());
     for _ in 0..DEPTH {
         decoded = decode(&decoded);
@@ -43,16 +45,6 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
         _ => host,
     }
-}
-
-fn merge(path: &str) -> String {
-    let mut merged = String::with_capacity(path.len());
-    for character in path.chars() {
-        if character != '/' || !merged.ends_with('/') {
-            merged.push(character);
-        }
-    }
-    merged
 }
 
 /// Once; backslashes are slashes to some. What is no text afterwards is compared as far as it is.
