@@ -1,5 +1,6 @@
 //! Requests that arrive for a pod, on a connection whose requests policies judge, on their way to the application.
 use super::delivery::{deliver, Delivery};
+use super::requests::telemetry_request;
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::Failure;
@@ -185,23 +186,8 @@ impl Node for Arriving {
 
     fn record(&self, _: &Downstream, record: &Record) {
         let Some(proxy) = self.proxy.upgrade() else { return };
-        proxy.thread.telemetry.request(telemetry::Request {
-            parties: self.arrival.parties.clone(),
-            direction: Direction::Inbound,
-            method: record.method.clone(),
-            authority: record.authority.as_str().into(),
-            path: record.path.as_str().into(),
-            http2: record.http2,
-            grpc: record.grpc,
-            route: Arc::default(),
-            status: record.status,
-            flags: record.flags,
-            reason: record.reason.clone(),
-            attempts: record.attempts,
-            failure: record.failure.clone(),
-            duration: record.duration,
-            upstream: record.upstream,
-            endpoint: record.endpoint.as_ref().map(|_| self.arrival.delivery.target),
-        });
+        let endpoint = record.endpoint.as_ref().map(|_| self.arrival.delivery.target);
+        let told = telemetry_request(record, self.arrival.parties.clone(), Direction::Inbound, endpoint);
+        proxy.thread.telemetry.request(telemetry::Request { route: Arc::default(), ..told });
     }
 }

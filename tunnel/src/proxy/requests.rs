@@ -262,23 +262,35 @@ impl Node for Requests {
         let target = record.destination.as_ref().zip(record.endpoint.as_ref());
         let target = target.and_then(|(destination, id)| self.target(id, destination));
         let service = record.destination.as_ref().map_or(&downstream.service, |destination| &destination.service);
-        proxy.thread.telemetry.request(telemetry::Request {
-            parties: Parties::to_target(&source, target.as_ref(), mesh.service(service)),
-            direction: Direction::Outbound,
-            method: record.method.clone(),
-            authority: record.authority.as_str().into(),
-            path: record.path.as_str().into(),
-            http2: record.http2,
-            grpc: record.grpc,
-            route: record.route.clone(),
-            status: record.status,
-            flags: record.flags,
-            reason: record.reason.clone(),
-            attempts: record.attempts,
-            failure: record.failure.clone(),
-            duration: record.duration,
-            upstream: record.upstream,
-            endpoint: target.map(|target| SocketAddr::new(target.ip, target.port)),
-        });
+        let parties = Parties::to_target(&source, target.as_ref(), mesh.service(service));
+        let endpoint = target.map(|target| SocketAddr::new(target.ip, target.port));
+        proxy.thread.telemetry.request(telemetry_request(record, parties, Direction::Outbound, endpoint));
+    }
+}
+
+/// A request that is over, as telemetry has it. `endpoint`: what has answered.
+pub fn telemetry_request(
+    record: &Record,
+    parties: Parties,
+    direction: Direction,
+    endpoint: Option<SocketAddr>,
+) -> telemetry::Request<'_> {
+    telemetry::Request {
+        parties,
+        direction,
+        method: record.method.clone(),
+        authority: record.authority.as_str().into(),
+        path: record.path.as_str().into(),
+        http2: record.http2,
+        grpc: record.grpc,
+        route: record.route.clone(),
+        status: record.status,
+        flags: record.flags,
+        reason: record.reason.clone(),
+        attempts: record.attempts,
+        failure: record.failure.clone(),
+        duration: record.duration,
+        upstream: record.upstream,
+        endpoint,
     }
 }
