@@ -1,31 +1,20 @@
 //! Who a pod is and whom it believes: certificates, keys and the TLS configurations made of them, once per renewal.
 use crate::base::{Identity, Refusal};
+use crate::tls::provider::MESH;
 use crate::tls::revocation::Revocation;
 pub use crate::tls::trust::Proof;
 use crate::tls::trust::{wrong_peer, Trust};
+use crate::tls::verifier::{ClientVerifier, JudgeClient, JudgeServer, ServerVerifier};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::Resumption;
-use rustls::crypto::{aws_lc_rs, CryptoProvider};
 use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, Error, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, Error, ServerConfig};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::iter::once;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-/// TLS 1.3 with AES-GCM, as the peer demands; the hybrid exchange first, for traffic recorded today.
-pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    use aws_lc_rs::{cipher_suite, kx_group};
-    Arc::new(CryptoProvider {
-        cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..aws_lc_rs::default_provider()
-    })
-});
 
 /// A private key that waits for its certificate. It never leaves this process.
 pub struct Key(KeyPair);
@@ -116,8 +105,9 @@ impl Credentials {
     }
 
     fn client_config(&self, expected: &Arc<[Identity]>) -> Result<ClientConfig, Error> {
-        let verifier = Server { trust: self.trust.clone(), expected: Expected::OneOf(expected.clone()) };
-        let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
+        let judge = Peer { trust: self.trust.clone(), expected: Expected::OneOf(expected.clone()) };
+        let verifier = ServerVerifier { judge, algorithms: MESH.signature_verification_algorithms };
+        let mut config = ClientConfig::builder_with_provider(MESH.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -167,12 +157,13 @@ fn server_config(
     key: PrivateKeyDer<'static>,
     trust: &Arc<Trust>,
 ) -> Result<ServerConfig, Error> {
-    let inner = WebPkiClientVerifier::builder_with_provider(trust.store.clone(), PROVIDER.clone())
+    let inner = WebPkiClientVerifier::builder_with_provider(trust.store.clone(), MESH.clone())
+        .clear_root_hint_subjects() // hints would only tell strangers whom we trust
         .build()
         .map_err(|e| Error::General(e.to_string()))?;
-    let verifier =
-        Client { inner, trust: trust.clone(), expected: Expected::TrustDomain(identity.trust_domain.clone()) };
-    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
+    let judge = Peer { trust: trust.clone(), expected: Expected::TrustDomain(identity.trust_domain.clone()) };
+    let verifier = ClientVerifier { inner, judge };
+    let mut config = ServerConfig::builder_with_provider(MESH.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(chain, key)?;
@@ -230,95 +221,30 @@ impl Expected {
     }
 }
 
-/// Of a server: a chain to our roots and an expected identity; its address plays no part.
+/// A chain to our roots, and an expected identity; a server's address plays no part.
 #[derive(Debug)]
-struct Server {
+struct Peer {
     trust: Arc<Trust>,
     expected: Expected,
 }
 
-impl ServerCertVerifier for Server {
-    fn verify_server_cert(
+impl JudgeServer for Peer {
+    fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         self.trust.verify_server(certificate, intermediates, now)?;
-        self.expected.prove(certificate).map(|_| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
+        self.expected.prove(certificate).map(drop)
     }
 }
 
-/// Of a client: the same, and it must have a certificate.
-#[derive(Debug)]
-struct Client {
-    inner: Arc<dyn ClientCertVerifier>,
-    trust: Arc<Trust>,
-    expected: Expected,
-}
-
-impl ClientCertVerifier for Client {
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.inner.verify_client_cert(certificate, intermediates, now)?;
+impl JudgeClient for Peer {
+    fn judge(&self, certificate: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
         self.trust.check(once(certificate).chain(intermediates))?;
-        self.expected.prove(certificate).map(|_| ClientCertVerified::assertion())
-    }
-
-    fn root_hint_subjects(&self) -> &[Subject] {
-        &[] // an empty list asks for any: hints would only tell strangers whom we trust
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.expected.prove(certificate).map(drop)
     }
 }
 

@@ -1,24 +1,22 @@
 //! TLS that we begin towards servers outside of the mesh (DestinationRule tls.mode SIMPLE and MUTUAL): 1.2 or 1.3, with
 //! rustls' own record layer, for these connections are few and their peers are anybody.
+use super::provider::ANYBODY;
 use super::revocation::{Lists, Revocation};
 use super::trust::{wrong_peer, Trust};
+use super::verifier::{JudgeServer, ServerVerifier};
 use crate::base::refusal::quoted;
 use crate::base::{Failure, Refusal};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{aws_lc_rs, CryptoProvider};
 use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error};
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 /// What a server has to be, and what it is shown. PEM throughout.
 pub struct Terms<'a> {
@@ -38,15 +36,16 @@ pub struct Terms<'a> {
 impl Terms<'_> {
     /// Kept for as long as the terms hold: sessions are resumed by it. Errors say what of them cannot be used.
     pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let server = match self.verify {
+        let judge = Wanted(match self.verify {
             true => Some((self.trust()?, self.subject_alt_names.into())),
             false => None,
-        };
-        let builder = ClientConfig::builder_with_provider(PROVIDER.clone())
+        });
+        let algorithms = ANYBODY.signature_verification_algorithms;
+        let builder = ClientConfig::builder_with_provider(ANYBODY.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier { server }));
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier { judge, algorithms }));
         let mut config = match self.client {
             Some((chain, key)) => {
                 let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the private key: {error}"))?;
@@ -122,51 +121,22 @@ pub fn failure(error: &io::Error) -> Failure {
 
 /// A chain to the roots, and a name; None: any server.
 #[derive(Debug)]
-struct Verifier {
-    server: Option<(Trust, Box<[Box<str>]>)>,
-}
+struct Wanted(Option<(Trust, Box<[Box<str>]>)>);
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl JudgeServer for Wanted {
+    fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if let Some((trust, names)) = &self.server {
-            trust.verify_server(certificate, intermediates, now)?;
-            match names.is_empty() {
-                true => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,
-                false => prove(certificate, names)?,
-            }
+    ) -> Result<(), Error> {
+        let Some((trust, names)) = &self.0 else { return Ok(()) };
+        trust.verify_server(certificate, intermediates, now)?;
+        match names.is_empty() {
+            true => verify_server_name(&ParsedCertificate::try_from(certificate)?, name),
+            false => prove(certificate, names),
         }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,22 +1,16 @@
 //! TLS as a gateway terminates it for clients outside of the mesh: certificates of its own names, client certificates where
 //! they are asked for. No SPIFFE identity plays a part.
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{aws_lc_rs, CryptoProvider};
+use super::provider::ANYBODY;
+use super::verifier::{ClientVerifier, JudgeClient};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
-};
-use std::sync::{Arc, LazyLock};
+use rustls::{CertificateError, Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-/// Whatever rustls thinks safe: clients are of all kinds.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 pub struct Terms<'a> {
     /// Chains, the leaf first, with their keys; PEM.
@@ -46,7 +40,7 @@ pub fn configuration(terms: &Terms<'_>) -> Result<ServerConfig, String> {
     if keys.is_empty() {
         return Err("no certificate".into());
     }
-    let builder = ServerConfig::builder_with_provider(PROVIDER.clone())
+    let builder = ServerConfig::builder_with_provider(ANYBODY.clone())
         .with_protocol_versions(&versions(terms.versions)?)
         .map_err(|error| error.to_string())?;
     let builder = match &terms.clients {
@@ -70,7 +64,7 @@ fn versions((lowest, highest): (u32, u32)) -> Result<Vec<&'static SupportedProto
 fn certified(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     let chain = certificates(chain).map_err(|error| format!("the certificate: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the private key: {error}"))?;
-    let certified = CertifiedKey::from_der(chain, key, &PROVIDER).map_err(|error| error.to_string())?;
+    let certified = CertifiedKey::from_der(chain, key, &ANYBODY).map_err(|error| error.to_string())?;
     certified.keys_match().map_err(|error| error.to_string())?;
     Ok(Arc::new(certified))
 }
@@ -96,79 +90,36 @@ fn verifier(clients: &Clients<'_>) -> Result<Arc<dyn ClientCertVerifier>, String
         roots.add(root).map_err(|error| format!("the clients' roots: {error}"))?;
     }
     let lists = CertificateRevocationListDer::pem_slice_iter(clients.crl).collect::<Result<Vec<_>, _>>();
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), PROVIDER.clone())
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), ANYBODY.clone())
         .with_crls(lists.map_err(|error| format!("the revocation lists: {error}"))?)
         .allow_unknown_revocation_status();
     let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
     let inner = builder.build().map_err(|error| format!("the clients' roots: {error}"))?;
     match clients.names {
         [] => Ok(inner),
-        names => Ok(Arc::new(Named { inner, names: names.into() })),
+        names => Ok(Arc::new(ClientVerifier { inner, judge: Named(names.into()) })),
     }
 }
 
 /// Beyond what roots vouch for, a certificate has one of these names.
 #[derive(Debug)]
-struct Named {
-    inner: Arc<dyn ClientCertVerifier>,
-    names: Box<[String]>,
-}
+struct Named(Box<[String]>);
 
 impl Named {
     fn fits(&self, certificate: &CertificateDer<'_>) -> bool {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
         let Ok(Some(found)) = parsed.subject_alternative_name() else { return false };
         found.value.general_names.iter().any(|name| match name {
-            GeneralName::DNSName(name) => self.names.iter().any(|one| one.eq_ignore_ascii_case(name)),
-            GeneralName::URI(name) => self.names.iter().any(|one| one == name),
+            GeneralName::DNSName(name) => self.0.iter().any(|one| one.eq_ignore_ascii_case(name)),
+            GeneralName::URI(name) => self.0.iter().any(|one| one == name),
             _ => false,
         })
     }
 }
 
-impl ClientCertVerifier for Named {
-    fn offer_client_auth(&self) -> bool {
-        self.inner.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(certificate, intermediates, now)?;
+impl JudgeClient for Named {
+    fn judge(&self, certificate: &CertificateDer<'_>, _: &[CertificateDer<'_>]) -> Result<(), Error> {
         let unfit = || Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
-        self.fits(certificate).then_some(verified).ok_or_else(unfit)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.fits(certificate).then_some(()).ok_or_else(unfit)
     }
 }

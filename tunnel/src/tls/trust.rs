@@ -1,5 +1,6 @@
 //! What certificates are measured by, and why one is refused.
-use super::credentials::{certificates, PROVIDER};
+use super::credentials::certificates;
+use super::provider::MESH;
 use super::revocation::{Distrust, Revocation};
 use crate::base::{Failure, Refusal};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -40,7 +41,7 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        let algorithms = MESH.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(certificate)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.store, intermediates, now, algorithms)?;
         self.check(once(certificate).chain(intermediates))
