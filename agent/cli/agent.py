@@ -65,6 +65,7 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 @option("--cluster", default="Kubernetes", help="id of this cluster")
 @option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
 @option("--network", default="", help="id of the network that pods are in")
+@option("--mesh-config", type=READABLE_FILE, help="Istio's MeshConfig: providers, and what is their default")
 @option(
     "--outbound-traffic-policy",
     type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
@@ -88,6 +89,7 @@ def agent(
     trust_domain: str,
     cluster: str,
     network: str,
+    mesh_config: Path | None,
     revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     standby: bool,
@@ -103,11 +105,17 @@ def agent(
     from agent import logs, memory  # noqa: PLC0415
     from agent.app import Agent, Settings  # noqa: PLC0415
     from agent.model.mesh import Mesh  # noqa: PLC0415
+    from agent.sources.mesh_config import read  # noqa: PLC0415
     from agent.standby import stand_by  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
     mesh = Mesh(
-        cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy, revision=revision
+        cluster,
+        trust_domain,
+        network,
+        outbound_traffic_policy=outbound_traffic_policy,
+        revision=revision,
+        config=read(mesh_config),
     )
     memory.before_loading()
 

@@ -16,6 +16,7 @@ from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
 from agent.cli.health import inspect
 from agent.cli.lab_live import COMMANDS, opened
+from agent.cli.types import READABLE_FILE
 from agent.lab import Lab
 from agent.lab import status as lab_status
 from agent.lab.demo import demonstrate
@@ -52,6 +53,7 @@ def lab(ctx: click.Context, name: str) -> None:
     metavar="[KUBECONFIG]",
     help="hold the cluster on an API server [default: kubectl's kubeconfig]",
 )
+@option("--mesh-config", type=READABLE_FILE, help="Istio's MeshConfig, for the agents")
 @option("--again", is_flag=True, help="take a lab that is there down first")
 @option("--plain", is_flag=True, help="only the cluster, without the mesh")
 @option("--no-direct", is_flag=True, help="have pods of one node connect through the tunnel, too")
@@ -65,6 +67,7 @@ def up(
     more: tuple[Path, ...],
     nodes: int,
     api: str | None,
+    mesh_config: Path | None,
     again: bool,
     plain: bool,
     no_direct: bool,
@@ -94,6 +97,7 @@ def up(
             api=kubeconfig,
             direct=not no_direct,
             watch=bool(paths),
+            mesh_config=mesh_config,
             say=say,
         )
     console.print(

@@ -13,6 +13,7 @@ from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE
 from agent.kube.client import Client
 from agent.model.mesh import Mesh
 from agent.reporting import report
+from agent.sources.mesh_config import read
 
 
 @click.command(cls=Command)
@@ -22,6 +23,7 @@ from agent.reporting import report
 @option("--cluster", default="Kubernetes", help="id of this cluster")
 @option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
 @option("--network", default="", help="id of the network that pods are in")
+@option("--mesh-config", type=READABLE_FILE, help="Istio's MeshConfig: providers, and what is their default")
 @option(
     "--outbound-traffic-policy",
     type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
@@ -37,6 +39,7 @@ def reporter(
     trust_domain: str,
     cluster: str,
     network: str,
+    mesh_config: Path | None,
     revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     log_level: str,
@@ -48,7 +51,12 @@ def reporter(
     """
     logs.configure(log_level, log_format)
     mesh = Mesh(
-        cluster, trust_domain, network, outbound_traffic_policy=outbound_traffic_policy, revision=revision
+        cluster,
+        trust_domain,
+        network,
+        outbound_traffic_policy=outbound_traffic_policy,
+        revision=revision,
+        config=read(mesh_config),
     )
     memory.before_loading()
     asyncio.run(report(Client.load(kubeconfig), namespace, socket.gethostname(), mesh))

@@ -56,6 +56,7 @@ class Lab:
         api: Path | None = None,
         direct: bool = True,
         watch: bool = False,
+        mesh_config: Path | None = None,
         say: Say = _silent,
     ) -> "Lab":
         """Build a lab out of manifests (files and folders; none: the default ones) and wait until it serves.
@@ -65,7 +66,7 @@ class Lab:
         of Istio's ztunnel, to run in place of our tunnel. `api` is the kubeconfig of an API server that is to
         hold the cluster; the lab's objects are taken from it again at the end. Without `direct` connections
         between pods of one node go through the tunnel, too. With `watch` the lab follows its manifests when
-        they are edited. `say` is told each step.
+        they are edited. `mesh_config` is the agents'. `say` is told each step.
         Raises SettingsError for what cannot be, before anything is made; LabError after all was taken away.
         """
         if not 1 <= nodes <= MAX_NODES:
@@ -73,6 +74,7 @@ class Lab:
         binaries = {node: str(path) for node, path in (ztunnels or {}).items()}
         state = State(name, meshed, access_log, binaries, str(api.absolute()) if api else "", direct)
         state.manifests = [str(path.absolute()) for path in paths] if watch else []
+        state.mesh_config = str(mesh_config.absolute()) if mesh_config else ""
         state.nodes = [NodeState(f"node{n}", n, f"{state.prefix}-node{n}") for n in range(1, nodes + 1)]
         requirements.check(state)
         read, others = manifests.read(paths or [DEFAULT_MANIFEST])

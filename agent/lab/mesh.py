@@ -265,9 +265,11 @@ def _ca(state: State, node: NodeState) -> list[str]:
 
 def _agent(state: State, node: NodeState) -> list[str]:
     probing = {"kubelet_cgroup": cgroup(state, node, "kubelet")} if state.manifests else {}
+    config = {"mesh_config": state.mesh_config} if state.mesh_config else {}
     return _warren(
         "agent",
         **probing,
+        **config,
         node=node.name,
         run_dir=run_dir(state, node),
         cgroup=state.cgroup / node.name,
@@ -326,6 +328,7 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
 
 def _reporter(state: State, node: NodeState) -> list[str]:
     own = {"kubeconfig": state.run / "kubeconfig", "namespace": api.NAMESPACE, "trust_domain": TRUST_DOMAIN}
+    own |= {"mesh_config": state.mesh_config} if state.mesh_config else {}
     return _warren("reporter", **own)
 
 

@@ -65,6 +65,7 @@ class State(msgspec.Struct):
     ztunnels: dict[str, str]
     api: str = ""  # a kubeconfig; empty: agents and the CA read the folder
     direct: bool = True  # pods of one node connect without the tunnel, once allowed
+    mesh_config: str = ""  # a file, which the agents read; empty: none
     server: tuple[str, int] = ("", 0)  # host and port of that API server
     mark: str = ""  # of the lab's objects there (`agent.lab.ownership`)
     found: list[str] | None = None  # what was there of what CA and agents write; None: they have not begun

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from agent.model.schema.istio.base import REVISION, IstioObject
+from agent.model.schema.istio.mesh_config import MeshConfig
 from agent.model.schema.istio.sidecar import OutboundTrafficPolicy
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import Object
@@ -19,7 +20,8 @@ class Mesh(Struct, frozen=True):
     """What every translation needs to know; fixed for the life of a process.
 
     domain: of the cluster's DNS names; outbound_traffic_policy: where no Sidecar says anything else;
-    revision: objects of Istio's kinds that are labelled for another one are not ours.
+    revision: objects of Istio's kinds that are labelled for another one are not ours;
+    config: Istio's MeshConfig.
     """
 
     cluster: str = "Kubernetes"
@@ -28,6 +30,7 @@ class Mesh(Struct, frozen=True):
     domain: str = "cluster.local"
     outbound_traffic_policy: OutboundTrafficPolicy = "ALLOW_ANY"
     revision: str = "default"
+    config: MeshConfig = MeshConfig()
 
 
 def is_ours(mesh: Mesh, item: Object) -> bool:
