@@ -204,7 +204,10 @@ pub fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Way {
             destination,
             service,
         }),
-        TunnelProtocol::Plain => Way::Plain(Plain { addr: target, destination: Some(destination), service }),
+        TunnelProtocol::Plain => {
+            let destination = Some(destination).filter(|destination| !destination.is_outside());
+            Way::Plain(Plain { addr: target, destination, service })
+        }
     }
 }
 

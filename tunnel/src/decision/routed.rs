@@ -1,7 +1,7 @@
 //! Connections to ports that have routes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::{to_endpoint, Outbound};
@@ -93,11 +93,11 @@ pub fn by_rules(
     let draw = |limit| rng.below(limit).unwrap_or_default();
     match scope.connect(&Routed::client(source), &connection, draw) {
         Some((_, Target::Destination(destination))) if destination.policy.governs_connections() => {
-            mesh.eligible(source, destination, dst.ip())?;
+            mesh.eligible(source, destination, dst.address())?;
             let service = mesh.service(&destination.service).ok_or(Refusal::UnknownService)?.clone();
             Ok(Outbound::Governed(Governed { service, destination: destination.clone() }))
         }
-        Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.ip(), rng),
+        Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.address(), rng),
         Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
     }
 }
@@ -106,10 +106,10 @@ fn to_destination(
     mesh: &Mesh,
     source: &Workload,
     destination: &Destination,
-    ip: IpAddr,
+    called: SocketAddr,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
-    let mut eligible = mesh.eligible(source, destination, ip)?;
+    let mut eligible = mesh.eligible(source, destination, called)?;
     if destination.policy.tls == Some(Tls::IstioMutual) {
         eligible.retain(|one| one.chosen.workload.tunnel == TunnelProtocol::Hbone);
         if eligible.is_empty() {

@@ -5,12 +5,12 @@ use crate::base::PodKey;
 use crate::decision::Routed;
 use crate::http::Normalization;
 use crate::mesh::{Mesh, Service, Workload};
-use crate::routes::{Action, Client, Connection, Destination, MILLION};
+use crate::routes::{Action, Balancing, Client, Connection, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method};
 use serde_json::{json, Value};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A request that somebody might send. `from`: a pod of this node (`namespace/name`, or a name in `default`; that of its Deployment
@@ -214,13 +214,18 @@ fn endpoints(mesh: &Mesh, source: &Workload, service: &Service, target: &Target,
     told["percent"] = (parts as f64 * 100.0 / f64::from(MILLION)).into();
     let Target::Destination(destination) = target else { return told };
     told["policy"] = destination.json();
+    if destination.policy.balancing == Balancing::Passthrough {
+        told["endpoints"] = json!([]);
+        told["missing"] = "PASSTHROUGH: the address that the client calls".into();
+        return told;
+    }
     let ip = service.vips.first().map_or_else(|| source.addresses[0], |vip| vip.ip);
-    match mesh.eligible(source, destination, ip) {
+    match mesh.eligible(source, destination, SocketAddr::new(ip, destination.port)) {
         Ok(eligible) => {
             let endpoint = |one: &crate::mesh::Eligible<'_>| {
                 json!({
                     "pod": name(one.chosen.workload),
-                    "address": std::net::SocketAddr::new(one.chosen.ip, one.chosen.port).to_string(),
+                    "address": SocketAddr::new(one.chosen.ip, one.chosen.port).to_string(),
                     "weight": one.weight,
                     "priority": one.priority,
                 })

@@ -300,7 +300,7 @@ impl Judge<'_> {
         for target in asked.map_or_else(own, |asked| asked.targets(source)) {
             match target {
                 routes::Target::Destination(destination) => {
-                    match mesh.eligible(source, &destination, dst.ip()) {
+                    match mesh.eligible(source, &destination, dst.address()) {
                         Ok(eligible) => {
                             let nearest = eligible.iter().map(|one| one.priority).min();
                             let service = mesh.service(&destination.service);
@@ -369,7 +369,8 @@ impl Judge<'_> {
     /// Of its endpoints, to which the pod's resolver leads where a service has no address of its own.
     fn addresses_of(&self, service: &Arc<Service>, port: u16) -> Vec<IpAddr> {
         let destination = routes::Destination::of(service.key.text().clone(), port);
-        let eligible = self.mesh.eligible(self.source, &destination, self.source.addresses[0]).unwrap_or_default();
+        let called = SocketAddr::new(self.source.addresses[0], port);
+        let eligible = self.mesh.eligible(self.source, &destination, called).unwrap_or_default();
         eligible.iter().map(|one| one.chosen.ip).collect()
     }
 }

@@ -215,7 +215,13 @@ impl<N: Node> Tries<'_, N> {
         request.body = self.bodies.next();
         let began = Instant::now();
         let one = Try { router: self.router, cluster: self.cluster, host };
-        let sending = pin!(send_surely(&one, request, &mut self.bodies));
+        let surely = self.retry.is_some();
+        let sending = pin!(async {
+            match surely {
+                true => send_surely(&one, request, &mut self.bodies).await,
+                false => send(&one, request).await,
+            }
+        });
         let result = match self.retry.and_then(|retry| retry.per_try_timeout) {
             Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failure::Timeout)),
             None => sending.await,
@@ -239,7 +245,7 @@ impl<N: Node> Tries<'_, N> {
 }
 
 /// A kept-alive connection may have been closed by the server just when the request went out. Where sending it twice cannot
-/// matter, it goes to the same host again, over the next connection.
+/// matter, and its route does not forbid retries, it goes to the same host again, over the next connection.
 async fn send_surely<N: Node>(
     one: &Try<'_, N>,
     request: &mut Request,

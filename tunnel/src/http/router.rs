@@ -5,7 +5,7 @@ use super::node::{Downstream, Flags, Node};
 use super::record::Recording;
 use super::upstream::Cluster;
 use super::{cors, edge, fields, Drain, Request, Response, Settings};
-use crate::routes::{Abort, Client, Decision, Destination, Fault, Scope};
+use crate::routes::{Abort, Balancing, Client, Decision, Destination, Fault, Scope};
 use http::header::{HeaderValue, LOCATION, ORIGIN};
 use http::{Method, StatusCode};
 use std::cell::RefCell;
@@ -21,10 +21,11 @@ pub struct Router<N: Node> {
     clusters: RefCell<Clusters<N::Io>>,
 }
 
-/// By the destination's name; with the request's host behind a `|`, where that is the server's name.
+/// By the destination's name; behind a `|` the request's host, where that is the server's name, or the address that the client
+/// called, where that is the endpoint.
 type Clusters<S> = HashMap<Arc<str>, Rc<Cluster<S>>>;
 
-/// Clusters of one router beyond which those of hosts that nobody uses go.
+/// Clusters of one router beyond which those of hosts and addresses that nobody uses go.
 const NAMED: usize = 64;
 
 /// A client's connection.
@@ -168,15 +169,17 @@ impl<N: Node> Router<N> {
         host: &str,
     ) -> Option<Rc<Cluster<N::Io>>> {
         let by_host = destination.policy.originate().is_some_and(|tls| tls.sni.is_empty());
-        let name = match by_host {
-            true => format!("{}|{host}", destination.name).into(),
-            false => destination.name.clone(),
+        let host = if by_host { host } else { "" };
+        let name = match destination.policy.balancing {
+            Balancing::Passthrough => format!("{}|{host}|{}", destination.name, downstream.original).into(),
+            _ if by_host => format!("{}|{host}", destination.name).into(),
+            _ => destination.name.clone(),
         };
         let known = self.clusters.borrow().get(&name).cloned();
         let cluster = known.unwrap_or_else(|| {
-            let cluster = Cluster::new(destination.clone(), if by_host { host } else { "" });
+            let cluster = Cluster::new(destination.clone(), host);
             let mut clusters = self.clusters.borrow_mut();
-            if by_host && clusters.len() >= NAMED {
+            if name.contains('|') && clusters.len() >= NAMED {
                 clusters.retain(|name, cluster| !name.contains('|') || Rc::strong_count(cluster) > 1);
             }
             clusters.insert(name.clone(), cluster.clone());

@@ -1,13 +1,13 @@
 //! All endpoints that a destination of routes may use, with what balancing among them needs to know, and what is enforced at one.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::endpoints::{Chosen, Wanted};
 use super::{Mesh, Workload};
 use crate::base::Refusal;
 use crate::policy::Guard;
-use crate::routes::{Destination, Distribute, Locality};
+use crate::routes::{Balancing, Destination, Distribute, Locality};
 
 /// An endpoint for a destination.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +28,20 @@ impl Mesh {
         self.policies.guard_of(&workload.guarded())
     }
 
-    /// Those of the destination's service and subset that a client may use; never none. `ip`: the address that the client
-    /// called, whose family is preferred.
+    /// Those of the destination's service and subset that a client may use; never none. `called`: by the client; its family
+    /// is preferred, and for PASSTHROUGH it is the endpoint (Envoy's ORIGINAL_DST).
     pub fn eligible(
         &self,
         source: &Workload,
         destination: &Destination,
-        ip: IpAddr,
+        called: SocketAddr,
     ) -> Result<Vec<Eligible<'_>>, Refusal> {
         let service = self.service(&destination.service).ok_or(Refusal::UnknownService)?;
+        let ip = called.ip();
+        if destination.policy.balancing == Balancing::Passthrough {
+            let workload = self.workload_at(&source.network, ip).unwrap_or(Workload::outside());
+            return Ok(vec![Eligible { chosen: Chosen { workload, ip, port: called.port() }, weight: 1, priority: 0 }]);
+        }
         let endpoints = self.endpoints(&service.key).ok_or(Refusal::NoEndpoint)?;
         let wanted = Wanted { source, service, port: destination.port, ip, gateway: false };
         let policy = destination.policy.locality.as_ref();
@@ -172,7 +177,7 @@ mod tests {
 
     /// "name priority weight" of each.
     fn told(mesh: &Mesh, destination: &Destination) -> String {
-        let eligible = mesh.eligible(&mesh.pod("client"), destination, "10.1.0.1".parse().unwrap()).unwrap();
+        let eligible = mesh.eligible(&mesh.pod("client"), destination, "10.1.0.1:80".parse().unwrap()).unwrap();
         let mut told: Vec<_> = eligible
             .iter()
             .map(|one| format!("{} {} {}", one.chosen.workload.name, one.priority, one.weight))
@@ -188,9 +193,22 @@ mod tests {
         assert_eq!(told(&mesh, &destination(None, &[])), all);
         assert_eq!(told(&mesh, &destination(None, &[("version", "v1")])), "away 0 1, here 0 1, region 0 1");
         assert_eq!(told(&mesh, &destination(None, &[("version", "v1"), ("tier", "gold")])), "region 0 1");
-        let none =
-            mesh.eligible(&mesh.pod("client"), &destination(None, &[("version", "v9")]), "10.1.0.1".parse().unwrap());
+        let destination = destination(None, &[("version", "v9")]);
+        let none = mesh.eligible(&mesh.pod("client"), &destination, "10.1.0.1:80".parse().unwrap());
         assert_eq!(none.unwrap_err(), Refusal::NoEndpoint);
+    }
+
+    #[test]
+    fn passthrough_leads_to_what_was_called() {
+        let mesh = a_mesh();
+        let mut destination = destination(None, &[]);
+        destination.policy.balancing = Balancing::Passthrough;
+        for (called, who) in [("10.0.0.4:7000", "region"), ("192.0.2.1:7000", "")] {
+            let eligible = mesh.eligible(&mesh.pod("client"), &destination, called.parse().unwrap()).unwrap();
+            let [Eligible { chosen, .. }] = eligible[..] else { panic!("{eligible:?}") };
+            assert_eq!(SocketAddr::new(chosen.ip, chosen.port).to_string(), called);
+            assert_eq!((&*chosen.workload.name, chosen.workload.is_outside()), (who, who.is_empty()));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::intern::Interners;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
@@ -185,6 +185,21 @@ impl Workload {
 
     pub fn is_pod(&self) -> bool {
         self.uid.0.contains("//Pod/")
+    }
+
+    /// Who is at an address of which the mesh knows nothing: reached plainly.
+    pub fn outside() -> &'static Arc<Workload> {
+        static OUTSIDE: LazyLock<Arc<Workload>> = LazyLock::new(|| {
+            let message =
+                proto::Workload { uid: "outside".to_owned(), namespace: "outside".to_owned(), ..Default::default() };
+            let names = &mut Interners::default();
+            Arc::new(Workload::decode(&message, "".into(), names).expect("it has a uid and the rest is optional"))
+        });
+        &OUTSIDE
+    }
+
+    pub fn is_outside(&self) -> bool {
+        std::ptr::eq(self, Arc::as_ptr(Workload::outside()))
     }
 
     pub fn owns(&self, ip: IpAddr) -> bool {

@@ -148,7 +148,7 @@ impl<'a> Looking<'a> {
 
     async fn connect(&mut self, host: &Host<Upstream>, caller: Option<&mut Caller>) -> Result<Reached, Lost> {
         let gone = Failure { refusal: Refusal::NoEndpoint, detail: host.endpoint.address.to_string() };
-        let target = self.router.node.target(&host.endpoint.id, self.destination).ok_or(gone)?;
+        let target = self.router.node.target(&host.endpoint.id, self.destination, host.endpoint.address).ok_or(gone)?;
         self.last = Some(target.clone());
         let policy = &self.destination.policy;
         layers::check(policy, &target)?;

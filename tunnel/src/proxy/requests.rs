@@ -8,7 +8,7 @@ use crate::decision::{Routed, Target};
 use crate::http::{
     self, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings, Use,
 };
-use crate::mesh::{Eligible, Mesh, Service, Workload};
+use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
 use crate::node::Pod;
 use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Balancing, Client, Destination, Scope};
@@ -146,6 +146,11 @@ struct Known {
 impl Requests {
     /// The destination's endpoints as they are now. None: there is no such service.
     fn look(&self, mesh: &Arc<Mesh>, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
+        if destination.policy.balancing == Balancing::Passthrough {
+            // Another one for each address that is called, and cheap to find.
+            let eligible = mesh.eligible(&*self.source(mesh)?, destination, downstream.original).ok()?;
+            return Some(Endpoints { all: eligible.iter().map(endpoint).collect(), http2: destination.http2 });
+        }
         let mut all = self.known.borrow_mut();
         let known = all.get(&destination.name);
         let is_current = |known: &&Known| {
@@ -157,16 +162,10 @@ impl Requests {
         let service = mesh.service(&destination.service)?;
         let source = self.source(mesh)?;
         let ip = source.addresses.first().copied().unwrap_or(downstream.original.ip());
-        let mut eligible = mesh.eligible(&source, destination, ip).unwrap_or_default();
-        if destination.policy.balancing == Balancing::Passthrough {
-            let called = downstream.original.ip();
-            eligible.retain(|one| one.chosen.ip == called);
-        }
-        let target = |(one, endpoint): (&Eligible<'_>, &Endpoint)| {
-            let workload = one.chosen.workload.clone();
-            let target = Target { workload, ip: one.chosen.ip, port: one.chosen.port, service: Some(service.clone()) };
-            (endpoint.id.clone(), target)
-        };
+        let called = SocketAddr::new(ip, downstream.port);
+        let eligible = mesh.eligible(&source, destination, called).unwrap_or_default();
+        let target =
+            |(one, endpoint): (&Eligible<'_>, &Endpoint)| (endpoint.id.clone(), self::target(one, Some(service)));
         let mut found: Arc<[Endpoint]> = eligible.iter().map(endpoint).collect();
         if let Some(before) = known.filter(|known| known.endpoints.all == found) {
             found = before.endpoints.all.clone(); // the same as long as nothing has changed
@@ -187,11 +186,21 @@ impl Requests {
         mesh.local(&self.pod.upgrade()?.key).cloned()
     }
 
-    /// Of an endpoint that `endpoints` has told of.
-    pub fn target(&self, endpoint: &str, destination: &Destination) -> Option<Target> {
+    /// Of an endpoint that `endpoints` has told of, for a connection to `called`.
+    pub fn target(&self, endpoint: &str, destination: &Destination, called: SocketAddr) -> Option<Target> {
+        if destination.policy.balancing == Balancing::Passthrough {
+            let mesh = self.proxy.upgrade()?.shared.mesh.load();
+            let eligible = mesh.eligible(&*self.source(&mesh)?, destination, called).ok()?;
+            return eligible.first().map(|one| target(one, mesh.service(&destination.service)));
+        }
         let all = self.known.borrow();
         all.get(&destination.name)?.targets.get(endpoint).cloned()
     }
+}
+
+fn target(one: &Eligible<'_>, service: Option<&Arc<Service>>) -> Target {
+    let Chosen { workload, ip, port } = one.chosen;
+    Target { workload: workload.clone(), ip, port, service: service.cloned() }
 }
 
 fn endpoint(one: &Eligible<'_>) -> Endpoint {
@@ -233,8 +242,9 @@ impl Node for Requests {
         let gone = || ConnectError::Failed("the pod is gone".to_owned());
         let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
         let workload = self.source(&proxy.shared.mesh.load()).ok_or_else(gone)?;
-        let target =
-            self.target(&endpoint.id, destination).ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
+        let target = self
+            .target(&endpoint.id, destination, endpoint.address)
+            .ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
         let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
         let client = SocketAddr::new(own.copied().unwrap_or(target.ip), 0);
         let source = Source { pod: &pod, workload: &workload, client };
@@ -260,7 +270,7 @@ impl Node for Requests {
         let mesh = proxy.shared.mesh.load();
         let Some(source) = self.source(&mesh) else { return };
         let target = record.destination.as_ref().zip(record.endpoint.as_ref());
-        let target = target.and_then(|(destination, id)| self.target(id, destination));
+        let target = target.and_then(|(destination, id)| self.target(id, destination, downstream.original));
         let service = record.destination.as_ref().map_or(&downstream.service, |destination| &destination.service);
         let parties = Parties::to_target(&source, target.as_ref(), mesh.service(service));
         let endpoint = target.map(|target| SocketAddr::new(target.ip, target.port));

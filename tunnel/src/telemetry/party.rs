@@ -156,7 +156,7 @@ impl Parties {
 
     /// Of a local pod's request or connection, as far as its target is known.
     pub fn to_target(source: &Arc<Workload>, target: Option<&Target>, service: Option<&Arc<Service>>) -> Parties {
-        let workload = target.map(|target| &target.workload);
+        let workload = target.map(|target| &target.workload).filter(|workload| !workload.is_outside());
         let proven = workload.filter(|workload| workload.tunnel == TunnelProtocol::Hbone);
         Parties {
             source: Party::Workload(source.clone()),

@@ -204,10 +204,15 @@ fn a_connection_that_the_server_closed_meanwhile_costs_no_idempotent_request() {
             read_until(&mut io, "\r\n\r\n").await;
             abort(io).await;
         });
-        let stage = Stage::new(vec![rule()]).serve("v1", &[server.await]);
+        let server = server.await;
+        let retried = retrying(1, &[proto::RetryOn::ConnectFailure], |_| ());
+        let stage = Stage::new(vec![retried]).serve("v1", &[server]);
         assert!(stage.get("/").await.ends_with("done"));
         assert!(stage.get("/").await.ends_with("done"), "over the next connection");
         assert!(stage.ask(POST).await.contains("connection termination"), "it may have been done");
+        let stage = Stage::new(vec![rule()]).serve("v1", &[server]);
+        assert!(stage.get("/").await.ends_with("done"));
+        assert!(stage.get("/").await.contains("connection termination"), "its route has no retries");
     });
 }
 
