@@ -252,6 +252,25 @@ def test_a_host_that_is_resolved_is_not_where_the_client_went(mesh: Mesh, elsewh
         assert json.loads(answer.body)["pod"] == "other"
 
 
+def test_requests_to_an_entry_that_is_not_resolved_go_where_they_went(mesh: Mesh, elsewhere: str) -> None:
+    """By its routes, to each of its addresses, of which the mesh knows nothing more."""
+    nobody = str(addresses.node_v4(1))
+    ports, listed = [(80, "HTTP")], [f"{elsewhere}/32", f"{nobody}/32"]
+    called = entry("called", "called.example", ports=ports, resolution="NONE", addresses=listed)
+    route = [{"destination": {"host": "called.example"}}]
+    rule = manifest("VirtualService", "called", {"hosts": ["called.example"], "http": [{"route": route}]})
+    client = mesh.inside("client")
+
+    def said(address: str) -> tuple[int, bytes]:
+        answer = client.call(asking.ask, (address, 80), "called.example")
+        return answer.status, answer.body[:42]
+
+    with applied(mesh, called, rule):
+        until(lambda: said(elsewhere)[0] == 502, what="its echo, which is no answer")
+        assert said(nobody) == (503, b"upstream connect error or disconnect/reset")
+        assert said(elsewhere)[0] == 502
+
+
 def sample(path: str) -> list[Manifest]:
     """The objects of a file, in the namespace `default`."""
     items = yaml.safe_load_all((SAMPLES / path).read_text())
