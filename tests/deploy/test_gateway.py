@@ -6,11 +6,12 @@ from typing import Any
 import click
 import yaml
 
+from agent.ca.configmaps import CRL, ROOTS
 from agent.cli.main import warren
 from agent.model.kinds import KINDS
 from agent.model.mesh import GATEWAY
 from agent.model.translation.gateways.attachments import CONTROLLER
-from tests.deploy.manifests import FOLDER, Body
+from tests.deploy.manifests import FOLDER, Body, of_kind
 from tests.deploy.test_manifests import unknown
 
 GATEWAY_FOLDER = FOLDER.parent / "gateway"
@@ -63,6 +64,24 @@ def test_mounts_ports_and_rights() -> None:
     assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
     [gateway] = [one for one in pod["containers"] if one["name"] == "gateway"]
     assert "api" not in {mount["name"] for mount in gateway["volumeMounts"]}, "it speaks to no API server"
+
+
+def test_both_kinds_of_tunnels_ask_the_authority_and_mount_what_it_publishes() -> None:
+    """The CA at a port of its Service; its root, and the list of revoked certificates where there is one."""
+    [daemon_set], [gateway] = of_kind("DaemonSet"), bodies("Deployment")
+    [service] = [body for body in of_kind("Service") if body["metadata"]["name"] == "warren-ca"]
+    [port] = [str(port["port"]) for port in service["spec"]["ports"] if port["name"] == "grpc-ca"]
+    for workload, name in ((daemon_set, "tunnel"), (gateway, "gateway")):
+        pod = workload["spec"]["template"]["spec"]
+        [container] = [one for one in pod["containers"] if one["name"] == name]
+        settings = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+        assert settings["WARREN_CA"].rpartition(":")[2] == port
+        for setting, kind in (("WARREN_CA_ROOT", ROOTS), ("WARREN_CRL", CRL)):
+            folder, _, file = settings[setting].rpartition("/")
+            [mount] = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+            [volume] = [one["configMap"] for one in pod["volumes"] if one["name"] == mount["name"]]
+            assert (volume["name"], file) == (kind.name, kind.key)
+            assert volume.get("optional", False) == (kind is CRL)
 
 
 def test_its_agent_reads_the_kinds_that_there_are_and_secrets_of_its_namespace() -> None:
