@@ -1,40 +1,30 @@
 """Requests to an API server. The `kubernetes` package finds it and the credentials, and connects."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
-import yaml
-from kubernetes.client import Configuration
-from kubernetes.client.rest import RESTClientObject
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
 from urllib3.exceptions import HTTPError, SSLError
 
 from agent.errors import SettingsError
-from agent.kube.errors import ApiError, refused, unanswered
+from agent.kube.errors import ApiError, CredentialsError, refused, unanswered
 from agent.kube.stream import Stream
+
+if TYPE_CHECKING:
+    from agent.kube.credentials import Session
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"  # RFC 7396: what is given replaces what is there
 _CONNECT = 10.0  # seconds
-_CONNECTIONS = 64  # kept open: one for each kind that is watched, and some
 
 Query = Mapping[str, str]
 NOTHING: Query = MappingProxyType({})
-
-
-class _Session(NamedTuple):
-    """One reading of the credentials, and the connections made with its certificates."""
-
-    configuration: Any
-    pool: urllib3.PoolManager
 
 
 class Client:
@@ -44,11 +34,11 @@ class Client:
     picked up without a restart.
     """
 
-    def __init__(self, read: Callable[[Any], None]) -> None:
-        """read: fills in a `Configuration`, now and each time that credentials are refused."""
-        self._read = read
+    def __init__(self, open_session: "Callable[[], Session]") -> None:
+        """open_session: reads the credentials, now and each time that they are refused."""
+        self._open = open_session
         self._renewing = threading.Lock()
-        self._session = self._open()
+        self._session = open_session()
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> "Client":
@@ -56,23 +46,17 @@ class Client:
 
         Raises SettingsError.
         """
-
-        def read(configuration: Any) -> None:
-            if kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                file = str(kubeconfig) if kubeconfig else None
-                load_kube_config(config_file=file, client_configuration=configuration)
+        from agent.kube.credentials import Session  # noqa: PLC0415
 
         try:
-            return cls(read)
-        except (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError) as error:
+            return cls(partial(Session, kubeconfig))
+        except CredentialsError as error:
             where = (
                 f"--kubeconfig {kubeconfig}"
                 if kubeconfig
                 else "--kubeconfig is not given, and no other found"
             )
-            raise SettingsError(f"{where}: {' '.join(str(error).split())}") from error
+            raise SettingsError(f"{where}: {error}") from error
 
     def request(
         self,
@@ -137,23 +121,16 @@ class Client:
                 raise
         return _send(self._renewed(session), method, path, query, **how)
 
-    def _renewed(self, former: _Session) -> _Session:
+    def _renewed(self, former: "Session") -> "Session":
         """The session after `former`; whoever asks first makes it."""
         with self._renewing:
             if self._session is former:
                 try:
                     self._session = self._open()
-                except (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError) as error:
+                except CredentialsError as error:
                     raise unanswered("credentials", error) from error
                 former.pool.clear()
             return self._session
-
-    def _open(self) -> _Session:
-        configuration = Configuration()
-        configuration.keep_alive = True  # a peer that vanished is found out within minutes
-        configuration.connection_pool_maxsize = _CONNECTIONS
-        self._read(configuration)
-        return _Session(configuration, RESTClientObject(configuration).pool_manager)
 
 
 def path_of(*steps: str) -> str:
@@ -162,16 +139,15 @@ def path_of(*steps: str) -> str:
 
 
 def _send(
-    session: _Session, method: str, path: str, query: Query, headers: Mapping[str, str], **how: Any
+    session: "Session", method: str, path: str, query: Query, headers: Mapping[str, str], **how: Any
 ) -> urllib3.BaseHTTPResponse:
     request = f"{method} {path}"
     try:
-        token = session.configuration.get_api_key_with_prefix("BearerToken")
-        headers = {**headers, "user-agent": "warren"} | ({"authorization": token} if token else {})
-        url = session.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        headers = {**headers, **session.headers()}
+        url = session.host + path + (f"?{urlencode(query)}" if query else "")
         response = session.pool.request(method, url, headers=headers, retries=False, redirect=False, **how)
         if response.status >= 300:
             raise refused(request, response.data, response.status, response.headers)
-    except (HTTPError, ConfigException, OSError, ValueError) as error:
+    except (HTTPError, CredentialsError, OSError, ValueError) as error:
         raise unanswered(request, error) from error
     return response

@@ -21,6 +21,10 @@ class ApiError(WarrenError):
         self.status, self.reason, self.retry_after, self.date = status, reason, retry_after, date
 
 
+class CredentialsError(WarrenError):
+    """A kubeconfig, token or certificate that cannot be read."""
+
+
 class Status(msgspec.Struct):
     """`kind: Status` of meta/v1: the body of a refusal, and the object in a watch's ERROR event."""
 

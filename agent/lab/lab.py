@@ -20,16 +20,20 @@ from agent.model.schema.objects import Key
 DEFAULT_MANIFEST = Path(__file__).with_name("default.yaml")
 MAX_NODES = 5
 _OTHERS = 10.0  # seconds for the lab's own processes that change it
-_STEPS_OF_LIFE = {"kubelet": "probes", "watch": "watch over the manifests"}
 Say = Callable[[str], None]
-_STEPS = {
+_ROLES = {
     "dns": "name servers",
     "api": "way to the API server",
     "ca": "certificate authority",
     "agent": "agents",
     "tunnel": "tunnels",
     "reporter": "reporter",
+    "kubelet": "probes",
+    "watch": "watch over the manifests",
 }
+# Those of one step start at once, and are ready before the next begins.
+_STEPS = (("dns", "api"), ("ca", "agent"), ("tunnel",), ("reporter",))
+_STEPS_OF_LIFE = (("kubelet", "watch"),)
 
 
 def _silent(_: str) -> None:
@@ -99,8 +103,7 @@ class Lab:
                 say("taking away what was made")
                 teardown.take_down(state)
                 raise
-        for role in ("kubelet", "watch"):
-            lab._start(role, _STEPS_OF_LIFE[role], say)
+        lab._start(_STEPS_OF_LIFE, say)
         return lab
 
     @classmethod
@@ -280,8 +283,7 @@ class Lab:
         self.cluster.put(plan.nodes)
         added = kubelet.admit(state, self.cluster, plan)
         mesh.prepare(state, self.cluster)
-        for role, text in _STEPS.items():
-            self._start(role, text, say)
+        self._start(_STEPS, say)
         say("pods")
         kubelet.launch(state, self.cluster, added)
         self._open_doors()
@@ -295,14 +297,15 @@ class Lab:
         of_manifests = watched.read_text().splitlines() if watched.exists() else []
         return [*self.cluster.problems, *self.workloads.problems, *of_manifests]
 
-    def _start(self, role: str, text: str, say: Say) -> None:
-        """Start a role on each node that has it, all at once, then wait for all."""
-        places = [node for node in self.state.nodes if role in mesh.roles(self.state, node)]
-        if places:
-            say(text)
-        for node in places:
-            mesh.start(self.state, node, role)
-        for node in places:
-            mesh.await_ready(self.state, node, role)
-        if role == "ca":
-            mesh.save_root(self.state, self.cluster)
+    def _start(self, steps: Iterable[Sequence[str]], say: Say) -> None:
+        for step in steps:
+            nodes = [(node, mesh.roles(self.state, node)) for node in self.state.nodes]
+            places = [(node, role) for role in step for node, roles in nodes if role in roles]
+            if places:
+                say(", ".join(_ROLES[role] for role in dict.fromkeys(role for _, role in places)))
+            for node, role in places:
+                mesh.start(self.state, node, role)
+            for node, role in places:
+                mesh.await_ready(self.state, node, role)
+            if "ca" in step and self.state.mesh:
+                mesh.save_root(self.state, self.cluster)
