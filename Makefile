@@ -133,7 +133,7 @@ chart: $(VENV)/python.stamp ## make the Helm chart's templates from the manifest
 	$(PYTHON) packaging/chart.py
 
 .PHONY: test-chart
-test-chart: $(HELM) $(VENV)/python.stamp ## render the chart with Helm (needs Go, kubectl; ARGS=KUBECONFIG installs it there)
+test-chart: $(HELM) $(VENV)/python.stamp ## render the chart with Helm (needs Go, kubectl; ARGS=KUBECONFIG asks that server, too)
 	$(PYTHON) -m tests.chart $(HELM) $(ARGS)
 
 # A Go program: Debian has no package of it.

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+from bpf.errors import BpfError
 from bpf.libbpf import call
 
 _PERCPU = (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH
@@ -121,9 +122,15 @@ class Map(Descriptor):
         return value.raw
 
     def put(self, key: bytes, value: bytes) -> None:
+        """Raises BpfError when the map is full."""
         if len(value) != self.info.value_size:
             raise ValueError(f"map {self.name}: a value has {self.info.value_size} bytes, not {len(value)}")
-        call("bpf_map_update_elem", self.fd, self._key(key), value, 0)
+        try:
+            call("bpf_map_update_elem", self.fd, self._key(key), value, 0)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise BpfError(f"map {self.name} is full: {self.info.max_entries} entries at most") from error
 
     def delete(self, key: bytes) -> None:
         """Remove an entry, if it is there."""

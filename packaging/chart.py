@@ -39,7 +39,6 @@ PLACES = {  # of an object, the path of a field: the value in its place
         f"{_POD}.containers.agent.env.WARREN_CRI_SOCKET.value": "node.criSocket",
         f"{_POD}.containers.agent.env.WARREN_OUTBOUND_TRAFFIC_POLICY.value": "outboundTrafficPolicy",
         f"{_POD}.containers.agent.resources": "agent.resources",
-        f"{_POD}.containers.agent.volumeMounts.cri.mountPath": "node.criFolder",
         f"{_POD}.containers.tunnel.env.WARREN_ACCESS_LOG.value": "tunnel.accessLog",
         f"{_POD}.containers.tunnel.env.WARREN_DRAIN_DEADLINE.value": "tunnel.drainDeadline",
         f"{_POD}.containers.tunnel.env.WARREN_DIRECT.value": "tunnel.direct",

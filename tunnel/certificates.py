@@ -25,6 +25,7 @@ _CALL_TIMEOUT = 10.0  # seconds
 _REACHED = 1.0  # seconds for a connection and its TLS handshake, for somebody who waits for the word
 _LOOK_EVERY = 60.0  # seconds: a machine that slept notices that its certificates aged meanwhile
 _LOOK_AT_ROOT = 2.0  # seconds between two looks at the file
+_LOOK_FOR_AUTHORITY = 5.0  # seconds at most between two attempts for who has no certificate
 _SPREAD = 300.0  # seconds over which nodes ask anew when the root changed, so that they do not all at once
 _HALF_LIFE = (0.45, 0.55)  # spread, so that certificates of one moment are not renewed in one moment
 
@@ -96,8 +97,9 @@ class Certificates:
     """One task for each identity gets its certificate and renews it at half of its life.
 
     When that fails, the certificate that there is stays in use, and the next attempt follows after 0.5 s,
-    doubling up to 150 s. When the authority's root file changes, all are renewed soon: each answer brings the
-    roots that peers are to be measured by, and with a new root among them a rotation has begun.
+    doubling up to 150 s; up to 5 s where there is none and the authority does not answer. When the root file
+    of the authority changes, all are renewed soon: each answer brings the roots that peers are to be measured
+    by, and with a new root among them a rotation has begun.
     """
 
     def __init__(self, core: Core, authority: AuthorityClient, counters: Counters) -> None:
@@ -166,11 +168,16 @@ class Certificates:
             changed = self._root_changed
             end = await self._certify(identity)
             if end is None or identity in self._core.revoked():
-                await asyncio.sleep(backoff.next())
+                await asyncio.sleep(self._pause(identity, backoff.next()))
                 continue
             backoff.reset()
             now = time.time()
             await _until(now + (end - now) * random.uniform(*_HALF_LIFE), changed)
+
+    def _pause(self, identity: str, wait: float) -> float:
+        """Without a certificate nobody gets through: an authority that is back is found soon."""
+        unanswered = self._problems.get(identity, "").startswith("UNAVAILABLE")
+        return min(wait, _LOOK_FOR_AUTHORITY) if unanswered and identity in self.pending else wait
 
     async def _certify(self, identity: str) -> int | None:
         """One attempt; gives the certificate's end, or None when it failed."""

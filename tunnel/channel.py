@@ -8,6 +8,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 200 * 1024 * 1024),  # a whole mesh in one push
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # gRPC's own: two minutes
     ("grpc.use_local_subchannel_pool", 1),  # the back-off is ours: do not inherit one from a former channel
 )
 

@@ -124,6 +124,15 @@ def is_refused(to: Address) -> bool:
     return False
 
 
+def is_unanswered(to: Address, seconds: float) -> bool:
+    """Whether a server that would greet says nothing for so long, whether or not connect() has returned."""
+    try:
+        with socket.create_connection(to, timeout=seconds) as sock:
+            return not sock.recv(len(GREETING))
+    except OSError:
+        return True
+
+
 def is_turned_away(to: Address) -> bool:
     """Whether a connection that speaks first is refused or ends without a word of the application's."""
     try:

@@ -101,3 +101,21 @@ def test_remove_leaves_nothing(stage: Stage) -> None:
     assert list(bpffs.iterdir()) == []
     Datapath.remove(bpffs)
     Datapath.remove(stage.bpffs / "never")
+
+
+def test_a_map_that_is_full_is_named_and_nobody_else_is_concerned(stage: Stage) -> None:
+    pod, late = stage.pod(), stage.pod()
+    cookie = stage.enrol(pod)
+    addresses = Pins(stage.bpffs / "warren").map("addresses")
+    assert addresses
+    room = int(addresses.info.max_entries) - len(list(addresses))
+    fillers = [b"\xfd" + number.to_bytes(15, "big") for number in range(room)]
+    for key in fillers:
+        addresses.put(key, bytes(8))
+    with pytest.raises(DatapathError, match="map addresses is full: 16384 entries at most"):
+        stage.prepare(late)
+    assert stage.datapath.pods()[cookie].captured
+    for key in fillers:
+        addresses.delete(key)
+    after = stage.enrol(late)
+    assert stage.datapath.pods()[after].captured

@@ -1,9 +1,11 @@
 """Records of sandboxes: which one is a pod's, and which are still true."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from agent.errors import describe
 from agent.model.schema.kubernetes import STATIC_POD, Pod
 from agent.model.schema.objects import Metadata
 from agent.node.errors import NodeError
@@ -81,3 +83,24 @@ def test_a_namespace_that_is_not_there(sandboxes: Sandboxes) -> None:
     with pytest.raises(NodeError, match="absent"):
         sandboxes.add(attachment("a", netns=Path("/run/netns/absent")))
     assert sandboxes.of(pod("u1")) is None
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", tmp_path], check=True)
+    try:
+        sandboxes = Sandboxes(tmp_path / "sandboxes")
+        sandboxes.add(attachment("a"))
+        with (tmp_path / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"x" * 512)
+        with pytest.raises(OSError, match="No space") as caught:
+            sandboxes.add(attachment("b", created=2))
+        assert "/sandboxes/b" in describe(caught.value)
+        assert describe(caught.value).endswith("No space left on device; free space there")
+        assert sandboxes.of(pod("u1")) == attachment("a")
+        assert Sandboxes(tmp_path / "sandboxes").of(pod("u1")) == attachment("a")
+        (tmp_path / "filler").unlink()
+        sandboxes.add(attachment("b", created=2))
+        assert Sandboxes(tmp_path / "sandboxes").of(pod("u1")) == attachment("b", created=2)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

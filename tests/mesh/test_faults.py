@@ -1,0 +1,130 @@
+"""Two parts away at once, a node that is cut off, a pod that goes while it connects."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.lab import Lab, mesh
+from agent.lab.members import Node
+from tests.mesh.conftest import PODS, Mesh
+from tests.support import attempts, sockets
+from tests.support.attempts import attempt
+from tests.support.resident import Resident
+from tests.support.wait import until
+
+PORT, FULL = 7600, 7601
+
+
+@pytest.fixture(scope="module")
+def faulty() -> Iterator[Mesh]:
+    with Lab.up([PODS], name=f"wt-faults-{os.getpid()}") as lab:
+        found = Mesh(lab, {})
+        for pod in ("near", "far", "outside"):
+            found.inside(pod).call(sockets.serve, PORT)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def client(faulty: Mesh) -> Resident:
+    return faulty.inside("a")
+
+
+def reaches(faulty: Mesh, target: str) -> bool:
+    return faulty.inside("a").call(attempt, (faulty.address(target, 4), PORT))[0] == ""
+
+
+def kill(node: Node, *roles: str) -> None:
+    for role in roles:
+        node.stop(role, within=0)
+
+
+def start(node: Node, *roles: str) -> None:
+    """All at once: one may need another to get ready."""
+    for role in roles:
+        mesh.start(node.state, node.place, role)
+    for role in roles:
+        mesh.await_ready(node.state, node.place, role)
+
+
+def test_agent_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
+    """Nothing passes in the clear, not even to a pod outside; then both come back, the tunnel first."""
+    node = faulty.lab.node("node1")
+    kill(node, "agent", "tunnel")
+    for pod in ("far", "outside"):
+        assert client.call(attempt, (faulty.address(pod, 4), PORT))[0] == "ECONNREFUSED"
+    start(node, "tunnel", "agent")
+    assert reaches(faulty, "far")
+
+
+def test_authority_and_agent_away(faulty: Mesh, client: Resident) -> None:
+    """What is there goes on: connections, new ones, their certificates."""
+    node, to = faulty.lab.node("node1"), (faulty.address("far", 4), PORT)
+    kept = client.call(sockets.connect_many, to, 3)
+    kill(node, "ca", "agent")
+    try:
+        assert client.call(sockets.echoing, kept) == 3
+        assert reaches(faulty, "far")
+    finally:
+        start(node, "ca", "agent")
+    client.call(sockets.forget_all, kept)
+
+
+def test_authority_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
+    """A tunnel that starts without the authority has no certificates: it lets nobody through until it has."""
+    node, to = faulty.lab.node("node1"), (faulty.address("far", 4), PORT)
+    kill(node, "ca", "tunnel")
+    mesh.start(node.state, node.place, "tunnel")
+    until(lambda: "certificate" in readiness(node), what="it says that it waits for certificates")
+    assert client.call(attempt, to, 3.0)[0] != ""
+    start(node, "ca")
+    mesh.await_ready(node.state, node.place, "tunnel")
+    until(lambda: reaches(faulty, "far"), what="the pod is reached again")
+
+
+def test_another_node_is_cut_off(faulty: Mesh, client: Resident) -> None:
+    """For its peers alone: pods of the same node are reached, what is open waits, and goes on."""
+    node, other = faulty.lab.nodes
+    to, link = (faulty.address("far", 4), PORT), node.link_to(other)
+    kept = client.call(sockets.connect_many, to, 3)
+    chain = f'chain in {{ type filter hook prerouting priority 0; iifname "{link}" drop; }}'
+    node.run(["nft", "-f", "-"], input=f"table inet cut {{ {chain}; }}\n")
+    try:
+        assert client.call(sockets.is_unanswered, to, 1.0)
+        assert reaches(faulty, "near")
+    finally:
+        node.run(["nft", "delete", "table", "inet", "cut"])
+    until(lambda: reaches(faulty, "far"), what="the other node is reached again")
+    assert client.call(sockets.echoing, kept) == 3
+    client.call(sockets.forget_all, kept)
+
+
+def test_a_pod_goes_while_it_connects(faulty: Mesh, tmp_path: Path) -> None:
+    """Its namespace with it: the tunnel keeps nothing of it, and serves the others."""
+    node, manifest = faulty.lab.node("node2"), tmp_path / "passing.yaml"
+    manifest.write_text(
+        "{apiVersion: v1, kind: Pod, metadata: {name: passing},"
+        " spec: {nodeName: node1, serviceAccountName: a, containers: [{name: a}]}}\n"
+    )
+    to = (faulty.address("far", 4), FULL)
+    listener = faulty.inside("far").call(attempts.listen_full, to)
+    held = descriptors(node)
+    [pod] = faulty.lab.apply([manifest])
+    for _ in range(20):
+        faulty.inside("passing").call(sockets.begin, to)
+    until(lambda: descriptors(node) >= held + 20, what="they wait in the tunnels")
+    faulty.leave("passing")
+    faulty.lab.delete(pod)
+    until(lambda: descriptors(node) <= held + 16, what="the tunnels let go of them")  # some are made ahead
+    assert reaches(faulty, "far")
+    faulty.inside("far").call(sockets.forget, listener)
+
+
+def descriptors(node: Node) -> int:
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in node.pids("tunnel"))
+
+
+def readiness(node: Node) -> str:
+    return node.run(["curl", "-s", "http://127.0.0.1:15021/healthz/ready"], check=False).stdout
