@@ -14,7 +14,7 @@ from tests.support.attempts import attempt
 from tests.support.resident import Resident
 from tests.support.wait import until
 
-PORT, FULL = 7600, 7601
+PORT, FULL, ATTEMPTS = 7600, 7601, 10
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +102,31 @@ def test_another_node_is_cut_off(faulty: Mesh, client: Resident) -> None:
 
 
 def test_a_pod_goes_while_it_connects(faulty: Mesh, tmp_path: Path) -> None:
-    """Its namespace with it: the tunnel keeps nothing of it, and serves the others."""
-    node, manifest = faulty.lab.node("node2"), tmp_path / "passing.yaml"
+    """Its namespace with it: each attempt ends and is told, and the tunnel serves the others."""
+    node, manifest = faulty.lab.node("node1"), tmp_path / "passing.yaml"
     manifest.write_text(
         "{apiVersion: v1, kind: Pod, metadata: {name: passing},"
         " spec: {nodeName: node1, serviceAccountName: a, containers: [{name: a}]}}\n"
     )
     to = (faulty.address("far", 4), FULL)
     listener = faulty.inside("far").call(attempts.listen_full, to)
-    held = descriptors(node)
+    begin = node.log("tunnel").stat().st_size
     [pod] = faulty.lab.apply([manifest])
-    for _ in range(20):
-        faulty.inside("passing").call(sockets.begin, to)
-    until(lambda: descriptors(node) >= held + 20, what="they wait in the tunnels")
+    passing = faulty.inside("passing")
+    waiting = [passing.call(sockets.begin, to) for _ in range(ATTEMPTS)]
+    kept = passing.call(sockets.connect_many, (to[0], PORT), ATTEMPTS)
+    assert not passing.call(sockets.settled, waiting[-1], 0.1)
     faulty.leave("passing")
     faulty.lab.delete(pod)
-    until(lambda: descriptors(node) <= held + 16, what="the tunnels let go of them")  # some are made ahead
+
+    def told() -> bool:
+        lines = node.log("tunnel").read_text()[begin:].splitlines()
+        return all(sum(f":{port}\t" in line for line in lines) >= len(those) for port, those in ended.items())
+
+    ended = {FULL: waiting, PORT: kept}
+    until(told, what="each of its connections is told as ended")
     assert reaches(faulty, "far")
     faulty.inside("far").call(sockets.forget, listener)
-
-
-def descriptors(node: Node) -> int:
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in node.pids("tunnel"))
 
 
 def readiness(node: Node) -> str:
