@@ -18,6 +18,7 @@ from agent import memory, web
 from agent.credentials.keeper import Keeper
 from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
+from agent.dashboard.live import NodeMap
 from agent.errors import SettingsError, WarrenError, describe
 from agent.fetching import Reach
 from agent.inspection import AdminServer, Inspected
@@ -70,8 +71,8 @@ class Settings(Struct, frozen=True):
     """What the command line says.
 
     source: `kube`, or a folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose
-    processes are redirected; bpffs: directory for the pins; metrics_port: 0 for none; kubeconfig: None for
-    what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
+    processes are redirected; bpffs: directory for the pins; metrics_port, dashboard_port: 0 for none;
+    kubeconfig: None for what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
     plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
     ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written;
     tls_folders: whose files DestinationRules may name; admin_group: id of the group that may read what the
@@ -96,6 +97,7 @@ class Settings(Struct, frozen=True):
     kubelet_cgroup: Path | None = None
     proc: Path = Path("/proc")
     admin_group: int | None = None
+    dashboard_port: int = 0
     jwks_reach: Reach = "private"
     jwks_redirects: bool = False
     tls_folders: tuple[Path, ...] = (Path("/etc/certs"), Path("/etc/ssl/certs"))
@@ -111,6 +113,7 @@ class Agent:
             settings.run_dir.mkdir(parents=True, exist_ok=True)
             self._lock = exclusive(settings.run_dir)  # another agent would take our sockets' places
             sandboxes = Sandboxes(settings.run_dir / "sandboxes")
+            self._map = NodeMap(settings.node, settings.run_dir) if settings.dashboard_port else None
         except (OSError, NodeError) as error:
             raise SettingsError(f"--run-dir: {describe(error)}") from error
         self._model = Model(settings.mesh)
@@ -151,6 +154,7 @@ class Agent:
             enrolment=self._enrolment,
             kernel=lambda: look(settings.cgroup, settings.bpffs, wanted(self._enrolment)),
             changed=lambda: self._changed,
+            map_link=lambda: self._map.link if self._map else "",
         )
         self._admin = AdminServer(settings.run_dir, settings.admin_group, inspected)
         self._proposals = ProposalServer(settings.run_dir / "authz.sock", self._propose, self._deciding)
@@ -183,6 +187,7 @@ class Agent:
                 self._trust_kubelet(),
                 self._watch.run(),
                 self._credentials.run(self._publish),
+                *([self._map.run()] if self._map else []),
                 *([self._listeners.run(self._publish)] if self._listeners else []),
             )
             if removed := await self._removed():
@@ -329,6 +334,8 @@ class Agent:
             }
             server = await web.serve(self._settings.http_address, port, routes)
             exits.callback(server.close)
+        if self._map:
+            exits.callback((await self._map.serve(self._settings.dashboard_port)).close)
 
     def _unready(self) -> list[str]:
         """Why nothing new is let in, a line for each reason; empty when all is well."""

@@ -24,7 +24,7 @@ from agent.node.view import NodeView
 from agent.sources.source import Source
 from agent.xds.server import Subscribed, XdsServer
 from protocols import web
-from protocols.agent import Configuration, Kernel, Logging, PodState, Subscriber
+from protocols.agent import Configuration, Kernel, Logging, MapLink, PodState, Subscriber
 from protocols.log_level import level, set_level
 from protocols.proposal import File, Finding
 from protocols.web import JSON, Request, Response
@@ -36,6 +36,7 @@ class Inspected(Struct, frozen=True):
     """What is asked of an agent. from_where: its source, in a word or two.
 
     kernel: looks at the node, which takes a moment; changed: when the configuration did (time.monotonic).
+    map_link: empty where no map is served.
     """
 
     node: str
@@ -46,6 +47,7 @@ class Inspected(Struct, frozen=True):
     enrolment: Enrolment
     kernel: Callable[[], NodeView]
     changed: Callable[[], float]
+    map_link: Callable[[], str]
 
 
 class AdminServer:
@@ -60,6 +62,7 @@ class AdminServer:
             ("GET", "/configuration"): _answering(lambda: _configuration(inspected)),
             ("GET", "/analysis"): _answering(lambda: _findings(inspected)),
             ("GET", "/kernel"): _answering(lambda: _kernel(inspected.kernel())),
+            ("GET", "/dashboard"): _answering(lambda: MapLink(inspected.map_link())),
             ("GET", "/logging"): _answering(lambda: Logging(level())),
         }
         self._servers: list[asyncio.Server] = []

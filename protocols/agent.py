@@ -63,6 +63,12 @@ class Logging(Struct, frozen=True):
     level: str
 
 
+class MapLink(Struct, frozen=True):
+    """Where the live map is served; empty: nowhere."""
+
+    link: str
+
+
 class Kernel(Struct, frozen=True):
     """What the node's kernel holds, as the agent sees it. pods: by netns cookie; programs: attached or not.
 

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from agent.cli.admin_client import NoTunnel, ask
 from agent.cli.attempted import Attempted, Phase
-from agent.cli.records import record
 from agent.errors import SettingsError
 from protocols.admin import Flows, Why
 from protocols.agent import PodState
+from protocols.record import record
 
 _TIMEOUT = 5.0  # seconds, of each phase
 _SILENCE = 0.5  # seconds in which a refusal would have come, of a server that does not speak first

@@ -8,7 +8,7 @@ from msgspec import Struct
 from agent.cli.command import Command
 from agent.cli.node import Node, need, of_tunnel
 from agent.cli.output import Cell, Form, bad, console, data, good, output, table
-from agent.cli.records import short, span
+from agent.cli.units import short, span
 from protocols.admin import Certificate, CertificateFacts, HeldCertificate
 
 _SOON = 3600.0  # seconds

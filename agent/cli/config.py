@@ -10,7 +10,7 @@ from msgspec import Struct
 from agent.cli.command import Command
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, console, data, good, notes, output, table
-from agent.cli.records import span
+from agent.cli.units import span
 from protocols.admin import Dump, Versions
 from protocols.agent import Configuration, Kernel
 

@@ -8,7 +8,8 @@ import click
 from agent.cli.command import Command, option
 from agent.cli.node import Node, need, of_tunnel
 from agent.cli.output import Form, data, output, table
-from agent.cli.records import Record, record, short, size, span
+from agent.cli.units import short, size, span
+from protocols.record import Record, record
 
 _SORTS: dict[str, Callable[[Record], object]] = {
     "age": lambda one: one.since,

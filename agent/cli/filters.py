@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from agent.cli.command import option
-from agent.cli.records import Record
+from protocols.record import Record
 
 # By its option: whether a record is of a value.
 _FITS: dict[str, Callable[[Record, str], bool]] = {

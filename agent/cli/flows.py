@@ -13,9 +13,10 @@ from agent.cli.command import Command, option
 from agent.cli.filters import filters, wanted
 from agent.cli.node import of_tunnel
 from agent.cli.output import Form, console, output
-from agent.cli.records import Record, record, size, span, timestamp
 from agent.cli.types import duration
+from agent.cli.units import size, span
 from protocols.admin import Flows
+from protocols.record import Record, record, timestamp
 
 _PAUSE = 0.3  # seconds between two questions
 _STYLES = {"ok": "green", "refused": "bold red", "failed": "red"}

@@ -15,6 +15,7 @@ from agent.cli.admin_client import TUNNEL
 from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
 from agent.cli.health import inspect
+from agent.cli.lab_dashboard import dashboard
 from agent.cli.lab_live import COMMANDS, opened
 from agent.cli.types import READABLE_FILE
 from agent.lab import Lab
@@ -212,13 +213,14 @@ def demo(name: str) -> int:
     return 0 if held else 1
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, dashboard):
     lab.add_command(command)
 
 _NEXT = """
 What to try next:
     warren lab status
     warren lab check
+    warren lab dashboard                        # the live map, for a browser
     warren lab authz node1 explain client web
     warren lab exec deploy/client -- curl -s http://web/
     warren lab exec deploy/client -- bash

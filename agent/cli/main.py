@@ -34,6 +34,7 @@ COMMANDS = {
     "flows": "Show connections and requests that ended or were refused, and why.",
     "trace": "Show connects, resets, retransmits and drops of a pod, by the kernel.",
     "capture": "Write a pod's packets to a file for Wireshark, with identities.",
+    "dashboard": "Print the link to the live map: who talks to whom, how well, and what protects it.",
     "top": "Show who is busy, by service, workload or connection.",
     "analyze": "Say what is wrong with manifests or what is in force; for CI.",
     "config": "Compare the configuration at source, agent, tunnel and kernel.",

@@ -10,9 +10,9 @@ from rich.text import Text
 from agent.cli.command import Command, option
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, data, good, notes, output, table
-from agent.cli.records import record
 from protocols.admin import Dump
 from protocols.agent import PodState
+from protocols.record import record
 
 
 class Row(Struct, frozen=True):

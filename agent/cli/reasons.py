@@ -10,7 +10,7 @@ from rich.text import Text
 from agent.cli import routing, verdicts
 from agent.cli.attempted import Attempted
 from agent.cli.output import console
-from agent.cli.records import short, span
+from agent.cli.units import short, span
 from protocols.admin import Policy, Port, Rule, Why, WhyEndpoint, WhyPort
 from protocols.agent import PodState
 from protocols.policies import origin

@@ -12,9 +12,10 @@ from msgspec import Struct
 from agent.cli.command import Command
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, data, good, notes, output, table
-from agent.cli.records import record, span, timestamp
+from agent.cli.units import span
 from protocols.admin import Dump, Report
 from protocols.agent import Configuration, Kernel, PodState
+from protocols.record import record, timestamp
 
 _LATELY = 300.0  # seconds
 

@@ -15,8 +15,9 @@ from agent.cli.command import Command, option
 from agent.cli.filters import Wanted, filters, wanted
 from agent.cli.node import of_tunnel
 from agent.cli.output import Form, bad, console, data, made_table, output
-from agent.cli.records import Record, record, size
+from agent.cli.units import size
 from protocols.admin import Flows
+from protocols.record import Record, record
 
 _KEYS: dict[str, Callable[[Record], str]] = {
     "service": lambda one: one.service or one.destination,

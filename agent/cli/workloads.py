@@ -5,7 +5,7 @@ import click
 from agent.cli.command import Command, option
 from agent.cli.node import Node, need, of_tunnel
 from agent.cli.output import Cell, Form, bad, data, output, table
-from agent.cli.records import short
+from agent.cli.units import short
 from protocols.admin import HeldWorkload
 
 

@@ -317,6 +317,26 @@ def test_top_counts_by_service_workload_and_connection(lab: Lab, here: Here) -> 
         assert "CONN/S" in here("top", "--once", "--interval", "0.2", check=0).text
 
 
+def test_the_map_shows_who_talks_to_whom_and_what_is_denied(lab: Lab, here: Here) -> None:
+    client = on_node1(lab, "client")
+    link = here("dashboard", check=0).out.strip()
+
+    def edge() -> dict[str, Any]:
+        graph = json.loads(here.node.run(["curl", "-sf", f"{link}graph?window=10"]).stdout)
+        assert not graph["problems"], graph
+        ends = {"source": "workload/default/client", "destination": "workload/default/web"}
+        return next((one for one in graph["edges"] if ends.items() <= one.items()), {})
+
+    with load(client, "http://web/"):
+        found = until(lambda: one if (one := edge()).get("paths") else {}, what="an edge")
+        assert found["lock"] in ("mtls", "direct", "mixed") and found["p99"] > 0 and not found["denied"]
+        policy = manifest("AuthorizationPolicy", "nobody", action="DENY", selector=OF_WEB, rules=[{}])
+        with in_force(lab, policy):
+            found = until(lambda: one if (one := edge()).get("denied") else {}, what="a denial is shown")
+            assert any("default/nobody" in reason for reason in found["reasons"]), found["reasons"]
+    here.says(0, "port 80: allowed", "why", "client", "web")
+
+
 def test_stations_agree_and_a_difference_is_found(lab: Lab, here: Here) -> None:
     here.says(0, "have the same", "config", "diff")
     stations = here.json("config", "dump")
@@ -409,7 +429,7 @@ def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
 
 
 RUN = {"agent", "tunnel", "gateway", "gateway-agent", "cni", "ca", "reporter", "lab", "crds", "completion"}
-UNSHOWN = RUN | {"check", "authz", "routes", "trace", "capture"}
+UNSHOWN = RUN | {"dashboard", "check", "authz", "routes", "trace", "capture"}
 STABLE = ("status", "why client web", "pods", "workloads", "services", "certs", "config dump", "config diff")
 
 

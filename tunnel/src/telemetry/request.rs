@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{json, Value};
 
 use super::flags::Flags;
-use super::party::Parties;
+use super::party::{Parties, Path};
 use super::series::{add, Counters, Labels, Registry, SeriesCache};
 use super::Direction;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
@@ -90,6 +90,11 @@ impl RequestLine {
         let mut value = json!({ "time": timestamp(self.time) });
         self.fields(|key, field| value[key] = field.json());
         value["duration_ms"] = (self.request.duration.as_micros() as f64 / 1e3).into();
+        let Parties { source_identity, destination_identity, path, .. } = &self.request.parties;
+        if source_identity.is_some() && destination_identity.is_some() {
+            let security = if *path == Path::Direct { "direct" } else { "mutual_tls" };
+            value["connection_security_policy"] = security.into();
+        }
         value
     }
 
