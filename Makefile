@@ -15,6 +15,8 @@ PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 nft openssl ss wrk
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
 CARGO := cargo
+# Hundreds of processes start the same modules: Python compiles them once, whatever the shell's environment says.
+unexport PYTHONDONTWRITEBYTECODE
 # Of pytest, each in a place of its own (tests/conftest.py): tests wait more than they compute.
 WORKERS := 4
 KUBE_TESTS := tests/kube tests/agent/kube tests/agent/sources tests/agent/ca tests/agent/cli/test_ca_cluster.py

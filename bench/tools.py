@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import BenchError
 
@@ -27,17 +28,20 @@ def require_plots() -> None:
         raise BenchError("matplotlib not installed: `make bench` does it")
 
 
-def build_load(target: Path) -> Path:
-    """Build the load generator (cargo does nothing when it is up to date) and return its binary."""
+def build_load(target: Path, profile: Literal["release", "dev"] = "release") -> Path:
+    """Build the load generator (cargo does nothing when it is up to date) and return its binary.
+
+    profile: one that tests need not wait for is dev.
+    """
     if not (cargo := shutil.which("cargo")):
         raise BenchError("cargo not found: install Rust (https://rustup.rs)")
     manifest = ROOT / "bench/load/Cargo.toml"
-    command = [cargo, "build", "--release", "--locked", "--quiet"]
+    command = [cargo, "build", f"--profile={profile}", "--locked", "--quiet"]
     command += ["--manifest-path", str(manifest), "--target-dir", str(target)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"building {manifest.parent} failed:\n{done.stderr.strip()}")
-    return target.resolve() / "release/warren-load"
+    return target.resolve() / ("release" if profile == "release" else "debug") / "warren-load"
 
 
 def find_envoy() -> Path:

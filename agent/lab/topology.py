@@ -11,13 +11,14 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from socket import AF_INET, AF_INET6
-from typing import Any, TypeVar
-
-from pyroute2 import IPRoute
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.lab import addresses, kernel
 from agent.lab.state import NodeState, PodState
 from agent.lab.waiting import wait
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ def add_node(node: NodeState) -> None:
     netns = kernel.add_netns(node.netns)
     kernel.in_netns(netns, lambda: _set({**_EVERYWHERE, **_FORWARDING}))
 
-    def work(net: IPRoute) -> None:
+    def work(net: "IPRoute") -> None:
         lo = _index(net, "lo")
         net.link("set", index=lo, state="up")
         for address in (
@@ -104,14 +105,14 @@ def add_pod(pod: PodState, node: NodeState) -> None:
     kernel.in_netns(netns, lambda: _set(_EVERYWHERE))
     own = pod_addresses(pod, node)
 
-    def on_node(net: IPRoute) -> None:
+    def on_node(net: "IPRoute") -> None:
         index = _veth(net, pod_link_name(pod), "eth0", pod.netns)
         _address(net, index, IPv6Address(_NODE_LINK_LOCAL))
         sources = addresses.node_v4(node.number), addresses.node_v6(node.number)
         for address, source in zip(own, sources, strict=True):
             _route(net, index, str(address), {"scope": _SCOPE_LINK, "prefsrc": str(source)})
 
-    def in_pod(net: IPRoute) -> None:
+    def in_pod(net: "IPRoute") -> None:
         lo, eth0 = _index(net, "lo"), _index(net, "eth0")
         net.link("set", index=lo, state="up")
         net.link("set", index=eth0, state="up")
@@ -127,7 +128,7 @@ def add_pod(pod: PodState, node: NodeState) -> None:
 def remove_pod_link(pod: PodState, node: NodeState) -> None:
     """Take a pod's link away at once; its namespace may live until the last descriptor in it is closed."""
 
-    def work(net: IPRoute) -> None:
+    def work(net: "IPRoute") -> None:
         for index in net.link_lookup(ifname=pod_link_name(pod)):
             net.link("del", index=index)
 
@@ -141,7 +142,7 @@ def use_cubic(netns: str) -> None:
     third of the bytes (the kernel's `congctl` is per route).
     """
 
-    def work(net: IPRoute) -> None:
+    def work(net: "IPRoute") -> None:
         wait(lambda: _addresses_in_use(net), _IN_USE_WITHIN)
         for route in [*net.get_routes(family=AF_INET), *net.get_routes(family=AF_INET6)]:
             link_local = str(route.get_attr("RTA_DST") or "").startswith("fe80:")
@@ -151,14 +152,14 @@ def use_cubic(netns: str) -> None:
     _inside(netns, work)
 
 
-def _addresses_in_use(net: IPRoute) -> bool:
+def _addresses_in_use(net: "IPRoute") -> bool:
     """Whether each IPv6 address has its local route, which the kernel adds a little later."""
     routes = net.get_routes(family=AF_INET6)
     local = {route.get_attr("RTA_DST") for route in routes if route["type"] == _LOCAL}
     return {address.get_attr("IFA_ADDRESS") for address in net.get_addr(family=AF_INET6)} <= local
 
 
-def _make_cubic(net: IPRoute, route: Any) -> None:
+def _make_cubic(net: "IPRoute", route: Any) -> None:
     metrics = route.get_attr("RTA_METRICS")
     if metrics is not None and metrics.get_attr("RTAX_CC_ALGO") == "cubic":
         return
@@ -172,7 +173,9 @@ def _make_cubic(net: IPRoute, route: Any) -> None:
     net.route("add", **spec, metrics={"cc_algo": "cubic"})
 
 
-def _inside(netns: str, work: Callable[[IPRoute], T]) -> T:
+def _inside(netns: str, work: "Callable[[IPRoute], T]") -> T:
+    from pyroute2 import IPRoute  # noqa: PLC0415  # a quarter of a second, which `lab exec` can do without
+
     def body() -> T:
         with closing(IPRoute()) as net:
             return work(net)
@@ -180,7 +183,7 @@ def _inside(netns: str, work: Callable[[IPRoute], T]) -> T:
     return kernel.in_netns(kernel.NETNS_DIRECTORY / netns, body)
 
 
-def _towards(net: IPRoute, here: NodeState, there: NodeState) -> None:
+def _towards(net: "IPRoute", here: NodeState, there: NodeState) -> None:
     """The half of `connect_nodes` that is done on each side.
 
     A link-local address carries its node's number.
@@ -197,7 +200,7 @@ def _towards(net: IPRoute, here: NodeState, there: NodeState) -> None:
     _route(net, index, str(addresses.pods_v6(there.number)), via_v6)
 
 
-def _veth(net: IPRoute, name: str, peer_name: str, peer_netns: str) -> int:
+def _veth(net: "IPRoute", name: str, peer_name: str, peer_netns: str) -> int:
     peer = {"ifname": peer_name, "net_ns_fd": str(kernel.NETNS_DIRECTORY / peer_netns)}
     net.link("add", ifname=name, kind="veth", peer=peer)
     index = _index(net, name)
@@ -205,17 +208,17 @@ def _veth(net: IPRoute, name: str, peer_name: str, peer_netns: str) -> int:
     return index
 
 
-def _address(net: IPRoute, index: int, address: IPv4Address | IPv6Address) -> None:
+def _address(net: "IPRoute", index: int, address: IPv4Address | IPv6Address) -> None:
     nodad = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
     length = 64 if address.is_link_local else address.max_prefixlen
     net.addr("add", index=index, address=str(address), prefixlen=length, **nodad)
 
 
-def _route(net: IPRoute, index: int, destination: str, details: Mapping[str, Any]) -> None:
+def _route(net: "IPRoute", index: int, destination: str, details: Mapping[str, Any]) -> None:
     net.route("add", dst=destination, oif=index, **details)
 
 
-def _index(net: IPRoute, name: str) -> int:
+def _index(net: "IPRoute", name: str) -> int:
     found: list[int] = list(net.link_lookup(ifname=name))
     return found[0]
 

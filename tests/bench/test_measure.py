@@ -42,7 +42,7 @@ def free_ports() -> dict[int, tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def load() -> Path:
-    return build_load(ROOT / "build/load")
+    return build_load(ROOT / "build/load", "dev")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A mesh of four pods: `a` and `near` on one node, `far` and (not enrolled) `outside` on the other."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.lab import Lab
-from agent.lab.members import Pod
+from agent.lab.members import Node, Pod
 from agent.model.schema.objects import Key
 from tests.support import apiserver, sockets
 from tests.support.custom import install
@@ -19,6 +20,8 @@ from tests.support.wait import until
 
 PODS = Path(__file__).with_name("pods.yaml")
 PORT = 7000
+SHARED = ("dir", "kube")
+ON_FOLDER, ON_SERVER = (pytest.mark.parametrize("shared_lab", [name], indirect=True) for name in SHARED)
 Manifest = dict[str, Any]
 
 
@@ -44,6 +47,20 @@ class Mesh:
         """End our processes in all pods."""
         for resident in self.residents.values():
             resident.close()
+        self.residents.clear()
+
+    def replace(self, pod: str, manifest: Path) -> Pod:
+        """End a pod and start the one that the manifest has; it gets the same address."""
+        self.leave(pod)
+        self.lab.delete(self.lab.pod(pod))
+        (other,) = self.lab.apply([manifest])
+        return other
+
+    def restore(self, stranger: str) -> None:
+        """End a pod that is not of this mesh, and start what is missing."""
+        self.leave(stranger)
+        self.lab.delete(self.lab.pod(stranger))
+        self.lab.apply([PODS])
 
     def address(self, pod: str, family: int) -> str:
         place: Pod = self.lab.pod(pod)
@@ -87,21 +104,36 @@ class Connection:
         self.server.call(sockets.close, self.far)
 
 
-@pytest.fixture(scope="module", params=["dir", "kube"])
-def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
-    """Once with a folder as the cluster, and once with an API server and everything through the tunnels."""
+@pytest.fixture(scope="session", params=SHARED)
+def shared_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab for many modules, each of which leaves it as it was.
+
+    Once with a folder as the cluster, and once with an API server and everything through the tunnels.
+    """
     with ExitStack() as exits:
         kubeconfig = None
         if request.param == "kube":
             kubeconfig = apiserver.real() or exits.enter_context(apiserver.fake()).kubeconfig
             install(kubeconfig)
         direct = request.param == "dir"
-        lab = exits.enter_context(
-            Lab.up([PODS], name=f"wt-mesh-{os.getpid()}", api=kubeconfig, direct=direct)
-        )
-        mesh = Mesh(lab, {})
-        exits.callback(mesh.close)
+        name = f"wt-{request.param}-{os.getpid()}"
+        yield exits.enter_context(Lab.up([PODS], name=name, api=kubeconfig, direct=direct))
+
+
+@pytest.fixture(scope="module")
+def mesh(shared_lab: Lab) -> Iterator[Mesh]:
+    mesh = Mesh(shared_lab, {})
+    try:
         yield mesh
+    finally:
+        mesh.close()
+        until(lambda: open_connections(mesh.lab.nodes) == 0, what="nothing is open for the next module")
+
+
+def open_connections(nodes: list[Node]) -> int:
+    """As the tunnels tell."""
+    pages = [node.run(["curl", "-s", "http://127.0.0.1:15000/connections"]).stdout for node in nodes]
+    return sum(len(json.loads(page)) for page in pages)
 
 
 @pytest.fixture(scope="module")

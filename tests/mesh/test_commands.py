@@ -412,20 +412,28 @@ def test_a_capture_has_both_sides_with_identities(lab: Lab, here: Here, tmp_path
     client = on_node1(lab, "client")
     web = next(pod for pod in lab.pods if pod.node == "node2" and pod.deployment == "web")
     path = tmp_path / "client.pcapng"
+    plain, tunnelled = b"GET / HTTP/1.1", f"mutual TLS (HBONE), {client.identity} -> {web.identity}".encode()
+
+    def captured() -> bool:
+        said = here("capture", "client", "--for", "1", "-w", str(path), check=0)
+        assert f"packets to {path}" in said.out
+        return plain in (data := path.read_bytes()) and tunnelled in data
+
     with load(client, f"http://{web.ipv4}:8080/"):
-        assert f"packets to {path}" in here("capture", "client", "--for", "1", "-w", str(path), check=0).out
-    data = path.read_bytes()
-    assert b"GET / HTTP/1.1" in data, "the plain side"
-    assert f"mutual TLS (HBONE), {client.identity} -> {web.identity}".encode() in data
+        until(captured, what="a second in which a whole request is seen")
     assert "is no captured pod" in here("capture", "nobody", check=2).err
 
 
 def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
     client = on_node1(lab, "client")
+
+    def traced() -> bool:
+        said = here("trace", "client", "--for", "1", check=0)
+        assert f"tracing default/{client.name}" in " ".join(said.err.split())
+        return "CLOSE -> SYN_SENT curl[" in said.out
+
     with load(client, f"http://{on_node1(lab, 'web').ipv4}:8080/"):
-        said = here("trace", "client", "--for", "2", check=0)
-    assert f"tracing default/{client.name}" in " ".join(said.err.split())
-    assert "CLOSE -> SYN_SENT curl[" in said.out
+        until(traced, what="a second in which a connection is begun")
 
 
 RUN = {"agent", "tunnel", "gateway", "gateway-agent", "cni", "ca", "reporter", "lab", "crds", "completion"}
