@@ -10,8 +10,9 @@ from agent import memory
 from agent.kube.client import Client
 from agent.kube.lease import Lease
 from agent.model.mesh import Mesh
-from agent.model.model import Model, allotted, apply, parents
+from agent.model.model import Model, allotted, apply, gateway_statuses, parents
 from agent.sources.address_writer import AddressWriter
+from agent.sources.gateway_writer import GatewayWriter
 from agent.sources.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,12 @@ async def _lead_at_times(client: Client, lease: Lease, mesh: Mesh) -> None:
 async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
     """Write as long as the lease is ours."""
     reporter = Reporter(client)
-    addresses = AddressWriter(client, reporter.kube)
+    addresses, gateways = AddressWriter(client, reporter.kube), GatewayWriter(client, reporter.kube)
     work = [
         asyncio.create_task(reporter.run()),
         asyncio.create_task(addresses.run()),
-        asyncio.create_task(_follow(reporter, mesh, addresses)),
+        asyncio.create_task(gateways.run()),
+        asyncio.create_task(_follow(reporter, mesh, addresses, gateways)),
     ]
     try:
         while lease.held:
@@ -63,7 +65,7 @@ async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
         await _cancel(*work)
 
 
-async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter) -> None:
+async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter, gateways: GatewayWriter) -> None:
     model, loaded = Model(mesh), False
     async for changes in reporter.kube.changes():
         model, _ = await asyncio.to_thread(apply, model, changes)
@@ -72,6 +74,7 @@ async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter) -> N
             await asyncio.to_thread(memory.after_loading)
         reporter.tell(model.problems, partial(parents, model), [key for key, _ in changes])
         addresses.tell(partial(allotted, model), [key for key, _ in changes])
+        gateways.tell(partial(gateway_statuses, model), [key for key, _ in changes])
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

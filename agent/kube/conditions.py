@@ -1,6 +1,6 @@
 """Conditions in the status of an object, beside those of others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -48,16 +48,21 @@ def update(client: Client, path: str, field: str, changed: Callable[[list[Any], 
 
     changed: the list as it is, and the object's generation -> as it has to be.
     """
+    write(client, path, lambda status, generation: {field: changed(status.get(field) or [], generation)})
+
+
+def write(client: Client, path: str, changed: Callable[[Mapping[str, Any], int], Mapping[str, Any]]) -> None:
+    """Write fields of `status`, unless they stay as they are. Raises ApiError.
+
+    changed: the status as it is, and the object's generation -> fields as they have to be.
+    """
     for remaining in reversed(range(_TRIES)):
         item = client.read(path)
-        former = (item.get("status") or {}).get(field) or []
+        former = item.get("status") or {}
         wanted = changed(former, item["metadata"].get("generation", 0))
-        if wanted == former:
+        if all((former.get(field) or []) == value for field, value in wanted.items()):
             return
-        body = {
-            "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
-            "status": {field: wanted},
-        }
+        body = {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}, "status": wanted}
         try:
             client.request("PATCH", f"{path}/status", body=body, content_type=MERGE, timeout=_TIMEOUT)
         except ApiError as error:

@@ -18,6 +18,7 @@ from agent.model.schema.istio.service_entry import HostAddress, ServiceEntry
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import Key, Object
 from agent.model.translation import allotment
+from agent.model.translation.gateways import status as gateways
 from agent.model.translation.routes import status
 from agent.model.translation.routes.status import ParentStatus
 
@@ -81,6 +82,11 @@ def parents(model: Model, key: Key) -> list[ParentStatus]:
     """What a route of the Gateway API is for each of its parents that is a service."""
     item = model.store.objects.get(key)
     return status.parents(View.of(model.mesh, model.store), item) if isinstance(item, Route) else []
+
+
+def gateway_statuses(model: Model) -> dict[Key, gateways.Status]:
+    """What the Gateway API's classes, Gateways and ListenerSets that are ours have to say."""
+    return gateways.statuses(View.of(model.mesh, model.store))
 
 
 def allotted(model: Model, key: Key) -> tuple[HostAddress, ...]:

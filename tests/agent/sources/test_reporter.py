@@ -16,6 +16,7 @@ from agent.model.mesh import Mesh
 from agent.model.schema.objects import Key
 from agent.reporting import _follow
 from agent.sources.address_writer import AddressWriter
+from agent.sources.gateway_writer import GatewayWriter
 from agent.sources.kind_cache import CONDITION
 from agent.sources.reporter import Reporter
 from tests.support.apiserver import Fake
@@ -61,8 +62,9 @@ async def following_model(cluster: Cluster) -> AsyncIterator[None]:
     """A reporter that is told of all that becomes of the objects."""
     client, mesh = Client.load(cluster.kubeconfig), Mesh()
     reporter = Reporter(client)
-    addresses = AddressWriter(client, reporter.kube)
-    work = (_follow(reporter, mesh, addresses), reporter.run(), addresses.run())
+    addresses, gateways = AddressWriter(client, reporter.kube), GatewayWriter(client, reporter.kube)
+    follow = _follow(reporter, mesh, addresses, gateways)
+    work = (follow, reporter.run(), addresses.run(), gateways.run())
     tasks = [asyncio.create_task(one) for one in work]
     yield
     for task in tasks:

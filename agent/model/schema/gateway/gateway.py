@@ -18,7 +18,7 @@ from agent.model.schema.gateway.base import (
     SectionName,
 )
 from agent.model.schema.istio.base import IstioObject, Strict
-from agent.model.schema.objects import Labels, Port
+from agent.model.schema.objects import IPAddress, Labels, Port, to_address
 from agent.model.schema.syntax import FieldError
 
 
@@ -123,6 +123,14 @@ class Address(Strict, frozen=True):
     type: str = "IPAddress"
     value: str = ""
 
+    @property
+    def ip(self) -> IPAddress | None:
+        """The address, unless it is a name."""
+        try:
+            return to_address(self.value)
+        except ValueError:
+            return None
+
 
 class AllowedListeners(Strict, frozen=True):
     """Whose ListenerSets may add to a Gateway."""
@@ -191,8 +199,27 @@ class _Accepted(IstioObject, frozen=True, kw_only=True):
         force_setattr(self, "status", None)
 
 
-class KubernetesGateway(_Accepted, frozen=True, kw_only=True):
+class _Addresses(msgspec.Struct, frozen=True):
+    addresses: tuple[Address, ...] = ()
+
+
+class KubernetesGateway(IstioObject, frozen=True, kw_only=True):
+    """status: where its controller says that it is, and nothing else of it."""
+
     spec: KubernetesGatewaySpec
+    status: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            addresses = msgspec.convert(self.status or {}, _Addresses).addresses
+        except msgspec.ValidationError:
+            addresses = ()
+        force_setattr(self, "status", addresses or None)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return self.status or ()
 
 
 class ListenerParent(Strict, frozen=True):

@@ -20,7 +20,7 @@ from agent.model.schema.http_values import matches_host
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, key_of
 
-CONTROLLER = "warren.dev/gateway-controller"
+CONTROLLER, WAYPOINTS = "warren.dev/gateway-controller", "istio.io/mesh-controller"
 # Labels of a gateway's pods: of those of one Gateway alone (GEP-1762).
 ONE_GATEWAY = "gateway.networking.k8s.io/gateway-name"
 GATEWAYS: Entry = ("gateways of the Gateway API",)  # index
@@ -32,6 +32,7 @@ _KINDS: dict[str, tuple[type[Route], ...]] = {
     "TLS": (TLSRoute, TCPRoute),
     "TCP": (TCPRoute,),
 }
+PROTOCOLS = tuple(_KINDS)
 Owner: TypeAlias = KubernetesGateway | ListenerSet
 
 
@@ -49,10 +50,8 @@ class Place(NamedTuple):
     @property
     def kinds(self) -> tuple[type[Route], ...]:
         """Of routes that it takes: those of its protocol that are allowed."""
-        known = _KINDS.get(self.listener.protocol, ())
-        if self.listener.protocol == "TLS" and self.listener.tls:
-            known = (TLSRoute,) if self.listener.tls.mode == "Passthrough" else (TCPRoute,)
         allowed = {(one.group, one.kind) for one in self.listener.allowed_routes.kinds}
+        known = kinds_of(self.listener)
         return tuple(one for one in known if not allowed or (GATEWAY, one.__name__) in allowed)
 
 
@@ -62,6 +61,13 @@ class Attached(NamedTuple):
     places: tuple[tuple[Place, tuple[str, ...]], ...] = ()
     reason: str = "Accepted"
     message: str = ""
+
+
+def kinds_of(listener: Listener) -> tuple[type[Route], ...]:
+    """Of routes that are for its protocol."""
+    if listener.protocol == "TLS" and listener.tls:
+        return (TLSRoute,) if listener.tls.mode == "Passthrough" else (TCPRoute,)
+    return _KINDS.get(listener.protocol, ())
 
 
 def _written(owner: Owner) -> str:
@@ -81,6 +87,12 @@ def served(view: View, gateway: KubernetesGateway, pod: Pod) -> bool:
     if own is not None:
         return (pod.metadata.namespace, own) == (gateway.metadata.namespace, gateway.metadata.name)
     return is_ours(view, gateway)
+
+
+def is_known_class(view: View, name: str) -> bool:
+    """Whether it is of gateways of ours, or of Istio's waypoints."""
+    found = view.store.get(GatewayClass, "", name)
+    return found is not None and found.spec.controller_name in (CONTROLLER, WAYPOINTS)
 
 
 def gateways_of(view: View, pod: Pod) -> list[KubernetesGateway]:
@@ -104,10 +116,11 @@ def places(view: View, gateway: KubernetesGateway) -> Iterator[Place]:
 
 def may_add(view: View, gateway: KubernetesGateway, item: ListenerSet) -> bool:
     """Whether a Gateway allows a ListenerSet."""
-    return _is_from(view, gateway.spec.allowed_listeners.namespaces, gateway, item.metadata.namespace)
+    return is_from(view, gateway.spec.allowed_listeners.namespaces, gateway, item.metadata.namespace)
 
 
-def _is_from(view: View, wanted: FromNamespaces, owner: Owner, namespace: str) -> bool:
+def is_from(view: View, wanted: FromNamespaces, owner: Owner, namespace: str) -> bool:
+    """Whether a namespace is one of those."""
     match wanted.from_:
         case "All":
             return True
@@ -169,7 +182,7 @@ def _is_named(listener: Listener, parent: ParentRef) -> bool:
 
 def _is_allowed(view: View, place: Place, item: Route) -> bool:
     namespaces = place.listener.allowed_routes.namespaces
-    return type(item) in place.kinds and _is_from(view, namespaces, place.owner, item.metadata.namespace)
+    return type(item) in place.kinds and is_from(view, namespaces, place.owner, item.metadata.namespace)
 
 
 def hosts(listener: Listener, item: Route) -> Iterator[str]:
