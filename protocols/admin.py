@@ -263,8 +263,8 @@ class HeldCertificate:
 class Dump:
     """GET /config_dump: the configuration in force. pods: uids of those that are served.
 
-    traffic: what may leave the mesh, by namespace; names: the addresses of endpoints' names; direct, crl: as
-    they are, for a dump only.
+    traffic: what may leave the mesh, by namespace; names: the addresses of endpoints' names; direct, crl,
+    telemetry (what is told of whose traffic): as they are, for a dump only.
     """
 
     direct: Any
@@ -272,6 +272,7 @@ class Dump:
     services: list[HeldService]
     policies: list[HeldPolicy]
     traffic: list[dict[str, str]]
+    telemetry: list[Any]
     names: dict[str, list[str]]
     crl: dict[str, Any]
     certificates: list[HeldCertificate]

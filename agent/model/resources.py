@@ -10,11 +10,13 @@ from agent.model.schema.sharing import shared
 from protocols.mesh_pb2 import Traffic
 from protocols.routes_pb2 import Credential, GatewayListeners, ServiceRoutes
 from protocols.security_pb2 import Authorization
+from protocols.telemetry_pb2 import Telemetry
 from protocols.workload_pb2 import Address
 
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 TRAFFIC = "type.googleapis.com/warren.mesh.Traffic"
+TELEMETRY = "type.googleapis.com/warren.telemetry.Telemetry"
 ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
 CREDENTIAL = "type.googleapis.com/warren.routes.Credential"
 LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"
@@ -28,8 +30,8 @@ class Resource(Struct, frozen=True, gc=False):
     """One xDS resource.
 
     name: a workload's uid, a service's and its routes' `namespace/hostname`, a policy's `namespace/name`,
-    a gateway's listeners' `namespace/pod`, and what may leave the mesh by its namespace, which is empty for
-    the mesh itself.
+    a gateway's listeners' `namespace/pod`. What may leave the mesh and what is told of traffic go by their
+    namespace, which is empty for the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
     aliases: `network/ip` for each address under which it can be asked for.
     shares: the same for addresses that it has, but that are others' as well.
@@ -76,6 +78,11 @@ def address_resource(
 def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
     """What may leave a namespace (empty: the mesh), serialised."""
     return _resource(TRAFFIC, namespace, Traffic(namespace=namespace, outbound_traffic_policy=policy))
+
+
+def telemetry_resource(telemetry: Telemetry) -> Resource:
+    """What is told of traffic, serialised."""
+    return _resource(TELEMETRY, telemetry.name, telemetry)
 
 
 def routes_resource(routes: ServiceRoutes) -> Resource:

@@ -49,7 +49,8 @@ REFUSED: dict[
         "PeerAuthentication": {"portLevelMtls": {"80": {"mode": "STRICT"}}},
         "RequestAuthentication": {"jwtRules": [{"issuer": ""}]},
     },
-    "telemetry.istio.io/v1": {"Telemetry": {}},
+    "telemetry.istio.io/v1": {"Telemetry": {"metrics": [{"providers": [{"name": "unknown"}]}]}},
+    "networking.istio.io/v1alpha3": {"EnvoyFilter": {}},
     "gateway.networking.k8s.io/v1": {
         "HTTPRoute": {"parentRefs": PARENTS},
         "GRPCRoute": {"parentRefs": PARENTS},

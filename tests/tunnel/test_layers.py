@@ -21,10 +21,11 @@ ROOMS: dict[str, set[str]] = {
     "h2": set(),
     "policy": {"config"},
     "routes": {"config", "tls"},  # tls: what a gateway terminates
-    "mesh": {"routes", "policy", "config"},
+    "observability": {"routes", "config"},
+    "mesh": {"routes", "policy", "observability", "config"},
     "decision": {"routes", "mesh", "policy"},
     "dns": {"mesh"},
-    "telemetry": {"decision", "mesh", "policy"},
+    "telemetry": {"decision", "mesh", "policy", "observability"},
     "relay": {"telemetry", "h2"},  # h2: a connection may end with one of its error codes
     "http": {"routes", "mesh", "policy", "telemetry"},
     "hbone": {"relay", "telemetry", "decision", "h2", "tls"},
@@ -37,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "engine": {
         *("proxy", "direct", "pending", "node", "http", "relay"),
-        *("telemetry", "decision", "routes", "mesh", "policy", "config", "tls"),
+        *("telemetry", "decision", "routes", "mesh", "policy", "observability", "config", "tls"),
     },
 }
 LONGEST = 400

@@ -15,6 +15,7 @@ from agent.model.resources import (
     AUTHORIZATION,
     CREDENTIAL,
     ROUTES,
+    TELEMETRY,
     TRAFFIC,
     Delta,
     Resource,
@@ -185,29 +186,29 @@ async def recording(directory: Path, most: int = -1) -> AsyncIterator[Recorder]:
 async def test_the_requests_of_a_stream(core: Core, counters: Counters, tmp_path: Path) -> None:
     client = client_of(tmp_path, core, counters)
     async with recording(tmp_path) as server, running(client):
-        await eventually(lambda: len(server.heard) == 5)
+        await eventually(lambda: len(server.heard) == 6)
         for request in server.heard:
             assert request.node.metadata["NODE_NAME"] == "node1"
             assert request.node.id.split("~")[0] == "ztunnel"
             assert not request.resource_names_subscribe
             assert not request.initial_resource_versions
-        types = [TRAFFIC, CREDENTIAL, ROUTES, AUTHORIZATION, ADDRESS]
+        types = [TRAFFIC, TELEMETRY, CREDENTIAL, ROUTES, AUTHORIZATION, ADDRESS]
         assert [request.type_url for request in server.heard] == types
         assert server.metadata[0]["clusterid"] == "Kubernetes"
 
         good, spoilt = workload("a"), bad("b")
         server.say.put_nowait(push(ADDRESS, good, nonce="n1"))
-        await eventually(lambda: len(server.heard) == 6)
-        assert server.heard[5] == DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce="n1")
-        server.say.put_nowait(push(ADDRESS, spoilt, nonce="n2"))
         await eventually(lambda: len(server.heard) == 7)
-        assert server.heard[6].response_nonce == "n2"
-        assert server.heard[6].error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-        assert server.heard[6].error_detail.message.startswith("Kubernetes//Pod/default/b: ")
+        assert server.heard[6] == DeltaDiscoveryRequest(type_url=ADDRESS, response_nonce="n1")
+        server.say.put_nowait(push(ADDRESS, spoilt, nonce="n2"))
+        await eventually(lambda: len(server.heard) == 8)
+        assert server.heard[7].response_nonce == "n2"
+        assert server.heard[7].error_detail.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert server.heard[7].error_detail.message.startswith("Kubernetes//Pod/default/b: ")
 
         server.say.put_nowait(None)  # the stream ends; the client comes back and tells what it has
-        await eventually(lambda: len(server.heard) == 12)
-        assert dict(server.heard[11].initial_resource_versions) == {good.name: good.version}
+        await eventually(lambda: len(server.heard) == 14)
+        assert dict(server.heard[13].initial_resource_versions) == {good.name: good.version}
         assert counters.xds_ends.get("Complete") == 1
 
 
@@ -280,14 +281,14 @@ async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
 async def test_what_makes_no_sense_is_refused(core: Core, counters: Counters, tmp_path: Path) -> None:
     client = client_of(tmp_path, core, counters)
     async with recording(tmp_path) as server, running(client):
-        await eventually(lambda: len(server.heard) == 5)
-        server.say.put_nowait(push("type.googleapis.com/other.Type"))
         await eventually(lambda: len(server.heard) == 6)
-        assert "not subscribed" in server.heard[5].error_detail.message
+        server.say.put_nowait(push("type.googleapis.com/other.Type"))
+        await eventually(lambda: len(server.heard) == 7)
+        assert "not subscribed" in server.heard[6].error_detail.message
         wrong = Resource("type.googleapis.com/other.Type", "x", "1", b"")
         server.say.put_nowait(push(ADDRESS, wrong, workload("a")))
-        await eventually(lambda: len(server.heard) == 7)
-        assert server.heard[6].error_detail.message == "x: is a 'type.googleapis.com/other.Type'"
+        await eventually(lambda: len(server.heard) == 8)
+        assert server.heard[7].error_detail.message == "x: is a 'type.googleapis.com/other.Type'"
         assert names(core) == ["a"]
         many = [bad(f"b{number}") for number in range(80)]
         server.say.put_nowait(push(ADDRESS, *many))

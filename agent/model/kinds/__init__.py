@@ -39,6 +39,7 @@ from agent.model.kinds import (
     service_entry,
     sidecar,
     tcp_route,
+    telemetry,
     tls_route,
     unsupported,
     virtual_service,
@@ -72,6 +73,7 @@ _ALL: tuple[Kind, ...] = (
     tcp_route.KIND,
     tls_route.KIND,
     reference_grant.KIND,
+    telemetry.KIND,
     *unsupported.KINDS,
 )
 

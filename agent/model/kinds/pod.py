@@ -15,6 +15,7 @@ from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.policy_selection import named_policies
 from agent.model.translation.ports import of_pod, ports_of
 from agent.model.translation.services import slice_services
+from agent.model.translation.telemetry import name_for
 from agent.model.translation.workloads import (
     WORKLOAD_NAME,
     identify,
@@ -112,6 +113,7 @@ def _common(view: View, pod: Pod) -> Workload:
     if spec.host_network:
         message.network_mode = HOST_NETWORK
     message.authorization_policies.extend(named_policies(view, pod))
+    message.telemetry = name_for(view, pod)
     if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end
         captured = enrolled(pod, view.namespace(namespace))
         say_how_it_is_reached(message, labels, metadata.annotations, captured)

@@ -162,13 +162,13 @@ async def test_a_file_that_cannot_be_read(following: Following) -> None:
 async def test_kinds_of_the_mesh_that_are_not_read_are_named_once(
     following: Following, caplog: pytest.LogCaptureFixture
 ) -> None:
-    route = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: x}\n"
+    route = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: x}\n"
     following.write("a.yaml", route + "---\n" + route + "---\napiVersion: apps/v1\nkind: Deployment\n")
     following.write("b.yaml", route)
     await following.next()
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [
-        f"not acted on by this version: Telemetry (telemetry.istio.io), in {following.root}/a.yaml"
+        f"not acted on by this version: EnvoyFilter (networking.istio.io), in {following.root}/a.yaml"
     ]
 
 

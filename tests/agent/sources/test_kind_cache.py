@@ -134,14 +134,14 @@ def test_what_our_condition_says_is_known() -> None:
 
 @pytest.mark.parametrize("status", [{"conditions": None}, {"conditions": CONDITION}, CONDITION, None])
 def test_a_status_that_cannot_be_read_says_nothing(status: object) -> None:
-    cache = KindCache(NOT_ACTED_ON["Telemetry"])
+    cache = KindCache(NOT_ACTED_ON["EnvoyFilter"])
     list(cache.take([put(metadata={"generation": 2, "annotations": {"a": CONDITION}}, status=status)]))
     assert not cache.told
     assert cache.verdicts[NAME].generation == 2
 
 
 def test_a_kind_that_is_not_acted_on() -> None:
-    cache = KindCache(NOT_ACTED_ON["Telemetry"])
+    cache = KindCache(NOT_ACTED_ON["EnvoyFilter"])
     assert not [*cache.take([put(metadata={"generation": 2})])]
     [verdict] = cache.verdicts.values()
     assert (verdict.reason, verdict.generation) == ("NotEnforced", 2)

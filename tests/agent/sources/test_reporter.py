@@ -33,7 +33,7 @@ NOTHING: Mapping[Key, str] = MappingProxyType({})
 async def cluster(fake: Fake) -> AsyncIterator[Cluster]:
     it = Cluster(fake.kubeconfig)
     install(fake.kubeconfig)
-    it.post(definition("telemetries"), *DEFINITIONS)
+    it.post(definition("envoyfilters"), *DEFINITIONS)
     yield it
     it.close()
 
@@ -114,17 +114,17 @@ async def test_a_condition_of_an_agent_before_us(cluster: Cluster) -> None:
         await eventually(lambda: ours(cluster, good) is None, _TIME)
 
 
-def telemetry() -> Any:
+def envoy_filter() -> Any:
     return {
-        "apiVersion": "telemetry.istio.io/v1",
-        "kind": "Telemetry",
-        "metadata": {"name": "logs", "namespace": "default"},
-        "spec": {"accessLogging": [{"disabled": True}]},
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "lua", "namespace": "default"},
+        "spec": {"configPatches": []},
     }
 
 
 async def test_what_is_not_enforced(cluster: Cluster) -> None:
-    item = telemetry()
+    item = envoy_filter()
     post(cluster, item)
     async with reporting(cluster):
         await eventually(lambda: ours(cluster, item), _TIME)
@@ -317,8 +317,8 @@ async def test_a_missing_permission_is_named_once(
     fake.faults.refuse = lambda verb, resource: 403 if verb == "patch" else None
     for name in ("one", "two"):
         post(cluster, entry(name, "*.example"))
-    post(cluster, telemetry())
+    post(cluster, envoy_filter())
     async with reporting(cluster):
-        await eventually(lambda: "status of kind Telemetry cannot be written" in caplog.text, _TIME)
+        await eventually(lambda: "status of kind EnvoyFilter cannot be written" in caplog.text, _TIME)
         await eventually(lambda: "status of kind ServiceEntry cannot be written" in caplog.text, _TIME)
     assert caplog.text.count("cannot be written") == 2

@@ -1,11 +1,13 @@
 //! The configuration in force, for the admin endpoint.
 use crate::engine::Core;
 use crate::mesh::{Health, Mesh, Service, Workload};
+use crate::observability::{Metric, Scope, Side};
 use crate::policy::Policy;
 use crate::tls::credentials::Credentials;
 use serde_json::{json, Value};
 
-/// A JSON object: workloads, services, policies, what may leave the mesh (namespace empty) or a namespace, what DNS has answered
+/// A JSON object: workloads, services, policies, what may leave the mesh (namespace empty) or a namespace, what
+/// is told of whose traffic, what DNS has answered
 /// for names of endpoints, certificates with their end in Unix seconds, revocation lists, pods. Nothing in it is secret.
 pub fn dump(core: &Core) -> String {
     let mesh = core.mesh();
@@ -20,6 +22,7 @@ pub fn dump(core: &Core) -> String {
         "services": mesh.services().map(|one| service(&mesh, one)).collect::<Vec<_>>(),
         "policies": mesh.policies().map(|one| policy(one)).collect::<Vec<_>>(),
         "traffic": traffic,
+        "telemetry": mesh.telemetry().all().map(|(name, scope)| telemetry(name, scope)).collect::<Vec<_>>(),
         "names": names.collect::<serde_json::Map<_, _>>(),
         "crl": core.crl(),
         "certificates": core.credentials().iter().map(|(identity, own)| certificate(&identity.to_string(), own))
@@ -27,6 +30,30 @@ pub fn dump(core: &Core) -> String {
         "pods": core.pods(),
     })
     .to_string()
+}
+
+/// What a Telemetry says, and of whose traffic.
+fn telemetry(name: &str, scope: &Scope) -> Value {
+    json!({ "name": name, "client": side(&scope.client), "server": side(&scope.server) })
+}
+
+fn side(side: &Side) -> Value {
+    let metric = |metric: &Metric| {
+        json!({
+            "name": format!("{:?}", metric.name),
+            "disabled": metric.disabled,
+            "tags": metric.tags.keys().map(|tag| &**tag).collect::<Vec<_>>(),
+            "removed": metric.removed,
+        })
+    };
+    json!({
+        "metrics": side.metrics.iter().map(metric).collect::<Vec<_>>(),
+        "logs": side.logging.as_ref().map(|logging| logging.providers().collect::<Vec<_>>()),
+        "traces": side.tracing.as_ref().map(|tracing| json!({
+            "providers": tracing.providers.iter().map(|one| &one.name).collect::<Vec<_>>(),
+            "sampling": tracing.sampling,
+        })),
+    })
 }
 
 fn workload(workload: &Workload) -> Value {

@@ -13,6 +13,7 @@ mod names;
 mod prune;
 mod routes;
 mod service;
+mod telemetry;
 mod workload;
 
 use crate::base::PodKey;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{proto, Resource, Version};
 use prost::Message;
 
+use crate::observability::proto::TELEMETRY;
 use crate::policy::{Guard, Policies, Policy, Unreadable};
 use crate::routes::proto::{CREDENTIAL, GATEWAY_LISTENERS, SERVICE_ROUTES};
 use crate::routes::{Credential, Listeners, PortRoutes, ServiceRoutes};
@@ -41,6 +43,7 @@ use listeners::GatewayListeners;
 use names::Names;
 use routes::Routes;
 pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, BLACK_HOLE};
+pub use telemetry::Scopes;
 use workload::ByUid;
 pub use workload::{App, Health, Locality, TunnelProtocol, Workload, WorkloadUid};
 
@@ -71,6 +74,7 @@ pub struct Mesh {
     listeners: GatewayListeners,
     credentials: Credentials,
     egress: EgressPolicies,
+    telemetry: Scopes,
     /// Shared by all versions: the strings in the resources, each kept once.
     interners: Arc<Mutex<Interners>>,
 }
@@ -96,10 +100,15 @@ impl Mesh {
         let rejected = match type_url {
             proto::ADDRESS => next.apply_addresses(resources, removed),
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
-            SERVICE_ROUTES => next.apply_routes(resources, removed),
-            GATEWAY_LISTENERS => next.apply_listeners(resources, removed),
-            CREDENTIAL => next.apply_credentials(resources, removed),
-            proto::TRAFFIC => next.apply_egress(resources, removed),
+            SERVICE_ROUTES => exchange(&mut next.routes, Routes::insert, Routes::remove, resources, removed),
+            GATEWAY_LISTENERS => {
+                exchange(&mut next.listeners, GatewayListeners::insert, GatewayListeners::remove, resources, removed)
+            }
+            CREDENTIAL => exchange(&mut next.credentials, Credentials::insert, Credentials::remove, resources, removed),
+            proto::TRAFFIC => {
+                exchange(&mut next.egress, EgressPolicies::insert, EgressPolicies::remove, resources, removed)
+            }
+            TELEMETRY => exchange(&mut next.telemetry, Scopes::insert, Scopes::remove, resources, removed),
             _ => reject_all(resources, |_| Err("resources of this type are not known".to_owned())),
         };
         (next, rejected)
@@ -115,6 +124,7 @@ impl Mesh {
             SERVICE_ROUTES => self.routes.each(|routes, version| tell(&routes.service, version)),
             GATEWAY_LISTENERS => self.listeners.each(tell),
             CREDENTIAL => self.credentials.each(tell),
+            TELEMETRY => self.telemetry.each(tell),
             proto::TRAFFIC => self.egress.each(|namespace, _, version| tell(namespace, version)),
             proto::AUTHORIZATION => self.policy_versions.iter().for_each(|(name, version)| tell(name, version)),
             _ => {}
@@ -193,6 +203,11 @@ impl Mesh {
     /// What may leave the mesh: tells each namespace that has a word of its own, the empty one being the mesh.
     pub fn traffic(&self, mut tell: impl FnMut(&str, OutboundTraffic)) {
         self.egress.each(|namespace, outbound, _| tell(namespace, outbound));
+    }
+
+    /// What is told of whose traffic.
+    pub fn telemetry(&self) -> &Scopes {
+        &self.telemetry
     }
 
     /// What happens to connections to a port of a service (`namespace/hostname`); None: they are forwarded as they are.
@@ -347,26 +362,6 @@ impl Mesh {
         rejected
     }
 
-    fn apply_egress(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
-        removed.iter().for_each(|namespace| self.egress.remove(namespace));
-        reject_all(resources, |sent| self.egress.insert(sent))
-    }
-
-    fn apply_routes(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
-        removed.iter().for_each(|service| self.routes.remove(service));
-        reject_all(resources, |sent| self.routes.insert(sent))
-    }
-
-    fn apply_listeners(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
-        removed.iter().for_each(|name| self.listeners.remove(name));
-        reject_all(resources, |sent| self.listeners.insert(sent))
-    }
-
-    fn apply_credentials(&mut self, resources: impl Iterator<Item = Resource>, removed: &[String]) -> Vec<Rejected> {
-        removed.iter().for_each(|name| self.credentials.remove(name));
-        reject_all(resources, |sent| self.credentials.insert(sent))
-    }
-
     fn recompile_policies(&mut self) {
         self.policies.recompile(self.pods.preferred().map(|pod| pod.guarded()));
     }
@@ -380,6 +375,18 @@ fn decode(bytes: &Bytes) -> Result<proto::AddressType, String> {
 /// Removals come by name only, so a resource under another's name could never be removed.
 fn check_name(name: &str, own: &str) -> Result<(), String> {
     (name == own).then_some(()).ok_or_else(|| format!("its own name is {own:?}"))
+}
+
+/// Takes resources out of a store by their names, and then others in.
+fn exchange<S>(
+    store: &mut S,
+    insert: fn(&mut S, &Resource) -> Result<(), String>,
+    remove: fn(&mut S, &str),
+    resources: impl Iterator<Item = Resource>,
+    removed: &[String],
+) -> Vec<Rejected> {
+    removed.iter().for_each(|name| remove(store, name));
+    reject_all(resources, |sent| insert(store, sent))
 }
 
 fn reject_all(

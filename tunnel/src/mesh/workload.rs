@@ -105,6 +105,7 @@ struct Rare {
     application_tunnel: Option<ApplicationTunnel>,
     /// By which it is known instead of an address, and whether only the first of the name's addresses counts.
     name: Option<(Arc<str>, bool)>,
+    telemetry: Option<Arc<str>>,
 }
 
 /// A workload that is found by its uid.
@@ -241,6 +242,11 @@ impl Workload {
         Workload { uid, addresses, ..self.clone() }
     }
 
+    /// The name of the Telemetry that selects it.
+    pub fn telemetry(&self) -> Option<&str> {
+        self.rare.as_ref()?.telemetry.as_deref()
+    }
+
     pub fn application_tunnel(&self) -> Option<ApplicationTunnel> {
         self.rare.as_ref()?.application_tunnel
     }
@@ -325,6 +331,7 @@ fn rare(message: &proto::Workload, names: &mut Interners) -> Result<Option<Box<R
         waypoint: gateway(&message.waypoint)?,
         application_tunnel: message.application_tunnel.as_ref().map(application_tunnel).transpose()?,
         name: named.then(|| (message.hostname.as_str().into(), message.logical_dns)),
+        telemetry: (!message.telemetry.is_empty()).then(|| message.telemetry.as_str().into()),
     };
     Ok((rare != Rare::default()).then(|| Box::new(rare)))
 }

@@ -18,7 +18,7 @@ mod listeners;
 mod matching;
 mod path;
 pub mod proto;
-mod re2;
+pub mod re2;
 mod rewrite;
 mod rule;
 mod scope;

@@ -1,0 +1,11 @@
+//! Istio's Telemetry objects as the agent has merged them: what is told of whose traffic. Which records there are of it is
+//! the room `telemetry`'s.
+
+mod attribute;
+mod expression;
+pub mod proto;
+mod scope;
+
+pub use attribute::{Attribute, Attributes, Value};
+pub use expression::Expression;
+pub use scope::{Logging, Metric, MetricName, Scope, Side};
