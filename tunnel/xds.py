@@ -32,8 +32,8 @@ ROUTES = "type.googleapis.com/warren.routes.ServiceRoutes"
 TELEMETRY = "type.googleapis.com/warren.telemetry.Telemetry"
 CREDENTIAL = "type.googleapis.com/warren.routes.Credential"
 # Workloads last: at a first start none is served before it is known who may reach it, whether it may leave
-# the mesh, and what is routed and told of it. The first four only our agent knows: it answers in this order, and others are
-# not waited for.
+# the mesh, what is routed, and what is told of it. The first four only our agent knows: it answers in this
+# order, and others are not waited for.
 TYPES = (TRAFFIC, TELEMETRY, CREDENTIAL, ROUTES, AUTHORIZATION, ADDRESS)
 # Of a gateway, which is nobody's before it has all of these.
 LISTENERS = "type.googleapis.com/warren.routes.GatewayListeners"

@@ -5,6 +5,7 @@ mod credentials;
 mod egress;
 mod eligible;
 mod endpoints;
+mod exchange;
 mod hosts;
 mod index;
 mod intern;
@@ -35,6 +36,8 @@ pub use egress::OutboundTraffic;
 pub use eligible::Eligible;
 use endpoints::Endpoint;
 pub use endpoints::{Chosen, Endpoints, Wanted};
+pub use exchange::Rejected;
+use exchange::{check_name, exchange, reject_all};
 use hosts::Hosts;
 pub use hosts::NamedIn;
 use index::{Index, Network, Pods};
@@ -46,13 +49,6 @@ pub use service::{Balancing, Gateway, GatewayDestination, Service, ServiceKey, B
 pub use telemetry::Scopes;
 use workload::ByUid;
 pub use workload::{App, Health, Locality, TunnelProtocol, Workload, WorkloadUid};
-
-/// A resource that was not taken in. The version of it that was in force before stays.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    pub name: String,
-    pub reason: String,
-}
 
 /// All workloads, services and policies, and what may leave the mesh. Cheap to clone.
 #[derive(Clone, Default)]
@@ -370,30 +366,6 @@ impl Mesh {
 fn decode(bytes: &Bytes) -> Result<proto::AddressType, String> {
     let address = proto::Address::decode(bytes.clone()).map_err(|error| error.to_string())?;
     address.r#type.ok_or_else(|| "neither a workload nor a service".to_owned())
-}
-
-/// Removals come by name only, so a resource under another's name could never be removed.
-fn check_name(name: &str, own: &str) -> Result<(), String> {
-    (name == own).then_some(()).ok_or_else(|| format!("its own name is {own:?}"))
-}
-
-/// Takes resources out of a store by their names, and then others in.
-fn exchange<S>(
-    store: &mut S,
-    insert: fn(&mut S, &Resource) -> Result<(), String>,
-    remove: fn(&mut S, &str),
-    resources: impl Iterator<Item = Resource>,
-    removed: &[String],
-) -> Vec<Rejected> {
-    removed.iter().for_each(|name| remove(store, name));
-    reject_all(resources, |sent| insert(store, sent))
-}
-
-fn reject_all(
-    resources: impl Iterator<Item = Resource>,
-    mut take: impl FnMut(&Resource) -> Result<(), String>,
-) -> Vec<Rejected> {
-    resources.filter_map(|sent| take(&sent).err().map(|reason| Rejected { name: sent.name, reason })).collect()
 }
 
 #[cfg(test)]
