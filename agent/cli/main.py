@@ -45,6 +45,18 @@ COMMANDS = {
     "completion": "Print what a shell needs to complete commands.",
     "crds": "Print the definitions of Istio's kinds, for clusters without Istio.",
 }
+_AT_HOME = {
+    "agent",
+    "tunnel",
+    "gateway",
+    "gateway-agent",
+    "cni",
+    "ca",
+    "reporter",
+    "lab",
+    "crds",
+    "completion",
+}
 _OURS = ("agent.", "bpf.", "tunnel.")
 
 
@@ -61,6 +73,19 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Here, or on another node: there the command is looked for, too."""
+        node, namespace = ctx.params["node"], ctx.params["namespace"]
+        if node is None and namespace is None:
+            return super().invoke(ctx)
+        words = [*ctx._protected_args, *ctx.args]
+        if words[0] in _AT_HOME:
+            raise click.UsageError(f"{words[0]} is run where it is needed: without --node and -n", ctx)
+        from agent.cli.remote import remote  # noqa: PLC0415
+
+        given = ctx.params
+        return remote(words, node, namespace or "default", given["system_namespace"], given["kubeconfig"])
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -72,7 +97,11 @@ def _imported(name: str) -> object:
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="warren-mesh", prog_name="warren")
-def warren() -> None:
+@click.option("--node", metavar="NODE", help="do COMMAND on that node, through the API server (pods/exec)")
+@click.option("-n", "--namespace", metavar="NS", help="... on that of a workload of NS: why deploy/a svc/b")
+@click.option("--system-namespace", default="warren-system", show_default=True, help="where the agents are")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: kubectl's]")
+def warren(**_: object) -> None:
     """A service mesh without sidecars."""
 
 

@@ -107,6 +107,11 @@ class Client:
         response = self._ask("GET", path, query, headers=headers, timeout=limits, preload_content=False)
         return Stream(response, f"GET {path}")
 
+    @property
+    def session(self) -> "Session":
+        """Where the server is and who we are, as of now; for what is no plain request."""
+        return self._session
+
     def close(self) -> None:
         """Close the connections that no request uses."""
         self._session.pool.clear()

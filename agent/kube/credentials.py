@@ -36,12 +36,12 @@ class Session:
                 load_kube_config(config_file=file, client_configuration=configuration)
             self.pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
         self.host: str = configuration.host
-        self._configuration = configuration
+        self.configuration = configuration
 
     def headers(self) -> dict[str, str]:
         """Who we are, with a token that is read again when it expires. Raises CredentialsError."""
         with _readable():
-            token = self._configuration.get_api_key_with_prefix("BearerToken")
+            token = self.configuration.get_api_key_with_prefix("BearerToken")
         return {"user-agent": "warren"} | ({"authorization": token} if token else {})
 
 
