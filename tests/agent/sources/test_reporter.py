@@ -1,7 +1,6 @@
 """What is not in force is said in the object's status or as an Event, and no more than once."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -259,14 +258,13 @@ async def test_what_somebody_wipes_always_is_written_seldom(cluster: Cluster, fa
 
 async def test_the_newest_is_said_first_and_what_is_gone_not_at_all(cluster: Cluster, fake: Fake) -> None:
     """Hundreds of objects are waiting to be written about, at a rate that a server bears."""
-    writes, many = counted(fake), [entry(f"old-{number}", "*.example") for number in range(600)]
+    writes, many = counted(fake), [entry(f"old-{number}", "*.example") for number in range(200)]
     for item in many:
         post(cluster, item)
     async with reporting(cluster):
         await eventually(lambda: len(writes) > 5, _TIME)
-        began = time.monotonic()
         await written_after(cluster, "new")
-        assert time.monotonic() - began < 20  # the old ones take 30
+        assert len(writes) < len(many) // 2, "it does not wait for the old ones"
         for item in many:
             cluster.delete(*collection(item), item["metadata"]["name"])
         await written_after(cluster, "alone")
