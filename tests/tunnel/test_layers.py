@@ -19,7 +19,8 @@ ROOMS: dict[str, set[str]] = {
     "config": set(),
     "tls": set(),
     "h2": set(),
-    "policy": {"config"},
+    "limits": set(),
+    "policy": {"limits", "config"},
     "routes": {"config", "tls"},  # tls: what a gateway terminates
     "observability": {"routes", "config"},
     "mesh": {"routes", "policy", "observability", "config"},
@@ -28,12 +29,13 @@ ROOMS: dict[str, set[str]] = {
     "telemetry": {"decision", "mesh", "policy", "observability"},
     "relay": {"telemetry", "h2"},  # h2: a connection may end with one of its error codes
     "http": {"routes", "mesh", "policy", "telemetry"},
+    "external": {"http", "policy"},
     "hbone": {"relay", "telemetry", "decision", "h2", "tls"},
     "node": {"hbone", "relay", "telemetry", "decision", "mesh", "policy", "config", "h2", "tls"},
     "direct": {"node", "telemetry", "decision", "mesh", "policy"},
     "pending": {"node", "telemetry", "decision", "mesh"},
     "proxy": {
-        *("direct", "pending", "node", "http", "hbone", "relay", "dns"),
+        *("direct", "pending", "node", "external", "http", "hbone", "relay", "dns"),
         *("telemetry", "decision", "routes", "mesh", "policy", "h2", "tls"),
     },
     "engine": {

@@ -10,11 +10,13 @@ mod decision;
 mod direct;
 mod dns;
 mod engine;
+mod external;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod h2;
 mod hbone;
 pub mod http;
+mod limits;
 mod mesh;
 mod node;
 #[allow(dead_code, unused_imports)] // read by `telemetry` from the next commits on

@@ -335,6 +335,118 @@ pub struct Authorization {
     pub refused: String,
     #[prost(message, repeated, tag = "1001")]
     pub jwt_rules: Vec<JwtRule>,
+    #[prost(message, optional, tag = "1002")]
+    pub authorizer: Option<Authorizer>,
+}
+
+/// Who is asked in the place of denying.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Authorizer {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub remote: Option<Remote>,
+    #[prost(bool, tag = "3")]
+    pub fail_open: bool,
+    #[prost(uint32, tag = "4")]
+    pub status_on_error: u32,
+    #[prost(message, optional, tag = "5")]
+    pub http: Option<HttpAuthorizer>,
+}
+
+/// How it is asked in HTTP.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpAuthorizer {
+    #[prost(string, tag = "1")]
+    pub path_prefix: String,
+    #[prost(message, repeated, tag = "2")]
+    pub request_headers: Vec<StringMatch>,
+    #[prost(map = "string, string", tag = "3")]
+    pub additional_headers: HashMap<String, String>,
+    #[prost(message, repeated, tag = "4")]
+    pub to_upstream: Vec<StringMatch>,
+    #[prost(message, repeated, tag = "5")]
+    pub to_downstream_on_deny: Vec<StringMatch>,
+    #[prost(message, repeated, tag = "6")]
+    pub to_downstream_on_allow: Vec<StringMatch>,
+}
+
+/// A port of a service that the tunnel itself calls.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Remote {
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    #[prost(string, tag = "2")]
+    pub hostname: String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    #[prost(uint64, tag = "4")]
+    pub timeout_ms: u64,
+    #[prost(string, tag = "5")]
+    pub problem: String,
+}
+
+/// How often what a rule matches may come.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RateLimit {
+    #[prost(uint64, tag = "1")]
+    pub requests: u64,
+    #[prost(enumeration = "Unit", tag = "2")]
+    pub unit: i32,
+    #[prost(uint64, tag = "3")]
+    pub burst: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub by: Vec<Descriptor>,
+    #[prost(message, optional, tag = "5")]
+    pub global: Option<GlobalLimit>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Descriptor {
+    #[prost(enumeration = "Subject", tag = "1")]
+    pub subject: i32,
+    #[prost(string, repeated, tag = "2")]
+    pub path: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GlobalLimit {
+    #[prost(message, optional, tag = "1")]
+    pub remote: Option<Remote>,
+    #[prost(string, tag = "2")]
+    pub domain: String,
+    #[prost(bool, tag = "3")]
+    pub fail_open: bool,
+    #[prost(uint32, tag = "4")]
+    pub hits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Unit {
+    Unspecified = 0,
+    Second = 1,
+    Minute = 2,
+    Hour = 3,
+    Day = 4,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Subject {
+    Constant = 0,
+    SourcePrincipal = 1,
+    SourceNamespace = 2,
+    SourceAddress = 3,
+    RemoteAddress = 4,
+    Host = 5,
+    Method = 6,
+    Path = 7,
+    Header = 8,
+    RequestPrincipal = 9,
+    Claim = 10,
 }
 
 /// Which tokens of requests are valid.
@@ -393,6 +505,8 @@ pub enum Action {
     Deny = 1,
     /// Told of, never enforced.
     Audit = 2,
+    /// What matches is counted.
+    Limit = 3,
 }
 
 impl Action {
@@ -402,6 +516,7 @@ impl Action {
             Action::Allow => "ALLOW",
             Action::Deny => "DENY",
             Action::Audit => "AUDIT",
+            Action::Limit => "LIMIT",
         }
     }
 }
@@ -414,6 +529,8 @@ pub struct Rule {
     pub unjudged: String,
     #[prost(message, optional, tag = "1001")]
     pub request: Option<RequestRule>,
+    #[prost(message, optional, tag = "1002")]
+    pub limit: Option<RateLimit>,
 }
 
 /// A rule as it is judged where requests are seen.

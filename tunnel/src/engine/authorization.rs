@@ -49,7 +49,7 @@ impl Core {
         policies.sort_unstable_by_key(|policy| &policy.name);
         let told = policies.into_iter().map(|policy| PolicyCount {
             name: &policy.name,
-            action: policy.action.name(),
+            action: policy.action_name(),
             dry_run: policy.dry_run,
             verdicts: said.remove(&*policy.name).unwrap_or_default(),
         });

@@ -90,7 +90,7 @@ fn service(mesh: &Mesh, service: &Service) -> Value {
 fn policy(policy: &Policy) -> Value {
     json!({
         "name": &*policy.name,
-        "action": policy.action.name(),
+        "action": policy.action_name(),
         "scope": policy.reach.name(),
         "rules": policy.rules.len(),
         "dry_run": policy.dry_run,

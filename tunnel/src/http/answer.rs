@@ -2,10 +2,12 @@
 use super::node::{ConnectError, Denied, Flags};
 use super::{BodyError, Response};
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
 use http::StatusCode;
 
 const CONNECT_ERROR: &str = "upstream connect error or disconnect/reset before headers. reset reason:";
+/// Of gRPC (its statuscodes).
+const RESOURCE_EXHAUSTED: u32 = 8;
 
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -76,11 +78,13 @@ pub fn text(status: StatusCode, body: Bytes) -> Response {
 }
 
 /// Of a request that policies keep out.
-pub fn denied(denied: &Denied, grpc: bool) -> Response {
-    let mut response = Answer::new(denied.status, denied.body, Flags::default()).response(grpc);
-    if let Some(challenge) = &denied.challenge {
-        response.headers.insert(WWW_AUTHENTICATE, challenge.clone());
-    }
+pub fn denied(denied: Denied, grpc: bool) -> Response {
+    let Denied { status, body, headers, flags, .. } = denied;
+    let mut response = match grpc && flags.has(Flags::RATE_LIMITED) {
+        true => grpc_response(RESOURCE_EXHAUSTED, &body),
+        false => Answer { status, body, flags }.response(grpc),
+    };
+    response.headers.extend(headers);
     response
 }
 

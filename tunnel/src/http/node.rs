@@ -3,9 +3,10 @@ use super::io::Io;
 use super::Request;
 use crate::routes::{Destination, Labels, Scope};
 pub use crate::telemetry::Flags;
+use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, StatusCode};
-use std::future::Future;
+use http::{HeaderMap, Method, StatusCode};
+use std::future::{ready, Future};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,12 +84,13 @@ pub struct Edge {
 }
 
 /// A request that policies keep out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Denied {
     pub status: StatusCode,
-    pub body: &'static str,
-    /// Of the answer to who has to show something else (RFC 9110 section 11.6.1).
-    pub challenge: Option<HeaderValue>,
+    pub body: Bytes,
+    /// Of the answer.
+    pub headers: HeaderMap,
+    pub flags: Flags,
     /// For the record.
     pub reason: String,
 }
@@ -96,9 +98,10 @@ pub struct Denied {
 pub trait Node: 'static {
     type Io: Io;
 
-    /// Whether a request is let through, whose path is normalised. It may take fields away, and add some.
-    fn admit(&self, _: &Downstream, _: &mut Request) -> Result<(), Denied> {
-        Ok(())
+    /// Whether a request is let through, whose path is normalised, and the fields that its answer gets then. It may take
+    /// fields of the request away, and add some.
+    fn admit(&self, _: &Downstream, _: &mut Request) -> impl Future<Output = Result<HeaderMap, Denied>> {
+        ready(Ok(HeaderMap::new()))
     }
 
     /// What holds for a request to this host on this connection; none: the port is no longer routed here.

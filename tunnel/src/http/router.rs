@@ -88,11 +88,33 @@ impl<N: Node> Router<N> {
             request.path = self.settings.normalization.of(&request.path).ok_or(bad)?;
         }
         recording.record.path = request.path.clone();
-        if let Err(denied) = self.node.admit(downstream, request) {
-            let response = answer::denied(&denied, grpc);
-            recording.record.reason = denied.reason;
-            return Ok(response);
+        match self.node.admit(downstream, request).await {
+            Ok(added) => {
+                let mut response = self.route(session, request, recording, grpc).await.unwrap_or_else(|answer| {
+                    recording.record.flags |= answer.flags;
+                    answer.response(grpc)
+                });
+                response.headers.extend(added);
+                Ok(response)
+            }
+            Err(denied) => {
+                recording.record.flags |= denied.flags;
+                recording.record.reason.clone_from(&denied.reason);
+                Ok(answer::denied(denied, grpc))
+            }
         }
+    }
+
+    /// A request that may go on.
+    async fn route(
+        self: &Rc<Self>,
+        session: &Session,
+        request: &mut Request,
+        recording: &mut Recording<N>,
+        grpc: bool,
+    ) -> Result<Response, Answer> {
+        let draw = |limit| self.node.draw(limit);
+        let downstream = &session.downstream;
         let scope = session.scope(&self.node, request.authority.host());
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         let decision = scope.decide(&client, &fields::view(request, &request.headers, downstream.port), draw);

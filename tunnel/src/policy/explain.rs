@@ -180,7 +180,7 @@ impl Explained {
         let Explained { policy, rules } = self;
         PolicyOfPort {
             name: &policy.name,
-            action: policy.action.name(),
+            action: policy.action_name(),
             dry_run: policy.dry_run,
             refused: &policy.refused,
             rules: rules.iter().map(RuleOfPort::new).collect(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::condition::{Attribute, Caller, Condition, Facts, Test};
 use super::jwt::{self, Authenticated, Carrier};
+use super::limit::Limit;
 use super::request::{Request, Seen};
 use super::wire::{Clause, Match, Policy, Reading, Rule};
 use super::{Attempt, Judgement, Verdict};
@@ -37,6 +38,28 @@ pub struct Guard {
     would_restrict: Option<u32>,
 }
 
+/// A limit that counts a request.
+pub struct Limited {
+    policy: Arc<Policy>,
+    rule: usize,
+}
+
+impl Limited {
+    pub fn policy(&self) -> &Arc<str> {
+        &self.policy.name
+    }
+
+    pub fn limit(&self) -> &Limit {
+        self.policy.rules[self.rule].limit.as_ref().expect("each rule of a policy that limits has one")
+    }
+}
+
+impl std::fmt::Display for Limited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, rules[{}]", self.policy.name, self.rule)
+    }
+}
+
 /// Where requests are judged.
 #[derive(Debug)]
 struct Requests {
@@ -45,6 +68,8 @@ struct Requests {
     index: Index,
     /// Whether tokens are verified.
     tokens: bool,
+    /// Whether there are policies that have requests counted, or somebody asked about them.
+    consults: bool,
     /// An ALLOW policy that is enforced asks for requests: then who is not allowed is told so in HTTP.
     restrict: bool,
 }
@@ -56,7 +81,9 @@ impl Guard {
         let mut rules = vec![];
         for (policy, at) in guard.policies.iter().zip(0..) {
             for (rule, nth) in policy.rules.iter().zip(0..) {
-                guard.index.file(&rule.connection, rules.len() as u32);
+                if policy.action != Action::Limit {
+                    guard.index.file(&rule.connection, rules.len() as u32);
+                }
                 rules.push((at, nth));
             }
             match (policy.action, policy.dry_run) {
@@ -103,6 +130,48 @@ impl Guard {
     /// Whether tokens of requests are verified.
     pub fn asks_for_tokens(&self) -> bool {
         self.requests.as_ref().is_some_and(|requests| requests.tokens)
+    }
+
+    /// The policies that have somebody asked about a request.
+    pub fn asking(&self, attempt: &Attempt, request: Request<'_>) -> Vec<Arc<Policy>> {
+        let asks = |policy: &Policy| policy.authorizer.is_some();
+        self.consulted(asks, attempt, request, |policy, rules| rules.next().map(|_| policy.clone()))
+    }
+
+    /// The limits that count a request.
+    pub fn limiting(&self, attempt: &Attempt, request: Request<'_>) -> Vec<Limited> {
+        let limits = |policy: &Policy| policy.action == Action::Limit;
+        let all = self.consulted(limits, attempt, request, |policy, rules| {
+            Some(rules.map(|rule| Limited { policy: policy.clone(), rule }).collect::<Vec<_>>())
+        });
+        all.into_iter().flatten().collect()
+    }
+
+    /// Whether there is any such policy.
+    pub fn consults(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.consults)
+    }
+
+    /// `found` gets a policy, and the places of its rules that match.
+    fn consulted<T>(
+        &self,
+        wanted: impl Fn(&Policy) -> bool,
+        attempt: &Attempt,
+        request: Request<'_>,
+        found: impl Fn(&Arc<Policy>, &mut dyn Iterator<Item = usize>) -> Option<T>,
+    ) -> Vec<T> {
+        if !self.consults() {
+            return vec![];
+        }
+        let seen = Seen::from(request);
+        PRINCIPAL.with_borrow_mut(|scratch| {
+            let facts = facts(attempt, Some(&seen), scratch);
+            let matching = |policy: &Arc<Policy>| {
+                let rules = policy.rules.iter().enumerate().filter(|(_, rule)| rule.seen().unmet(&facts).is_none());
+                found(policy, &mut rules.map(|(nth, _)| nth))
+            };
+            self.policies.iter().filter(|policy| wanted(policy)).filter_map(matching).collect()
+        })
     }
 
     /// Whether policies may look at what is asked for over connections to a port.
@@ -152,8 +221,8 @@ impl Guard {
 
     fn count(&self, facts: &Facts<'_>) -> Tally {
         let seen = self.requests.as_ref().filter(|_| self.asks_for_requests(facts.port));
-        let mut tally =
-            Tally { depends: facts.request.is_none() && seen.is_some_and(|seen| seen.tokens), ..Tally::default() };
+        let depends = facts.request.is_none() && seen.is_some_and(|seen| seen.tokens || seen.consults);
+        let mut tally = Tally { depends, ..Tally::default() };
         for id in seen.map_or(&self.index, |requests| &requests.index).candidates(facts) {
             let (at, nth) = self.rules[id as usize];
             let policy = &self.policies[at as usize];
@@ -173,6 +242,7 @@ impl Guard {
                 (Action::Deny, false) => first(&mut tally.denied, at),
                 (Action::Deny, true) => first(&mut tally.would_deny, at),
                 (Action::Audit, _) => first(&mut tally.audited, at),
+                (Action::Limit, _) => {} // it is in no index
             }
         }
         tally
@@ -184,15 +254,17 @@ impl Requests {
     fn new(policies: &[Arc<Policy>], http_ports: &[u16]) -> Option<Requests> {
         let asks = |policy: &Arc<Policy>| policy.rules.iter().any(|rule| rule.request.is_some());
         let tokens = policies.iter().any(|policy| !policy.tokens.is_empty());
-        if http_ports.is_empty() || !(tokens || policies.iter().any(asks)) {
+        let consults = policies.iter().any(|policy| policy.consults());
+        if http_ports.is_empty() || !(tokens || consults || policies.iter().any(asks)) {
             return None;
         }
         let mut index = Index::default();
-        let rules = policies.iter().flat_map(|policy| &policy.rules);
-        rules.zip(0..).for_each(|(rule, id)| index.file(rule.seen(), id));
+        let rules = policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
+        let judging = rules.zip(0..).filter(|((policy, _), _)| !policy.consults());
+        judging.for_each(|((_, rule), id)| index.file(rule.seen(), id));
         let allows = |policy: &Arc<Policy>| policy.action == Action::Allow && !policy.dry_run;
         let restrict = policies.iter().any(|policy| allows(policy) && asks(policy));
-        Some(Requests { ports: http_ports.into(), index, tokens, restrict })
+        Some(Requests { ports: http_ports.into(), index, tokens, consults, restrict })
     }
 }
 

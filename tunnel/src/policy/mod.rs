@@ -2,7 +2,7 @@
 //! request of it.
 //!
 //! `wire` takes a policy from its message, `condition` and `request` are what a match of it asks, a [`Guard`] is all that
-//! holds for one workload, indexed, and [`Policies`] knows them all; `jwt` finds a request's tokens and verifies them; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
+//! holds for one workload, indexed, and [`Policies`] knows them all; `jwt` finds a request's tokens and verifies them; `limit` says how often requests may come, `remote` who else is asked; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
 //! through: its last good version stays in force, and where there is none, whom it may concern is held and then refused.
 
 mod condition;
@@ -11,7 +11,9 @@ mod forms;
 mod guard;
 mod jwt;
 mod keys;
+mod limit;
 mod policies;
+mod remote;
 mod request;
 mod template;
 mod token;
@@ -23,9 +25,11 @@ use std::sync::Arc;
 
 use crate::base::{Failure, Identity, Refusal};
 pub use explain::{Explained, ExplainedRule, Explanation, Outcome, Port};
-pub use guard::Guard;
+pub use guard::{Guard, Limited};
 pub use jwt::{Authenticated, Carrier};
+pub use limit::{Global, Limit};
 pub use policies::{Guarded, Policies};
+pub use remote::{Authorizer, HttpAuthorizer, Remote};
 pub use request::Request;
 pub use token::Token;
 pub use wire::{Policy, Unreadable};

@@ -9,6 +9,8 @@ use prost::Message;
 
 use super::condition::{Addresses, Attribute, Condition, Strings, Test};
 use super::jwt::TokenRule;
+use super::limit::Limit;
+use super::remote::Authorizer;
 use super::template::Template;
 use crate::base::Prefix;
 use crate::config::proto::{self, Action, MatchType, PolicyScope};
@@ -48,6 +50,8 @@ pub struct Policy {
     pub rules: Box<[Rule]>,
     /// Which tokens of requests are valid.
     pub tokens: Box<[TokenRule]>,
+    /// Who is asked about requests in the place of denying them.
+    pub authorizer: Option<Authorizer>,
 }
 
 /// A rule in its two readings.
@@ -57,6 +61,8 @@ pub struct Rule {
     pub connection: Reading,
     /// Where requests are; None: the same.
     pub request: Option<Reading>,
+    /// Of a policy that limits.
+    pub limit: Option<Limit>,
 }
 
 /// All clauses have to hold; none: it always matches.
@@ -110,6 +116,16 @@ impl Policy {
         policy.map_err(|reason| Unreadable { reason, reach: (!message.dry_run).then_some(reach) })
     }
 
+    /// Whether it has requests counted, or somebody asked about them: it judges none of them itself.
+    pub fn consults(&self) -> bool {
+        self.action == Action::Limit || self.authorizer.is_some()
+    }
+
+    /// Its action, as users write it.
+    pub fn action_name(&self) -> &'static str {
+        if self.authorizer.is_some() { "CUSTOM" } else { self.action.name() }
+    }
+
     /// As a reason for what became of a connection: its name, and that it was refused.
     pub fn blamed(&self) -> String {
         match &*self.refused {
@@ -127,8 +143,12 @@ fn checked(name: &str, reach: Reach, message: &proto::Authorization, bytes: &[u8
     let action = Action::try_from(message.action).map_err(|_| format!("action {} is unknown", message.action))?;
     let rules = message.rules.iter().map(|rule| decode_rule(rule, action)).collect::<Result<_, _>>()?;
     let tokens = message.jwt_rules.iter().map(TokenRule::decode).collect::<Result<_, _>>()?;
-    let refused = message.refused.as_str().into();
-    Ok(Policy { name: name.into(), reach, action, dry_run: message.dry_run, refused, rules, tokens })
+    let authorizer = message.authorizer.as_ref().map(Authorizer::decode).transpose()?;
+    if authorizer.is_some() && action != Action::Deny {
+        return Err(format!("action {} asks nobody", action.name()));
+    }
+    let (name, refused) = (name.into(), message.refused.as_str().into());
+    Ok(Policy { name, reach, action, dry_run: message.dry_run, refused, rules, tokens, authorizer })
 }
 
 impl Rule {
@@ -142,7 +162,11 @@ fn decode_rule(message: &proto::Rule, action: Action) -> Result<Rule, String> {
     let matches = |clause: &proto::Clause| clause.matches.iter().map(decode_match).collect();
     let clauses = message.clauses.iter().map(matches).collect::<Result<_, _>>()?;
     let request = message.request.as_ref().map(|request| request::decode(request, action)).transpose()?;
-    Ok(Rule { connection: Reading::new(clauses, &message.unjudged), request })
+    let limit = message.limit.as_ref().map(Limit::decode).transpose()?;
+    if limit.is_some() != (action == Action::Limit) {
+        return Err(format!("a rule with the action {} has {} limit", action.name(), if limit.is_some() { "a" } else { "no" }));
+    }
+    Ok(Rule { connection: Reading::new(clauses, &message.unjudged), request, limit })
 }
 
 impl Reading {
@@ -183,7 +207,7 @@ fn strings(of: Attribute, sent: &[proto::StringMatch]) -> Result<Option<Conditio
     Ok((!sent.is_empty()).then_some(Condition::Caller(of, values)))
 }
 
-fn texts(sent: &[proto::StringMatch]) -> Result<(Strings, Vec<Template>), String> {
+pub(super) fn texts(sent: &[proto::StringMatch]) -> Result<(Strings, Vec<Template>), String> {
     let (mut any, mut exact, mut prefixes, mut suffixes, mut templates) = (false, vec![], vec![], vec![], vec![]);
     for value in sent {
         match value.match_type.as_ref().ok_or("a value is of no kind that this version knows")? {

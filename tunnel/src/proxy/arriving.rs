@@ -1,19 +1,21 @@
 //! Requests that arrive for a pod, on a connection whose requests policies judge, on their way to the application.
+use super::consulting::{self, Consulting};
 use super::delivery::{deliver, Delivery};
 use super::requests::telemetry_request;
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::Failure;
 use crate::http::{
-    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Record, Router, Session,
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Flags, Io, Node, Record, Router,
+    Session,
 };
 use crate::mesh::Mesh;
 use crate::node::Pod;
-use crate::policy::{self, Attempt, Authenticated, Carrier, Guard, Token};
+use crate::policy::{Attempt, Authenticated, Carrier, Guard, Token};
 use crate::relay::TcpDuplex;
 use crate::routes::{Destination, Labels, Scope};
 use crate::telemetry::{self, Direction, Parties};
-use ::http::header::{HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use ::http::header::{HeaderMap, HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, WWW_AUTHENTICATE};
 use ::http::{Method, StatusCode};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -94,8 +96,8 @@ impl Arriving {
         }
     }
 
-    /// Verifies its tokens; takes away what is not to go on. A preflight has none (CORS).
-    fn authenticate(&self, guard: &Guard, request: &mut http::Request) -> Result<Option<Token>, Denied> {
+    /// Verifies its tokens; takes away what is not to go on. A preflight has none (CORS). Errors: why one is not valid.
+    fn authenticate(guard: &Guard, request: &mut http::Request) -> Result<Option<Token>, &'static str> {
         let is_preflight = request.method == Method::OPTIONS
             && request.headers.contains_key(ORIGIN)
             && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -105,12 +107,11 @@ impl Arriving {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let http::Request { headers, path, .. } = request;
         let carrier = Carrier { headers, query: path.query() };
-        let Authenticated { token, query } =
-            guard.authenticate(carrier, now).map_err(|why| unauthorized(request, why))?;
+        let Authenticated { token, query } = guard.authenticate(carrier, now)?;
         if let Some(query) = query {
             let query = query.map(|query| format!("?{query}")).unwrap_or_default();
             let stripped = format!("{}{query}", request.path.path());
-            request.path = stripped.try_into().map_err(|_| unauthorized(request, "Jwt verification fails"))?;
+            request.path = stripped.try_into().map_err(|_| "Jwt verification fails")?;
         }
         Ok(token)
     }
@@ -118,16 +119,8 @@ impl Arriving {
     /// Errors: why it is refused.
     fn judge(&self, guard: &Guard, request: &http::Request, token: Option<&Token>) -> Result<(), String> {
         let attempt = &self.arrival.attempt;
-        let asked = policy::Request {
-            method: request.method.as_str(),
-            authority: request.authority.as_str(),
-            path: request.path.path(),
-            headers: &request.headers,
-            remote: attempt.source,
-            token,
-        };
         let judgement = match guard.asks_for_requests(attempt.destination.port()) {
-            true => guard.judge_request(attempt, asked),
+            true => guard.judge_request(attempt, consulting::seen(request, attempt.source, token)),
             false => guard.judge(attempt),
         };
         if let Some(proxy) = self.proxy.upgrade() {
@@ -135,31 +128,51 @@ impl Arriving {
         }
         judgement.outcome().map_err(|Failure { refusal, detail }| refusal.explain(&detail))
     }
+
+    /// As `admit`, where others have a say.
+    async fn consult(&self, guard: &Guard, request: &mut http::Request) -> Result<HeaderMap, Denied> {
+        let gone = || forbidden("the pod is gone".to_owned());
+        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
+        let Arrival { attempt, delivery, .. } = &self.arrival;
+        let (client, remote) = (delivery.client, attempt.source);
+        let consulting = Consulting { proxy: &proxy, pod: &pod, guard, attempt, client, remote };
+        let mut added = consulting.authorize(request).await?;
+        let token = Self::authenticate(guard, request).map_err(|why| unauthorized(request, why))?;
+        self.judge(guard, request, token.as_ref()).map_err(forbidden)?;
+        consulting.limit(request, token.as_ref(), &mut added).await?;
+        Ok(added)
+    }
 }
 
 fn forbidden(reason: String) -> Denied {
-    Denied { status: StatusCode::FORBIDDEN, body: "RBAC: access denied", challenge: None, reason }
+    denied(StatusCode::FORBIDDEN, "RBAC: access denied", reason)
 }
 
 /// As Envoy asks for another token (RFC 6750 section 3).
 fn unauthorized(request: &http::Request, why: &'static str) -> Denied {
     let realm =
         format!("Bearer realm=\"http://{}{}\", error=\"invalid_token\"", request.authority, request.path.path());
-    Denied {
-        status: StatusCode::UNAUTHORIZED,
-        body: why,
-        challenge: HeaderValue::try_from(realm).ok(),
-        reason: why.to_owned(),
-    }
+    let mut denied = denied(StatusCode::UNAUTHORIZED, why, why.to_owned());
+    denied.headers.extend(HeaderValue::try_from(realm).ok().map(|challenge| (WWW_AUTHENTICATE, challenge)));
+    denied
+}
+
+fn denied(status: StatusCode, body: &'static str, reason: String) -> Denied {
+    Denied { status, body: body.into(), headers: HeaderMap::new(), flags: Flags::default(), reason }
 }
 
 impl Node for Arriving {
     type Io = Upstream;
 
-    fn admit(&self, _: &Downstream, request: &mut http::Request) -> Result<(), Denied> {
+    /// By one version of the policies.
+    async fn admit(&self, _: &Downstream, request: &mut http::Request) -> Result<HeaderMap, Denied> {
         let guard = self.guard().ok_or_else(|| forbidden("the pod is gone".to_owned()))?;
-        let token = self.authenticate(&guard, request)?;
-        self.judge(&guard, request, token.as_ref()).map_err(forbidden)
+        if guard.consults() {
+            return self.consult(&guard, request).await;
+        }
+        let token = Self::authenticate(&guard, request).map_err(|why| unauthorized(request, why))?;
+        self.judge(&guard, request, token.as_ref()).map_err(forbidden)?;
+        Ok(HeaderMap::new())
     }
 
     fn scope(&self, _: &Downstream, _: &str) -> Option<Arc<Scope>> {

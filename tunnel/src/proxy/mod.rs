@@ -1,7 +1,9 @@
 //! The tours: from an application into a tunnel, from a tunnel to the application, and from outside through a gateway.
 mod arriving;
 pub mod caller;
+mod calls;
 mod connector;
+mod consulting;
 mod delivery;
 pub mod gateway;
 mod governed;
@@ -38,6 +40,7 @@ pub struct Proxy {
     /// For questions for names, where these are answered.
     servers: Option<questions::Servers>,
     tls_configs: layers::Configs,
+    called: calls::Called,
 }
 
 impl Deref for Proxy {
@@ -58,7 +61,7 @@ impl Proxy {
     ) -> Rc<Proxy> {
         let servers = dns.map(questions::Servers::new);
         let routers = requests::Routers::new(http);
-        Rc::new(Proxy { context, direct, pending, routers, servers, tls_configs: Default::default() })
+        Rc::new(Proxy { context, direct, pending, routers, servers, tls_configs: Default::default(), called: Default::default() })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

@@ -13,6 +13,9 @@ use super::rule::{Action, HttpRule};
 use super::split::{Share, Target};
 use super::within::{each, Within};
 
+/// Calls of ours that are open at once, of one pod by one thread.
+const MOST_CALLS: u32 = 1024;
+
 #[derive(Debug)]
 pub struct Scope {
     /// Any of them; none: all.
@@ -55,13 +58,35 @@ impl Scope {
         let upstream_protocol = proto::UpstreamProtocol::AsClient as i32;
         let pool = proto::ConnectionPool { upstream_protocol, ..Default::default() };
         let policy = proto::Policy { connection_pool: Some(pool), ..Default::default() };
-        let destination = proto::Destination {
+        Scope::to(proto::Destination {
             namespace: ".".into(),
             hostname: "application".into(),
             port: 80, // whatever: whoever connects knows where to
             policy: Some(policy),
             ..Default::default()
+        })
+    }
+
+    /// Of all clients; every request goes to one service's port, for which nothing else is said: its name is its own. `http2`:
+    /// whatever its port says.
+    pub fn calling(namespace: &str, hostname: &str, port: u16, http2: bool) -> Scope {
+        let protocol = if http2 { proto::UpstreamProtocol::UpgradeToHttp2 } else { proto::UpstreamProtocol::ByPort };
+        let pool = proto::ConnectionPool {
+            upstream_protocol: protocol as i32,
+            http2_max_requests: MOST_CALLS,
+            ..Default::default()
         };
+        Scope::to(proto::Destination {
+            namespace: namespace.into(),
+            hostname: hostname.into(),
+            port: port.into(),
+            subset: if http2 { "called by gRPC" } else { "called" }.into(),
+            policy: Some(proto::Policy { connection_pool: Some(pool), ..Default::default() }),
+            ..Default::default()
+        })
+    }
+
+    fn to(destination: proto::Destination) -> Scope {
         let share = proto::Weighted { to: Some(proto::Target::Destination(0)), ..Default::default() };
         let action = Some(proto::Action::Forward(proto::Forward { destinations: vec![share], ..Default::default() }));
         let http = vec![proto::HttpRule { action, ..Default::default() }];
@@ -163,6 +188,7 @@ mod tests {
     #[test]
     fn what_is_made_here_is_valid() {
         assert_eq!(Scope::forwarding().destinations.len(), 1);
+        assert_eq!(Scope::calling("a", "b.c", 1, true).destinations.len(), 1);
         assert!(Scope::refused("x").destinations.is_empty());
     }
 }

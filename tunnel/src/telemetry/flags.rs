@@ -2,7 +2,7 @@
 
 /// Envoy's response flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 impl Flags {
     pub const NO_HEALTHY_UPSTREAM: Flags = Flags(1);
@@ -19,9 +19,13 @@ impl Flags {
     pub const FAULT_INJECTED: Flags = Flags(1 << 11);
     pub const DOWNSTREAM_TERMINATION: Flags = Flags(1 << 12);
     pub const DOWNSTREAM_PROTOCOL_ERROR: Flags = Flags(1 << 13);
+    pub const RATE_LIMITED: Flags = Flags(1 << 14);
+    pub const RATE_LIMIT_SERVICE_ERROR: Flags = Flags(1 << 15);
+    pub const UNAUTHORIZED_EXTERNALLY: Flags = Flags(1 << 16);
 
-    const NAMES: [&'static str; 14] =
-        ["UH", "UF", "UO", "UT", "UC", "UR", "UPE", "URX", "NR", "NC", "DI", "FI", "DC", "DPE"];
+    const NAMES: [&'static str; 17] = [
+        "UH", "UF", "UO", "UT", "UC", "UR", "UPE", "URX", "NR", "NC", "DI", "FI", "DC", "DPE", "RL", "RLSE", "UAEX",
+    ];
 
     pub fn named(name: &str) -> Option<Flags> {
         Flags::NAMES.iter().position(|other| *other == name).map(|bit| Flags(1 << bit))

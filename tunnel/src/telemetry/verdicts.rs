@@ -31,12 +31,16 @@ impl Verdicts {
             [(denied, "denied"), (judgement.would_refuse.as_ref(), "dry_run"), (judgement.audited.as_ref(), "audit")];
         for (policy, verdict) in said {
             if let Some(policy) = policy {
-                let mut counts = lock(&self.0);
-                let new = Count { times: 0, last: Instant::now() };
-                let count = counts.entry((policy.clone(), verdict)).or_insert(new);
-                *count = Count { times: count.times + 1, last: Instant::now() };
+                self.say(policy, verdict);
             }
         }
+    }
+
+    fn say(&self, policy: &Arc<str>, verdict: &'static str) {
+        let mut counts = lock(&self.0);
+        let new = Count { times: 0, last: Instant::now() };
+        let count = counts.entry((policy.clone(), verdict)).or_insert(new);
+        *count = Count { times: count.times + 1, last: Instant::now() };
     }
 
     /// Forgets policies that are gone and have said nothing for as long as series are kept.
@@ -55,5 +59,10 @@ impl WorkerTelemetry {
     /// What policies say of a request.
     pub fn judged(&self, judgement: &Judgement) {
         self.0.shared.counts.verdicts.count(judgement);
+    }
+
+    /// What came of a request that a policy had counted, or somebody asked about.
+    pub fn said(&self, policy: &Arc<str>, verdict: &'static str) {
+        self.0.shared.counts.verdicts.say(policy, verdict);
     }
 }

@@ -38,7 +38,7 @@ fn asking(action: Action, tests: &[&str]) -> proto::Rule {
     let request = RequestRule { clauses: vec![RequestClause { matches }], unjudged: String::new() };
     let never = proto::Clause { matches: vec![proto::Match::default()] };
     let clauses = if action == Action::Allow { vec![never] } else { vec![] };
-    proto::Rule { clauses, unjudged: "paths".into(), request: Some(request) }
+    proto::Rule { clauses, unjudged: "paths".into(), request: Some(request), limit: None }
 }
 
 /// What holds for a workload with HTTP at port 8080.
