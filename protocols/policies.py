@@ -3,6 +3,7 @@
 STRICT = "istio-system/istio_converted_static_strict"  # refuses all plain text
 CONVERTED = "converted_peer_authentication_"  # and the object's name
 TOKENS = "converted_request_authentication_"  # and the object's name
+LIMITS = "converted_rate_limit_policy_"  # and the object's name
 
 
 def origin(policy: str) -> str:
@@ -14,4 +15,6 @@ def origin(policy: str) -> str:
         return f"PeerAuthentication {namespace}/{name.removeprefix(CONVERTED)}"
     if name.startswith(TOKENS):
         return f"RequestAuthentication {namespace}/{name.removeprefix(TOKENS)}"
+    if name.startswith(LIMITS):
+        return f"RateLimitPolicy {namespace}/{name.removeprefix(LIMITS)}"
     return f"AuthorizationPolicy {policy}"

@@ -14,7 +14,7 @@ from agent.model.engine.kind import Kind
 from agent.model.kinds import KINDS
 
 Schema = dict[str, Any]
-_GROUPS = ".istio.io"  # of the kinds that need a definition
+_GROUPS = (".istio.io", ".warren.dev")  # of the kinds that need a definition
 _KEPT = {"x-kubernetes-preserve-unknown-fields": True}
 _COPIED = ("type", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "required")
 

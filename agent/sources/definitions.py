@@ -8,7 +8,8 @@ from agent.kube.watch import Watcher
 from agent.model.engine.kind import Kind
 
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_CUSTOM = ("istio.io", "gateway.networking.k8s.io")  # ends of groups that are not Kubernetes' own
+# Ends of groups that are not Kubernetes' own.
+_CUSTOM = ("istio.io", "gateway.networking.k8s.io", "warren.dev")
 
 
 def custom(kind: Kind) -> bool:

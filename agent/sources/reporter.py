@@ -36,7 +36,8 @@ _EVENTS_LAST = 3600.0  # seconds that an API server keeps an Event (--event-ttl)
 # Seconds until a status that is still not what was written is written again: it may be told in a moment, or
 # somebody wipes it. Twice as many each time.
 _AGAIN, _AGAIN_AT_MOST = 10.0, 600.0
-_WITH_CONDITIONS = "istio.io"  # ends of their groups; routes of the Gateway API have them for each parent
+# Ends of their groups; routes of the Gateway API have them for each parent.
+_WITH_CONDITIONS = ("istio.io", "warren.dev")
 
 
 Parents = Callable[[Key], Iterable[ParentStatus]]

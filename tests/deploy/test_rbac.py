@@ -49,6 +49,7 @@ REFUSED: dict[
         "PeerAuthentication": {"portLevelMtls": {"80": {"mode": "STRICT"}}},
         "RequestAuthentication": {"jwtRules": [{"issuer": ""}]},
     },
+    "policy.warren.dev/v1alpha1": {"RateLimitPolicy": {"rules": [{}]}},
     "telemetry.istio.io/v1": {"Telemetry": {"metrics": [{"providers": [{"name": "unknown"}]}]}},
     "networking.istio.io/v1alpha3": {"EnvoyFilter": {}},
     "gateway.networking.k8s.io/v1": {

@@ -23,6 +23,7 @@ DISCOVERY = ("discovery.k8s.io", ("v1",))
 NETWORKING = ("networking.istio.io", ("v1", "v1beta1", "v1alpha3"))
 SECURITY = ("security.istio.io", ("v1", "v1beta1"))
 TELEMETRY = ("telemetry.istio.io", ("v1", "v1alpha1"))
+WARREN = ("policy.warren.dev", ("v1alpha1",))
 GATEWAY = "gateway.networking.k8s.io"  # each kind of it has versions of its own
 
 

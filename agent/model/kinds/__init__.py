@@ -32,6 +32,7 @@ from agent.model.kinds import (
     node,
     peer_authentication,
     pod,
+    rate_limit_policy,
     reference_grant,
     request_authentication,
     service,
@@ -46,7 +47,7 @@ from agent.model.kinds import (
     workload_entry,
 )
 
-MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io")  # ends of groups
+MESH_GROUPS = ("istio.io", "gateway.networking.k8s.io", "warren.dev")  # ends of groups
 _NEAR = 0.84  # likeness of two names, of which one is the other misspelt
 
 _ALL: tuple[Kind, ...] = (
@@ -66,6 +67,7 @@ _ALL: tuple[Kind, ...] = (
     kubernetes_gateway.KIND,
     listener_set.KIND,
     request_authentication.KIND,
+    rate_limit_policy.KIND,
     virtual_service.KIND,
     destination_rule.KIND,
     http_route.KIND,

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from agent.model.engine.kind import SECURITY, Descriptor, Raw, Reading
 from agent.model.engine.reading import conditions, get, list_, names, part, read
+from agent.model.engine.store import Entry
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.resources import AUTHORIZATION, Resource, policy_resource
@@ -26,19 +27,35 @@ from agent.model.schema.istio.authorization_policy import (
 from agent.model.schema.istio.base import DRY_RUN
 from agent.model.schema.objects import Key, Labels
 from agent.model.translation.authorization import authorization
+from agent.model.translation.authorizers import authorizer
 from agent.model.translation.policy_selection import entries, ignored_targets, naming
+from agent.model.translation.remotes import ASKS
 
 T = TypeVar("T")
 
 
+def _index(policy: AuthorizationPolicy) -> Iterator[Entry]:
+    yield from entries(policy)
+    if policy.spec.action == "CUSTOM":
+        yield ASKS
+
+
 def _translate(view: View, policy: AuthorizationPolicy) -> Iterator[Resource]:
-    yield policy_resource(authorization(policy)[0])
+    message, _ = authorization(policy)
+    if policy.spec.action == "CUSTOM":
+        asked, _ = authorizer(view, policy)
+        if asked:
+            message.authorizer.CopyFrom(asked)
+    yield policy_resource(message)
 
 
 def _problems(view: View, policy: AuthorizationPolicy) -> Iterator[str]:
     yield from authorization(policy)[1]
     if policy.spec.action == "CUSTOM":
-        yield "action CUSTOM: external authorizers are not supported, the policy denies what it matches"
+        asked, problem = authorizer(view, policy)
+        does = "goes on unasked (failOpen)" if asked and asked.fail_open else "is denied"
+        if problem:
+            yield f"provider: {problem}: what the policy matches {does}"
     for number, rule in enumerate(policy.spec.rules):
         if any(value.startswith("spiffe://") for value in _principals(rule)):
             yield f"rules[{number}]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
@@ -116,7 +133,7 @@ KIND = Descriptor(
     "authorizationpolicies",
     AuthorizationPolicy,
     critical=True,
-    index=entries,
+    index=_index,
     dependants=naming,
     translate=_translate,
     problems=_problems,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agent.model.engine.refusal import said
-from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.schema.istio.authorization_policy import (
     AuthorizationPolicy,
     Operation,
@@ -19,7 +18,7 @@ from agent.model.schema.istio.authorization_policy import (
     Values,
     When,
 )
-from agent.model.translation.policy_values import addresses, string
+from agent.model.translation.policy_values import addresses, scope, string
 from agent.model.translation.request_tests import Said, of_fields, of_key
 from protocols.security_pb2 import (
     Action,
@@ -30,7 +29,6 @@ from protocols.security_pb2 import (
     RequestMatch,
     RequestRule,
     RequestTest,
-    Scope,
     ServiceAccountMatch,
     StringMatch,
 )
@@ -60,21 +58,31 @@ def authorization(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]
     message = Authorization(
         name=policy.metadata.name,
         namespace=namespace,
-        scope=_scope(policy),
+        scope=scope(policy),
         action=_ACTIONS[spec.action],
         dry_run=policy.dry_run,
         refused=said(policy),
     )
     told = []
     for number, rule in enumerate(spec.rules):
-        clauses = [*_clauses(rule, namespace, of_workload=not policy.targets)]
-        asked = [name for entries in clauses for entry in entries for name in entry.asked]
-        lost = [name for entries in clauses for entry in entries for name in entry.lost]
+        one, lost = read_rule(rule, namespace, allows=spec.action == "ALLOW", of_workload=not policy.targets)
         for name in lost:
             told.append(f"rules[{number}]: {name} cannot be judged, {_consequence(spec.action)}")
-        whole = not isinstance(rule, PartOfRule)
-        message.rules.append(_read(clauses, spec.action == "ALLOW", whole, asked, lost))
+        message.rules.append(one)
     return message, told
+
+
+def read_rule(
+    rule: Rule, namespace: str, *, allows: bool, of_workload: bool
+) -> tuple[RuleMessage, list[str]]:
+    """A rule as the tunnels are told it, and the fields of it that cannot be judged.
+
+    of_workload: whether ports are the workload's.
+    """
+    clauses = [*_clauses(rule, namespace, of_workload)]
+    asked = [name for entries in clauses for entry in entries for name in entry.asked]
+    lost = [name for entries in clauses for entry in entries for name in entry.lost]
+    return _read(clauses, allows, not isinstance(rule, PartOfRule), asked, lost), lost
 
 
 def _read(
@@ -95,12 +103,6 @@ def _read(
         read = _rule(clauses)
     read.unjudged = ", ".join((*asked, *lost))
     return read
-
-
-def _scope(policy: AuthorizationPolicy) -> Scope:
-    if policy.selector or policy.targets:
-        return Scope.WORKLOAD_SELECTOR
-    return Scope.GLOBAL if policy.metadata.namespace == ROOT_NAMESPACE else Scope.NAMESPACE
 
 
 def _consequence(action: str) -> str:

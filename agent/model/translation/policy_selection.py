@@ -12,10 +12,12 @@ from agent.model.schema.istio.peer_authentication import PeerAuthentication
 from agent.model.schema.istio.request_authentication import RequestAuthentication
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Labels, fits, key_of
+from agent.model.schema.rate_limit_policy import RateLimitPolicy
 from agent.model.translation.peer_authentication import STRICT, required
 from agent.model.translation.request_authentication import policy_name
+from protocols.policies import LIMITS
 
-Attachable = AuthorizationPolicy | RequestAuthentication
+Attachable = AuthorizationPolicy | RequestAuthentication | RateLimitPolicy
 
 
 def named_policies(view: View, item: Workload) -> list[str]:
@@ -29,7 +31,8 @@ def named_policies(view: View, item: Workload) -> list[str]:
 def _name(policy: Attachable) -> str:
     if isinstance(policy, RequestAuthentication):
         return policy_name(policy)
-    return f"{policy.metadata.namespace}/{policy.metadata.name}"
+    prefix = LIMITS if isinstance(policy, RateLimitPolicy) else ""
+    return f"{policy.metadata.namespace}/{prefix}{policy.metadata.name}"
 
 
 def entries(policy: Attachable) -> Iterator[Entry]:
@@ -92,3 +95,4 @@ def _attached(view: View, item: Workload) -> Iterator[Attachable]:
         where = ("attached", namespace, service.kind, service.name)
         yield from view.store.each(AuthorizationPolicy, *where)
         yield from view.store.each(RequestAuthentication, *where)
+        yield from view.store.each(RateLimitPolicy, *where)

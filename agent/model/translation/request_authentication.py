@@ -3,10 +3,10 @@
 Workloads name it, wait for it and are told of its changes as of policies, which is what its claims are for.
 """
 
-from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.schema.istio.request_authentication import JwtRule, RequestAuthentication
+from agent.model.translation.policy_values import scope
 from protocols.policies import TOKENS
-from protocols.security_pb2 import Action, Authorization, ClaimToHeader, JwtHeader, Scope
+from protocols.security_pb2 import Action, Authorization, ClaimToHeader, JwtHeader
 from protocols.security_pb2 import JwtRule as RuleMessage
 
 # Where a token is looked for if nothing else is said.
@@ -18,7 +18,7 @@ def request_authentication(item: RequestAuthentication) -> Authorization:
     return Authorization(
         name=TOKENS + item.metadata.name,
         namespace=item.metadata.namespace,
-        scope=_scope(item),
+        scope=scope(item),
         action=Action.DENY,
         jwt_rules=map(_rule, item.spec.jwt_rules),
     )
@@ -32,12 +32,6 @@ def policy_name(item: RequestAuthentication) -> str:
 def is_converted(policy: str) -> bool:
     """Whether a policy, by `namespace/name`, was made of a RequestAuthentication."""
     return policy.partition("/")[2].startswith(TOKENS)
-
-
-def _scope(item: RequestAuthentication) -> Scope:
-    if item.selector or item.targets:
-        return Scope.WORKLOAD_SELECTOR
-    return Scope.GLOBAL if item.metadata.namespace == ROOT_NAMESPACE else Scope.NAMESPACE
 
 
 def _rule(rule: JwtRule) -> RuleMessage:

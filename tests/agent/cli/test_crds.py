@@ -22,8 +22,9 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[Body]:
     return list(yaml.safe_load_all(capsys.readouterr().out))
 
 
-def test_each_kind_of_istio_that_we_act_on_has_one(printed: list[Body]) -> None:
-    kinds = {kind.name: kind for kind in KINDS.values() if kind.group.endswith(".istio.io")}
+def test_each_kind_of_istio_that_we_act_on_and_each_of_ours_has_one(printed: list[Body]) -> None:
+    groups = (".istio.io", ".warren.dev")
+    kinds = {kind.name: kind for kind in KINDS.values() if kind.group.endswith(groups)}
     assert {body["spec"]["names"]["kind"] for body in printed} == set(kinds)
     for body in printed:
         kind, spec = kinds[body["spec"]["names"]["kind"]], body["spec"]

@@ -398,7 +398,7 @@ pub struct RateLimit {
     #[prost(message, repeated, tag = "4")]
     pub by: Vec<Descriptor>,
     #[prost(message, optional, tag = "5")]
-    pub global: Option<GlobalLimit>,
+    pub shared: Option<SharedLimit>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -412,7 +412,7 @@ pub struct Descriptor {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct GlobalLimit {
+pub struct SharedLimit {
     #[prost(message, optional, tag = "1")]
     pub remote: Option<Remote>,
     #[prost(string, tag = "2")]

@@ -66,7 +66,7 @@ impl Limit {
         let by = sent.by.iter().map(Descriptor::decode).collect::<Result<Box<_>, _>>()?;
         let unit = Unit::try_from(sent.unit).map_err(|_| format!("unit {} is unknown", sent.unit))?;
         let requests = NonZeroU64::new(sent.requests);
-        let global = sent.global.as_ref().map(|global| Global::decode(global, requests, unit)).transpose()?;
+        let global = sent.shared.as_ref().map(|global| Global::decode(global, requests, unit)).transpose()?;
         let buckets = match (&global, requests) {
             (Some(_), _) => None,
             (None, None) => return Err("a limit of no requests, and nobody else counts".to_owned()),
@@ -102,7 +102,7 @@ impl Limit {
 }
 
 impl Global {
-    fn decode(sent: &proto::GlobalLimit, requests: Option<NonZeroU64>, unit: Unit) -> Result<Global, String> {
+    fn decode(sent: &proto::SharedLimit, requests: Option<NonZeroU64>, unit: Unit) -> Result<Global, String> {
         let most = |_| format!("more than {} requests are more than the protocol can say", u32::MAX);
         let times = requests.map(|times| u32::try_from(times.get()).map_err(most)).transpose()?;
         if sent.domain.is_empty() {

@@ -14,6 +14,7 @@ from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
 from agent.model.translation.gateways import attachments
 from agent.model.translation.gateways import pods as gateways
+from agent.model.translation.remotes import ASKS
 from agent.model.translation.routes import parents
 from agent.model.translation.routes.backends import refs_of
 from agent.model.translation.routes.bound import BOUND_TO, bound_to
@@ -128,6 +129,7 @@ def of_service(view: View, item: ServiceLike) -> Iterator[Key]:
     yield from invalidation.of_service(view, item)
     yield from gateways.of_service(view, item)
     yield from _of_service(view, item)
+    yield from view.store.find(*ASKS)
 
 
 def of_namespace(view: View, name: str) -> Iterator[Key]:

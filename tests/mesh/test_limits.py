@@ -1,0 +1,221 @@
+"""RateLimitPolicy, and AuthorizationPolicies with the action CUSTOM: who else has a say about requests."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.lab import Lab
+from agent.model.schema.objects import Key
+from tests.mesh.conftest import Manifest, Mesh
+from tests.support import asking, deciders
+from tests.support.wait import until
+
+PODS = Path(__file__).with_name("limits.yaml")
+CONFIG = Path(__file__).with_name("limits.meshconfig.yaml")
+LIMITER, AUTHORIZER, HTTP_AUTHORIZER = 8081, 9000, 8000
+CLIENT = "cluster.local/ns/default/sa/client"
+OF_SHOP = {"selector": {"matchLabels": {"app": "shop"}}}
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Mesh]:
+    with ExitStack() as exits:
+        lab = exits.enter_context(Lab.up([PODS], name=f"wt-limits-{os.getpid()}", mesh_config=CONFIG))
+        mesh = Mesh(lab, {})
+        exits.callback(mesh.close)
+        mesh.inside("decider").call(deciders.serve_limiter, LIMITER)
+        mesh.inside("decider").call(deciders.serve_authorizer, AUTHORIZER, HTTP_AUTHORIZER)
+        yield mesh
+
+
+def limits(*rules: Manifest, name: str = "limits", **spec: Any) -> Manifest:
+    return {
+        "apiVersion": "policy.warren.dev/v1alpha1",
+        "kind": "RateLimitPolicy",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {**(spec or OF_SHOP), "rules": [*rules]},
+    }
+
+
+def custom(provider: str, *rules: Manifest) -> Manifest:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "custom", "namespace": "default"},
+        "spec": {**OF_SHOP, "action": "CUSTOM", "provider": {"name": provider}, "rules": [*rules] or [{}]},
+    }
+
+
+def globally(
+    limit: Manifest | None = None, mode: str = "Deny", timeout: str = "1s", port: int = LIMITER
+) -> Manifest:
+    service = {"service": f"decider:{port}", "domain": "shop", "failureMode": mode, "timeout": timeout}
+    return {"by": [{"key": "source.principal", "name": "who"}], "limit": limit, "global": service}
+
+
+@contextmanager
+def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
+    """In force at both nodes."""
+    mesh.lab.cluster.put(list(manifests))
+    try:
+        until(lambda: _in_force(mesh) == [len(manifests)] * 2, what="they are in force")
+        yield
+    finally:
+        for one in manifests:
+            mesh.lab.cluster.delete(Key(one["kind"], "default", one["metadata"]["name"]))
+        until(lambda: _in_force(mesh) == [0, 0], what="no policy is in force")
+
+
+def _in_force(mesh: Mesh) -> list[int]:
+    dumps = (json.loads(mesh.lab.node(name).fetch(15000, "/config_dump")) for name in ("node1", "node2"))
+    return [len(dump["policies"]) for dump in dumps]
+
+
+def ask(mesh: Mesh, source: str, path: str = "/", pod: str = "shop", **details: Any) -> asking.Answer:
+    return mesh.inside(source).call(asking.ask, (mesh.address(pod, 4), 8080), "shop", path, **details)
+
+
+def statuses(mesh: Mesh, source: str, count: int, **details: Any) -> list[int]:
+    return [ask(mesh, source, **details).status for _ in range(count)]
+
+
+def test_a_local_limit_for_each_identity(mesh: Mesh) -> None:
+    """At the server, from both nodes: an identity has one bucket there, whichever pod of it asks."""
+    by = {"by": [{"key": "source.principal"}], "limit": {"requests": 4, "per": "hour"}}
+    with applied(mesh, limits(by)):
+        first = ask(mesh, "far")
+        assert (first.status, first.headers["x-ratelimit-limit"]) == (200, "4, 4;w=3600")
+        assert first.headers["x-ratelimit-remaining"] == "3"
+        assert statuses(mesh, "near", 3) == [200] * 3
+        for source in ("near", "far"):
+            over = ask(mesh, source)
+            assert (over.status, over.body) == (429, b"local_rate_limited")
+            assert over.headers["x-envoy-ratelimited"] == "true"
+            assert over.headers["x-ratelimit-remaining"] == "0"
+            assert 890 < int(over.headers["retry-after"]) <= 900
+            assert 3590 < int(over.headers["x-ratelimit-reset"]) <= 3600
+        assert statuses(mesh, "other", 5) == [200] * 4 + [429]
+        grpc = ask(mesh, "far", method="POST", headers={"content-type": "application/grpc"})
+        assert (grpc.status, grpc.headers["grpc-status"]) == (200, "8")
+        flows = json.loads(mesh.lab.node("node1").fetch(15000, "/flows"))
+        told = [one for one in flows["recent"] if one.get("http.response_flags") == "RL"]
+        assert told, [*flows["recent"]][-1]
+
+
+def test_rules_match_as_those_of_authorization_policies(mesh: Mesh) -> None:
+    two = {"requests": 2, "per": "hour"}
+    writes = {"to": [{"operation": {"methods": ["POST"], "paths": ["/items/{*}"]}}], "limit": two}
+    users = {
+        "when": [{"key": "request.headers[x-user]", "values": ["*"]}],
+        "by": [{"key": "request.headers[x-user]"}, {"key": "request.path"}],
+        "limit": two,
+    }
+    with applied(mesh, limits(writes, users)):
+        assert statuses(mesh, "far", 4) == [200] * 4
+        assert statuses(mesh, "far", 3, method="POST", path="/items/1") == [200, 200, 429]
+        assert statuses(mesh, "far", 1, method="POST", path="/x/../items/%31") == [429]
+        assert statuses(mesh, "far", 3, method="POST", path="/items") == [200] * 3
+        for user, path in (("a", "/"), ("b", "/"), ("a", "/other")):
+            assert statuses(mesh, "far", 3, path=path, headers={"x-user": user}) == [200, 200, 429]
+
+
+def test_a_policy_that_is_refused_stays_in_force_as_it_was(mesh: Mesh) -> None:
+    good = limits({"limit": {"requests": 1, "per": "hour"}})
+    with applied(mesh, good):
+        assert statuses(mesh, "far", 2) == [200, 429]
+        mesh.lab.cluster.put([limits({"limit": {"requests": 0, "per": "hour"}})])
+        until(lambda: "a good version stays in force" in _said(mesh), what="its status says it")
+        assert "spec.rules[0].limit.requests" in _said(mesh)
+        assert statuses(mesh, "far", 1) == [429]
+
+
+def _said(mesh: Mesh) -> str:
+    item = mesh.lab.cluster.objects[Key("RateLimitPolicy", "default", "limits")]
+    conditions = item.get("status", {}).get("conditions", [])
+    return str(next((one["message"] for one in conditions), ""))
+
+
+def test_a_global_limit_holds_for_two_tunnels(mesh: Mesh) -> None:
+    with applied(mesh, limits(globally({"requests": 10, "per": "hour"}))):
+        answers = [ask(mesh, "far", pod=pod) for _ in range(6) for pod in ("shop", "shop2")]
+        assert [answer.status for answer in answers] == [200] * 10 + [429] * 2
+        assert answers[0].headers["x-limiter"] == "shop"
+        assert answers[0].headers["x-ratelimit-limit"] == "10, 10;w=3600"
+        assert int(answers[-1].headers["retry-after"]) <= 3600
+        assert statuses(mesh, "other", 1) == [200], "another identity"
+        counted = mesh.inside("decider").call(deciders.counted)
+        assert counted == {f"shop|who={CLIENT}": 12, "shop|who=cluster.local/ns/default/sa/default": 1}
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("Allow", 200), ("Deny", 500)])
+def test_without_an_answer_the_mode_holds(mesh: Mesh, mode: str, expected: int) -> None:
+    rule = globally({"requests": 10, "per": "hour"}, mode, timeout="300ms", port=AUTHORIZER)
+    with applied(mesh, limits(rule)):
+        assert ask(mesh, "far").status == expected, "a service that is no limiter"
+    silent = globally({"requests": 10, "per": "hour"}, mode, timeout="300ms", port=HTTP_AUTHORIZER)
+    with applied(mesh, limits(silent)):
+        began = time.monotonic()
+        assert ask(mesh, "far").status == expected, "a service that does not speak HTTP/2"
+        assert time.monotonic() - began < 2
+
+
+def test_an_authorizer_is_asked_by_grpc(mesh: Mesh) -> None:
+    only = {"to": [{"operation": {"paths": ["/guarded*"]}}]}
+    with applied(mesh, custom("by-grpc", only)):
+        mesh.inside("decider").call(deciders.checked)
+        assert ask(mesh, "far", "/free").status == 200
+        assert mesh.inside("decider").call(deciders.checked) == []
+        denied = ask(mesh, "far", "/guarded?a=b", headers={"x-ext-authz": "deny"})
+        assert (denied.status, denied.body) == (403, b"denied by ext_authz")
+        assert denied.headers["x-ext-authz-check-result"] == "denied"
+        for source in ("near", "far"):
+            headers = {"x-ext-authz": "allow", "x-secret": "s", "x-ext-authz-check-result": "spoofed"}
+            allowed = ask(mesh, source, "/guarded", headers=headers)
+            seen = {name.lower(): value for name, value in allowed.seen.items()}
+            assert (allowed.status, allowed.headers["x-checked"]) == (200, "yes")
+            assert (seen["x-ext-authz-check-result"], seen.get("x-secret")) == ("allowed", None)
+        first, *_ = mesh.inside("decider").call(deciders.checked)
+        assert first["source"] == f"spiffe://{CLIENT}"
+        assert first["destination"] == "spiffe://cluster.local/ns/default/sa/shop"
+        assert (first["port"], first["method"], first["host"]) == (8080, "GET", "shop")
+        assert (first["path"], first["headers"][":path"]) == ("/guarded?a=b", "/guarded?a=b")
+        assert first["headers"]["x-ext-authz"] == "deny"
+
+
+def test_an_authorizer_is_asked_in_http(mesh: Mesh) -> None:
+    with applied(mesh, custom("by-http")):
+        mesh.inside("decider").call(deciders.asked)
+        denied = ask(mesh, "far", "/a?b")
+        assert (denied.status, denied.body) == (401, b"denied in HTTP")
+        assert denied.headers["x-ext-authz-check-result"] == "denied"
+        assert "x-inner" not in denied.headers
+        told = {"x-ext-authz": "allow", "x-told-1": "one", "x-untold": "two", "authorization": "Bearer x"}
+        allowed = ask(mesh, "far", "/a?b", headers=told)
+        seen = {name.lower(): value for name, value in allowed.seen.items()}
+        assert (allowed.status, allowed.headers["x-ext-authz-check-result"]) == (200, "allowed")
+        assert (seen["x-ext-authz-check-result"], seen.get("x-inner")) == ("allowed", None)
+        *_, last = mesh.inside("decider").call(deciders.asked)
+        assert (last[":path"], last["host"], last["x-additional"]) == ("/check/a?b", "shop", "here")
+        assert (last["x-told-1"], last["authorization"]) == ("one", "Bearer x")
+        assert "x-untold" not in last
+
+
+@pytest.mark.parametrize(("provider", "expected"), [("away", 403), ("silent", 503), ("away-and-open", 200)])
+def test_without_an_answer_it_is_refused_unless_the_provider_says_otherwise(
+    mesh: Mesh, provider: str, expected: int
+) -> None:
+    with applied(mesh, custom(provider)):
+        began = time.monotonic()
+        assert ask(mesh, "far", headers={"x-ext-authz": "allow"}).status == expected
+        assert time.monotonic() - began < 2
+
+
+def test_without_a_provider_nobody_is_let_in(mesh: Mesh) -> None:
+    with applied(mesh, custom("unknown")), pytest.raises(OSError):
+        ask(mesh, "far", headers={"x-ext-authz": "allow"})
