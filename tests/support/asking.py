@@ -39,6 +39,24 @@ def ask(
         connection.close()
 
 
+def paced(
+    to: Address, host: str, path: str, headers: Mapping[str, str], *, begin: float, seconds: float, rate: float
+) -> Counter[int]:
+    """Statuses of requests at a steady rate from a moment on (of `time.time`), over one connection."""
+    connection = http.client.HTTPConnection(*to, timeout=20)
+    statuses = Counter[int]()
+    try:
+        _ask(connection, "GET", "/", {"Host": host})
+        for number in range(int(seconds * rate)):
+            time.sleep(max(begin + number / rate - time.time(), 0))
+            if time.time() >= begin + seconds:
+                break
+            statuses[_ask(connection, "GET", path, {"Host": host, **headers}).status] += 1
+        return statuses
+    finally:
+        connection.close()
+
+
 def versions(to: Address, host: str, count: int, headers: Mapping[str, str] | None = None) -> Counter[str]:
     """Which versions answer so many requests over each of four connections; `<status>` where none did."""
     return sum((_versions(to, host, count, headers) for _ in range(4)), Counter())

@@ -5,7 +5,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +32,8 @@ pub struct Taken {
     pub full: Duration,
     /// Until there is a token; zero: there is one now.
     pub next: Duration,
+    /// Another key's bucket was given up before it was full, for want of room: that key may have more than its part.
+    pub lost: bool,
 }
 
 /// The buckets of one limit, for all threads.
@@ -44,8 +45,6 @@ pub struct Buckets {
     began: Instant,
     hashers: [RandomState; 2],
     shards: Box<[Mutex<Shard>]>,
-    /// Buckets that were given up before they were full, for want of room.
-    lost: AtomicU64,
 }
 
 /// When a bucket is full, in nanoseconds since `began`; by a hash of its key, which nobody can foresee.
@@ -62,16 +61,11 @@ impl Buckets {
     pub fn new(rate: Rate, keyed: bool) -> Buckets {
         let shards = (0..if keyed { SHARDS } else { 1 }).map(|_| Mutex::new(LruCache::unbounded())).collect();
         let (began, hashers) = (Instant::now(), Default::default());
-        Buckets { rate, interval: rate.interval(), began, hashers, shards, lost: AtomicU64::new(0) }
+        Buckets { rate, interval: rate.interval(), began, hashers, shards }
     }
 
     pub fn rate(&self) -> &Rate {
         &self.rate
-    }
-
-    /// Buckets that were given up before they were full: so many keys may have had more than their part.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// Takes a token from a key's bucket.
@@ -81,12 +75,10 @@ impl Buckets {
         let shard = &self.shards[key as usize % self.shards.len()];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let full = shard.get(&key).copied().unwrap_or_default().max(now);
-        let (taken, full) = self.decide(full, now);
+        let (mut taken, full) = self.decide(full, now);
         if taken.allowed {
-            shard.push(key, full);
-            if shard.len() > KEYS / SHARDS && shard.pop_lru().is_some_and(|(_, full)| full > now) {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-            }
+            shard.put(key, full);
+            taken.lost = shard.len() > KEYS / SHARDS && shard.pop_lru().is_some_and(|(_, full)| full > now);
         }
         taken
     }
@@ -104,6 +96,7 @@ impl Buckets {
             remaining: left / self.interval.max(1),
             full: Duration::from_nanos(full.saturating_sub(now)),
             next: Duration::from_nanos(wait),
+            lost: false,
         };
         (taken, full)
     }
@@ -161,15 +154,15 @@ mod tests {
     #[test]
     fn keys_are_bounded_and_those_that_were_lost_are_counted() {
         let buckets = buckets(1, 1, true);
-        for number in 0..2 * KEYS {
-            assert!(allowed(&buckets, &number.to_string(), Duration::ZERO));
-        }
+        let lost = |name: &str, at| {
+            let take = |number| buckets.take(&[format!("{name} {number}")], buckets.began + at);
+            (0..2 * KEYS).map(take).filter(|taken| taken.allowed && taken.lost).count()
+        };
+        let many = lost("one", Duration::ZERO);
         let kept: usize = buckets.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!((KEYS / 2..=KEYS).contains(&kept), "{kept}");
-        assert!(buckets.lost() >= KEYS as u64);
-        let full = Duration::from_secs(9);
-        (0..KEYS).for_each(|number| drop(allowed(&buckets, &format!("new {number}"), full)));
-        assert!(buckets.lost() <= 2 * KEYS as u64 - kept as u64, "a bucket that is full is no loss");
+        assert_eq!(many, 2 * KEYS - kept);
+        assert_eq!(lost("other", Duration::from_secs(9)), 2 * KEYS - kept, "one that is full is no loss");
     }
 
     #[test]

@@ -19,6 +19,9 @@ thread_local! {
     static PRINCIPAL: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// Before the name of a RateLimitPolicy, as of what the agent makes policies of (protocols/policies.py).
+const MADE_OF: &str = "converted_rate_limit_policy_";
+
 /// What is enforced at a workload.
 #[derive(Debug, Default)]
 pub struct Guard {
@@ -56,7 +59,8 @@ impl Limited {
 
 impl std::fmt::Display for Limited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, rules[{}]", self.policy.name, self.rule)
+        let (namespace, name) = self.policy.name.split_once('/').unwrap_or_default();
+        write!(f, "RateLimitPolicy {namespace}/{}, rules[{}]", name.trim_start_matches(MADE_OF), self.rule)
     }
 }
 

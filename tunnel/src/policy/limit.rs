@@ -91,9 +91,9 @@ impl Limit {
         names.zip(self.key(attempt, request)).collect()
     }
 
-    /// The rate of its buckets, and how many of these were given up.
-    pub fn buckets(&self) -> Option<(&Rate, u64)> {
-        self.buckets.as_ref().map(|buckets| (buckets.rate(), buckets.lost()))
+    /// Of its buckets; None: a service decides.
+    pub fn rate(&self) -> Option<&Rate> {
+        self.buckets.as_ref().map(Buckets::rate)
     }
 
     fn key(&self, attempt: &Attempt, request: &Request<'_>) -> Vec<String> {

@@ -1,3 +1,4 @@
+mod consulting;
 mod explanations;
 mod jwt;
 mod requests;

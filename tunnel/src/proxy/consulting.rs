@@ -101,6 +101,9 @@ impl Consulting<'_> {
             match (limit.take(self.attempt, &seen, now), &limit.global) {
                 (Some(taken), _) => {
                     nearest = closer(nearest, told(limit, &taken));
+                    if taken.lost {
+                        self.proxy.thread.telemetry.said(by.policy(), "bucket_lost");
+                    }
                     if !taken.allowed {
                         return Err(self.too_many(by, nearest, taken.next, "local_rate_limited".into()));
                     }
@@ -196,7 +199,7 @@ pub fn seen<'a>(request: &'a Request, remote: IpAddr, token: Option<&'a Token>) 
 }
 
 fn told(limit: &Limit, taken: &Taken) -> Option<Nearest> {
-    let (rate, _) = limit.buckets()?;
+    let rate = limit.rate()?;
     let (requests, window) = (rate.times.get(), rate.per);
     Some(Nearest { requests, window, remaining: taken.remaining, reset: taken.full })
 }

@@ -42,7 +42,7 @@ fn asking(action: Action, tests: &[&str]) -> proto::Rule {
 }
 
 /// What holds for a workload with HTTP at port 8080.
-fn guarded(policies: &[proto::Authorization]) -> Arc<Guard> {
+pub(super) fn guarded(policies: &[proto::Authorization]) -> Arc<Guard> {
     let guarded = Guarded { namespace: "default".into(), selected_by: Arc::default(), http_ports: Box::new([8080]) };
     let mut all = Policies::default();
     all.mark_synced();
@@ -54,7 +54,7 @@ fn guarded(policies: &[proto::Authorization]) -> Arc<Guard> {
     all.guard(&guarded).unwrap().clone()
 }
 
-struct Asked {
+pub(super) struct Asked {
     method: &'static str,
     host: &'static str,
     path: &'static str,
@@ -63,11 +63,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn get(path: &'static str) -> Asked {
+    pub(super) fn get(path: &'static str) -> Asked {
         Asked { method: "GET", host: "shop", path, headers: HeaderMap::new(), token: None }
     }
 
-    fn with(mut self, name: &'static str, value: &'static str) -> Asked {
+    pub(super) fn with(mut self, name: &'static str, value: &'static str) -> Asked {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
     }
@@ -78,7 +78,7 @@ impl Asked {
         self
     }
 
-    fn request(&self) -> Request<'_> {
+    pub(super) fn request(&self) -> Request<'_> {
         let Asked { method, host, path, headers, token } = self;
         let remote = "10.0.0.7".parse().unwrap();
         Request { method, authority: host, path, headers, remote, token: token.as_ref() }
