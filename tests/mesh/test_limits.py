@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -133,15 +134,11 @@ def test_a_policy_that_is_refused_stays_in_force_as_it_was(mesh: Mesh) -> None:
     with applied(mesh, good):
         assert statuses(mesh, "far", 2) == [200, 429]
         mesh.lab.cluster.put([limits({"limit": {"requests": 0, "per": "hour"}})])
-        until(lambda: "a good version stays in force" in _said(mesh), what="its status says it")
-        assert "spec.rules[0].limit.requests" in _said(mesh)
+        rejected = "rejected RateLimitPolicy default/limits: spec.rules[0].limit.requests: "
+        log = mesh.lab.node("node1").log("agent")
+        until(lambda: rejected in log.read_text(), what="the agent says it")
+        assert "a good version stays in force" in log.read_text().partition(rejected)[2].splitlines()[0]
         assert statuses(mesh, "far", 1) == [429]
-
-
-def _said(mesh: Mesh) -> str:
-    item = mesh.lab.cluster.objects[Key("RateLimitPolicy", "default", "limits")]
-    conditions = item.get("status", {}).get("conditions", [])
-    return str(next((one["message"] for one in conditions), ""))
 
 
 def test_a_global_limit_holds_for_two_tunnels(mesh: Mesh) -> None:
@@ -170,8 +167,8 @@ def test_without_an_answer_the_mode_holds(mesh: Mesh, mode: str, expected: int) 
 
 def test_rates_hold_at_five_times_the_limit(mesh: Mesh) -> None:
     """Within 2 %, for each kind of descriptor, and for a limit that two tunnels have in common."""
-    rate = 20
-    each = {"limit": {"requests": rate, "per": "second", "burst": 1}}
+    rate = 5  # low enough for a machine that has much else to do
+    each = {"limit": {"requests": rate, "per": "second"}}
     rules = [
         {**of_path("/principal"), "by": [{"key": "source.principal"}], **each},
         {**of_path("/header"), "by": [{"key": "request.headers[x-user]"}], **each},
@@ -192,17 +189,19 @@ def test_rates_hold_at_five_times_the_limit(mesh: Mesh) -> None:
         residents = [Resident(pod.cgroup, pod.netns) for pod in pods]
         for resident in residents:
             exits.callback(resident.close)
-        begin = float(int(time.time()) + 2)  # a window of the service begins as well
-        how = {"begin": begin, "seconds": SECONDS, "rate": 5 * rate}
+        # A window of the service begins then as well.
+        pace = asking.Pace(begin=int(time.time()) + 2, seconds=SECONDS, rate=5 * rate)
+
+        def ask_often(resident: Resident, one: tuple[str, str, str, dict[str, str]]) -> Counter[int]:
+            _, pod, path, headers = one
+            to = (mesh.address(pod, 4), 8080)
+            return resident.call(asking.paced, to, "shop", path, headers, pace)
+
         with ThreadPoolExecutor(len(asked)) as pool:
-            calls = [
-                pool.submit(resident.call, asking.paced, (mesh.address(pod, 4), 8080), "shop", path, headers, **how)
-                for resident, (_, pod, path, headers) in zip(residents, asked, strict=True)
-            ]
-            *each_alone, one, other = [call.result() for call in calls]
-    for statuses in (*each_alone, one + other):
-        assert set(statuses) == {200, 429}
-        assert statuses[200] == pytest.approx(rate * SECONDS, rel=0.02, abs=1), statuses
+            *each_alone, one, other = pool.map(ask_often, residents, asked)
+    for counts, begun_with in (*((counts, rate) for counts in each_alone), (one + other, 0)):
+        assert set(counts) == {200, 429}
+        assert counts[200] == pytest.approx(begun_with + rate * SECONDS, rel=0.02, abs=2), counts
 
 
 def of_path(path: str) -> Manifest:

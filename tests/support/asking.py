@@ -10,6 +10,14 @@ from typing import Any, NamedTuple
 Address = tuple[str, int]
 
 
+class Pace(NamedTuple):
+    """From a moment on (of `time.time`), for so many seconds, so many each second."""
+
+    begin: float
+    seconds: int
+    rate: int
+
+
 class Answer(NamedTuple):
     """What came back.
 
@@ -39,10 +47,9 @@ def ask(
         connection.close()
 
 
-def paced(
-    to: Address, host: str, path: str, headers: Mapping[str, str], *, begin: float, seconds: float, rate: float
-) -> Counter[int]:
-    """Statuses of requests at a steady rate from a moment on (of `time.time`), over one connection."""
+def paced(to: Address, host: str, path: str, headers: Mapping[str, str], pace: Pace) -> Counter[int]:
+    """Statuses of requests at a steady rate, over one connection."""
+    begin, seconds, rate = pace
     connection = http.client.HTTPConnection(*to, timeout=20)
     statuses = Counter[int]()
     try:

@@ -22,11 +22,15 @@ from agent.model.translation.remotes import remote
 from protocols.policies import LIMITS
 from protocols.security_pb2 import (
     CONSTANT,
+    DAY,
+    HOUR,
+    MINUTE,
     REMOTE_IP,
     REQUEST_HEADER,
     REQUEST_HOST,
     REQUEST_METHOD,
     REQUEST_PATH,
+    SECOND,
     SOURCE_IP,
     SOURCE_NAMESPACE,
     SOURCE_PRINCIPAL,
@@ -38,7 +42,6 @@ from protocols.security_pb2 import (
     Remote,
     Rule,
     SharedLimit,
-    Unit,
 )
 from protocols.security_pb2 import Descriptor as DescriptorMessage
 
@@ -52,6 +55,7 @@ _SUBJECTS = dict(
         strict=True,
     )
 )
+_UNITS = {"second": SECOND, "minute": MINUTE, "hour": HOUR, "day": DAY}
 
 
 def rate_limits(view: View, policy: RateLimitPolicy) -> Authorization:
@@ -89,7 +93,7 @@ def _matching(policy: RateLimitPolicy, rule: LimitRule) -> tuple[Rule, list[str]
 def _limit(view: View, policy: RateLimitPolicy, rule: LimitRule) -> RateLimit:
     told = RateLimit(by=map(_descriptor, rule.by))
     if limit := rule.limit:
-        told.requests, told.unit, told.burst = limit.requests, Unit.Value(limit.per.upper()), limit.burst or 0
+        told.requests, told.unit, told.burst = limit.requests, _UNITS[limit.per], limit.burst or 0
     if by := rule.global_:
         told.shared.CopyFrom(
             SharedLimit(

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
         let buckets = buckets(10, 20, true);
-        let asked = (0..60_000).filter(|ms| ms % 20 == 0).filter(|ms| allowed(&buckets, "a", Duration::from_millis(*ms)));
+        let asked =
+            (0..60_000).filter(|ms| ms % 20 == 0).filter(|ms| allowed(&buckets, "a", Duration::from_millis(*ms)));
         assert_eq!(asked.count(), 20 + 600 - 1, "five times as many were asked for");
     }
 

@@ -123,7 +123,11 @@ impl Policy {
 
     /// Its action, as users write it.
     pub fn action_name(&self) -> &'static str {
-        if self.authorizer.is_some() { "CUSTOM" } else { self.action.name() }
+        if self.authorizer.is_some() {
+            "CUSTOM"
+        } else {
+            self.action.name()
+        }
     }
 
     /// As a reason for what became of a connection: its name, and that it was refused.
@@ -164,7 +168,11 @@ fn decode_rule(message: &proto::Rule, action: Action) -> Result<Rule, String> {
     let request = message.request.as_ref().map(|request| request::decode(request, action)).transpose()?;
     let limit = message.limit.as_ref().map(Limit::decode).transpose()?;
     if limit.is_some() != (action == Action::Limit) {
-        return Err(format!("a rule with the action {} has {} limit", action.name(), if limit.is_some() { "a" } else { "no" }));
+        return Err(format!(
+            "a rule with the action {} has {} limit",
+            action.name(),
+            if limit.is_some() { "a" } else { "no" }
+        ));
     }
     Ok(Rule { connection: Reading::new(clauses, &message.unjudged), request, limit })
 }

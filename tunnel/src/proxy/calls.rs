@@ -50,7 +50,10 @@ pub async fn call(proxy: &Rc<Proxy>, pod: &Rc<Pod>, remote: &Remote, request: Re
     let scope = proxy.called.scope(remote, request.version == http::Version::HTTP_2);
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, remote.port));
     let downstream = Downstream {
-        pod: Arc::new(ClientPod { namespace: pod.identity.namespace.as_ref().into(), labels: Arc::new(Labels::default()) }),
+        pod: Arc::new(ClientPod {
+            namespace: pod.identity.namespace.as_ref().into(),
+            labels: Arc::new(Labels::default()),
+        }),
         service: Arc::default(), // of which no routes are known: the scope holds
         port: remote.port,
         source: nobody,

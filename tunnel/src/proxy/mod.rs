@@ -61,7 +61,15 @@ impl Proxy {
     ) -> Rc<Proxy> {
         let servers = dns.map(questions::Servers::new);
         let routers = requests::Routers::new(http);
-        Rc::new(Proxy { context, direct, pending, routers, servers, tls_configs: Default::default(), called: Default::default() })
+        Rc::new(Proxy {
+            context,
+            direct,
+            pending,
+            routers,
+            servers,
+            tls_configs: Default::default(),
+            called: Default::default(),
+        })
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

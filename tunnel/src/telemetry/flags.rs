@@ -23,9 +23,8 @@ impl Flags {
     pub const RATE_LIMIT_SERVICE_ERROR: Flags = Flags(1 << 15);
     pub const UNAUTHORIZED_EXTERNALLY: Flags = Flags(1 << 16);
 
-    const NAMES: [&'static str; 17] = [
-        "UH", "UF", "UO", "UT", "UC", "UR", "UPE", "URX", "NR", "NC", "DI", "FI", "DC", "DPE", "RL", "RLSE", "UAEX",
-    ];
+    const NAMES: [&'static str; 17] =
+        ["UH", "UF", "UO", "UT", "UC", "UR", "UPE", "URX", "NR", "NC", "DI", "FI", "DC", "DPE", "RL", "RLSE", "UAEX"];
 
     pub fn named(name: &str) -> Option<Flags> {
         Flags::NAMES.iter().position(|other| *other == name).map(|bit| Flags(1 << bit))

@@ -23,9 +23,13 @@ from protocols.security_pb2 import (
 from tests.agent.model.objects import make, model_of, pod, policies, service, workload
 
 NAME = "default/converted_rate_limit_policy_r"
-LIMIT = {"requests": 5, "per": "minute"}
-GLOBAL = {"service": "limiter.infra.svc.cluster.local:8081", "domain": "d", "failureMode": "Deny"}
-BY = {"by": [{"value": "all"}]}
+LIMIT: dict[str, Any] = {"requests": 5, "per": "minute"}
+GLOBAL: dict[str, Any] = {
+    "service": "limiter.infra.svc.cluster.local:8081",
+    "domain": "d",
+    "failureMode": "Deny",
+}
+BY: dict[str, Any] = {"by": [{"value": "all"}]}
 
 
 def limiting(*rules: dict[str, Any], namespace: str = "default", **spec: Any) -> Object:

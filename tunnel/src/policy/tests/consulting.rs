@@ -46,14 +46,18 @@ fn an_authorizer_is_asked_where_requests_are_seen_and_elsewhere_it_is_denied() {
 #[test]
 fn limits_count_what_their_rules_match_and_keep_nobody_out_themselves() {
     let two = |by: &[Subject]| limit(2, by);
-    let rules = vec![(rule(&[&["namespaces=a"]]), two(&[])), (rule(&[]), two(&[Subject::SourcePrincipal, Subject::Header]))];
+    let rules =
+        vec![(rule(&[&["namespaces=a"]]), two(&[])), (rule(&[]), two(&[Subject::SourcePrincipal, Subject::Header]))];
     let guard = guarded(&[limiting(rules)]);
     let (a, b) = (attempt("a/x", "10.0.0.1", HTTP), attempt("b/x", "10.0.0.1", HTTP));
     assert_eq!(guard.judge(&a).verdict, Verdict::NeedsRequest);
     assert_eq!(guard.judge(&attempt("a/x", "10.0.0.1", TCP)).verdict, Verdict::Allowed);
     let take = |attempt: &Attempt, asked: &Asked| -> Vec<bool> {
         let limiting = guard.limiting(attempt, asked.request());
-        limiting.iter().map(|one| one.limit().take(attempt, &asked.request(), Instant::now()).unwrap().allowed).collect()
+        limiting
+            .iter()
+            .map(|one| one.limit().take(attempt, &asked.request(), Instant::now()).unwrap().allowed)
+            .collect()
     };
     let (asked, other) = (Asked::get("/"), Asked::get("/").with("x", "other"));
     assert_eq!(take(&a, &asked), [true, true]);
