@@ -134,7 +134,7 @@ def test_a_policy_that_is_refused_stays_in_force_as_it_was(mesh: Mesh) -> None:
     with applied(mesh, good):
         assert statuses(mesh, "far", 2) == [200, 429]
         mesh.lab.cluster.put([limits({"limit": {"requests": 0, "per": "hour"}})])
-        rejected = "rejected RateLimitPolicy default/limits: spec.rules[0].limit.requests: "
+        rejected = "RateLimitPolicy default/limits: spec.rules[0].limit.requests: "
         log = mesh.lab.node("node1").log("agent")
         until(lambda: rejected in log.read_text(), what="the agent says it")
         assert "a good version stays in force" in log.read_text().partition(rejected)[2].splitlines()[0]
@@ -189,6 +189,7 @@ def test_rates_hold_at_five_times_the_limit(mesh: Mesh) -> None:
         residents = [Resident(pod.cgroup, pod.netns) for pod in pods]
         for resident in residents:
             exits.callback(resident.close)
+            resident.call(asking.ask, (mesh.address("shop", 4), 8080), "shop")  # all that takes time once
         # A window of the service begins then as well.
         pace = asking.Pace(begin=int(time.time()) + 2, seconds=SECONDS, rate=5 * rate)
 
