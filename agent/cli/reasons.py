@@ -125,6 +125,8 @@ def _endpoint(out: Console, one: WhyEndpoint) -> None:
     if mark == "no" and one.policy.verdict == "allowed":
         text = f"{text}; refused before: {one.text}"
     _line(out, mark, "policy", text + ("" if one.policies_known else f" (decided on {one.node})"))
+    for beside in verdicts.consulted(one.policy):
+        _line(out, "", "", beside)
     if one.policy.verdict != "allowed":
         for policy, number, rule in _unmatched(one.policy):
             _line(out, "", "", f"{origin(policy.name)} rules[{number}]: {verdicts.reason(rule)}")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from protocols.admin import Explanation, Judged, Outcome, Policy, Rule, Unmet
+from protocols.admin import Explanation, Judged, Outcome, Policy, Port, Rule, Unmet
 from protocols.policies import origin
 from protocols.proposal import Proposal
 
@@ -51,6 +51,22 @@ def show_explanation(console: Console, said: Explanation, objects: Objects) -> N
             console.print(Text(f"{origin(one.would_refuse)}, in dry run, would refuse it", "yellow"))
         if one.audited:
             console.print(Text(f"{origin(one.audited)} audits it", "yellow"))
+        for line in consulted(one):
+            console.print(Text(line, "yellow"))
+
+
+def consulted(port: Port) -> Iterator[str]:
+    """Who else has a say about requests that policies let in."""
+    if port.verdict not in ("allowed", "needs_request"):
+        return
+    for policy in port.policies:
+        numbers = [
+            number for number, rule in enumerate(policy.rules) if rule.matches or rule.depends_on_request
+        ]
+        if policy.action == "CUSTOM" and numbers:
+            yield f"{origin(policy.name)} has its provider asked before"
+        elif policy.action == "LIMIT" and numbers:
+            yield f"{origin(policy.name)} counts it: {', '.join(f'rules[{number}]' for number in numbers)}"
 
 
 def show_check(console: Console, proposal: Proposal, outcomes: list[Judged]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from agent.lab import Lab
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh
+from tests.mesh.test_authz import authz
 from tests.support import asking, deciders
 from tests.support.resident import Resident
 from tests.support.wait import until
@@ -85,6 +86,11 @@ def ask(mesh: Mesh, source: str, path: str = "/", pod: str = "shop", **details: 
     return mesh.inside(source).call(asking.ask, (mesh.address(pod, 4), 8080), "shop", path, **details)
 
 
+def why(mesh: Mesh) -> str:
+    """What the command says of requests of `far`, on the server's node."""
+    return authz(mesh, "explain", "far", "shop", "--port", "8080")[1]
+
+
 def statuses(mesh: Mesh, source: str, count: int, **details: Any) -> list[int]:
     return [ask(mesh, source, **details).status for _ in range(count)]
 
@@ -107,6 +113,7 @@ def test_a_local_limit_for_each_identity(mesh: Mesh) -> None:
         assert statuses(mesh, "other", 5) == [200] * 4 + [429]
         grpc = ask(mesh, "far", method="POST", headers={"content-type": "application/grpc"})
         assert (grpc.status, grpc.headers["grpc-status"]) == (200, "8")
+        assert "RateLimitPolicy default/limits counts it: rules[0]" in why(mesh)
         flows = json.loads(mesh.lab.node("node1").fetch(15000, "/flows"))
         told = next(one for one in flows["flows"] if one.get("response_flags") == "RL")
         assert (told["reason"], told["response_code"]) == ("RateLimitPolicy default/limits, rules[0]", 429)
@@ -214,6 +221,7 @@ def test_an_authorizer_is_asked_by_grpc(mesh: Mesh) -> None:
     with applied(mesh, custom("by-grpc", only)):
         mesh.inside("decider").call(deciders.checked)
         assert ask(mesh, "far", "/free").status == 200
+        assert "AuthorizationPolicy default/custom has its provider asked before" in why(mesh)
         assert mesh.inside("decider").call(deciders.checked) == []
         denied = ask(mesh, "far", "/guarded?a=b", headers={"x-ext-authz": "deny"})
         assert (denied.status, denied.body) == (403, b"denied by ext_authz")

@@ -110,7 +110,9 @@ impl Guard {
         let explained = |policy: &Arc<Policy>| {
             let rules = policy.rules.iter().map(|rule| {
                 let reading = self.reading(rule, port);
-                let unmet = reading.explain(&facts);
+                // What is counted is requests.
+                let unseen = policy.action == Action::Limit && !asks;
+                let unmet = if unseen { Some(vec![]) } else { reading.explain(&facts) };
                 let depends = asks && seen.is_none() && unmet.is_none() && rule.request.is_some();
                 ExplainedRule { unmet, depends, unjudged: reading.unjudged.clone() }
             });
