@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "pending": {"node", "telemetry", "decision", "mesh"},
     "proxy": {
         *("direct", "pending", "node", "external", "http", "hbone", "relay", "dns"),
-        *("telemetry", "decision", "routes", "mesh", "policy", "h2", "tls"),
+        *("telemetry", "decision", "routes", "mesh", "policy", "limits", "h2", "tls"),
     },
     "engine": {
         *("proxy", "direct", "pending", "node", "http", "relay"),
