@@ -8,8 +8,10 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,12 +19,20 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.admin_client import TUNNEL
+from agent.cli.checks import CHECKS
+from agent.cli.checks.check import Result, Seen, run
+from agent.cli.checks.cluster import gather
 from agent.cli.command import Command, option
 from agent.cli.health import Health, Parts, diagnose, inspect
+from agent.cli.types import READABLE_FILE
+from agent.errors import WarrenError
 from agent.node import features
 from agent.node.features import Feature
 from agent.node.report import Report
 from agent.node.view import NodeView, look
+
+if TYPE_CHECKING:
+    from agent.kube.client import Client
 
 AGENT = "http://127.0.0.1:15014"
 _CGROUP = Path("/sys/fs/cgroup")
@@ -59,17 +69,56 @@ def _own_agent() -> str:
     help="where the agent answers: its metrics port",
 )
 @option("--tunnel", default=TUNNEL, envvar=None, help="where the tunnel answers: its admin port")
-@option("-v", "--verbose", is_flag=True, envvar=None, help="list features, programs, pods and verdicts, too")
+@option("--before", is_flag=True, envvar=None, help="before installing: what has to be there for it")
+@option(
+    "--list", "listing", is_flag=True, envvar=None, help="name all checks, and what to do where one fails"
+)
+@option("--kubeconfig", type=READABLE_FILE, envvar=None, help="look at the cluster, too, as this user")
+@option(
+    "-v", "--verbose", is_flag=True, envvar=None, help="list all checks, programs, pods and verdicts, too"
+)
 @option("--json", "as_json", envvar="WARREN_JSON", is_flag=True, help="for machines")
-def check(cgroup: Path, bpffs: Path, *, agent: str, tunnel: str, verbose: bool, as_json: bool) -> int:
+def check(
+    cgroup: Path,
+    bpffs: Path,
+    *,
+    agent: str,
+    tunnel: str,
+    before: bool,
+    listing: bool,
+    kubeconfig: Path | None,
+    verbose: bool,
+    as_json: bool,
+) -> int:
     """Say whether agent, tunnel, CA, certificates, objects and kernel of this node are as they should be.
 
-    Exit code 1 if something is wrong; it is named, with what to do. Takes 2 seconds at most.
+    Exit code 1 if something is wrong; it is named, with what to do. Takes 2 seconds at most. docs/checks.md
+    has a line for each check.
+
+    \b
+    Examples:
+      warren check
+      warren check --before --kubeconfig ~/.kube/config
+      warren check --list
     """
-    return report(cgroup, bpffs, inspect(agent, tunnel), verbose=verbose, as_json=as_json)
+    if listing:
+        _list()
+        return 0
+    cluster = _cluster(kubeconfig) if kubeconfig else None
+    if before:
+        return _report_before(cgroup, bpffs, cluster, verbose=verbose, as_json=as_json)
+    return report(cgroup, bpffs, inspect(agent, tunnel), verbose=verbose, as_json=as_json, cluster=cluster)
 
 
-def report(cgroup: Path, bpffs: Path, parts: Parts, *, verbose: bool, as_json: bool) -> int:
+def report(
+    cgroup: Path,
+    bpffs: Path,
+    parts: Parts,
+    *,
+    verbose: bool,
+    as_json: bool,
+    cluster: dict[str, Any] | None = None,
+) -> int:
     """Print what there is to say of one node, and give the exit code."""
     health, view = diagnose(parts), _view(cgroup, bpffs, parts)
     if not isinstance(parts.agent, Report) and (lack := features.missing()):
@@ -78,14 +127,75 @@ def report(cgroup: Path, bpffs: Path, parts: Parts, *, verbose: bool, as_json: b
         health.problems.extend(view.problems)
     else:
         health.remarks.append("kernel: cannot be seen from this container; run `warren check` in the agent's")
-    found = features.features() if verbose or as_json else []
+    found = features.features()
+    results = run(CHECKS, Seen(tuple(found), parts, view, cgroup=cgroup, bpffs=bpffs, cluster=cluster))
+    _judge(results, health)
     if as_json:
-        click.echo(json.dumps(_plain(found, view or NodeView(), health), indent=2))
+        told = {**_plain(found, view or NodeView(), health), "checks": [*map(_told, results)]}
+        click.echo(json.dumps(told, indent=2))
     else:
-        _show(health, view)
+        _show(health, view, results)
         if verbose:
-            _show_kernel(Console(), found, view or NodeView())
+            _show_checks(results)
+            _show_kernel(Console(), view or NodeView())
     return 1 if health.problems else 0
+
+
+def _report_before(
+    cgroup: Path, bpffs: Path, cluster: dict[str, Any] | None, *, verbose: bool, as_json: bool
+) -> int:
+    seen = Seen(tuple(features.features()), cgroup=cgroup, bpffs=bpffs, cluster=cluster)
+    results = run([one for one in CHECKS if one.before], seen)
+    health = Health([], [], {})
+    _judge(results, health)
+    if as_json:
+        told = {"problems": health.problems, "remarks": health.remarks, "checks": [*map(_told, results)]}
+        click.echo(json.dumps(told, indent=2))
+    else:
+        _show(health, None, results)
+        if verbose:
+            _show_checks(results)
+    return 1 if health.problems else 0
+
+
+def _judge(results: Iterable[Result], health: Health) -> None:
+    """Add what failed and is not told in words of its own."""
+    for result in results:
+        if result.state == "wrong" and not result.check.told:
+            health.problems.append(result.line)
+        elif result.state == "note" and not result.check.told:
+            health.remarks.append(result.line)
+
+
+def _told(result: Result) -> dict[str, str]:
+    check = result.check
+    names = {"name": check.name, "state": result.state, "said": result.said}
+    return {**names, "asks": check.asks, "remedy": check.remedy, "page": check.page}
+
+
+def _cluster(kubeconfig: Path) -> dict[str, Any]:
+    from agent.kube.client import Client  # noqa: PLC0415  (a third of a second, for those who ask)
+
+    client = Client.load(kubeconfig)
+    try:
+        return gather(lambda path: _read(client, path), lambda: client.dated("/version")[1])
+    finally:
+        client.close()
+
+
+def _read(client: "Client", path: str) -> Any:
+    """Raises OSError where it may not be read."""
+    try:
+        return client.read(path)
+    except WarrenError as error:
+        raise OSError(str(error)) from error
+
+
+def _list() -> None:
+    console = Console(highlight=False)
+    _lines(
+        console, ((one.name, f"{one.asks}. Else: {one.remedy}.") for one in CHECKS), ("bold", ""), colon=""
+    )
 
 
 def _view(cgroup: Path, bpffs: Path, parts: Parts) -> NodeView | None:
@@ -111,7 +221,7 @@ def _plain(found: list[Feature], view: NodeView, health: Health) -> dict[str, ob
     }
 
 
-def _show(health: Health, view: NodeView | None) -> None:
+def _show(health: Health, view: NodeView | None, results: Sequence[Result]) -> None:
     console = Console(highlight=False)
     console.width = min(console.width, _WIDTH)
     _lines(console, (("wrong", problem) for problem in grouped(health.problems)), ("bold red", "bold"))
@@ -122,15 +232,20 @@ def _show(health: Health, view: NodeView | None) -> None:
         console.print(f"{count} problem{'s' if count > 1 else ''}", style="red")
     else:
         console.print("all is well", style="green")
+    counts = Counter(result.state for result in results)
+    parts_of = [f"{counts[state]} {state}" for state in ("well", "wrong", "note", "unknown") if counts[state]]
+    console.print(f"{len(results)} checks: {', '.join(parts_of)}", style="dim")
 
 
-def _lines(console: Console, lines: Iterable[tuple[str, str]], styles: tuple[str, str]) -> None:
+def _lines(
+    console: Console, lines: Iterable[tuple[str, str]], styles: tuple[str, str], colon: str = ":"
+) -> None:
     """Each with its word in front, wrapped beside it."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for word, text in lines:
-        grid.add_row(Text(f"{word}:", styles[0]), Text(text, styles[1]))
+        grid.add_row(Text(f"{word}{colon}", styles[0]), Text(text, styles[1]))
     if grid.rows:
         console.print(grid)
 
@@ -153,8 +268,18 @@ def _in_kernel(view: NodeView) -> str:
     return f"{sum(view.programs.values())} programs attached, {captured} pods captured"
 
 
-def _show_kernel(console: Console, found: list[Feature], view: NodeView) -> None:
-    console.print(_table("Kernel", ("feature", "", "since", "needed for"), [_feature_row(f) for f in found]))
+def _show_checks(results: Sequence[Result]) -> None:
+    """Those that failed first."""
+    order = ("wrong", "note", "unknown", "well")
+    styles = {"wrong": "bold red", "note": "yellow", "unknown": "dim", "well": "green"}
+    rows = [
+        (f"[{styles[one.state]}]{one.state}[/]", one.check.name, one.said or one.check.asks)
+        for one in sorted(results, key=lambda one: order.index(one.state))
+    ]
+    Console(highlight=False).print(_table("Checks", ("", "check", ""), rows))
+
+
+def _show_kernel(console: Console, view: NodeView) -> None:
     programs = [(name, _mark(attached)) for name, attached in view.programs.items()]
     console.print(_table("Programs", ("program", "attached"), programs))
     pods = [
@@ -171,10 +296,6 @@ def _show_kernel(console: Console, found: list[Feature], view: NodeView) -> None
     console.print(_table("Pods", columns, pods))
     verdicts = [(name.replace("_", " "), str(number)) for name, number in view.verdicts.items() if number]
     console.print(_table("Verdicts", ("verdict", "times"), verdicts))
-
-
-def _feature_row(feature: Feature) -> tuple[str, ...]:
-    return feature.name, _mark(feature.present), feature.since, feature.needed_for
 
 
 def _mark(good: bool) -> str:

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.node.cookie import SO_NETNS_COOKIE, cookie
 from agent.node.errors import NodeError
@@ -31,32 +32,22 @@ class Feature:
     required: bool = True
 
 
+class _Probed(NamedTuple):
+    name: str
+    probe: Callable[[], bool]
+    since: str
+    needed_for: str
+    required: bool = True
+
+
 def features() -> list[Feature]:
     """All of them. Needs the privileges that the list begins with; without, the rest is given as absent."""
-    return [
-        Feature("libbpf.so.1", _holds(_library), "apt-get install libbpf1", "loading the programs"),
-        Feature("CAP_SYS_ADMIN, CAP_NET_ADMIN", _holds(_capable), "run as root", "programs and namespaces"),
-        Feature("kernel BTF", _BTF.exists(), "Linux 5.4, CONFIG_DEBUG_INFO_BTF", "one object for all"),
-        Feature("sock_addr programs", _program(_SOCK_ADDR), "Linux 4.17", "redirecting what leaves"),
-        Feature("sock_ops programs", _program(_SOCK_OPS), "Linux 4.13", "handing original destinations over"),
-        Feature("cgroup_sockopt programs", _program(_SOCKOPT), "Linux 5.3", "SO_ORIGINAL_DST"),
-        Feature("sk_lookup programs", _program(_SK_LOOKUP), "Linux 5.9", "steering what arrives"),
-        Feature("sockhash maps", _map(_SOCKHASH), "Linux 4.18", "the tunnel's listeners"),
-        Feature("sk_storage maps", _map(_SK_STORAGE), "Linux 5.2", "destinations kept on sockets"),
-        Feature("storage in sock_ops", _helper(_SOCK_OPS, _STORAGE), "Linux 5.3", "handing them over"),
-        Feature("storage in cgroup_sockopt", _helper(_SOCKOPT, _STORAGE), "Linux 5.3", "SO_ORIGINAL_DST"),
-        Feature("netns cookies", _helper(_SOCK_ADDR, _NETNS_COOKIE), "Linux 5.7", "knowing pods"),
-        Feature("setsockopt in connect", _helper(_SOCK_ADDR, _SETSOCKOPT), "Linux 5.8", "marking deliveries"),
-        Feature("netns cookies of our own", _holds(_cookie), "Linux 5.7", "knowing pods"),
-        Feature("SO_NETNS_COOKIE", _holds(_told_cookie), "Linux 5.14",
-                "direct connections, and connect() that waits for the other end", required=False),
-        Feature("device in sk_lookup", _holds(_ingress), "Linux 5.17",
-                "telling deliveries apart by their device; by their addresses without", required=False),
-        Feature("tcp_diag", _holds(_listeners), "CONFIG_INET_TCP_DIAG, modprobe tcp_diag",
-                "seeing who listens on the tunnel's ports in a pod", required=False),
-        Feature("MPTCP in programs", _helper(_SOCK_ADDR, _TO_MPTCP), "Linux 5.19, CONFIG_MPTCP",
-                "the true peer of MPTCP sockets, which are captured without it too", required=False),
-    ]  # fmt: skip
+    return [Feature(one.name, one.probe(), *one[2:]) for one in _PROBED]
+
+
+def listed() -> list[Feature]:
+    """The same, without a look at the kernel: none is present."""
+    return [Feature(one.name, False, *one[2:]) for one in _PROBED]
 
 
 def missing() -> str | None:
@@ -140,3 +131,55 @@ def _cookie() -> bool:
 def _told_cookie() -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         return bool(one.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))
+
+
+_PROBED = (
+    _Probed("libbpf.so.1", lambda: _holds(_library), "apt-get install libbpf1", "loading the programs"),
+    _Probed(
+        "CAP_SYS_ADMIN, CAP_NET_ADMIN", lambda: _holds(_capable), "run as root", "programs and namespaces"
+    ),
+    _Probed("kernel BTF", _BTF.exists, "Linux 5.4, CONFIG_DEBUG_INFO_BTF", "one object for all"),
+    _Probed("sock_addr programs", lambda: _program(_SOCK_ADDR), "Linux 4.17", "redirecting what leaves"),
+    _Probed(
+        "sock_ops programs", lambda: _program(_SOCK_OPS), "Linux 4.13", "handing original destinations over"
+    ),
+    _Probed("cgroup_sockopt programs", lambda: _program(_SOCKOPT), "Linux 5.3", "SO_ORIGINAL_DST"),
+    _Probed("sk_lookup programs", lambda: _program(_SK_LOOKUP), "Linux 5.9", "steering what arrives"),
+    _Probed("sockhash maps", lambda: _map(_SOCKHASH), "Linux 4.18", "the tunnel's listeners"),
+    _Probed("sk_storage maps", lambda: _map(_SK_STORAGE), "Linux 5.2", "destinations kept on sockets"),
+    _Probed("storage in sock_ops", lambda: _helper(_SOCK_OPS, _STORAGE), "Linux 5.3", "handing them over"),
+    _Probed("storage in cgroup_sockopt", lambda: _helper(_SOCKOPT, _STORAGE), "Linux 5.3", "SO_ORIGINAL_DST"),
+    _Probed("netns cookies", lambda: _helper(_SOCK_ADDR, _NETNS_COOKIE), "Linux 5.7", "knowing pods"),
+    _Probed(
+        "setsockopt in connect", lambda: _helper(_SOCK_ADDR, _SETSOCKOPT), "Linux 5.8", "marking deliveries"
+    ),
+    _Probed("netns cookies of our own", lambda: _holds(_cookie), "Linux 5.7", "knowing pods"),
+    _Probed(
+        "SO_NETNS_COOKIE",
+        lambda: _holds(_told_cookie),
+        "Linux 5.14",
+        "direct connections, and connect() that waits for the other end",
+        required=False,
+    ),
+    _Probed(
+        "device in sk_lookup",
+        lambda: _holds(_ingress),
+        "Linux 5.17",
+        "telling deliveries apart by their device; by their addresses without",
+        required=False,
+    ),
+    _Probed(
+        "tcp_diag",
+        lambda: _holds(_listeners),
+        "CONFIG_INET_TCP_DIAG, modprobe tcp_diag",
+        "seeing who listens on the tunnel's ports in a pod",
+        required=False,
+    ),
+    _Probed(
+        "MPTCP in programs",
+        lambda: _helper(_SOCK_ADDR, _TO_MPTCP),
+        "Linux 5.19, CONFIG_MPTCP",
+        "the true peer of MPTCP sockets, which are captured without it too",
+        required=False,
+    ),
+)
