@@ -75,6 +75,10 @@ fuzz: setup ## give each parser of others' input what nobody would send (ARGS="-
 test-hostile: setup ## attack a tunnel as a peer with a right certificate (ARGS="--seconds 60 --only ping,table"); 5 minutes
 	$(PYTHON) -m bench.hostile $(ARGS)
 
+.PHONY: soak
+soak: setup ## load, churn and restart for 20 minutes (HOURS=n; ARGS="--seed 7"): do memory, descriptors, maps grow?
+	$(PYTHON) -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(ARGS)
+
 .PHONY: docs
 docs: setup ## write docs/cli.md from a lab: each command with what it says
 	$(PYTHON) -m tests.docs

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 Address = tuple[str, int]
@@ -203,6 +204,19 @@ def echoing(numbers: list[int]) -> int:
     for number in numbers:
         send(number, b"echo")
     return sum(receive(number, 4) == b"echo" for number in numbers)
+
+
+def timed_calls(to: Address, count: int) -> list[float]:
+    """Seconds that each of that many calls took: connect, be greeted, echo, close."""
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        number = connect(to)
+        assert receive(number, len(GREETING)) == GREETING
+        assert echoing([number]) == 1
+        close(number)
+        took.append(time.perf_counter() - began)
+    return took
 
 
 def keep_calling(to: Address) -> int:
