@@ -27,7 +27,7 @@ from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply, pods_on
-from agent.model.resources import Delta
+from agent.model.resources import LOCAL, Delta
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import IPAddress, Key
 from agent.model.translation.peer_authentication import deciding
@@ -54,6 +54,7 @@ from agent.sources.opening import open_source
 from agent.sources.proposal import propose
 from agent.sources.source import Changes
 from agent.xds.server import XdsServer
+from agent.xds.upstream import Place, Upstream
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
 from protocols.proposal import File, Proposal, Whose
@@ -78,6 +79,7 @@ class Settings(Struct, frozen=True):
     tls_folders: whose files DestinationRules may name; admin_group: id of the group that may read what the
     agent knows, None for root alone.
     jwks_reach, jwks_redirects: how far key sets are fetched from.
+    discovery: where the mesh's configuration is asked for, so that the agent reads its own node's pods alone.
     """
 
     source: Path | Literal["kube"]
@@ -100,6 +102,7 @@ class Settings(Struct, frozen=True):
     dashboard_port: int = 0
     jwks_reach: Reach = "private"
     jwks_redirects: bool = False
+    discovery: Place | None = None
     tls_folders: tuple[Path, ...] = (Path("/etc/certs"), Path("/etc/ssl/certs"))
 
 
@@ -118,12 +121,15 @@ class Agent:
             raise SettingsError(f"--run-dir: {describe(error)}") from error
         self._model = Model(settings.mesh)
         self._changed = time.monotonic()
-        self._source, netns_of, client = open_source(settings.source, settings.kubeconfig, settings.node)
+        self._source, netns_of, client = open_source(
+            settings.source, settings.kubeconfig, settings.node, own_pods=settings.discovery is not None
+        )
         self._installation = (
             Installation(client, settings.daemon_set) if client and settings.daemon_set else None
         )
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
-        self._xds = XdsServer()
+        self._upstream = Upstream(settings.discovery, self._learn) if settings.discovery else None
+        self._xds = XdsServer(self._upstream)
         read_secret = from_api(client) if client else from_folder(Path(settings.source))
         self._credentials = Keeper(read_secret, settings.tls_folders, self._namespaces)
         # In a cluster gateways have agents of their own.
@@ -189,6 +195,7 @@ class Agent:
                 self._credentials.run(self._publish),
                 *([self._map.run()] if self._map else []),
                 *([self._listeners.run(self._publish)] if self._listeners else []),
+                *([self._upstream.watch()] if self._upstream else []),
             )
             if removed := await self._removed():
                 await self._take_away()
@@ -238,7 +245,7 @@ class Agent:
             for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
                 log.warning("%s: %s", key, self._model.problems[key])
         unread = self._unread()
-        told = await self._credentials.follow(delta)
+        told = delta if self._upstream else await self._credentials.follow(delta)
         told = await self._listeners.follow(told) if self._listeners else told
         self._xds.update(told, self._model.version, Unread(self._settings.mesh, unread), since)
         await self._pods.update(self._model, changes)
@@ -247,6 +254,16 @@ class Agent:
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
         return unread
+
+    async def _learn(self, delta: Delta) -> None:
+        """What discovery tells a tunnel: its routes may name credentials that are ours to read."""
+        told = await self._credentials.follow(delta)
+        ours = Delta(
+            tuple(one for one in told.changed if one.type_url in LOCAL),
+            tuple(name for name in told.removed if name[0] in LOCAL),
+        )
+        if ours:
+            self._publish(ours)
 
     def _publish(self, delta: Delta) -> None:
         self._xds.update(delta, self._model.version, Unread(self._settings.mesh, self._unread()))
@@ -340,6 +357,8 @@ class Agent:
     def _unready(self) -> list[str]:
         """Why nothing new is let in, a line for each reason; empty when all is well."""
         reasons = [f"{kind}: {why}" for kind, why in self._source.health.unsynced.items()]
+        if self._upstream and self._upstream.reason:
+            reasons.append(f"discovery: {self._upstream.reason}")
         return reasons if reasons or self._pods.ready else ["starting: pods are being captured"]
 
     async def _readiness(self, _: Request) -> Response:

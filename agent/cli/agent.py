@@ -17,10 +17,12 @@ from agent.cli.types import (
     SOCKET,
     daemon_set,
     group,
+    https_url,
     ip_address,
     ip_port,
     source,
 )
+from agent.errors import SettingsError
 
 _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -57,6 +59,13 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
     default=("/etc/certs", "/etc/ssl/certs"),
     help="whose files DestinationRules may name (caCertificates, clientCertificate, privateKey, caCrl)",
 )
+@option(
+    "--discovery",
+    type=https_url,
+    help="URL of `warren discovery`: read our own pods alone",
+)
+@option("--discovery-root", type=READABLE_FILE, help="PEM, by which its certificate is verified")
+@option("--discovery-token", type=SOCKET, help="file of the token that it is shown, read each time")
 @option("--proc", type=_PRESENT, default="/proc", help="the host's procfs; a container's own is read-only")
 @option("--admin-group", type=group, help="may read what the agent knows [default: root alone]")
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
@@ -94,6 +103,9 @@ def agent(
     revision: str,
     outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     standby: bool,
+    discovery: str | None,
+    discovery_root: Path | None,
+    discovery_token: Path | None,
     **settings: Any,
 ) -> None:
     """Run a node's agent: redirection, pods and configuration for the tunnel.
@@ -108,6 +120,7 @@ def agent(
     from agent.model.mesh import Mesh  # noqa: PLC0415
     from agent.sources.mesh_config import read  # noqa: PLC0415
     from agent.standby import stand_by  # noqa: PLC0415
+    from agent.xds.upstream import Place  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
     mesh = Mesh(
@@ -119,10 +132,15 @@ def agent(
         config=read(mesh_config),
     )
     memory.before_loading()
+    place = None
+    if discovery:
+        if discovery_root is None or discovery_token is None:
+            raise SettingsError("--discovery needs --discovery-root and --discovery-token")
+        place = Place(discovery.removeprefix("https://"), discovery_root, discovery_token)
 
     async def run() -> None:
         if standby:
             await stand_by(settings["run_dir"], settings["http_address"], settings["metrics_port"])
-        await Agent(Settings(mesh=mesh, **settings)).run()
+        await Agent(Settings(mesh=mesh, discovery=place, **settings)).run()
 
     asyncio.run(run())

@@ -20,6 +20,7 @@ COMMANDS = {
     "gateway-agent": "Serve configuration to the gateway of this pod, beside it.",
     "cni": "Put the CNI plugin on this node, or take it away.",
     "ca": "Run the certificate authority.",
+    "discovery": "Serve the mesh's configuration to the agents of all nodes.",
     "reporter": "Write into objects' status why they are not in force.",
     "lab": "Build a mesh out of network namespaces on this machine.",
     "check": "Say whether agent, tunnel, CA, certificates, objects and kernel of this node are well.",

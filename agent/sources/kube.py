@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -63,14 +63,17 @@ class Kube:
         kinds: Iterable[Kind] = tuple(KINDS.values()),
         harmless: Callable[[Key, Object | None], bool] = lambda key, item: False,
         noticed: Callable[[Key], None] = lambda key: None,
+        fields: Mapping[str, str] = {},
     ) -> None:
         """harmless: whether a changed object (None: gone) opens nothing, whatever policies there are.
 
         noticed: of an object there may be something else to say; called by a watch's thread.
+
+        fields: by a kind's name, the field selector of the objects that are wanted; none: all.
         """
         self._client = client
         self._kinds = tuple(kinds)
-        self._harmless, self._noticed = harmless, noticed
+        self._harmless, self._noticed, self._fields = harmless, noticed, fields
         self._definitions = Definitions(client, self._arrange, self._went_back)
         self._absence = Absence(client, self._doubted, self._arrange)
         self._lock = threading.Lock()  # of what follows; each watch has a thread
@@ -243,7 +246,8 @@ class Kube:
         cache = KindCache(kind, self._noticed)
         paths = [_path(kind, version) for version in kind.versions]
         told, noted = partial(self._told, cache), partial(self._noted, kind.name)
-        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=kind.struct is None)
+        metadata, fields = kind.struct is None, self._fields.get(kind.name, "")
+        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=metadata, fields=fields)
         self._followed[kind.name] = Following(cache, watcher)
         watcher.start()
 

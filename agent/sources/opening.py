@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from agent.model.kinds import KINDS
 from agent.model.mesh import NEVER_ENROLLED
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Object
@@ -13,6 +14,9 @@ from agent.sources.source import Source
 
 if TYPE_CHECKING:
     from agent.kube.client import Client
+
+
+_OF_CAPTURE = ("Pod", "Namespace")
 
 
 class Opened(NamedTuple):
@@ -26,8 +30,15 @@ class Opened(NamedTuple):
     client: "Client | None" = None
 
 
-def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, node: str) -> Opened:
-    """kubeconfig and node, our own, are for `kube`. Raises SettingsError."""
+def open_source(
+    source: Path | Literal["kube"], kubeconfig: Path | None, node: str | None, *, own_pods: bool = False
+) -> Opened:
+    """kubeconfig and node, our own, are for `kube`; node: None where pods of all nodes are served.
+
+    own_pods: no more than what says which pods of the node are to be captured; a folder is read whole.
+
+    Raises SettingsError.
+    """
     if source != "kube":
         return Opened(Folder(source), netns_of)
     # The kubernetes package takes 25 MB, which a folder can do without.
@@ -35,9 +46,18 @@ def open_source(source: Path | Literal["kube"], kubeconfig: Path | None, node: s
     from agent.sources.kube import Kube  # noqa: PLC0415
 
     client = Client.load(kubeconfig)
-    kube = Kube(client, harmless=partial(_opens_nothing, node))
+    if own_pods:
+        kinds = [KINDS[name] for name in _OF_CAPTURE]
+        kube = Kube(client, kinds, _is_gone, fields={"Pod": f"spec.nodeName={node}"})
+    else:
+        kube = Kube(client, harmless=_is_gone if node is None else partial(_opens_nothing, node))
     # Whoever may make pods could name any namespace of the node: there, only the runtime is asked.
     return Opened(kube, None, client)
+
+
+def _is_gone(key: Key, item: Object | None) -> bool:
+    """Whether a pod goes: whatever policies there are, that lets nobody in."""
+    return key.kind == "Pod" and item is None
 
 
 def _opens_nothing(node: str, key: Key, item: Object | None) -> bool:

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -21,6 +21,7 @@ from agent.xds.certificate import serving_certificate
 from agent.xds.histogram import Histogram
 from agent.xds.stream import Stream
 from agent.xds.subscription import Answer, Rejection
+from agent.xds.upstream import Upstream
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -38,6 +39,8 @@ _OPTIONS = (
 )
 log = logging.getLogger(__name__)
 
+# By a caller's `authorization` header and its address: why it hears nothing, empty if it does.
+Admit = Callable[[str | None, str], Awaitable[str]]
 _Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
 
 
@@ -59,8 +62,11 @@ class Subscribed(Struct, frozen=True):
 class XdsServer:
     """`update` what is served, whenever; `start` once there is a whole configuration to serve."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: Upstream | None = None) -> None:
+        """upstream: answers all that is not of this host alone, in our place."""
         self.cache = Cache()
+        self._upstream = upstream
+        self._admit: Admit | None = None
         self.convergence = Histogram()  # seconds from when a change is heard of until a client has it
         self._streams: dict[Stream, asyncio.Event] = {}
         self._answers: Counter[tuple[str, str]] = Counter()  # of clients that are gone
@@ -87,11 +93,7 @@ class XdsServer:
 
         Raises SettingsError when one of them cannot be listened on.
         """
-        server = grpc.aio.server(options=_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(
-            self._serve, DeltaDiscoveryRequest.FromString, DeltaDiscoveryResponse.SerializeToString
-        )
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        server = self._new(self._relay if self._upstream else self._serve)
         _bind(server, f"unix:{socket}", f"--run-dir: {socket}", None)
         place, bound = "", 0
         if address:
@@ -103,6 +105,27 @@ class XdsServer:
         self._server = server
         log.info("serving configuration on %s", " and ".join(filter(None, [str(socket), place])))
         return bound
+
+    async def start_remote(
+        self, place: tuple[IPAddress, int], credentials: grpc.ServerCredentials, admit: Admit
+    ) -> int:
+        """Listen over TLS alone, for whom `admit` lets in; gives the port. Raises SettingsError."""
+        address, port = place
+        text = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        self._admit, server = admit, self._new(self._serve)
+        bound = _bind(server, text, f"--listen {text}", credentials)
+        await server.start()
+        self._server = server
+        log.info("serving configuration on %s", text)
+        return bound
+
+    def _new(self, serve: "_Serve") -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(
+            serve, DeltaDiscoveryRequest.FromString, DeltaDiscoveryResponse.SerializeToString
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        return server
 
     async def stop(self) -> None:
         """Cut all streams: clients keep what they have, and come back."""
@@ -125,6 +148,10 @@ class XdsServer:
 
     async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
         """One client, until it goes: its requests change the stream's state, which says what to send."""
+        if self._admit:
+            metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+            if why := await self._admit(metadata.get("authorization"), context.peer()):
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
         stream, news = Stream(context.peer(), self.cache), asyncio.Event()
         self._streams[stream] = news
         listening = asyncio.create_task(self._listen(stream, requests, news))
@@ -141,6 +168,37 @@ class XdsServer:
             del self._streams[stream]
             self._answers.update(_answers(stream))
             log.info("xDS client %s disconnected", stream)
+
+    async def _relay(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
+        """One client of whom discovery answers what is not of this host alone."""
+        assert self._upstream
+        stream, news, writing = Stream(context.peer(), self.cache), asyncio.Event(), asyncio.Lock()
+        self._streams[stream] = news
+
+        async def send(response: DeltaDiscoveryResponse) -> None:
+            async with writing:
+                await context.write(response)
+
+        def keep(request: DeltaDiscoveryRequest) -> None:
+            if answer := stream.receive(request):
+                self._heard(stream, answer)
+            news.set()
+
+        async def answer_ours() -> None:
+            while await news.wait():
+                news.clear()
+                while response := stream.next_response():
+                    await send(response)
+
+        answering = asyncio.create_task(answer_ours())
+        try:
+            if why := await self._upstream.relay(requests, keep, send):
+                log.warning("discovery: %s; tunnels keep what they have", why)
+                await context.abort(grpc.StatusCode.UNAVAILABLE, f"discovery: {why}")
+        finally:
+            answering.cancel()
+            del self._streams[stream]
+            self._answers.update(_answers(stream))
 
     def _heard(self, stream: Stream, answer: Answer) -> None:
         if rejection := answer.rejection:
@@ -163,6 +221,9 @@ class XdsServer:
                 news.set()
         finally:
             news.set()
+
+
+_Serve = Callable[[AsyncIterator[DeltaDiscoveryRequest], _Context], Awaitable[None]]
 
 
 def _answers(stream: Stream) -> dict[tuple[str, str], int]:

@@ -1,7 +1,9 @@
 """A delta xDS client for tests, on a real channel."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -15,7 +17,9 @@ from tests.support.wait import PATIENCE
 class Client:
     """One stream to `target`; over TLS when `root`, a PEM file, is given."""
 
-    def __init__(self, target: str, root: Path | None = None) -> None:
+    def __init__(
+        self, target: str, root: Path | None = None, metadata: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         if root:
             credentials = grpc.ssl_channel_credentials(root.read_bytes())
             self._channel = grpc.aio.secure_channel(target, credentials)
@@ -25,7 +29,7 @@ class Client:
             f"/{SERVICE}/{METHOD}",
             request_serializer=DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=DeltaDiscoveryResponse.FromString,
-        )()
+        )(metadata=tuple(metadata.items()))
 
     async def __aenter__(self) -> "Client":
         return self
@@ -44,6 +48,10 @@ class Client:
         response = await asyncio.wait_for(self._call.read(), PATIENCE)
         assert isinstance(response, DeltaDiscoveryResponse)
         return response
+
+    async def ended(self) -> grpc.StatusCode:
+        """How the server ends the stream."""
+        return await asyncio.wait_for(self._call.code(), PATIENCE)
 
     async def acknowledge(self, response: DeltaDiscoveryResponse, refuse: str = "") -> None:
         detail = Status(message=refuse) if refuse else None
