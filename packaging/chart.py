@@ -22,6 +22,8 @@ MANIFESTS = {  # a template's name: what it is made from, and the value that say
     "node": ("daemonset/node.yaml", ""),
     "reporter": ("daemonset/reporter.yaml", "reporter.enabled"),
     "network-policy": ("daemonset/network-policy.yaml", "networkPolicy.enabled"),
+    "discovery": ("discovery/discovery.yaml", "discovery.enabled"),
+    "discovery-rbac": ("discovery/rbac.yaml", "discovery.enabled"),
     "pod-monitor": ("monitoring/pod-monitor.yaml", "podMonitor.enabled"),
 }
 NAMESPACE = "warren-system"
@@ -59,6 +61,11 @@ PLACES = {  # of an object, the path of a field: the value in its place
         f"{_POD}.nodeSelector": "reporter.nodeSelector",
         f"{_POD}.containers.reporter.env.WARREN_OUTBOUND_TRAFFIC_POLICY.value": "outboundTrafficPolicy",
         f"{_POD}.containers.reporter.resources": "reporter.resources",
+    },
+    "Deployment/warren-discovery": {
+        "spec.replicas": "discovery.replicas",
+        f"{_POD}.containers.discovery.env.WARREN_OUTBOUND_TRAFFIC_POLICY.value": "outboundTrafficPolicy",
+        f"{_POD}.containers.discovery.resources": "discovery.resources",
     },
     "PodMonitor/warren-node": {"metadata.labels": "podMonitor.labels"},
     "PodMonitor/warren-ca": {"metadata.labels": "podMonitor.labels"},

@@ -49,6 +49,11 @@ def rendered(helm: str) -> Iterator[tuple[str, str]]:
         "podMonitor.enabled adds deploy/monitoring",
         difference(template(helm, "--set", "podMonitor.enabled=true"), monitored),
     )
+    found = base | kustomized(DEPLOY / "discovery")
+    yield (
+        "discovery.enabled adds deploy/discovery",
+        difference(template(helm, "--set", "discovery.enabled=true"), found),
+    )
     for platform in sorted((CHART / "platforms").iterdir()):
         ours = template(helm, "--values", str(platform))
         overlay = kustomized(DEPLOY / "overlays" / platform.stem)

@@ -1,0 +1,43 @@
+"""The manifests of discovery: fields and options that there are, and the rights of an agent, but for one more."""
+
+from typing import Any
+
+import click
+import yaml
+
+from agent.cli.main import warren
+from tests.deploy.manifests import FOLDER, Body, of_kind
+from tests.deploy.test_manifests import SETTINGS, unknown
+
+DISCOVERY = FOLDER.parent / "discovery"
+
+
+def bodies(*kinds: str) -> list[Body]:
+    kustomization: Any = yaml.safe_load((DISCOVERY / "kustomization.yaml").read_text())
+    files = (yaml.safe_load_all((DISCOVERY / name).read_text()) for name in kustomization["resources"])
+    return [body for file in files for body in file if not kinds or body["kind"] in kinds]
+
+
+def test_each_field_is_one_of_the_api() -> None:
+    for body in bodies():
+        assert unknown(body, f"V1{body['kind']}", body["kind"]) == []
+
+
+def test_each_setting_is_an_option() -> None:
+    [deployment] = bodies("Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    with click.Context(warren) as context:
+        assert isinstance(warren, click.Group)
+        command = warren.get_command(context, "discovery")
+    assert command
+    options = {parameter.envvar: parameter for parameter in command.params}
+    given = {entry["name"] for entry in container["env"]} | {*SETTINGS}
+    assert given <= {*options}
+    assert {name for name, parameter in options.items() if parameter.required} <= given
+
+
+def test_it_reads_what_agents_read_and_asks_whose_a_token_is() -> None:
+    [role] = bodies("ClusterRole")
+    [agents] = [body for body in of_kind("ClusterRole") if body["metadata"]["name"] == "warren-node"]
+    reviews = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    assert role["rules"] == [reviews, *agents["rules"]]
