@@ -1,4 +1,4 @@
-"""The manifests of discovery: fields and options that there are, and the rights of an agent, but for one more."""
+"""The manifests of discovery: fields and options that there are, the rights of an agent, and one more."""
 
 from typing import Any
 
