@@ -38,6 +38,9 @@ def test_each_setting_is_an_option() -> None:
 
 def test_it_reads_what_agents_read_and_asks_whose_a_token_is() -> None:
     [role] = bodies("ClusterRole")
-    [agents] = [body for body in of_kind("ClusterRole") if body["metadata"]["name"] == "warren-node"]
-    reviews = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
-    assert role["rules"] == [reviews, *agents["rules"]]
+    assert role["rules"] == [
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    ]
+    bound = [body["roleRef"]["name"] for body in bodies("ClusterRoleBinding")]
+    assert bound == [role["metadata"]["name"], "warren-node"]
+    assert "warren-node" in {body["metadata"]["name"] for body in of_kind("ClusterRole")}
