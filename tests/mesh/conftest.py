@@ -16,6 +16,7 @@ from agent.model.schema.objects import Key
 from tests.support import apiserver, sockets
 from tests.support.custom import install
 from tests.support.resident import Resident
+from tests.support.unmeasured import unmeasured
 from tests.support.wait import until
 
 PODS = Path(__file__).with_name("pods.yaml")
@@ -117,7 +118,16 @@ def shared_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
             install(kubeconfig)
         direct = request.param == "dir"
         name = f"wt-{request.param}-{os.getpid()}"
-        yield exits.enter_context(Lab.up([PODS], name=name, api=kubeconfig, direct=direct))
+        with unmeasured():
+            lab = exits.enter_context(Lab.up([PODS], name=name, api=kubeconfig, direct=direct))
+        yield lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unmeasured_processes() -> Iterator[None]:
+    """Those of the modules' own labs, and what tests start."""
+    with unmeasured():
+        yield
 
 
 @pytest.fixture(scope="module")
