@@ -99,6 +99,10 @@ bench-enrolment: setup ## how long a pod's start is held, and an agent takes for
 bench-scale: setup ## measure in a cluster of 50,000 pods (ARGS="--kubeconfig FILE ..."); results in build/bench-scale
 	$(PYTHON) -m bench.scale $(ARGS)
 
+.PHONY: bench-streams
+bench-streams: setup ## measure a replica of discovery with many agents (ARGS="--agents 1000 --pods 100000")
+	GRPC_VERBOSITY=NONE $(PYTHON) -m bench.scale.streams $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
 	$(PYTHON) -m ruff check .
