@@ -13,9 +13,9 @@ from tests.support.apiserver import Fake
 from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster
 from tests.support.custom import entry, install, post
-from tests.support.wait import until
+from tests.support.wait import PATIENCE, until
 
-_TIME = 40.0  # seconds; a lease runs out after 15
+_TIME = PATIENCE  # a lease runs out after 15 s
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         everything(admin, lab)
         rotate = [sys.executable, "-m", "agent.cli.main", "ca", "rotate", "--kubeconfig"]
         subprocess.run([*rotate, str(server.kubeconfig)], check=True, capture_output=True)
-        until(lambda: roots(admin) > 1, 30)
+        until(lambda: roots(admin) > 1)
         revoked(admin, [*rotate[:-2], "revoke", "--kubeconfig", str(server.kubeconfig), "abcd"])
         missing(admin, log)
         node.stop("agent")  # it looks whether its DaemonSet is gone
@@ -180,34 +180,34 @@ def everything(admin: Client, lab: Lab) -> None:
         "workloadentries",
         "sidecars",
     ):
-        until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"), 30)
+        until(partial(condition, admin, f"networking.istio.io/v1/namespaces/default/{kind}"))
     for kind in ("authorizationpolicies", "requestauthentications"):
-        until(partial(condition, admin, f"security.istio.io/v1/namespaces/default/{kind}"), 30)
+        until(partial(condition, admin, f"security.istio.io/v1/namespaces/default/{kind}"))
     for kind in ("httproutes", "grpcroutes", "tcproutes", "tlsroutes"):
         until(partial(parents, admin, f"gateway.networking.k8s.io/v1/namespaces/default/{kind}"))
     in_part(admin)
-    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name), 30)
+    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name))
     body = {"data": {"root-cert.pem": "changed"}}
     admin.request(
         "PATCH", f"{CONFIGMAPS}/{ROOTS.name}", body=body, content_type="application/merge-patch+json"
     )
-    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name)[0]["data"]["root-cert.pem"] != "changed", 30)
+    until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name)[0]["data"]["root-cert.pem"] != "changed")
 
 
 def revoked(admin: Client, command: list[str]) -> None:
     """A list that is told, and told again when somebody spoils it."""
     subprocess.run(command, check=True, capture_output=True)
-    until(lambda: items(admin, CONFIGMAPS, name=CRL.name), 30)
+    until(lambda: items(admin, CONFIGMAPS, name=CRL.name))
     body = {"data": {"ca-crl.pem": "changed"}}
     admin.request("PATCH", f"{CONFIGMAPS}/{CRL.name}", body=body, content_type="application/merge-patch+json")
-    until(lambda: items(admin, CONFIGMAPS, name=CRL.name)[0]["data"]["ca-crl.pem"] != "changed", 30)
+    until(lambda: items(admin, CONFIGMAPS, name=CRL.name)[0]["data"]["ca-crl.pem"] != "changed")
 
 
 def missing(admin: Client, log: Path) -> None:
     """A kind that is taken away: discovery is asked whether it is."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     delete(admin, f"{definitions}/workloadentries.networking.istio.io")
-    until(lambda: '"uri":"/apis/networking.istio.io/v1"' in log.read_text().replace(" ", ""), 30)
+    until(lambda: '"uri":"/apis/networking.istio.io/v1"' in log.read_text().replace(" ", ""))
 
 
 def in_part(admin: Client) -> None:
@@ -221,7 +221,7 @@ def in_part(admin: Client) -> None:
         change = {"metadata": {"labels": {"istio.io/use-waypoint": waypoint}}}
         path = "/api/v1/namespaces/default/services/in-part"
         admin.request("PATCH", path, body=change, content_type="application/merge-patch+json")
-        until(partial(said, admin, count), 30)
+        until(partial(said, admin, count))
 
 
 def said(admin: Client, count: int) -> bool:

@@ -162,11 +162,11 @@ def test_history_that_is_compacted_is_gone(cluster: Cluster, pods: str) -> None:
     if cluster.ask("POST", "/debug/compact").status != 200:
         pytest.skip("this server does not compact on demand")
     # The real server may take as long as it looks for compactions: 15 seconds.
-    gone = wait.until(lambda: _expired(cluster, f"{pods}?continue={page['continue']}"), 40)
+    gone = wait.until(lambda: _expired(cluster, f"{pods}?continue={page['continue']}"))
     rest = cluster.ask("GET", f"{pods}?continue={gone['metadata']['continue']}")
     assert names(rest) == [*"cdef", "late"]
     exact = f"{pods}?resourceVersion={page['resourceVersion']}&resourceVersionMatch=Exact"
-    wait.until(lambda: _expired(cluster, exact), 40)
+    wait.until(lambda: _expired(cluster, exact))
 
 
 def _expired(cluster: Cluster, path: str) -> Object:

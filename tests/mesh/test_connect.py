@@ -124,6 +124,14 @@ def test_what_may_not_leave_the_mesh_is_refused(mesh: Mesh, client: Resident, fa
     assert client.call(attempt, (mesh.address("far", family), PORT))[0] == ""
 
 
+@FAMILIES
+def test_a_client_outside_the_mesh_is_told_of_it_as_well(mesh: Mesh, family: int) -> None:
+    """By a reset at the latest: the kernel accepts before the tunnel can ask the application (README)."""
+    log = Log(mesh, "node1")
+    assert mesh.inside("outside").call(sockets.is_reset, (mesh.address("a", family), CLOSED))
+    log.tells("direction=inbound", "reason=connect_failed", f":{CLOSED}")
+
+
 @pytest.mark.parametrize("address", ["203.0.113.1", "2001:db8:f::1"])
 def test_what_cannot_be_reached_is_told_as_the_kernel_tells_it(client: Resident, address: str) -> None:
     assert client.call(attempt, (address, PORT))[0] == "ENETUNREACH"

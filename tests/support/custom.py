@@ -38,10 +38,12 @@ def _like(other: Any, plural: str) -> Any:
     }
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     versions = [
-        {**one, "schema": schema} for one in other["spec"]["versions"] if one["name"] in kind.versions
+        {**other["spec"]["versions"][0], "name": name, "schema": schema, "storage": name == kind.versions[0]}
+        for name in kind.versions
     ]
     metadata = {**other["metadata"], "name": f"{plural}.{kind.group}"}
-    return {**other, "metadata": metadata, "spec": {**other["spec"], "names": names, "versions": versions}}
+    spec = {**other["spec"], "group": kind.group, "names": names, "versions": versions}
+    return {**other, "metadata": metadata, "spec": spec}
 
 
 @functools.cache

@@ -17,6 +17,7 @@ _ORDER = (
     "tests/bench/",
     "tests/agent/lab/",
     "tests/deploy/",
+    "tests/soak/",
     "tests/routes/",
     "tests/agent/node/test_takeover.py",
     "tests/agent/node/test_kubelet.py",

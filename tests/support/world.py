@@ -94,7 +94,7 @@ class World:
                 await asyncio.sleep(0.005)
         yield agent
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, PATIENCE)
 
     async def page(self, path: str) -> str:
         try:

@@ -15,7 +15,9 @@ from tests.support.custom import entry, post
 from tests.support.eventually import eventually
 
 __all__ = ["cluster"]
-_TIME = 30.0  # seconds
+from tests.support.wait import PATIENCE
+
+_TIME = PATIENCE
 BOTH = {"hosts": ["a.example", "b.example"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
 
 

@@ -17,6 +17,7 @@ from agent.sources import key_sets
 from agent.sources.key_sets import KeySets, fetch
 from agent.sources.source import Changes
 from tests.agent.model.objects import make
+from tests.support.wait import PATIENCE
 
 KEY = Key("RequestAuthentication", "default", "r")
 SET = {"keys": [{"kty": "RSA", "n": "x", "e": "AQAB"}]}
@@ -144,7 +145,7 @@ async def test_an_object_has_its_keys_as_soon_as_they_are_there() -> None:
             changes.put_nowait([(KEY, authentication(f"{base}/keys")), other])
             first = await anext(followed)
             assert (jwks(first[:1]), first[1]) == ([""], other), "nobody waits for them"
-            then = await asyncio.wait_for(anext(followed), 10)
+            then = await asyncio.wait_for(anext(followed), PATIENCE)
             assert json.loads(jwks(then)[0]) == SET
             changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
             assert json.loads(jwks(await anext(followed))[0]) == SET, "they are known"
@@ -158,7 +159,7 @@ async def test_the_last_good_ones_stay_while_the_server_is_away(monkeypatch: pyt
         async with following(changes) as followed:
             changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
             await anext(followed)
-            assert json.loads(jwks(await asyncio.wait_for(anext(followed), 10))[0]) == SET
+            assert json.loads(jwks(await asyncio.wait_for(anext(followed), PATIENCE))[0]) == SET
             changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
             assert json.loads(jwks(await anext(followed))[0]) == SET
             changes.put_nowait([(KEY, None)])

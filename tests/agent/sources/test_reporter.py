@@ -23,8 +23,9 @@ from tests.support.bookinfo import collection
 from tests.support.cluster import Cluster
 from tests.support.custom import DEFINITIONS, definition, entry, install, post
 from tests.support.eventually import eventually
+from tests.support.wait import PATIENCE
 
-_TIME = 30.0  # seconds
+_TIME = PATIENCE
 NOTHING: Mapping[Key, str] = MappingProxyType({})
 
 
