@@ -1,4 +1,4 @@
-__all__ = ["Applied", "Core"]
+__all__ = ["Applied", "Core", "Export"]
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -150,6 +150,10 @@ class Core:
         """Connections and requests that have ended since the one of a number, as a JSON object."""
     def access_log(self, new: str | None = None) -> str:
         """What is logged: `off`, `errors` or `all`; with `new`, from now on. Raises ValueError."""
+    def exports(self, busy: list[tuple[str, str]]) -> list[Export]:
+        """What waits for collectors: one request for each provider and signal that is not in `busy`."""
+    def address_of(self, export: Export) -> str:
+        """Where the collector is now, as `host:port`: an endpoint, where it is a service of the mesh."""
     def dump(self) -> str:
         """The configuration in force, as a JSON object."""
     def drain(self, deadline_s: float) -> int:
@@ -171,3 +175,31 @@ class Applied:
     def removed(self) -> int: ...
     @property
     def rejected(self) -> list[tuple[str, str]]: ...
+
+@final
+class Export:
+    """A request to a collector of OpenTelemetry's.
+
+    signal: `traces` or `logs`; count: spans or records in it; dropped: those that found no room since the
+    last one; collector: `host:port` as the provider has it; http_path: None over gRPC, empty for the usual
+    one; timeout: seconds.
+    """
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def signal(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def collector(self) -> str: ...
+    @property
+    def http_path(self) -> str | None: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def body(self) -> bytes: ...

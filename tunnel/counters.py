@@ -98,6 +98,20 @@ class Counters:
             "warren_dns_lookups", "counter", "Lookups of names of endpoints, by result.", ("result",)
         )
 
+        lane = ("provider", "signal")
+        self.exported = Metric(
+            "warren_otlp_exported", "counter", "Spans and log records that collectors have taken.", lane
+        )
+        self.export_failures = Metric(
+            "warren_otlp_failures", "counter", "Requests that collectors could not take at the time.", lane
+        )
+        self.export_dropped = Metric(
+            "warren_otlp_dropped",
+            "counter",
+            "Spans and log records that were dropped, by reason: queue or rejected.",
+            (*lane, "reason"),
+        )
+
     def lines(self) -> Iterator[str]:
         """All families in the text format, without the closing mark."""
         for metric in vars(self).values():

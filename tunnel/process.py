@@ -15,12 +15,15 @@ from tunnel._core import Core
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
+from tunnel.exporter import Exporter
 from tunnel.names import Names
 from tunnel.revocation import RevocationLists
 from tunnel.settings import Settings
 from tunnel.xds import XdsClient
 
 log = logging.getLogger("warren.tunnel")
+
+_FLUSH_DEADLINE = 2.0  # seconds for what collectors have not taken yet
 
 
 class Process(ABC):
@@ -36,6 +39,7 @@ class Process(ABC):
         self._xds = XdsClient(core, settings.xds, settings.node, settings.cluster, counters)
         self._names = Names(core, settings.dns_servers, counters)
         self._xds.changed = self._names.changed
+        self._exporter = Exporter(core, counters)
         self._endpoints = Endpoints(
             core,
             counters,
@@ -64,6 +68,8 @@ class Process(ABC):
         yield self._revocation.follow()
         # Where endpoints are that are known by a name.
         yield self._names.run()
+        # What was seen, for those who collect it.
+        yield self._exporter.run()
         # Who is where and who may: without it nothing is known to connect to.
         yield self._xds.run()
 
@@ -126,3 +132,4 @@ class Process(ABC):
         log.info("draining for at most %g s", deadline)
         cut = await asyncio.to_thread(self._core.drain, deadline)
         log.info("drained; %d connections were cut", cut)
+        await self._exporter.flush(_FLUSH_DEADLINE)

@@ -19,7 +19,7 @@ pub mod http;
 mod limits;
 mod mesh;
 mod node;
-#[allow(dead_code, unused_imports)] // read by `telemetry` from the next commits on
+#[allow(dead_code, unused_imports)] // what metrics have beside the standard is read from the next commits on
 mod observability;
 mod pending;
 pub mod policy;
@@ -282,6 +282,15 @@ impl Core {
         Ok(self.0.access_log(new.map(str::parse).transpose().map_err(value_error)?).name())
     }
 
+    fn exports(&self, py: Python<'_>, busy: Vec<(String, String)>) -> Vec<Export> {
+        let is_busy = |provider: &str, signal: &str| busy.iter().any(|(one, of)| one == provider && of == signal);
+        py.detach(|| self.0.exports(is_busy)).into_iter().map(Export).collect()
+    }
+
+    fn address_of(&self, py: Python<'_>, export: &Export) -> String {
+        py.detach(|| self.0.address_of(&export.0))
+    }
+
     fn dump(&self, py: Python<'_>) -> String {
         py.detach(|| engine::dump::dump(&self.0))
     }
@@ -329,8 +338,61 @@ impl Applied {
     }
 }
 
+/// A request to a collector of OpenTelemetry's.
+#[pyclass(frozen)]
+struct Export(telemetry::Batch);
+
+#[pymethods]
+impl Export {
+    #[getter]
+    fn provider(&self) -> &str {
+        &self.0.provider.name
+    }
+
+    #[getter]
+    fn signal(&self) -> &str {
+        self.0.signal.name()
+    }
+
+    #[getter]
+    fn count(&self) -> usize {
+        self.0.count
+    }
+
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.0.dropped
+    }
+
+    #[getter]
+    fn collector(&self) -> String {
+        self.0.provider.address()
+    }
+
+    #[getter]
+    fn http_path(&self) -> Option<&str> {
+        self.0.provider.http_path.as_deref()
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        self.0.provider.headers.clone()
+    }
+
+    #[getter]
+    fn timeout(&self) -> f64 {
+        self.0.provider.timeout.as_secs_f64()
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.body)
+    }
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Core>()?;
-    module.add_class::<Applied>()
+    module.add_class::<Applied>()?;
+    module.add_class::<Export>()
 }

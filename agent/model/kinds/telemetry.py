@@ -14,6 +14,7 @@ from agent.model.translation.telemetry import (
     FOR,
     chain,
     entries,
+    ignored,
     is_default,
     merged,
     naming,
@@ -110,6 +111,9 @@ def _providers(view: View, what: str, where: str, refs: Iterable[ProviderRef]) -
             yield f"{where}.providers[{index}]: the mesh config has no provider {ref.name!r}"
         elif provider.kind not in FOR[what]:
             yield f"{where}.providers[{index}]: {ref.name!r} ({provider.kind}) is not supported for {what}"
+        else:
+            for field in ignored(provider):
+                yield f"{where}.providers[{index}]: {field} of {ref.name!r} is ignored"
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:

@@ -39,11 +39,12 @@ _KINDS = {
     "opentelemetry": proto.Provider.OPENTELEMETRY,
     "zipkin": proto.Provider.ZIPKIN,
 }
+_OWN_LOG = ("", "/dev/stdout", "/dev/stderr")  # the tunnel has one log
 # By what they are named for: the kinds of providers that do it.
 FOR = {
     "metrics": ("prometheus",),
     "accessLogging": ("envoyFileAccessLog", "envoyOtelAls"),
-    "tracing": ("opentelemetry", "zipkin"),
+    "tracing": ("opentelemetry",),
 }
 
 
@@ -134,6 +135,19 @@ def _concerns(match: ModeSelector, mode: str) -> bool:
 def _usable(config: MeshConfig, what: str, names: Iterable[str]) -> list[ExtensionProvider]:
     found = (config.provider(name) for name in names)
     return [one for one in found if one is not None and one.kind in FOR[what]]
+
+
+def ignored(provider: ExtensionProvider) -> Iterator[str]:
+    """The fields of a supported provider that do nothing, as they are written in the mesh config."""
+    traces, file, records = provider.opentelemetry, provider.envoy_file_access_log, provider.envoy_otel_als
+    if traces is not None:
+        yield from ["opentelemetry.resourceDetectors"] if traces.resource_detectors is not None else ()
+        yield from ["opentelemetry.dynatraceSampler"] if traces.dynatrace_sampler is not None else ()
+    if file is not None:
+        yield from ["envoyFileAccessLog.path"] if file.path not in _OWN_LOG else ()
+        yield from ["envoyFileAccessLog.logFormat"] if file.log_format is not None else ()
+    if records is not None and records.log_format is not None:
+        yield "envoyOtelAls.logFormat"
 
 
 def _names(refs: Iterable[ProviderRef], otherwise: tuple[str, ...]) -> tuple[str, ...]:

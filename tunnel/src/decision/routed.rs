@@ -42,7 +42,7 @@ impl Routed {
         workload: Option<&Arc<Workload>>,
         dst: OriginalDst,
     ) -> Option<Routed> {
-        let port = mesh.routes(service.key.text(), dst.port())?;
+        let port = mesh.routes_for(source, service, dst.port())?;
         let to_pod = workload.is_some_and(|workload| workload.is_pod());
         (!to_pod).then(|| Routed {
             service: service.clone(),

@@ -1,7 +1,7 @@
 //! The records of direct connections: written by what the kernel tells, and held against what it has.
 use super::kernel::Kernel;
 use super::pairs::{Known, Pairs, Pods};
-use crate::base::{log_error, Failure, Refusal};
+use crate::base::{log_error, Failure, Refusal, Rng};
 use crate::mesh::Mesh;
 use crate::policy::Admitted;
 use crate::sys::layout::{Event, Pair, EVENT_CLOSED, EVENT_OPENED, EVENT_UNSEEN};
@@ -59,11 +59,17 @@ impl Times {
 }
 
 impl Open {
-    fn new(telemetry: &WorkerTelemetry, known: &Known, event: &Event, since: Instant) -> Open {
+    fn new(telemetry: &WorkerTelemetry, mesh: &Mesh, known: &Known, event: &Event, since: Instant) -> Open {
         let parties = Parties::direct(&known.source, &known.way);
         let (from, to) = (event.connection.from.into(), event.connection.to.into());
         let outbound = telemetry.accepted(Direction::Outbound, from, event.pair.to.into(), since);
         let inbound = telemetry.accepted(Direction::Inbound, from, to, since);
+        let ends = [(&outbound, &known.source), (&inbound, &known.way.destination)];
+        let mut parent = None;
+        for (end, workload) in ends {
+            mesh.telemetry().of(workload).into_iter().for_each(|scope| end.observe(scope));
+            parent = end.trace(parent, &mut Rng::from_entropy());
+        }
         outbound.describe(parties.clone());
         inbound.describe(parties);
         inbound.judged(&known.judgement);
@@ -112,7 +118,7 @@ impl Connections {
         };
         if !self.open.contains_key(&event.socket) {
             known.open += 1;
-            let open = Open::new(&self.telemetry, known, event, times.instant(event.since));
+            let open = Open::new(&self.telemetry, around.mesh, known, event, times.instant(event.since));
             self.open.insert(event.socket, open);
         }
         self.open.get_mut(&event.socket)

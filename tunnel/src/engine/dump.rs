@@ -48,10 +48,10 @@ fn side(side: &Side) -> Value {
     };
     json!({
         "metrics": side.metrics.iter().map(metric).collect::<Vec<_>>(),
-        "logs": side.logging.as_ref().map(|logging| logging.providers().collect::<Vec<_>>()),
+        "logs": side.logging.as_ref().map(|logging| logging.logs.iter().map(|log| &*log.name).collect::<Vec<_>>()),
         "traces": side.tracing.as_ref().map(|tracing| json!({
-            "providers": tracing.providers.iter().map(|one| &one.name).collect::<Vec<_>>(),
-            "sampling": tracing.sampling,
+            "providers": tracing.provider.iter().map(|one| &*one.name).collect::<Vec<_>>(),
+            "sampling": f64::from(tracing.sampling) / 100.0,
         })),
     })
 }

@@ -4,6 +4,7 @@ mod command;
 mod configuration;
 pub mod dump;
 mod exhaustion;
+mod exports;
 mod gateway;
 mod question;
 mod routing;

@@ -27,6 +27,7 @@ pub struct Fields {
     pub status: Option<u16>,
     pub baggage: String,
     pub forwarded: String,
+    pub traceparent: String,
     /// Why the message is malformed, where it is (RFC 9113 section 8.1.1).
     pub malformed: Option<&'static str>,
 }
@@ -75,6 +76,7 @@ impl Reading {
         match name {
             b"baggage" => append(&mut self.fields.baggage, value),
             b"forwarded" => self.fields.forwarded = std::str::from_utf8(value).unwrap_or_default().into(),
+            b"traceparent" => self.fields.traceparent = std::str::from_utf8(value).unwrap_or_default().into(),
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
                 return Err("a field that HTTP/2 does not have");
             }

@@ -226,6 +226,7 @@ impl<N: Node> Tries<'_, N> {
             Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failure::Timeout)),
             None => sending.await,
         };
+        self.recording.tried(host.endpoint.address, began.elapsed(), &result);
         match &result {
             Ok(response) => self.cluster.note(host, Outcome::Status(response.status)),
             Err(Failure::Body(_) | Failure::Overflow) => {}

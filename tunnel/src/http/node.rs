@@ -3,6 +3,7 @@ use super::io::Io;
 use super::Request;
 use crate::routes::{Destination, Labels, Scope};
 pub use crate::telemetry::Flags;
+use crate::telemetry::Observed;
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode};
@@ -98,6 +99,11 @@ pub struct Denied {
 pub trait Node: 'static {
     type Io: Io;
 
+    /// What is to be kept of a request; where its trace is followed, its header then says where that is.
+    fn observe(&self, _: &mut Request) -> Observed {
+        Observed::default()
+    }
+
     /// Whether a request is let through, whose path is normalised, and the fields that its answer gets then. It may take
     /// fields of the request away, and add some.
     fn admit(&self, _: &Downstream, _: &mut Request) -> impl Future<Output = Result<HeaderMap, Denied>> {
@@ -150,4 +156,5 @@ pub struct Record {
     pub endpoint: Option<Arc<str>>,
     /// Why the last connection to an endpoint was not made; empty: it was.
     pub failure: String,
+    pub observed: Observed,
 }

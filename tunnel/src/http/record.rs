@@ -1,12 +1,15 @@
 //! The record of one request, given to the node exactly once, whatever becomes of it.
-use super::answer::is_grpc;
+use super::answer::{is_grpc, Answer, Failure};
 use super::deadline::Deadline;
 use super::node::{Downstream, Flags, Node, Record};
 use super::router::Router;
 use super::upstream::{Active, Counted};
-use super::{Request, Ticket};
+use super::{Request, Response, Ticket};
+use crate::telemetry::TracedTry;
 use http::Version;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 enum End {
@@ -44,9 +47,22 @@ impl<N: Node> Recording<N> {
             destination: None,
             endpoint: None,
             failure: String::new(),
+            observed: Default::default(),
         };
         let began = Instant::now();
         Recording { router, downstream, began, record, counted: None, active: None, deadline: None, end: None }
+    }
+}
+
+impl<N: Node> Recording<N> {
+    /// A try that took so long has ended.
+    pub fn tried(&mut self, endpoint: SocketAddr, took: Duration, result: &Result<Response, Failure>) {
+        let Some(trace) = self.record.observed.trace.as_mut().filter(|trace| trace.is_sampled()) else { return };
+        let outcome = match result {
+            Ok(response) => response.status.as_str().into(),
+            Err(failure) => Answer::from(failure).flags.to_string().into(),
+        };
+        trace.tries.push(TracedTry { at: self.began.elapsed().saturating_sub(took), endpoint, outcome });
     }
 }
 

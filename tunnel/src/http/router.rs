@@ -83,6 +83,7 @@ impl<N: Node> Router<N> {
             edge::arrive(request, edge, downstream.source.ip());
         }
         fields::arrive(request, draw);
+        recording.record.observed = self.node.observe(request);
         if request.method != Method::CONNECT {
             let bad = Answer::new(StatusCode::BAD_REQUEST, "", Flags::default());
             request.path = self.settings.normalization.of(&request.path).ok_or(bad)?;

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::hosts::NamedIn;
 use super::intern::Interners;
@@ -11,6 +11,7 @@ use super::{Mesh, Workload};
 use crate::base::address::{from_bytes, NetworkAddress, Prefix};
 use crate::base::Identity;
 use crate::config::{proto, Version};
+use crate::routes::PortRoutes;
 
 /// A service's key, `<namespace>/<hostname>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,6 +145,18 @@ pub struct Service {
     pub private: bool,
     /// Of a ServiceEntry: its ports at which clients name it, and in what.
     pub named: Option<Box<[(u16, NamedIn)]>>,
+    forwarding: Forwarding,
+}
+
+/// For requests that nobody routes and somebody looks at: made when the first comes.
+#[derive(Debug, Default)]
+struct Forwarding(OnceLock<Box<[Arc<PortRoutes>]>>);
+
+impl PartialEq for Forwarding {
+    /// It is made of the rest.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Where connections are said to end that must not leave the mesh: Istio's name for it, a service without endpoints.
@@ -176,12 +189,21 @@ impl Service {
             canonical: message.canonical,
             private: proto::Visibility::try_from(message.visibility) == Ok(proto::Visibility::Namespace),
             named: message.by_name.as_ref().map(named).transpose()?,
+            forwarding: Forwarding::default(),
         })
     }
 
     /// The port on an endpoint for a port of this service; `None`: not a port of it, or each endpoint's own.
     pub fn target_port(&self, port: u16) -> Option<u16> {
         target(&self.ports, port)
+    }
+
+    /// Routes of a port of HTTP that take each request where its connection would go.
+    pub fn forwarding(&self, port: u16) -> Option<&Arc<PortRoutes>> {
+        let of_http = self.ports.iter().filter(|port| port.http);
+        let make = |port: &PortMapping| PortRoutes::forwarding(self.key.namespace(), self.key.hostname(), port.service);
+        let all = self.forwarding.0.get_or_init(|| of_http.map(make).map(Arc::new).collect());
+        all.iter().find(|routes| routes.port == port)
     }
 
     pub fn visible_from(&self, namespace: &str) -> bool {

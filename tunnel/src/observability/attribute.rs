@@ -54,6 +54,18 @@ pub trait Attributes {
     fn response_header(&self, name: &str) -> Value<'_>;
 }
 
+impl Attribute {
+    /// The request's header whose value it is.
+    pub fn header(self) -> Option<&'static str> {
+        match self {
+            Attribute::RequestId => Some("x-request-id"),
+            Attribute::RequestUserAgent => Some("user-agent"),
+            Attribute::RequestReferer => Some("referer"),
+            _ => None,
+        }
+    }
+}
+
 macro_rules! attributes {
     ($($variant:ident = $name:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

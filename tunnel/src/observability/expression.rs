@@ -58,6 +58,17 @@ impl Expression {
         })
     }
 
+    /// Tells the names of the request's headers that it asks for.
+    pub fn request_headers(&self, tell: &mut impl FnMut(&str)) {
+        match self {
+            Expression::Constant(_) | Expression::Header(false, _) => {}
+            Expression::Attribute(attribute) => attribute.header().into_iter().for_each(tell),
+            Expression::Header(true, name) => tell(name),
+            Expression::Matches(value, _) => value.request_headers(tell),
+            Expression::Operation(_, operands) => operands.iter().for_each(|operand| operand.request_headers(tell)),
+        }
+    }
+
     /// What it comes to. `Missing` where it asks for what is not there, or compares what cannot be.
     pub fn evaluate<'a>(&'a self, of: &'a dyn Attributes) -> Value<'a> {
         match self {

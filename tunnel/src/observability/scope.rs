@@ -1,13 +1,15 @@
 //! One merged Telemetry, as connections and requests ask it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
 
+use super::attribute::Attributes;
 use super::expression::Expression;
 use super::proto;
 pub use super::proto::MetricName;
+use super::tracing::{Provider, Tracing};
 use crate::config::Resource;
 
 /// What is told of the traffic of workloads.
@@ -25,7 +27,9 @@ pub struct Side {
     pub metrics: Vec<Metric>,
     /// None: the process's setting holds.
     pub logging: Option<Logging>,
-    pub tracing: Option<Arc<proto::Tracing>>,
+    pub tracing: Option<Arc<Tracing>>,
+    /// Headers of requests that its expressions ask for, in lower case.
+    pub headers: Box<[Box<str>]>,
 }
 
 #[derive(Debug)]
@@ -40,8 +44,18 @@ pub struct Metric {
 
 #[derive(Debug)]
 pub struct Logging {
-    /// None of them: nothing is logged. Each with what is logged there, all without one.
-    pub logs: Vec<(proto::Provider, Option<Expression>)>,
+    /// None of them: nothing is logged.
+    pub logs: Vec<Log>,
+}
+
+/// A log that requests and connections go to.
+#[derive(Debug)]
+pub struct Log {
+    pub name: Box<str>,
+    /// None: it is this process's own.
+    pub collector: Option<Arc<Provider>>,
+    /// Which of them; None: all.
+    filter: Option<Expression>,
 }
 
 impl Scope {
@@ -58,11 +72,22 @@ impl Scope {
 
 impl Side {
     fn decode(message: &proto::Side) -> Result<Side, String> {
-        Ok(Side {
+        let mut side = Side {
             metrics: message.metrics.iter().map(Metric::decode).collect::<Result<_, _>>()?,
             logging: message.access_logging.as_ref().map(Logging::decode).transpose()?,
-            tracing: message.tracing.clone().map(Arc::new),
-        })
+            tracing: message.tracing.as_ref().map(Tracing::decode).map(Arc::new),
+            headers: Box::default(),
+        };
+        let mut headers = BTreeSet::new();
+        side.expressions().for_each(|one| one.request_headers(&mut |name| _ = headers.insert(name.into())));
+        side.headers = headers.into_iter().collect();
+        Ok(side)
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let tags = self.metrics.iter().flat_map(|metric| metric.tags.values());
+        let logs = self.logging.iter().flat_map(|logging| &logging.logs);
+        tags.chain(logs.filter_map(|log| log.filter.as_ref()))
     }
 
     /// What is different of a metric; None: nothing.
@@ -84,15 +109,19 @@ impl Metric {
 }
 
 impl Logging {
-    pub fn providers(&self) -> impl Iterator<Item = &str> {
-        self.logs.iter().map(|(provider, _)| provider.name.as_str())
-    }
-
     fn decode(message: &proto::AccessLogging) -> Result<Logging, String> {
         let logs = message.logs.iter().map(|log| {
+            let provider = log.provider.clone().unwrap_or_default();
             let filter = log.filter.as_ref().map(Expression::decode).transpose()?;
-            Ok((log.provider.clone().unwrap_or_default(), filter))
+            let collector = Provider::decode(&provider).map(Arc::new);
+            Ok(Log { name: provider.name.into(), collector, filter })
         });
         Ok(Logging { logs: logs.collect::<Result<_, String>>()? })
+    }
+}
+
+impl Log {
+    pub fn wants(&self, one: &dyn Attributes) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.evaluate(one).is_true())
     }
 }

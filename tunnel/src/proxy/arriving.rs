@@ -14,7 +14,7 @@ use crate::node::Pod;
 use crate::policy::{Attempt, Authenticated, Carrier, Guard, Token};
 use crate::relay::TcpDuplex;
 use crate::routes::{Destination, Labels, Scope};
-use crate::telemetry::{self, Direction, Parties};
+use crate::telemetry::{self, Direction, Observed, Parties};
 use ::http::header::{HeaderMap, HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, WWW_AUTHENTICATE};
 use ::http::{Method, StatusCode};
 use std::cell::RefCell;
@@ -22,8 +22,8 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Whoever asks, all goes to the application.
-static TO_APPLICATION: LazyLock<Arc<Scope>> = LazyLock::new(|| Arc::new(Scope::forwarding()));
+/// Whoever asks, all goes to the application; whoever connects knows where that is.
+static TO_APPLICATION: LazyLock<Arc<Scope>> = LazyLock::new(|| Arc::new(Scope::forwarding(".", "application", 80)));
 
 /// A connection that was let in, and where it leads.
 pub struct Arrival {
@@ -164,6 +164,11 @@ fn denied(status: StatusCode, body: &'static str, reason: String) -> Denied {
 impl Node for Arriving {
     type Io = Upstream;
 
+    fn observe(&self, request: &mut http::Request) -> Observed {
+        let seen = self.proxy.upgrade().zip(self.pod.upgrade());
+        seen.map(|(proxy, pod)| proxy.observe(&pod, Direction::Inbound, request)).unwrap_or_default()
+    }
+
     /// By one version of the policies.
     async fn admit(&self, _: &Downstream, request: &mut http::Request) -> Result<HeaderMap, Denied> {
         let guard = self.guard().ok_or_else(|| forbidden("the pod is gone".to_owned()))?;
@@ -197,10 +202,11 @@ impl Node for Arriving {
         proxy.and_then(|proxy| proxy.rng.borrow_mut().below(limit)).unwrap_or_default()
     }
 
-    fn record(&self, _: &Downstream, record: &Record) {
+    fn record(&self, downstream: &Downstream, record: &Record) {
         let Some(proxy) = self.proxy.upgrade() else { return };
         let endpoint = record.endpoint.as_ref().map(|_| self.arrival.delivery.target);
-        let told = telemetry_request(record, self.arrival.parties.clone(), Direction::Inbound, endpoint);
+        let told =
+            telemetry_request(record, self.arrival.parties.clone(), Direction::Inbound, (downstream.source, endpoint));
         proxy.thread.telemetry.request(telemetry::Request { route: Arc::default(), ..told });
     }
 }

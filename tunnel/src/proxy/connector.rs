@@ -14,7 +14,7 @@ use crate::node::Pod;
 use crate::policy::{Admission, Attempt};
 use crate::relay::TcpDuplex;
 use crate::sys::sockets;
-use crate::telemetry::{ConnectionRecord, Direction, Parties};
+use crate::telemetry::{ConnectionRecord, Direction, Parties, TraceContext};
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ pub struct Source<'a> {
     pub workload: &'a Arc<Workload>,
     /// As others know it.
     pub client: SocketAddr,
+    /// The span, where it is a connection with one.
+    pub span: Option<TraceContext>,
 }
 
 /// A stream that was asked for. Dropped before `take`, it is cancelled.
@@ -102,10 +104,10 @@ impl Proxy {
         destination: &Rc<Pod>,
     ) -> Result<Upstream, Failure> {
         let to = SocketAddr::new(target.ip, target.port);
-        let record = self.thread.telemetry.accept(Direction::Inbound, source.client, to);
+        let record = self.accept(destination, Direction::Inbound, source.client, to);
         let admitted = self.admit_here(source, target, destination, &record).await;
         let delivered = match admitted {
-            Ok((delivery, by)) if by.requests => {
+            Ok((delivery, by)) if self.reads_requests(destination, &by) => {
                 let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
                 return Ok(self.judge_here(destination, arrival, by, record));
             }
@@ -217,7 +219,7 @@ impl Proxy {
 
     /// The CONNECT request (facts of HBONE: authority, and who asks on whose behalf).
     fn request(&self, source: &Source<'_>, route: &Route) -> Block {
-        let Source { pod, workload, client } = source;
+        let Source { pod, workload, client, span } = source;
         let mut block = Block::connect(&route.authority.to_string());
         block.fields(&pod.baggage(workload));
         match &route.service {
@@ -225,8 +227,8 @@ impl Proxy {
             None => block.field("forwarded", &format!("for=\"{client}\"")),
         };
         let mut rng = self.rng.borrow_mut();
-        let trace = format!("00-{:016x}{:016x}-{:016x}-00", rng.draw(), rng.draw(), rng.draw());
-        block.field("traceparent", &trace);
+        let nobodys = || TraceContext::of_nobody(&mut rng);
+        block.field("traceparent", &span.unwrap_or_else(nobodys).to_string());
         block
     }
 

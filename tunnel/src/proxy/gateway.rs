@@ -40,7 +40,7 @@ struct Client {
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: SocketAddr, bind: u16) {
     let address = canonical(address);
     let local = sock.local_addr().map_or(address, canonical);
-    let record = proxy.thread.telemetry.accept(Direction::Outbound, address, local);
+    let record = proxy.accept(&pod, Direction::Outbound, address, local);
     let listeners = proxy.shared.mesh.load().listeners().cloned();
     let found = listeners.and_then(|all| Some((all.bound_to(bind)?.clone(), all.trusted_proxies)));
     let Some((listener, trusted_proxies)) = found else { return refuse(&sock, &record, Refusal::NoRoute) };
@@ -87,7 +87,12 @@ fn refuse(sock: &TcpStream, record: &ConnectionRecord, refusal: Refusal) {
 impl Client {
     fn source(&self) -> Source<'_> {
         let own = self.workload.addresses.first().copied().unwrap_or(self.wanted.ip());
-        Source { pod: &self.pod, workload: &self.workload, client: SocketAddr::new(own, self.address.port()) }
+        Source {
+            pod: &self.pod,
+            workload: &self.workload,
+            client: SocketAddr::new(own, self.address.port()),
+            span: None,
+        }
     }
 
     /// The plain text in a client's TLS; None: the handshake failed, which the client has been told.

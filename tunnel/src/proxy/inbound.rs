@@ -14,7 +14,7 @@ use crate::relay::pipe::Pipe;
 use crate::relay::TcpDuplex;
 use crate::sys::panics::OnPanic;
 use crate::sys::sockets::{self, original_destination, reset_on_close};
-use crate::telemetry::{ConnectionRecord, Direction, Parties};
+use crate::telemetry::{ConnectionRecord, Direction, Parties, TraceContext};
 use crate::tls::handshake::Handshake;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -27,8 +27,10 @@ async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Field
     let _task = tunnel.task();
     let _guard = OnPanic(|| stream.break_down());
     let authority = fields.authority.as_deref().unwrap_or_default();
-    let record = tunnel.thread.telemetry.accept(Direction::Inbound, tunnel.remote, tunnel.local());
-    match stream.unless_broken(admit(&proxy, &pod, &tunnel, (&fields, authority), &record)).await {
+    let record = proxy.accept(&pod, Direction::Inbound, tunnel.remote, tunnel.local());
+    let admitted = stream.unless_broken(admit(&proxy, &pod, &tunnel, (&fields, authority), &record)).await;
+    trace(&proxy, &admitted, TraceContext::parse(&fields.traceparent), &record);
+    match admitted {
         Ok(Admitted { to, local, by }) => {
             let _listed = pod.list_admitted(stream.clone(), by, &proxy.shared.mesh);
             stream.accept(&pod.baggage(&local));
@@ -59,6 +61,13 @@ struct Admitted {
     to: To,
     local: Arc<Workload>,
     by: Admission,
+}
+
+/// Requests have spans of their own.
+fn trace(proxy: &Proxy, admitted: &Result<Admitted, Failure>, parent: Option<TraceContext>, record: &ConnectionRecord) {
+    if !matches!(admitted, Ok(Admitted { to: To::Requests(_), .. })) {
+        record.trace(parent, &mut proxy.rng.borrow_mut());
+    }
 }
 
 /// Decides about a request, and connects to the application with the client's own address.
@@ -94,12 +103,18 @@ async fn admit(
     let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
     let by = proxy.admit(pod, attempt, record).await?;
     let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
-    let to = lead(pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
+    let to = lead(proxy, pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
     Ok(Admitted { to, local, by })
 }
 
-async fn lead(pod: &Pod, by: &Admission, delivery: Delivery, record: &ConnectionRecord) -> Result<To, Failure> {
-    if by.requests {
+async fn lead(
+    proxy: &Proxy,
+    pod: &Pod,
+    by: &Admission,
+    delivery: Delivery,
+    record: &ConnectionRecord,
+) -> Result<To, Failure> {
+    if proxy.reads_requests(pod, by) {
         let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
         return Ok(To::Requests(Box::new(arrival)));
     }
@@ -136,8 +151,10 @@ pub async fn serve_plain(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, client
     let (client, Ok(local)) = (canonical(client), sock.local_addr()) else { return }; // gone already
     let device = sockets::bind_to_arrival(&sock);
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
-    let record = proxy.thread.telemetry.accept(Direction::Inbound, client, wanted.address());
-    match admit_plain(&proxy, &pod, (client, device), wanted, &record).await {
+    let record = proxy.accept(&pod, Direction::Inbound, client, wanted.address());
+    let admitted = admit_plain(&proxy, &pod, (client, device), wanted, &record).await;
+    trace(&proxy, &admitted, None, &record);
+    match admitted {
         Ok(Admitted { to: To::Application(app), by, .. }) => {
             let pipe = Pipe::new(&proxy.thread, pod.info(), sock, app, record);
             let _listed = pod.list_admitted(pipe.clone(), by, &proxy.shared.mesh);
@@ -171,6 +188,6 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target };
     let by = proxy.admit(pod, attempt, record).await?;
-    let to = lead(pod, &by, Delivery { client, target, device, apart: true }, record).await?;
+    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true }, record).await?;
     Ok(Admitted { to, local, by })
 }

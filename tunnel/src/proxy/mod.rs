@@ -21,8 +21,10 @@ mod upstream;
 use crate::base::OriginalDst;
 use crate::mesh::{Mesh, Workload};
 use crate::node::{Context, Pod};
+use crate::policy::Admission;
+use crate::telemetry::{ConnectionRecord, Direction, Observed};
 use crate::{decision, direct, http, pending};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -70,6 +72,29 @@ impl Proxy {
             tls_configs: Default::default(),
             called: Default::default(),
         })
+    }
+
+    /// Whether the requests on a connection that was let in are looked at, to be judged or traced.
+    fn reads_requests(&self, pod: &Pod, by: &Admission) -> bool {
+        let mesh = self.shared.mesh.load();
+        let traced = |local: &Arc<Workload>| mesh.traces_requests(local, by.attempt.destination.port());
+        by.requests || mesh.local(&pod.key).is_some_and(traced)
+    }
+
+    /// A request of a pod, or one that comes to it, begins.
+    fn observe(&self, pod: &Pod, direction: Direction, request: &mut http::Request) -> Observed {
+        let mesh = self.shared.mesh.load();
+        let Some(scope) = mesh.observed(&pod.key) else { return Observed::default() };
+        Observed::request(scope, direction, &mut request.headers, &mut self.rng.borrow_mut())
+    }
+
+    /// A connection of a pod, or one that comes to it, begins.
+    fn accept(&self, pod: &Pod, direction: Direction, source: SocketAddr, to: SocketAddr) -> ConnectionRecord {
+        let record = self.thread.telemetry.accept(direction, source, to);
+        if let Some(scope) = self.shared.mesh.load().observed(&pod.key) {
+            record.observe(scope);
+        }
+        record
     }
 
     /// Whether connections of this client to a pod may come that are not in a tunnel.

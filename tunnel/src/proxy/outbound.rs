@@ -31,7 +31,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     let source = proxy.workload(&pod).await;
     let client = canonical(caller.client());
     let client = source.as_ref().map_or(client, |source| own(source, client, wanted));
-    let record = proxy.thread.telemetry.accept(Direction::Outbound, client, wanted.address());
+    let record = proxy.accept(&pod, Direction::Outbound, client, wanted.address());
     let Some(workload) = source else {
         return refuse(&proxy, &pod, caller, &record, Refusal::UnknownWorkload);
     };
@@ -45,7 +45,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     };
     proxy.resolve_on_demand(&workload, wanted).await;
     let decide = || decision::outbound(&proxy.shared.mesh.load(), &workload, wanted, &mut proxy.rng.borrow_mut());
-    let source = Source { pod: &pod, workload: &workload, client };
+    let source = Source { pod: &pod, workload: &workload, client, span: None };
     match decide() {
         Outbound::Tls(routed) => match hello(&proxy, &pod, caller).await {
             Ok((caller, sni)) => {
@@ -86,6 +86,11 @@ pub async fn go(
     record: ConnectionRecord,
 ) {
     let pod = source.pod;
+    let span = match decision {
+        Outbound::Http(_) => None, // its requests have their own
+        _ => record.trace(None, &mut proxy.rng.borrow_mut()),
+    };
+    let source = Source { span, ..source };
     if pod.budget.is_short() {
         record.describe(Parties::outbound(source.workload, &decision));
         return refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);

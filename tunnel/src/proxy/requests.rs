@@ -12,7 +12,7 @@ use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
 use crate::node::Pod;
 use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Balancing, Client, Destination, Scope};
-use crate::telemetry::{self, Direction, Parties};
+use crate::telemetry::{self, Direction, Observed, Parties};
 use ::http::uri::Authority;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -218,13 +218,19 @@ fn endpoint(one: &Eligible<'_>) -> Endpoint {
 impl Node for Requests {
     type Io = Upstream;
 
+    fn observe(&self, request: &mut http::Request) -> Observed {
+        let seen = self.proxy.upgrade().zip(self.pod.upgrade());
+        seen.map(|(proxy, pod)| proxy.observe(&pod, Direction::Outbound, request)).unwrap_or_default()
+    }
+
     fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>> {
         let proxy = self.proxy.upgrade()?;
         let mesh = proxy.shared.mesh.load();
         if let Some(edge) = &downstream.edge {
             return mesh.listeners()?.of_port(downstream.port)?.scope(edge.sni.as_deref(), host).cloned();
         }
-        let port = mesh.routes(&downstream.service, downstream.port).filter(|port| port.is_http())?;
+        let (source, service) = (self.source(&mesh)?, mesh.service(&downstream.service)?);
+        let port = mesh.routes_for(&source, service, downstream.port).filter(|port| port.is_http())?;
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         Some(port.scope(&client).clone())
     }
@@ -247,7 +253,7 @@ impl Node for Requests {
             .ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
         let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
         let client = SocketAddr::new(own.copied().unwrap_or(target.ip), 0);
-        let source = Source { pod: &pod, workload: &workload, client };
+        let source = Source { pod: &pod, workload: &workload, client, span: None };
         let call = Call { destination, server_name: used.host, http2: used.http2 };
         let limit = destination.policy.pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         if destination.policy.tunnel.is_some() {
@@ -274,16 +280,21 @@ impl Node for Requests {
         let service = record.destination.as_ref().map_or(&downstream.service, |destination| &destination.service);
         let parties = Parties::to_target(&source, target.as_ref(), mesh.service(service));
         let endpoint = target.map(|target| SocketAddr::new(target.ip, target.port));
-        proxy.thread.telemetry.request(telemetry_request(record, parties, Direction::Outbound, endpoint));
+        proxy.thread.telemetry.request(telemetry_request(
+            record,
+            parties,
+            Direction::Outbound,
+            (downstream.source, endpoint),
+        ));
     }
 }
 
-/// A request that is over, as telemetry has it. `endpoint`: what has answered.
+/// A request that is over, as telemetry has it. `client`: who has sent it; `endpoint`: what has answered.
 pub fn telemetry_request(
     record: &Record,
     parties: Parties,
     direction: Direction,
-    endpoint: Option<SocketAddr>,
+    (client, endpoint): (SocketAddr, Option<SocketAddr>),
 ) -> telemetry::Request<'_> {
     telemetry::Request {
         parties,
@@ -302,5 +313,7 @@ pub fn telemetry_request(
         duration: record.duration,
         upstream: record.upstream,
         endpoint,
+        client,
+        observed: record.observed.clone(),
     }
 }

@@ -130,6 +130,12 @@ impl PortRoutes {
         }
     }
 
+    /// Each request goes where its connection would.
+    pub fn forwarding(namespace: &str, hostname: &str, port: u16) -> PortRoutes {
+        let scope = Scope::forwarding(namespace, hostname, port);
+        PortRoutes { port, protocol: Protocol::Http, scopes: [Arc::new(scope)].into() }
+    }
+
     /// Requests get 503, connections are closed.
     fn refused(sent: &proto::PortRoutes, reason: &str) -> PortRoutes {
         let protocol = Protocol::try_from(sent.protocol).unwrap_or(Protocol::Tcp);

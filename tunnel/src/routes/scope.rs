@@ -54,14 +54,14 @@ impl Scope {
     }
 
     /// Of all clients: every request goes to the one destination, in the version of HTTP in which it has come.
-    pub fn forwarding() -> Scope {
+    pub fn forwarding(namespace: &str, hostname: &str, port: u16) -> Scope {
         let upstream_protocol = proto::UpstreamProtocol::AsClient as i32;
         let pool = proto::ConnectionPool { upstream_protocol, ..Default::default() };
         let policy = proto::Policy { connection_pool: Some(pool), ..Default::default() };
         Scope::to(proto::Destination {
-            namespace: ".".into(),
-            hostname: "application".into(),
-            port: 80, // whatever: whoever connects knows where to
+            namespace: namespace.into(),
+            hostname: hostname.into(),
+            port: port.into(),
             policy: Some(policy),
             ..Default::default()
         })
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_made_here_is_valid() {
-        assert_eq!(Scope::forwarding().destinations.len(), 1);
+        assert_eq!(Scope::forwarding("a", "b", 80).destinations.len(), 1);
         assert_eq!(Scope::calling("a", "b.c", 1, true).destinations.len(), 1);
         assert!(Scope::refused("x").destinations.is_empty());
     }

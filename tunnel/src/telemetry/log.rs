@@ -6,17 +6,20 @@ use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{sync_channel, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::limit::Limits;
 use serde_json::{json, Value};
 
+use super::limit::Limits;
+use super::otlp::{Outbox, Signal};
 use super::recent::Recent;
 use super::record::{End, Facts};
-use super::request::RequestLine;
+use super::request::{Request, RequestLine};
+use super::trace::Trace;
+use super::writer::Writer;
 use super::Telemetry;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
 
@@ -78,23 +81,23 @@ impl FromStr for AccessLog {
 }
 
 /// The scope of connections' lines.
-const ACCESS: &str = "access";
+pub const ACCESS: &str = "access";
 /// Records that wait for the writer, and their bytes.
 const CAPACITY: usize = 16_384;
 const BYTES_MAX: usize = 8 << 20;
 /// The writer wakes up once for all records of this time.
-const GATHERING: Duration = Duration::from_millis(5);
+pub const GATHERING: Duration = Duration::from_millis(5);
 /// Bytes of one write, about.
-const BATCH: usize = 64 * 1024;
+pub const BATCH: usize = 64 * 1024;
 
 /// A connection that has ended. Made into text by the writer.
 pub struct Record {
-    time: SystemTime,
-    duration: Duration,
-    facts: Arc<Facts>,
+    pub time: SystemTime,
+    pub duration: Duration,
+    pub facts: Arc<Facts>,
     /// Whether it was ever known whose it is.
     opened: bool,
-    end: End,
+    pub end: End,
 }
 
 impl Record {
@@ -115,11 +118,11 @@ impl Record {
     }
 
     /// Bytes that it takes while it waits, about.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         size_of::<Record>() + size_of::<Facts>() + self.end.detail.len()
     }
 
-    fn level(&self) -> &'static str {
+    pub fn level(&self) -> &'static str {
         match (self.end.reason, self.opened) {
             (None, _) => "info",
             (Some(_), true) => "error",
@@ -127,7 +130,7 @@ impl Record {
         }
     }
 
-    fn message(&self) -> &'static str {
+    pub fn message(&self) -> &'static str {
         if self.opened {
             "connection complete"
         } else {
@@ -135,7 +138,7 @@ impl Record {
         }
     }
 
-    fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
+    pub fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
         self.facts.fields(&mut put);
         put("duration", Field::Text(format!("{}ms", self.duration.as_millis()).into()));
         if let Some(reason) = self.end.reason {
@@ -145,7 +148,7 @@ impl Record {
         }
     }
 
-    fn line(&self, format: LogFormat, out: &mut String) {
+    pub fn line(&self, format: LogFormat, out: &mut String) {
         let mut line = Line::begin(format, self.time, self.level(), ACCESS, self.message(), out);
         self.fields(|key, field| line.put(key, field));
         line.end();
@@ -162,14 +165,14 @@ impl Record {
 }
 
 /// Refusals of a peer that were not logged.
-struct Withheld {
+pub struct Withheld {
     time: SystemTime,
     peer: IpAddr,
     count: u64,
 }
 
 impl Withheld {
-    fn line(&self, format: LogFormat, out: &mut String) {
+    pub fn line(&self, format: LogFormat, out: &mut String) {
         let Withheld { time, peer, count } = self;
         let message = format!("{count} more refusals of this peer were not logged");
         let mut line = Line::begin(format, *time, "warn", ACCESS, &message, out);
@@ -180,17 +183,27 @@ impl Withheld {
 }
 
 /// What the writer is to do.
-enum Entry {
-    /// To be kept, and logged or not.
+pub enum Entry {
+    /// To be kept, and logged or not where nobody has said more of it.
     Connection(Box<Record>, bool),
-    Request(Box<RequestLine>),
+    Request(Box<RequestLine>, bool),
     Withheld(Withheld),
     /// Says when all that came before is written.
     Flush(SyncSender<()>),
 }
 
+impl Entry {
+    fn trace(&self) -> Option<&Trace> {
+        match self {
+            Entry::Connection(record, _) => record.facts.trace(),
+            Entry::Request(line, _) => line.request.trace(),
+            Entry::Withheld(_) | Entry::Flush(_) => None,
+        }
+    }
+}
+
 /// What has ended and is remembered.
-enum Ended {
+pub enum Ended {
     Connection(Box<Record>),
     Request(Box<RequestLine>),
 }
@@ -208,6 +221,7 @@ impl Ended {
 pub struct LogWriter {
     which: AtomicU8,
     recent: Arc<Recent<Ended>>,
+    outbox: Arc<Outbox>,
     entries: SyncSender<Entry>,
     /// Bytes of the records that wait.
     waiting: Arc<AtomicUsize>,
@@ -223,15 +237,16 @@ impl LogWriter {
         let (entries, received) = sync_channel(CAPACITY);
         let waiting = Arc::new(AtomicUsize::new(0));
         let recent = Arc::<Recent<Ended>>::default();
-        let (taken, kept) = (waiting.clone(), recent.clone());
+        let outbox = Arc::<Outbox>::default();
+        let (waits, kept, sent) = (waiting.clone(), recent.clone(), outbox.clone());
         thread::Builder::new().name("access-log".into()).spawn(move || {
-            let mut writer = Writer { waiting: taken, recent: kept, format, text: String::new() };
+            let mut writer = Writer { waiting: waits, recent: kept, outbox: sent, format, text: String::new() };
             // After a panic some lines are lost, and the next ones are written.
             while catch_unwind(AssertUnwindSafe(|| writer.write_all(&received, &mut output))).is_err() {}
         })?;
         let (limits, dropped, withheld) = (Limits::default(), AtomicU64::new(0), AtomicU64::new(0));
         let which = AtomicU8::new(which as u8);
-        Ok(LogWriter { which, recent, entries, waiting, limits, dropped, withheld })
+        Ok(LogWriter { which, recent, outbox, entries, waiting, limits, dropped, withheld })
     }
 
     pub fn which(&self) -> Which {
@@ -262,19 +277,29 @@ impl LogWriter {
     }
 
     /// As `write`, for a request.
-    pub fn request(&self, failed: bool, line: impl FnOnce() -> RequestLine) {
-        if self.which().wants(failed) {
-            let line = line();
-            self.enqueue(line.size(), Entry::Request(line.into()));
+    pub fn request(&self, request: Request) {
+        let logged = self.which().wants(request.failed());
+        let somewhere = request.logging().map_or(logged, |logging| !logging.logs.is_empty());
+        if somewhere || request.trace().is_some_and(Trace::is_sampled) {
+            let line = RequestLine::new(request);
+            self.enqueue(line.size(), Entry::Request(line.into(), logged));
         }
+    }
+
+    /// Spans and records that wait for their collectors.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     fn enqueue(&self, size: usize, entry: Entry) {
         let room = self.waiting.fetch_add(size, Ordering::Relaxed) + size <= BYTES_MAX;
-        let taken = room && self.entries.try_send(entry).is_ok();
-        if !taken {
+        let refused = if room { self.entries.try_send(entry).err() } else { Some(TrySendError::Full(entry)) };
+        if let Some(TrySendError::Full(entry) | TrySendError::Disconnected(entry)) = refused {
             self.waiting.fetch_sub(size, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            if let Some(provider) = entry.trace().and_then(Trace::reported_to) {
+                self.outbox.lose(provider, Signal::Traces);
+            }
         }
     }
 
@@ -329,56 +354,5 @@ impl Telemetry {
             self.log.set_which(new);
         }
         self.log.which()
-    }
-}
-
-/// The thread's end.
-struct Writer {
-    waiting: Arc<AtomicUsize>,
-    recent: Arc<Recent<Ended>>,
-    format: LogFormat,
-    text: String,
-}
-
-impl Writer {
-    /// Until there can be no more records. Where the output fails there is nobody left to tell.
-    fn write_all(&mut self, entries: &Receiver<Entry>, output: &mut impl io::Write) {
-        self.text.clear();
-        while let Ok(first) = entries.recv() {
-            thread::sleep(GATHERING);
-            let mut flushed = vec![];
-            for entry in std::iter::once(first).chain(entries.try_iter()) {
-                match entry {
-                    Entry::Connection(record, logged) => self.connection(record, logged),
-                    Entry::Request(line) => self.request(line),
-                    Entry::Withheld(withheld) => withheld.line(self.format, &mut self.text),
-                    Entry::Flush(done) => flushed.push(done),
-                }
-                if self.text.len() >= BATCH {
-                    let _ = output.write_all(self.text.as_bytes());
-                    self.text.clear();
-                }
-            }
-            let _ = output.write_all(self.text.as_bytes()).and_then(|()| output.flush());
-            self.text.clear();
-            // Dropping it says that it is done.
-            drop(flushed);
-        }
-    }
-
-    fn connection(&mut self, record: Box<Record>, logged: bool) {
-        let size = record.size();
-        self.waiting.fetch_sub(size, Ordering::Relaxed);
-        if logged {
-            record.line(self.format, &mut self.text);
-        }
-        self.recent.push(size, Ended::Connection(record));
-    }
-
-    fn request(&mut self, line: Box<RequestLine>) {
-        let size = line.size();
-        self.waiting.fetch_sub(size, Ordering::Relaxed);
-        line.write(self.format, ACCESS, &mut self.text);
-        self.recent.push(size, Ended::Request(line));
     }
 }

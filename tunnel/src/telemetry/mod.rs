@@ -1,16 +1,22 @@
 //! What is told about connections: exactly one record for each, in the metrics and in the access log.
 
+mod attributes;
+mod direction;
 mod flags;
 mod limit;
 mod log;
 mod lookups;
 mod metrics;
+mod observed;
+mod otlp;
 mod party;
 mod recent;
 mod record;
 mod request;
 mod series;
+mod trace;
 mod verdicts;
+mod writer;
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
@@ -22,47 +28,25 @@ use std::time::{Duration, Instant};
 
 use crate::base::{Identity, Refusal};
 use crate::mesh::Mesh;
+use crate::observability::Provider;
 use crate::policy::Judgement;
 use crate::sys::heap::Counted;
+pub use direction::Direction;
 pub use flags::Flags;
 pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
 pub use lookups::Lookup;
 use lookups::Lookups;
+pub use observed::Observed;
+pub use otlp::{Batch, Signal};
 pub use party::{Baggage, Parties, Path};
 pub use record::Tcp;
 use record::{End, Facts};
 pub use request::Request;
-use request::{RequestCache, RequestLine, RequestRegistry};
+use request::{RequestCache, RequestRegistry};
 use series::{BaggageCache, Labels, Registry, Series, SeriesCache};
+pub use trace::{Context as TraceContext, Try as TracedTry};
 use verdicts::Verdicts;
-
-/// Which side of a connection this tunnel is on; Istio's `reporter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// At the destination.
-    Inbound,
-    /// At the source.
-    Outbound,
-}
-
-impl Direction {
-    const ALL: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-        }
-    }
-
-    pub fn reporter(self) -> &'static str {
-        match self {
-            Direction::Inbound => "destination",
-            Direction::Outbound => "source",
-        }
-    }
-}
 
 /// What the telemetry of a process is to be.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +124,11 @@ impl Telemetry {
     /// Tells each policy's name, what it said, and how often.
     pub fn verdicts(&self, tell: impl FnMut(&str, &str, u64)) {
         self.counts.verdicts.each(tell);
+    }
+
+    /// What waits for OpenTelemetry's collectors, a batch of each provider and signal that is not busy.
+    pub fn exports(&self, is_busy: impl Fn(&Provider, Signal) -> bool) -> Vec<Batch> {
+        self.log.outbox().take(is_busy)
     }
 
     /// Forgets the series of workloads, services and policies that have left the mesh and had no traffic for five minutes,
@@ -234,7 +223,7 @@ impl WorkerTelemetry {
     pub fn request(&self, request: Request) {
         let shared = &self.0.shared;
         self.0.requests.borrow_mut().of(&request, &shared.requests, self.0.number).count(request.duration);
-        shared.log.request(request.failed(), || RequestLine::new(request));
+        shared.log.request(request);
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.

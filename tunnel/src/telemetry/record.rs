@@ -9,8 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{json, Value};
 
 use super::party::Path;
+use super::trace::{Context, Trace};
 use super::{ConnectionRecord, Direction, Parties};
-use crate::base::{Identity, Refusal};
+use crate::base::{Identity, Refusal, Rng};
+use crate::observability::{Logging, Scope};
 use crate::policy::Judgement;
 
 /// One connection. Written by its worker; the log's thread reads it too.
@@ -24,6 +26,8 @@ pub struct Facts {
     parties: OnceLock<Parties>,
     remarks: OnceLock<Box<Remarks>>,
     pub tcp: OnceLock<Tcp>,
+    trace: OnceLock<Box<Trace>>,
+    scope: OnceLock<Arc<Scope>>,
 }
 
 /// What the kernel has measured of a direct connection.
@@ -79,12 +83,27 @@ impl Facts {
             parties: OnceLock::new(),
             remarks: OnceLock::new(),
             tcp: OnceLock::new(),
+            trace: OnceLock::new(),
+            scope: OnceLock::new(),
         }
     }
 
     /// Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.parties.get_or_init(|| parties);
+    }
+
+    pub fn parties(&self) -> Option<&Parties> {
+        self.parties.get()
+    }
+
+    /// Where it is logged, if that was said.
+    pub fn logging(&self) -> Option<&Logging> {
+        self.direction.side(self.scope.get()?).logging.as_ref()
+    }
+
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.get().map(|trace| &**trace)
     }
 
     /// What policies say of it beside their verdict.
@@ -151,6 +170,7 @@ impl Facts {
             text("policy.dry_run", remarks.would_refuse.as_deref());
             text("policy.audit", remarks.audited.as_deref());
         }
+        text("trace_id", self.trace().map(Trace::id).as_deref());
         let (sent, received) = self.bytes();
         put("bytes_sent", Field::Number(sent));
         put("bytes_recv", Field::Number(received));
@@ -166,7 +186,7 @@ impl Facts {
     }
 
     /// What the application on this node sent and got.
-    fn bytes(&self) -> (u64, u64) {
+    pub fn bytes(&self) -> (u64, u64) {
         let from_client = self.from_client.load(Ordering::Relaxed);
         let to_client = self.to_client.load(Ordering::Relaxed);
         match self.direction {
@@ -177,6 +197,19 @@ impl Facts {
 }
 
 impl super::ConnectionRecord {
+    /// What is told of it. Only the first one counts.
+    pub fn observe(&self, scope: &Arc<Scope>) {
+        self.facts.scope.get_or_init(|| scope.clone());
+    }
+
+    /// Makes it a span, where such are traced; gives what the other end is to be told. Only the first one counts.
+    pub fn trace(&self, parent: Option<Context>, rng: &mut Rng) -> Option<Context> {
+        let scope = self.facts.scope.get()?;
+        let settings = self.facts.direction.side(scope).tracing.as_ref()?;
+        let trace = self.facts.trace.get_or_init(|| Trace::of_connection(settings, parent, rng));
+        Some(trace.context)
+    }
+
     /// Bytes both ways.
     pub fn carried(&self) -> u64 {
         let (sent, received) = self.facts.bytes();

@@ -10,10 +10,13 @@ use http::{Method, StatusCode};
 use serde_json::{json, Value};
 
 use super::flags::Flags;
+use super::observed::Observed;
 use super::party::{Parties, Path};
 use super::series::{add, Counters, Labels, Registry, SeriesCache};
+use super::trace::Trace;
 use super::Direction;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
+use crate::observability::Logging;
 
 /// A request that is over.
 pub struct Request<'a> {
@@ -41,6 +44,8 @@ pub struct Request<'a> {
     pub upstream: Option<Duration>,
     /// Address that answered.
     pub endpoint: Option<SocketAddr>,
+    pub client: SocketAddr,
+    pub observed: Observed,
 }
 
 impl Request<'_> {
@@ -51,6 +56,20 @@ impl Request<'_> {
     /// 0: there was none.
     fn code(&self) -> u16 {
         self.status.map_or(0, |status| status.as_u16())
+    }
+
+    /// Path and query.
+    pub fn url(&self) -> (&str, &str) {
+        self.path.split_once('?').unwrap_or((&self.path, ""))
+    }
+
+    pub fn trace(&self) -> Option<&Trace> {
+        self.observed.trace.as_deref()
+    }
+
+    /// Where it is logged, if that was said.
+    pub fn logging(&self) -> Option<&Logging> {
+        self.direction.side(self.observed.scope.as_ref()?).logging.as_ref()
     }
 
     fn kind(&self) -> RequestKind {
@@ -65,8 +84,8 @@ impl Request<'_> {
 
 /// A request for the log's writer.
 pub struct RequestLine {
-    time: SystemTime,
-    request: Request<'static>,
+    pub time: SystemTime,
+    pub request: Request<'static>,
 }
 
 impl RequestLine {
@@ -76,7 +95,8 @@ impl RequestLine {
 
     /// Bytes that it takes while it waits, about.
     pub fn size(&self) -> usize {
-        size_of::<RequestLine>() + self.request.authority.len() + self.request.path.len()
+        let Request { authority, path, observed, .. } = &self.request;
+        size_of::<RequestLine>() + authority.len() + path.len() + observed.size()
     }
 
     pub fn write(&self, format: LogFormat, scope: &str, out: &mut String) {
@@ -98,7 +118,7 @@ impl RequestLine {
         value
     }
 
-    fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
+    pub fn fields(&self, mut put: impl FnMut(&'static str, Field<'_>)) {
         let Request { parties, method, authority, path, route, .. } = &self.request;
         let endpoint = self.request.endpoint.map(|endpoint| endpoint.to_string());
         let mut text = |key, value: &str| {
@@ -121,6 +141,7 @@ impl RequestLine {
         text("response_flags", &self.request.flags.to_string());
         text("reason", &self.request.reason);
         text("error", &self.request.failure);
+        text("trace_id", &self.request.trace().map(Trace::id).unwrap_or_default());
         put("response_code", Field::Number(self.request.code().into()));
         put("attempts", Field::Number(self.request.attempts.into()));
         if let Some(upstream) = self.request.upstream {

@@ -29,7 +29,7 @@ fn options(access_log: &str) -> Options {
 }
 
 /// What is logged while `work` runs, line by line.
-fn logged(access_log: &str, work: impl FnOnce(&WorkerTelemetry)) -> Vec<String> {
+pub fn logged(access_log: &str, work: impl FnOnce(&WorkerTelemetry)) -> Vec<String> {
     let output = Output::default();
     let telemetry = Telemetry::with_output(options(access_log), output.clone()).unwrap();
     work(&telemetry.worker());
@@ -38,7 +38,7 @@ fn logged(access_log: &str, work: impl FnOnce(&WorkerTelemetry)) -> Vec<String> 
     written.lines().map(str::to_owned).collect()
 }
 
-fn silent() -> Arc<Telemetry> {
+pub fn silent() -> Arc<Telemetry> {
     Telemetry::with_output(options("off"), io::sink()).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn a_mesh() -> Mesh {
+pub fn a_mesh() -> Mesh {
     let sent = service("s", &["10.1.0.1"]);
     let locality = Some(proto::Locality { region: "r".into(), zone: "z".into(), subzone: String::new() });
     let replica = |name: &str, ip| proto::Workload {
@@ -653,7 +653,7 @@ fn direct_connections_and_tunnelled_ones_are_counted_apart() {
 }
 
 /// A request of `client` for the service, which one of its pods has answered.
-fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
+pub fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
     let source = mesh.pod("client");
     let Outbound::Hbone(route) = outbound(mesh, &source, to_service(), &mut Rng::seeded(1)) else { panic!() };
     let (ip, service) = (route.dial.ip(), route.service.clone());
@@ -675,6 +675,8 @@ fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
         duration: Duration::from_micros(7400),
         upstream: Some(Duration::from_millis(6)),
         endpoint: Some(address("10.0.0.2:8080")),
+        client: address("10.0.0.1:4711"),
+        observed: Observed::default(),
     }
 }
 

@@ -218,6 +218,7 @@ PROBLEMS = [
         {"tracing": [{"providers": [{"name": "old"}, {"name": "zip"}]}]},
         [
             "tracing[0].providers[0]: 'old' (datadog) is not supported for tracing",
+            "tracing[0].providers[1]: 'zip' (zipkin) is not supported for tracing",
             "tracing[0].providers: only the first is used",
         ],
     ),

@@ -74,8 +74,12 @@ impl Node {
 
     async fn connect(&self, name: &str, to: SocketAddr) -> Result<Upstream, Failure> {
         let mesh = self.proxy.shared.mesh.load_full();
-        let source =
-            Source { pod: &self.client, workload: &mesh.pod("client"), client: SocketAddr::from(([127, 0, 0, 7], 0)) };
+        let source = Source {
+            pod: &self.client,
+            workload: &mesh.pod("client"),
+            client: SocketAddr::from(([127, 0, 0, 7], 0)),
+            span: None,
+        };
         let target = Target { workload: mesh.pod(name), ip: to.ip(), port: to.port(), service: None };
         self.proxy.connect(&source, &target).await
     }
