@@ -59,6 +59,10 @@ test-kube: setup ## the API's contract and its users' tests against a real serve
 	$(if $(filter command line,$(origin KUBECONFIG)),,$(error which server? make test-kube KUBECONFIG=FILE))
 	WARREN_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest $(KUBE_TESTS) $(ARGS)
 
+.PHONY: test-browser
+test-browser: setup $(VENV)/browser.stamp ## the live map and bookinfo's page in a real Chromium; screenshots in build/browser
+	$(PYTHON) -m pytest --override-ini=addopts= -q --strict-markers tests/browser $(ARGS)
+
 .PHONY: test-kernels
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)
@@ -204,6 +208,12 @@ $(VENV)/python.stamp: pyproject.toml | $(PYTHON)
 $(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp | $(CORE)  # of two pips one waits
 	@echo "installing what the benchmark compares with"
 	@$(PYTHON) -m pip install -q --group bench
+	@touch $@
+
+$(VENV)/browser.stamp: pyproject.toml $(VENV)/python.stamp | $(CORE)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	{ echo "Chromium is missing; as root: apt-get install chromium chromium-driver" >&2; exit 1; }
+	@$(PYTHON) -m pip install -q --group browser
 	@touch $@
 
 .PHONY: bpf cni protocols

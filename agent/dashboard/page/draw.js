@@ -6,6 +6,7 @@ import { full, isBad, key, party, summary, traffic } from "./names.js";
 const WIDTH = 176, HEIGHT = 46, MARGIN = 0.5;  // of the window, on each side
 const DETAIL = 0.42;  // zoom below which there is no text
 const LABELS = 150;  // edges up to which each has its figures beside it
+const CURVES = 600;  // edges up to which they are curves
 
 /** Of a canvas. choose(kind, id) is called for what is clicked. */
 export class View {
@@ -51,6 +52,7 @@ export class View {
   /** All of it in the window. */
   fit(duration = 250) {
     this.untouched = true;
+    this.movedAt = 0;
     if (!this.places.size) return this.paint();
     const all = [...this.places.values()], pad = 30;
     const [left, right] = d3.extent(all, (one) => one.x), [top, bottom] = d3.extent(all, (one) => one.y);
@@ -77,8 +79,12 @@ export class View {
     else this.paint();
   }
 
+  /** By hand, just now: what is expensive can wait. */
+  get moving() { return performance.now() - this.movedAt < 200; }
+
   #moved(transform) {
     this.now = transform;
+    this.movedAt = performance.now();
     if (!this.fitting) this.untouched = false;
     this.#frame();
     clearTimeout(this.settling);
@@ -95,7 +101,8 @@ export class View {
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.clearRect(0, 0, this.canvas.width, this.canvas.height);
       const x = now.x - painted.x * k - this.width * MARGIN * k, y = now.y - painted.y * k - this.height * MARGIN * k;
-      context.drawImage(this.picture, x * ratio, y * ratio, this.picture.width * k, this.picture.height * k);
+      if (k === 1) context.drawImage(this.picture, Math.round(x * ratio), Math.round(y * ratio));  // copied, not filtered
+      else context.drawImage(this.picture, x * ratio, y * ratio, this.picture.width * k, this.picture.height * k);
     });
   }
 
@@ -121,7 +128,7 @@ export class View {
   }
 
   #paintEdges(context) {
-    const groups = new Map(), labelled = [];
+    const groups = new Map(), labelled = [], many = this.edges.length > CURVES;
     for (const edge of this.edges) {
       const curve = this.#curve(edge);
       if (!curve) continue;
@@ -133,15 +140,16 @@ export class View {
       if (!groups.has(name)) groups.set(name, { kind, lock: edge.lock, width, dim, path: new Path2D(), heads: new Path2D() });
       const group = groups.get(name);
       group.path.moveTo(...curve[0]);
-      group.path.bezierCurveTo(...curve[1], ...curve[2], ...curve[3]);
-      head(group.heads, curve, 5 + width);
+      if (many) group.path.lineTo(...curve[3]);
+      else group.path.bezierCurveTo(...curve[1], ...curve[2], ...curve[3]);
+      if (this.now.k > 0.25) head(group.heads, curve, 5 + width);
       if (!dim && (chosen || this.edges.length <= LABELS || (kind === "bad" && this.now.k > 0.7))) labelled.push([edge, curve, kind]);
     }
     for (const { kind, lock, width, dim, path, heads } of groups.values()) {
-      context.globalAlpha = dim ? 0.12 : kind !== "bad" && this.edges.length > 4 * LABELS ? 0.35 : 0.9;
+      context.globalAlpha = dim ? 0.12 : many ? 1 : 0.9;
       context.strokeStyle = context.fillStyle = this.colours[kind];
-      context.lineWidth = Math.max(width, 0.8 / this.now.k);
-      context.setLineDash(lock === "direct" ? [9, 5] : lock === "plain" || lock === "mixed" ? [3, 4] : []);
+      context.lineWidth = many && kind !== "bad" ? 0.7 / this.now.k : Math.max(width, 0.8 / this.now.k);
+      context.setLineDash(many ? [] : lock === "direct" ? [9, 5] : lock === "plain" || lock === "mixed" ? [3, 4] : []);
       context.stroke(path);
       context.setLineDash([]);
       if (this.now.k > 0.25) context.fill(heads);
@@ -175,6 +183,11 @@ export class View {
       const workload = this.workloads.get(id), { kind, namespace, name } = party(id);
       const chosen = this.chosen === id, dim = !this.fits(id);
       context.globalAlpha = dim ? 0.18 : 1;
+      if (!detail && !chosen && !bad.has(id)) {
+        context.fillStyle = workload?.captured ? this.colours.mtls : kind === "workload" ? this.colours.plain : this.colours.idle;
+        context.fillRect(x - WIDTH / 2, y - HEIGHT / 2, WIDTH, HEIGHT);
+        continue;
+      }
       context.fillStyle = this.colours.card;
       context.strokeStyle = chosen ? this.colours.accent : bad.has(id) ? this.colours.bad : this.colours.line;
       context.lineWidth = chosen ? 3 : 1.4;

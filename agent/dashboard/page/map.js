@@ -6,7 +6,7 @@ import { clock, full, isBad, key } from "./names.js";
 import { edgeDetail, edgeTable, element, eventTable, partyDetail, policyTable, totals, workloadTable } from "./panel.js";
 
 const get = (id) => document.getElementById(id);
-const SAMPLES = 120;
+const SAMPLES = 120, LARGE = 300;
 const state = { graph: null, workloads: new Map(), policies: {}, chosen: null, tab: "edges", records: [], samples: new Map(), places: new Map(), known: "", told: new Set() };
 const view = new View(get("canvas"), choose);
 let source;
@@ -36,7 +36,19 @@ function take(graph) {
   announce(graph.edges);
   const problem = Object.values(graph.problems)[0], when = clock(graph.at);
   said(problem ? "lost" : ago() ? "past" : "live", problem ?? (ago() ? `as it was at ${when}` : `live, ${when}`));
-  show();
+  showSoon();
+}
+
+/** A large graph waits for the end of a movement, three seconds at most. */
+function showSoon() {
+  clearTimeout(state.waiting);
+  state.since ??= performance.now();
+  if (view.moving && state.graph.edges.length > LARGE && performance.now() - state.since < 3000) {
+    state.waiting = setTimeout(showSoon, 100);
+  } else {
+    state.since = null;
+    show();
+  }
 }
 
 function sample(edges) {

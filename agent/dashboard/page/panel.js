@@ -2,7 +2,7 @@
 
 import { LOCKS, bytes, clock, full, isBad, key, party, rate, time, traffic } from "./names.js";
 
-const MOST_ROWS = 400;
+const MOST_ROWS = 120;
 
 /** An element, its attributes, and what is in it: text or elements, never markup. */
 export function element(name, attributes = {}, ...inside) {
