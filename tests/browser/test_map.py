@@ -81,7 +81,7 @@ def page(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
 
 
 def table(browser: webdriver.Chrome) -> str:
-    return browser.find_element(By.ID, "table").text
+    return str(browser.find_element(By.ID, "table").text)
 
 
 def press(browser: webdriver.Chrome, *keys: str) -> None:
