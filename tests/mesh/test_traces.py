@@ -275,7 +275,7 @@ def test_access_logs_go_where_a_telemetry_says(mesh: Mesh) -> None:
 
 def test_figures_agree(mesh: Mesh) -> None:
     """Requests that were sent, traced and logged; `WARREN_TEST_REQUESTS`: how many."""
-    count = int(os.environ.get("WARREN_TEST_REQUESTS", "1000"))
+    count = int(os.environ.get("WARREN_TEST_REQUESTS", "400"))
     inside = mesh.inside("collector")
     with telemetry(mesh, accessLogging=[{"providers": [{"name": "otel-logs"}]}], tracing=[tracing()]):
         to = (mesh.service("shop", 4), 80)
