@@ -71,6 +71,10 @@ test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (AR
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
 	$(PYTHON) -m tests.policy $(ARGS)
 
+.PHONY: test-rates
+test-rates: setup ## measure rate limits for a minute (WARREN_RATELIMIT: a binary of envoyproxy/ratelimit, with redis-server); 2 minutes
+	WARREN_RATE_SECONDS=60 $(PYTHON) -m pytest tests/mesh/test_limits.py -k "rates or field"
+
 .PHONY: fuzz
 fuzz: setup ## give each parser of others' input what nobody would send (ARGS="--seconds 60 --only frames"); 8 minutes
 	$(PYTHON) -m tests.fuzz $(ARGS)

@@ -22,8 +22,10 @@ from tests.support.wait import until
 
 PODS = Path(__file__).with_name("limits.yaml")
 CONFIG = Path(__file__).with_name("limits.meshconfig.yaml")
-LIMITER, AUTHORIZER, HTTP_AUTHORIZER = 8081, 9000, 8000
+LIMITER, FIELD_LIMITER, AUTHORIZER, HTTP_AUTHORIZER = 8081, 8082, 9000, 8000
 CLIENT = "cluster.local/ns/default/sa/client"
+RATELIMIT = os.environ.get("WARREN_RATELIMIT")
+RATE = 5  # a second: low enough for a machine that has much else to do
 SECONDS = int(os.environ.get("WARREN_RATE_SECONDS", "4"))  # of the run that measures rates
 OF_SHOP = {"selector": {"matchLabels": {"app": "shop"}}}
 
@@ -174,14 +176,13 @@ def test_without_an_answer_the_mode_holds(mesh: Mesh, mode: str, expected: int) 
 
 def test_rates_hold_at_five_times_the_limit(mesh: Mesh) -> None:
     """Within 2 %, for each kind of descriptor, and for a limit that two tunnels have in common."""
-    rate = 5  # low enough for a machine that has much else to do
-    each = {"limit": {"requests": rate, "per": "second"}}
+    each = {"limit": {"requests": RATE, "per": "second"}}
     rules = [
         {**of_path("/principal"), "by": [{"key": "source.principal"}], **each},
         {**of_path("/header"), "by": [{"key": "request.headers[x-user]"}], **each},
         {**of_path("/path/*"), "by": [{"key": "request.path"}], **each},
         {**of_path("/all"), **each},
-        {**of_path("/global"), **globally({"requests": rate, "per": "second"})},
+        {**of_path("/global"), **globally({"requests": RATE, "per": "second"})},
     ]
     asked = [
         ("near", "shop", "/principal", {}),
@@ -191,25 +192,50 @@ def test_rates_hold_at_five_times_the_limit(mesh: Mesh) -> None:
         ("near", "shop", "/global", {}),
         ("far", "shop2", "/global", {}),
     ]
-    with applied(mesh, limits(*rules)), ExitStack() as exits:
+    with applied(mesh, limits(*rules)):
+        *each_alone, one, other = paced(mesh, asked)
+    for counts, begun_with in (*((counts, RATE) for counts in each_alone), (one + other, 0)):
+        holds(counts, begun_with)
+
+
+def holds(counts: Counter[int], begun_with: int) -> None:
+    assert set(counts) == {200, 429}
+    assert counts[200] == pytest.approx(begun_with + RATE * SECONDS, rel=0.02, abs=2), counts
+
+
+def paced(mesh: Mesh, asked: list[tuple[str, str, str, dict[str, str]]]) -> list[Counter[int]]:
+    """Statuses of what is asked at once, five times as often as allowed: by whom, whom, path and headers."""
+    with ExitStack() as exits:
         pods = [mesh.lab.pod(source) for source, *_ in asked]
         residents = [Resident(pod.cgroup, pod.netns) for pod in pods]
         for resident in residents:
             exits.callback(resident.close)
             resident.call(asking.ask, (mesh.address("shop", 4), 8080), "shop")  # all that takes time once
-        # A window of the service begins then as well.
-        pace = asking.Pace(begin=int(time.time()) + 2, seconds=SECONDS, rate=5 * rate)
+        # A window of a service that counts begins then as well.
+        pace = asking.Pace(begin=int(time.time()) + 2, seconds=SECONDS, rate=5 * RATE)
 
         def ask_often(resident: Resident, one: tuple[str, str, str, dict[str, str]]) -> Counter[int]:
             _, pod, path, headers = one
-            to = (mesh.address(pod, 4), 8080)
-            return resident.call(asking.paced, to, "shop", path, headers, pace)
+            return resident.call(asking.paced, (mesh.address(pod, 4), 8080), "shop", path, headers, pace)
 
         with ThreadPoolExecutor(len(asked)) as pool:
-            *each_alone, one, other = pool.map(ask_often, residents, asked)
-    for counts, begun_with in (*((counts, rate) for counts in each_alone), (one + other, 0)):
-        assert set(counts) == {200, 429}
-        assert counts[200] == pytest.approx(begun_with + rate * SECONDS, rel=0.02, abs=2), counts
+            return [*pool.map(ask_often, residents, asked)]
+
+
+@pytest.mark.skipif(not RATELIMIT, reason="WARREN_RATELIMIT names no binary of envoyproxy/ratelimit")
+def test_the_fields_own_server_counts_for_two_tunnels(mesh: Mesh, tmp_path: Path) -> None:
+    """By the limit that the policy tells it, and by one that it is configured with."""
+    decider = mesh.inside("decider")
+    decider.call(deciders.serve_field_limiter, str(RATELIMIT), tmp_path, FIELD_LIMITER)
+    configured = globally(port=FIELD_LIMITER)
+    with applied(mesh, limits(configured)):
+        answers = [ask(mesh, "far", pod=pod) for _ in range(4) for pod in ("shop", "shop2")]
+        assert [answer.status for answer in answers] == [200] * 7 + [429]
+        assert answers[0].headers["x-ratelimit-limit"] == "7, 7;w=86400"
+    rule = globally({"requests": RATE, "per": "second"}, port=FIELD_LIMITER)
+    with applied(mesh, limits({**of_path("/global"), **rule})):
+        one, other = paced(mesh, [("near", "shop", "/global", {}), ("far", "shop2", "/global", {})])
+    holds(one + other, 0)
 
 
 def of_path(path: str) -> Manifest:

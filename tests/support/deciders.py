@@ -3,14 +3,21 @@
 The authorizers are as Istio's sample (samples/extauthz): `x-ext-authz: allow` is let on.
 """
 
+import json
+import os
+import socket
+import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
+
+from tests.support.wait import until
 
 _ratelimit, _ratelimit_services = grpc.protos_and_services("tests/support/envoy_api/ratelimit.proto")
 _auth, _auth_services = grpc.protos_and_services("tests/support/envoy_api/authorization.proto")
@@ -104,6 +111,37 @@ def serve_limiter(port: int) -> None:
     server = grpc.server(ThreadPoolExecutor(8))
     _ratelimit_services.add_RateLimitServiceServicer_to_server(_Limiter(), server)
     _start(server, port)
+
+
+def serve_field_limiter(binary: str, folder: Path, port: int) -> None:
+    """envoyproxy/ratelimit with Debian's Redis. What brings no limit has 7 a day."""
+    config = folder / "config"
+    config.mkdir()
+    limit = {"unit": "day", "requests_per_unit": 7}
+    (config / "shop.yaml").write_text(
+        json.dumps({"domain": "shop", "descriptors": [{"key": "who", "rate_limit": limit}]})
+    )
+    settings = {
+        **{"RUNTIME_ROOT": str(folder), "RUNTIME_SUBDIRECTORY": "", "RUNTIME_WATCH_ROOT": "false"},
+        **{"REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": "127.0.0.1:6379", "USE_STATSD": "false"},
+        **{"GRPC_PORT": str(port), "PORT": "8083", "DEBUG_PORT": "8084", "LOG_LEVEL": "error"},
+    }
+    _run(["redis-server", "--bind", "127.0.0.1", "--save", ""], {})
+    until(lambda: _answers(6379), what="Redis listens")
+    _run([binary], settings)
+    until(lambda: _answers(port), what="the limiter listens")
+
+
+def _run(command: list[str], settings: dict[str, str]) -> None:
+    """As long as this process."""
+    ending = ["setpriv", "--pdeathsig", "KILL", *command]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.Popen(ending, env={**os.environ, **settings}, **quiet)  # type: ignore[call-overload]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def serve_authorizer(port: int, http_port: int) -> None:
