@@ -8,9 +8,9 @@ CORE := $(VENV)/core.stamp
 CNI := cni/warren-cni
 
 PACKAGES := bpftool build-essential clang containerd containernetworking-plugins curl dnsmasq-base iperf3 iproute2 \
-            libbpf-dev libbpf1 llvm nftables openssl python3 python3-bpfcc python3-dev python3-venv wrk
+            libbpf-dev libbpf1 llvm nftables openssl prometheus python3 python3-bpfcc python3-dev python3-venv wrk
 # What the unit tests, the lab and the benchmark call; apt is asked only when one is missing.
-PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 nft openssl ss wrk
+PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 nft openssl promtool ss wrk
 
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock

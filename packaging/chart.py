@@ -32,6 +32,7 @@ _POD = "spec.template.spec"
 _NODE, _CA, _REPORTER = "DaemonSet/warren-node", "Deployment/warren-ca", "Deployment/warren-reporter"
 PLACES = {  # of an object, the path of a field: the value in its place
     "ConfigMap/warren": {"data": "settings"},
+    "ConfigMap/warren-mesh": {"data": "meshConfig"},
     _NODE: {
         "spec.updateStrategy.rollingUpdate": "node.rollingUpdate",
         f"{_POD}.priorityClassName": "node.priorityClassName",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from protocols.admin import Report, Version
 from protocols.version import version
-from protocols.web import JSON, OPENMETRICS, Request, Response, Routes, serve
+from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Routes, serve
 from tunnel import authorization, inspection, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
@@ -20,6 +21,7 @@ from tunnel.settings import ADMIN_ADDRESS, Listen
 from tunnel.xds import XdsClient
 
 _END = "# EOF\n"
+_COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 _LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
 _STARTED = time.time()
 
@@ -87,10 +89,16 @@ class Endpoints:
         self._quit()
         return Response("draining\n")
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
+        """OpenMetrics; in Prometheus' older text format for whoever asks for that alone."""
         core = await asyncio.to_thread(self._core.metrics)
         ours = "\n".join([*self._counters.lines(), *_process()])
-        return Response(f"{core.removesuffix(_END)}{ours}\n{_END}", OPENMETRICS)
+        text = f"{core.removesuffix(_END)}{ours}\n"
+        accepted = request.headers.get("accept", "*/*")
+        if "openmetrics" in accepted or "*/*" in accepted:
+            return Response(text + _END, OPENMETRICS)
+        # There a counter's family has the name of its samples.
+        return Response(_older_format(text), PROMETHEUS)
 
     async def _ready(self, _: Request) -> Response:
         if pending := self._pending():
@@ -99,18 +107,28 @@ class Endpoints:
         return Response("; ".join(["ready", *self._warnings()]) + "\n")
 
 
+def _older_format(text: str) -> str:
+    """Text format 0.0.4, where a counter's family has the name of its samples."""
+    for name in _COUNTER.findall(text):
+        text = re.sub(rf"^# (HELP|TYPE) {name} ", rf"# \1 {name}_total ", text, flags=re.MULTILINE)
+    return text
+
+
 def _process() -> Iterator[str]:
     """The process's own figures, under the names that every client library uses for them."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
+    open_fds = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - lighter than iterdir
     gauges = {
-        "process_resident_memory_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
-        "process_open_fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - lighter than iterdir
-        "process_max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        "process_start_time_seconds": _STARTED,
+        "resident_memory_bytes": ("Memory that is in use.", pages * os.sysconf("SC_PAGE_SIZE")),
+        "open_fds": ("File descriptors that are open.", open_fds),
+        "max_fds": ("File descriptors that may be.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        "start_time_seconds": ("Unix time at which the process started.", _STARTED),
     }
+    yield "# HELP process_cpu_seconds CPU time used, of user and system."
     yield "# TYPE process_cpu_seconds counter"
     yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.6f}"
-    for name, value in gauges.items():
-        yield f"# TYPE {name} gauge"
-        yield f"{name} {value}"
+    for name, (text, value) in gauges.items():
+        yield f"# HELP process_{name} {text}"
+        yield f"# TYPE process_{name} gauge"
+        yield f"process_{name} {value}"
