@@ -5,9 +5,10 @@ from http.client import HTTPConnection, HTTPException
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from agent.dashboard.look import Key, Look, Names, Policy, edges, events, opened, workloads
-from protocols.admin import Dump, Flows, PolicyCount
+from protocols.admin import Flows, HeldPolicy, HeldWorkload, PolicyCount
 from protocols.record import Record, record
 
 T = TypeVar("T")
@@ -16,6 +17,13 @@ _ANSWER = 5.0  # seconds
 _SHARE = 0.05  # of the time that may go into a question whose answer grows with the mesh
 _MESH = 10.0  # seconds after which the workloads are asked for anew
 _OPEN = 1.0  # likewise the open connections
+
+
+class _Mesh(Struct):
+    """What the map needs of /config_dump, so that it shows tunnels of other versions, too."""
+
+    workloads: list[HeldWorkload]
+    policies: list[HeldPolicy]
 
 
 class Reader:
@@ -42,7 +50,7 @@ class Reader:
         seen, policies = None, None
         if self._is_due("mesh"):
             began = time.monotonic()
-            dump = self._ask("/config_dump", Dump)
+            dump = self._ask("/config_dump", _Mesh)
             self._names, seen = Names(dump.workloads), workloads(dump.workloads)
             counts = {one.name: one.verdicts for one in self._ask("/authz/policies", list[PolicyCount])}
             policies = tuple(
