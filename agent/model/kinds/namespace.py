@@ -11,11 +11,9 @@ from agent.model.schema.objects import Key
 from agent.model.translation import waypoint
 from agent.model.translation.routes import dependants
 
-_INHERIT = ("Service", "ServiceEntry", "WorkloadEntry", "EndpointSlice", "Pod")
-
 
 def _dependants(view: View, item: Namespace) -> Iterator[Key]:
-    for kind in _INHERIT:
+    for kind in waypoint.INHERIT:
         yield from view.store.find(kind, item.metadata.name)
     yield from dependants.of_namespace(view, item.metadata.name)
 
@@ -34,5 +32,6 @@ KIND = Descriptor(
     critical=True,  # its label enrols
     dependants=_dependants,
     may_make=_may_make,
-    problems=lambda view, item: waypoint.problems(item),
+    index=waypoint.index,
+    problems=waypoint.problems,
 )

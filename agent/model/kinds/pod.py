@@ -11,7 +11,9 @@ from agent.model.mesh import enrolled, is_gateway
 from agent.model.resources import Resource
 from agent.model.schema.kubernetes import Node, Pod
 from agent.model.schema.objects import Key, Labels, Owner, key_of
+from agent.model.translation import waypoint
 from agent.model.translation.gateways import pods as gateways
+from agent.model.translation.gateways import topology
 from agent.model.translation.policy_selection import named_policies
 from agent.model.translation.ports import of_pod, ports_of
 from agent.model.translation.services import slice_services
@@ -52,12 +54,19 @@ def _index(pod: Pod) -> Iterator[Entry]:
         yield depends_on(Key("Node", "", pod.spec.node_name))
     if is_gateway(pod):
         yield gateways.PODS
+    yield from waypoint.index(pod)
 
 
 def _dependants(view: View, pod: Pod) -> Iterator[Key]:
     """A gateway's listeners."""
     if is_gateway(pod):
         yield gateways.key_of(pod)
+
+
+def _problems(view: View, pod: Pod) -> Iterator[str]:
+    yield from waypoint.problems(view, pod)
+    if is_gateway(pod):
+        yield from topology.problems(pod)
 
 
 def _translate(view: View, pod: Pod) -> Iterator[Resource]:
@@ -114,6 +123,8 @@ def _common(view: View, pod: Pod) -> Workload:
         message.network_mode = HOST_NETWORK
     message.authorization_policies.extend(named_policies(view, pod))
     message.telemetry = name_for(view, pod)
+    if passed := waypoint.before(view, pod, "workload"):
+        message.waypoint.CopyFrom(passed)
     if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end
         captured = enrolled(pod, view.namespace(namespace))
         say_how_it_is_reached(message, labels, metadata.annotations, captured)
@@ -175,5 +186,6 @@ KIND = Descriptor(
     index=_index,
     dependants=_dependants,
     translate=_translate,
+    problems=_problems,
     may_make=partial(may_make, _GROUP),
 )

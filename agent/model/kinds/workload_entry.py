@@ -42,11 +42,13 @@ def _translate(view: View, entry: WorkloadEntry) -> Iterator[Resource]:
     tell_labels(view, message, labels)
     message.authorization_policies.extend(named_policies(view, entry))
     say_how_it_is_reached(message, labels, metadata.annotations, enrolled=False)
+    if passed := waypoint.before(view, entry, "workload"):
+        message.waypoint.CopyFrom(passed)
     yield outside_workload(message, entry.spec)
 
 
 def _problems(view: View, item: WorkloadEntry) -> Iterator[str]:
-    yield from waypoint.problems(item)
+    yield from waypoint.problems(view, item)
     if not item.spec.address:
         yield NO_ADDRESS
 
@@ -58,6 +60,7 @@ KIND = Descriptor(
     WorkloadEntry,
     critical=True,
     endpoints=True,
+    index=waypoint.index,
     translate=_translate,
     problems=_problems,
     may_make=partial(may_make, _GROUP),

@@ -6,18 +6,23 @@ from agent.model.engine.invalidation import endpoints_of
 from agent.model.engine.members import Workload, labels_of, workloads
 from agent.model.engine.store import Entry
 from agent.model.engine.view import ServiceLike, View
-from agent.model.mesh import ROOT_NAMESPACE
+from agent.model.mesh import ROOT_NAMESPACE, is_gateway
+from agent.model.schema.gateway.gateway import KubernetesGateway
 from agent.model.schema.istio.authorization_policy import AuthorizationPolicy
 from agent.model.schema.istio.peer_authentication import PeerAuthentication
 from agent.model.schema.istio.request_authentication import RequestAuthentication
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Labels, fits, key_of
 from agent.model.schema.rate_limit_policy import RateLimitPolicy
+from agent.model.translation import waypoint
+from agent.model.translation.gateways import pods
+from agent.model.translation.gateways.attachments import is_known_class, is_ours
 from agent.model.translation.peer_authentication import STRICT, required
 from agent.model.translation.request_authentication import policy_name
 from protocols.policies import LIMITS
 
 Attachable = AuthorizationPolicy | RequestAuthentication | RateLimitPolicy
+CLASS = "GatewayClass"
 
 
 def named_policies(view: View, item: Workload) -> list[str]:
@@ -25,7 +30,17 @@ def named_policies(view: View, item: Workload) -> list[str]:
     namespace, labels = item.metadata.namespace, labels_of(item)
     policies = (*_selecting(view, namespace, labels), *_attached(view, item))
     names = map(_name, policies)
-    return sorted({*names, *required(view, namespace, labels)})
+    # Who comes to a gateway is outside of the mesh, and speaks as the gateway's listeners say.
+    spoken = () if isinstance(item, Pod) and is_gateway(item) else required(view, namespace, labels)
+    return sorted({*names, *spoken})
+
+
+def of_gateway(view: View, gateway: KubernetesGateway) -> list[str]:
+    """The policies that are attached to a Gateway or its class, by `namespace/name`, in order."""
+    own = gateway.metadata
+    places = ((own.namespace, "Gateway", own.name), (ROOT_NAMESPACE, CLASS, gateway.spec.gateway_class_name))
+    found = (one for place in places for one in _attached_to(view, *place))
+    return sorted(map(_name, found))
 
 
 def _name(policy: Attachable) -> str:
@@ -40,12 +55,12 @@ def entries(policy: Attachable) -> Iterator[Entry]:
     namespace = policy.metadata.namespace
     yield from (("policy", namespace, *label) for label in sorted(policy.selector.items())[:1])
     for target in policy.targets:
-        if target.is_service:
+        if target.kind != CLASS or namespace == ROOT_NAMESPACE:
             yield from (("attached", namespace), ("attached", namespace, target.kind, target.name))
 
 
 def naming(view: View, policy: Attachable) -> Iterator[Key]:
-    """The workloads that have to name it."""
+    """The workloads and listeners of gateways that have to name it."""
     namespace = policy.metadata.namespace
     within = "" if namespace == ROOT_NAMESPACE else namespace
     yield from map(key_of, view.selected(within, policy.selector))
@@ -53,13 +68,31 @@ def naming(view: View, policy: Attachable) -> Iterator[Key]:
         service = view.store.objects.get(Key(target.kind, namespace, target.name))
         if isinstance(service, ServiceLike):
             yield from endpoints_of(view, service)
+    if not all(target.is_service for target in policy.targets):
+        yield from pods.keys(view)
 
 
-def ignored_targets(policy: Attachable) -> Iterator[str]:
+def ignored_targets(view: View, policy: Attachable) -> Iterator[str]:
     """A problem for each target that it cannot be attached to."""
+    namespace = policy.metadata.namespace
     for target in policy.targets:
-        if not target.is_service:
-            yield f"targetRefs: {target.kind} {target.name} is ignored: this version has no waypoints"
+        match target.kind:
+            case "Gateway":
+                gateway = view.store.get(KubernetesGateway, namespace, target.name)
+                known = gateway and (is_ours(view, gateway) or waypoint.is_waypoint(gateway))
+                reason = "" if known else "no gateway of Warren's and no waypoint has this name"
+            case "GatewayClass" if namespace != ROOT_NAMESPACE:
+                reason = f"only policies of namespace {ROOT_NAMESPACE} are for a whole class"
+            case "GatewayClass":
+                reason = (
+                    ""
+                    if is_known_class(view, target.name)
+                    else "no class of Warren's or waypoints' has this name"
+                )
+            case _:
+                reason = ""
+        if reason:
+            yield f"targetRefs: {target.kind} {target.name} is ignored: {reason}"
 
 
 def judged_by(view: View, item: PeerAuthentication) -> Iterator[Key]:
@@ -84,7 +117,7 @@ def _selecting(view: View, namespace: str, labels: Labels) -> Iterator[Attachabl
 
 
 def _attached(view: View, item: Workload) -> Iterator[Attachable]:
-    """The policies of the services that it is of, whoever may see these."""
+    """Those of the services that it is of, whoever may see these; not those that a waypoint enforces."""
     namespace = item.metadata.namespace
     if not view.store.find("attached", namespace):
         return
@@ -92,7 +125,15 @@ def _attached(view: View, item: Workload) -> Iterator[Attachable]:
     if isinstance(item, Pod):
         services |= {Key("Service", namespace, one.service) for one in view.slices_naming(item)}
     for service in services:
-        where = ("attached", namespace, service.kind, service.name)
-        yield from view.store.each(AuthorizationPolicy, *where)
-        yield from view.store.each(RequestAuthentication, *where)
-        yield from view.store.each(RateLimitPolicy, *where)
+        owner = view.store.objects.get(service)
+        theirs = isinstance(owner, ServiceLike) and waypoint.judges(view, owner)
+        for policy in _attached_to(view, namespace, service.kind, service.name):
+            if not theirs or isinstance(policy, RateLimitPolicy):  # of which waypoints know nothing
+                yield policy
+
+
+def _attached_to(view: View, namespace: str, kind: str, name: str) -> Iterator[Attachable]:
+    where = ("attached", namespace, kind, name)
+    yield from view.store.each(AuthorizationPolicy, *where)
+    yield from view.store.each(RequestAuthentication, *where)
+    yield from view.store.each(RateLimitPolicy, *where)

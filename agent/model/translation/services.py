@@ -54,6 +54,7 @@ _FAMILIES = {
 
 def index(item: ServiceLike) -> Iterator[Entry]:
     """What workloads and other services look for it by."""
+    yield from waypoint.index(item)
     # One label of the selector is enough to be found by; whether all fit is seen then.
     yield from (("selector", item.metadata.namespace, *label) for label in sorted(item.selector.items())[:1])
     yield from (("address", str(address)) for address in item.addresses)
@@ -93,6 +94,8 @@ def _service(view: View, item: ServiceLike, host: str, parts: list[ServiceLike])
         else:
             message.addresses.add(network=view.network, address=address.packed)
     message.ports.extend(_ports(parts))
+    if passed := waypoint.before(view, item, "service"):
+        message.waypoint.CopyFrom(passed)
     aliases = tuple(f"{view.network}/{address}" for address in addresses if isinstance(address, IPAddress))
     return address_resource(f"{namespace}/{host}", Address(service=message), aliases)
 
@@ -172,7 +175,7 @@ def slice_services(view: View, endpoints: EndpointSlice, own: Target | None = No
 
 def problems(view: View, item: ServiceLike) -> Iterator[str]:
     """What its author should know."""
-    yield from waypoint.problems(item)
+    yield from waypoint.problems(view, item)
     yield from _taken_hosts(view, item)
     yield from _shared_addresses(view, item)
     yield from _visibility(item)

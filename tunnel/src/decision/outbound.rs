@@ -65,11 +65,13 @@ pub struct Target {
     pub ip: IpAddr,
     /// Where the application listens.
     pub port: u16,
+    /// Of a waypoint: the address behind it that it is asked for.
+    pub behind: Option<SocketAddr>,
     /// The service that was meant.
     pub service: Option<Arc<Service>>,
 }
 
-/// How an endpoint is reached, without a waypoint.
+/// How an endpoint is reached, or what is before it.
 #[derive(Clone, Debug)]
 pub enum Way {
     Hbone(Route),
@@ -97,8 +99,8 @@ impl From<Way> for Outbound {
 
 impl Target {
     pub fn way(&self) -> Way {
-        let Target { workload, ip, port, service } = self;
-        to_endpoint(Chosen { workload, ip: *ip, port: *port }, service.as_ref())
+        let Target { workload, ip, port, behind, service } = self;
+        to_endpoint(Chosen { workload, ip: *ip, port: *port, behind: *behind }, service.as_ref())
     }
 }
 
@@ -165,7 +167,7 @@ pub fn to_service(
     };
     if service.balancing == Balancing::Passthrough {
         return Ok(match workload {
-            Some(workload) => to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, Some(service)).into(),
+            Some(workload) => to_endpoint(Chosen::new(workload, dst.ip(), dst.port()), Some(service)).into(),
             None => Outbound::Plain(Plain { addr: dst.address(), destination: None, service: Some(service.clone()) }),
         });
     }
@@ -188,14 +190,18 @@ fn to_workload(
 ) -> Result<Outbound, Refusal> {
     match workload.waypoint().filter(|waypoint| !waypoint.is_served_by(mesh, source)) {
         Some(waypoint) => through(mesh, source, waypoint, None, dst, rng),
-        None => Ok(to_endpoint(Chosen { workload, ip: dst.ip(), port: dst.port() }, None).into()),
+        None => Ok(to_endpoint(Chosen::new(workload, dst.ip(), dst.port()), None).into()),
     }
 }
 
-/// Without a waypoint.
+/// To an application, or to the waypoint before it.
 pub fn to_endpoint(chosen: Chosen<'_>, service: Option<&Arc<Service>>) -> Way {
     let (ip, target) = (chosen.ip, SocketAddr::new(chosen.ip, chosen.port));
     let (destination, service) = (chosen.workload.clone(), service.cloned());
+    if let Some(behind) = chosen.behind {
+        let (authority, identities) = (Authority::Address(behind), accepted(&destination, None));
+        return Way::Hbone(Route { dial: target, authority, identities, destination, service });
+    }
     match destination.tunnel {
         TunnelProtocol::Hbone => Way::Hbone(Route {
             dial: SocketAddr::new(ip, HBONE_PORT),
@@ -243,7 +249,7 @@ fn resolve<'a>(
         GatewayDestination::Address(at) if at.network != source.network => return Err(Refusal::OtherNetwork),
         GatewayDestination::Address(at) => {
             if let Some(workload) = mesh.workload_at(&at.network, at.ip) {
-                return Ok((Chosen { workload, ip: at.ip, port: waypoint.port }, None));
+                return Ok((Chosen::new(workload, at.ip, waypoint.port), None));
             }
             mesh.service_at(&at.network, at.ip, &source.identity.namespace)
         }

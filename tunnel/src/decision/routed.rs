@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_before_a_destination_is_passed() {
+        let at = waypoint("default/proxy.default.svc.cluster.local", 80);
+        let other = crate::config::proto::Service { waypoint: Some(at), ..service("other", &["10.1.0.2"]) };
+        let proxy = service("proxy", &["10.1.0.9"]);
+        let to_other = |scope: &mut proto::Scope| scope.tcp.push(tcp(&[(2, 1)]));
+        let mesh = routed(proto::Protocol::Tcp, to_other).and([resource(other), resource(proxy.clone())]);
+        let decide = |mesh: &Mesh| outbound(mesh, &mesh.pod("client"), dst("10.1.0.1:80"), &mut Rng::seeded(1));
+        assert_eq!(name(decide(&mesh)), "unknown_waypoint", "none is there, and nothing goes past it");
+        let mesh = mesh.and([resource(pod("wp", &["10.0.0.9"]).of(&proxy, &[]))]);
+        let Outbound::Hbone(route) = decide(&mesh) else { panic!("{:?}", decide(&mesh)) };
+        assert_eq!((&*route.destination.name, route.authority.to_string().as_str()), ("wp", "10.1.0.2:80"));
+        assert_eq!((route.dial, &*route.service.unwrap().name), ("10.0.0.9:8080".parse().unwrap(), "other"));
+        let source = mesh.pod("wp");
+        assert_eq!(name(outbound(&mesh, &source, dst("10.1.0.2:80"), &mut Rng::seeded(1))), "third of other");
+    }
+
+    #[test]
     fn what_no_rule_takes_or_leads_nowhere_is_refused() {
         let unmatched = routed(proto::Protocol::Tcp, |_| ());
         assert_eq!(decide(&unmatched, "10.1.0.1:80", &mut Rng::seeded(1)), "no_route");

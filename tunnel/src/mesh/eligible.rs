@@ -1,12 +1,10 @@
-//! All endpoints that a destination of routes may use, with what balancing among them needs to know, and what is enforced at one.
+//! All endpoints that a destination of routes may use, with what balancing among them needs to know.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::endpoints::{Chosen, Wanted};
 use super::{Mesh, Workload};
 use crate::base::Refusal;
-use crate::policy::Guard;
 use crate::routes::{Balancing, Destination, Distribute, Locality};
 
 /// An endpoint for a destination.
@@ -23,11 +21,6 @@ pub struct Eligible<'a> {
 const PERCENT: u64 = 10_000;
 
 impl Mesh {
-    /// The policies that hold for a workload of any node, as far as they are known here.
-    pub fn guard_of(&self, workload: &Workload) -> Arc<Guard> {
-        self.policies.guard_of(&workload.guarded())
-    }
-
     /// Those of the destination's service and subset that a client may use; never none. `called`: by the client; its family
     /// is preferred, and for PASSTHROUGH it is the endpoint (Envoy's ORIGINAL_DST).
     pub fn eligible(
@@ -38,9 +31,12 @@ impl Mesh {
     ) -> Result<Vec<Eligible<'_>>, Refusal> {
         let service = self.service(&destination.service).ok_or(Refusal::UnknownService)?;
         let ip = called.ip();
+        if let Some(waypoint) = service.waypoint().filter(|waypoint| !waypoint.is_served_by(self, source)) {
+            return self.before(source, waypoint, service.address(source, destination.port, ip));
+        }
         if destination.policy.balancing == Balancing::Passthrough {
             let workload = self.workload_at(&source.network, ip).unwrap_or(Workload::outside());
-            return Ok(vec![Eligible { chosen: Chosen { workload, ip, port: called.port() }, weight: 1, priority: 0 }]);
+            return Ok(vec![Eligible { chosen: Chosen::new(workload, ip, called.port()), weight: 1, priority: 0 }]);
         }
         let endpoints = self.endpoints(&service.key).ok_or(Refusal::NoEndpoint)?;
         let wanted = Wanted { source, service, port: destination.port, ip, gateway: false };

@@ -1,7 +1,7 @@
 //! The endpoints of a service, and the choice of one.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::service::{target, Balancing, PortMapping, Scope, Service};
@@ -45,6 +45,14 @@ pub struct Chosen<'a> {
     pub workload: &'a Arc<Workload>,
     pub ip: IpAddr,
     pub port: u16,
+    /// Of a waypoint: the address behind it that it is asked for.
+    pub behind: Option<SocketAddr>,
+}
+
+impl<'a> Chosen<'a> {
+    pub fn new(workload: &'a Arc<Workload>, ip: IpAddr, port: u16) -> Chosen<'a> {
+        Chosen { workload, ip, port, behind: None }
+    }
 }
 
 /// Draws made before all endpoints are looked at: enough where most of them fit.
@@ -205,7 +213,7 @@ impl Endpoint {
         let tunnel = wanted.gateway && self.workload.application_tunnel().is_some();
         let port = port.or(tunnel.then_some(wanted.port)).ok_or(Refusal::UnknownPort)?;
         let ip = self.address(wanted).ok_or(Refusal::NoAddress)?;
-        Ok(Chosen { workload: &self.workload, ip, port })
+        Ok(Chosen::new(&self.workload, ip, port))
     }
 
     /// The address that was asked for where it is its own, else the first one of a family that the service allows,

@@ -12,6 +12,7 @@ from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.istio.virtual_service import VirtualService
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
+from agent.model.translation import waypoint
 from agent.model.translation.gateways import attachments
 from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.remotes import ASKS
@@ -128,6 +129,7 @@ def of_service(view: View, item: ServiceLike) -> Iterator[Key]:
     """Beside what it concerns at L4: its routes, and those that name or send to it."""
     yield from invalidation.of_service(view, item)
     yield from gateways.of_service(view, item)
+    yield from waypoint.users(view, item.metadata.namespace, item.metadata.name)
     yield from _of_service(view, item)
     yield from view.store.find(*ASKS)
 

@@ -42,11 +42,11 @@ GATEWAY = "no address: the endpoint is behind a network gateway, which this vers
     [
         (
             service("web", metadata={"labels": {"istio.io/use-waypoint": "w"}}),
-            "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
+            "label istio.io/use-waypoint: Gateway default/w is not there; connections are refused until then",
         ),
         (
             make("Namespace", "default", labels={"istio.io/use-waypoint": "w"}),
-            "label istio.io/use-waypoint: w is ignored: this version has no waypoints",
+            "label istio.io/use-waypoint: Gateway default/w is not there; connections are refused until then",
         ),
         (
             service_entry(resolution="DYNAMIC_DNS", hosts=["*.example"]),
