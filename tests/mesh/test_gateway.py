@@ -1,5 +1,6 @@
 """Bookinfo from outside of the mesh: the samples' Gateways as they stand, over the machine's loopback."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from agent.lab import Lab, manifests
+from agent.lab.controllers import Body
+from agent.model.schema.objects import Key
 from tests.support import asking
 from tests.support.certificates import Authority, Certificate
 from tests.support.curl import Answer, curl
@@ -56,6 +59,13 @@ def ask(
     return asking.ask(door(lab, port), host, path, headers=more)
 
 
+def status(lab: Lab, port: int) -> int:
+    """Of the page; 0 while nothing answers: the lab's way to a port is there before the gateway listens."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return ask(lab, "/productpage", port=port).status
+    return 0
+
+
 @contextmanager
 def applied(lab: Lab, *files: Path) -> Iterator[Sequence[manifests.Manifest]]:
     read, _ = manifests.read(files)
@@ -85,7 +95,7 @@ def test_paths_are_those_of_the_virtual_service(lab: Lab) -> None:
 def test_the_page_shows_by_the_gateway_api(lab: Lab) -> None:
     """Beside Istio's Gateway of the same name; the listener's port is opened, and closed again."""
     with applied(lab, SAMPLES / "bookinfo" / "gateway-api" / "bookinfo-gateway.yaml"):
-        until(lambda: ask(lab, "/productpage", port=GATEWAY_API_PORT).status == 200, what="the page")
+        until(lambda: status(lab, GATEWAY_API_PORT) == 200, what="the page")
         statuses = {
             path: ask(lab, path, port=GATEWAY_API_PORT).status for path in ("/static/x", "/staticx", "/")
         }
@@ -287,3 +297,184 @@ def test_certificates_are_exchanged_without_a_break(
         failed = [error for one in begun if (error := one.exception())]
     assert not failed and len(serials) == 3, (failed[:3], serials, len(begun))
     assert len(begun) > RATE
+
+
+# ---- policies --------------------------------------------------------------------------------------------
+
+SELECTS = {"matchLabels": {"istio": "ingressgateway"}}
+EDGE, CLIENT = "istio-system", "192.0.2.7"
+SECURITY = "security.istio.io/v1"
+TOKENS = SAMPLES.parent / "security" / "tools" / "jwt" / "samples"
+V1 = b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"
+V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\x12\x67\0\x50"
+TCP_PORT = 9080
+TCP = f"""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: bytes}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: {TCP_PORT}, name: tcp, protocol: TCP}}, hosts: ["*"]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: bytes}}
+spec:
+  hosts: ["*"]
+  gateways: [bytes]
+  tcp: [{{route: [{{destination: {{host: details, port: {{number: 9080}}}}}}]}}]
+"""
+
+
+def policy(name: str, namespace: str = EDGE, kind: str = "AuthorizationPolicy", **spec: object) -> Body:
+    return {
+        "apiVersion": SECURITY,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+@contextmanager
+def in_force(lab: Lab, *bodies: Body) -> Iterator[None]:
+    lab.cluster.put(bodies)
+    try:
+        yield
+    finally:
+        for one in bodies:
+            lab.cluster.delete(Key(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]))
+        until(lambda: ask(lab, "/productpage").status == 200, what="it is open again")
+
+
+@contextmanager
+def behind(lab: Lab, **topology: object) -> Iterator[None]:
+    """With something before the gateway, as an annotation of its pod says."""
+    key = next(
+        Key("Pod", pod.namespace, pod.name) for pod in lab.pods if pod.name.startswith("istio-ingressgateway")
+    )
+    before = lab.cluster.objects[key]
+    config = {"proxy.istio.io/config": json.dumps({"gatewayTopology": topology})}
+    metadata = before["metadata"]
+    annotations = {**metadata.get("annotations", {}), **config}
+    lab.cluster.put([{**before, "metadata": {**metadata, "annotations": annotations}}])
+    try:
+        yield
+    finally:
+        lab.cluster.put([{**before, "metadata": {**metadata, "annotations": {}}}])
+        until(lambda: not is_closed(door(lab)), what="nothing is before it")
+
+
+def test_requests_from_outside_are_judged(lab: Lab) -> None:
+    """403 from the gateway: the application sees nothing of them."""
+    rule = {"to": [{"operation": {"methods": ["GET"], "paths": ["/productpage"]}}]}
+    with in_force(lab, policy("pages", selector=SELECTS, action="ALLOW", rules=[rule])):
+        until(lambda: ask(lab, "/static/x").status == 403, what="the policy holds")
+        assert ask(lab, "/static/x").body == b"RBAC: access denied"
+        assert ask(lab, "/productpage").status == 200
+        assert ask(lab, "//productpage").status == 403
+
+
+def test_a_policy_for_connections_alone_answers_in_http(lab: Lab) -> None:
+    rule = {"from": [{"source": {"ipBlocks": ["127.0.0.0/8"]}}]}
+    with in_force(lab, policy("nobody", selector=SELECTS, action="DENY", rules=[rule])):
+        until(lambda: ask(lab, "/productpage").status == 403, what="the policy holds")
+
+
+def test_plain_text_from_outside_is_no_business_of_strict(lab: Lab) -> None:
+    strict = policy("default", kind="PeerAuthentication", mtls={"mode": "STRICT"})
+    closed = policy(
+        "closed", selector=SELECTS, action="DENY", rules=[{"to": [{"operation": {"paths": ["/x"]}}]}]
+    )
+    with in_force(lab, strict, closed):
+        until(lambda: ask(lab, "/x").status == 403, what="what was put with it holds")
+        assert ask(lab, "/productpage").status == 200
+
+
+def test_clients_are_known_by_proxies_that_are_trusted(lab: Lab) -> None:
+    rule = {"from": [{"source": {"remoteIpBlocks": [f"{CLIENT}/32"]}}]}
+    trusted = f"{CLIENT}, 198.51.100.1"
+    only = policy("client", selector=SELECTS, action="ALLOW", rules=[rule])
+
+    def forward(hops: str) -> asking.Answer:
+        return asking.ask(
+            door(lab), "bookinfo.example.com", "/productpage", headers={"x-forwarded-for": hops}
+        )
+
+    with in_force(lab, only), behind(lab, numTrustedProxies=2):
+        until(lambda: ask(lab, "/productpage").status == 403, what="the policy holds")
+        until(lambda: forward(trusted).status == 200, what="two proxies are trusted")
+        assert forward(trusted).seen["x-envoy-external-address"] == CLIENT
+        assert forward(f"{trusted}, 203.0.113.9").status == 403
+
+
+@pytest.mark.parametrize("head", [V1, V2], ids=["v1", "v2"])
+def test_clients_are_known_by_the_proxy_protocol(lab: Lab, head: bytes) -> None:
+    rule = {"from": [{"source": {"remoteIpBlocks": [f"{CLIENT}/32"]}}]}
+    only = policy("client", selector=SELECTS, action="ALLOW", rules=[rule])
+    with in_force(lab, only), behind(lab, proxyProtocol={}):
+        until(lambda: said(lab, head).startswith(b"HTTP/1.1 200"), what="the head is read")
+        assert CLIENT.encode() in said(lab, head)
+        assert said(
+            lab, head.replace(b"\xc0\0\x02\x07", b"\xc0\0\x02\x08").replace(b"2.7", b"2.8")
+        ).startswith(b"HTTP/1.1 403")
+        assert said(lab, b"") == b"", "without one it is reset"
+
+
+def said(lab: Lab, head: bytes) -> bytes:
+    """What the gateway answers to a request behind a head; nothing where it does not."""
+    request = b"GET /productpage HTTP/1.1\r\nHost: bookinfo.example.com\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(door(lab), timeout=20) as sock:
+        sock.sendall(head + request)
+        try:
+            return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        except ConnectionResetError:
+            return b""
+
+
+def test_tokens_are_asked_for_at_the_door(lab: Lab) -> None:
+    issuer, token = "testing@secure.istio.io", (TOKENS / "demo.jwt").read_text().strip()
+    keys = (TOKENS / "jwks.json").read_text()
+    tokens = policy(
+        "tokens", kind="RequestAuthentication", selector=SELECTS, jwtRules=[{"issuer": issuer, "jwks": keys}]
+    )
+    needed = policy(
+        "needed",
+        selector=SELECTS,
+        action="DENY",
+        rules=[{"from": [{"source": {"notRequestPrincipals": ["*"]}}]}],
+    )
+    with in_force(lab, tokens, needed):
+        until(lambda: ask(lab, "/productpage").status == 403, what="a token is needed")
+        until(
+            lambda: ask(lab, "/productpage", authorization=f"Bearer {token}").status == 200, what="it is good"
+        )
+        refused = ask(lab, "/productpage", authorization=f"Bearer {token[:-4]}AAAA")
+        assert refused.status == 401 and 'error="invalid_token"' in refused.headers["www-authenticate"]
+
+
+def test_what_is_attached_to_one_gateway_holds_there(lab: Lab) -> None:
+    """Beside Istio's Gateway in the same pod."""
+    target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "bookinfo-gateway"}]
+    closed = policy("closed", "default", targetRefs=target)
+    with applied(lab, SAMPLES / "bookinfo" / "gateway-api" / "bookinfo-gateway.yaml"):
+        until(lambda: status(lab, GATEWAY_API_PORT) == 200, what="the page")
+        with in_force(lab, closed):
+            until(lambda: status(lab, GATEWAY_API_PORT) == 403, what="it holds")
+            assert ask(lab, "/productpage").status == 200
+        until(lambda: status(lab, GATEWAY_API_PORT) == 200, what="it is gone")
+
+
+def test_connections_end_when_a_policy_shuts_them_out(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "tcp.yaml"
+    file.write_text(TCP)
+    with applied(lab, file):
+        until(lambda: not is_closed(door(lab, TCP_PORT)), what="the port is open")
+        with socket.create_connection(door(lab, TCP_PORT), timeout=20) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: details\r\n\r\n")
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+            rule = {"from": [{"source": {"ipBlocks": ["127.0.0.1"]}}]}
+            with in_force(lab, policy("nobody", selector=SELECTS, action="DENY", rules=[rule])):
+                with contextlib.suppress(ConnectionResetError):
+                    while sock.recv(1 << 16):
+                        pass
+                assert is_closed(door(lab, TCP_PORT))

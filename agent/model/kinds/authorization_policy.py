@@ -59,7 +59,7 @@ def _problems(view: View, policy: AuthorizationPolicy) -> Iterator[str]:
     for number, rule in enumerate(policy.spec.rules):
         if any(value.startswith("spiffe://") for value in _principals(rule)):
             yield f"rules[{number}]: no principal begins with spiffe://, write DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
-    yield from ignored_targets(policy)
+    yield from ignored_targets(view, policy)
 
 
 def _principals(rule: Rule) -> Iterator[str]:

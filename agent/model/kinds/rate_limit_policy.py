@@ -27,7 +27,7 @@ def _translate(view: View, policy: RateLimitPolicy) -> Iterator[Resource]:
 
 def _problems(view: View, policy: RateLimitPolicy) -> Iterator[str]:
     yield from problems(view, policy)
-    yield from ignored_targets(policy)
+    yield from ignored_targets(view, policy)
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:

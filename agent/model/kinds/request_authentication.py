@@ -21,7 +21,7 @@ def _problems(view: View, item: RequestAuthentication) -> Iterator[str]:
         if not rule.jwks:
             where = rule.jwks_uri or rule.issuer
             yield f"jwtRules[{number}]: no keys have been had from {where} yet: no token of it is valid"
-    yield from ignored_targets(item)
+    yield from ignored_targets(view, item)
 
 
 def _may_make(mesh: Mesh, key: Key, type_url: str, name: str) -> bool:

@@ -63,9 +63,9 @@ def authorization(policy: AuthorizationPolicy) -> tuple[Authorization, list[str]
         dry_run=policy.dry_run,
         refused=said(policy),
     )
-    told = []
+    told, of_service = [], any(target.is_service for target in policy.targets)
     for number, rule in enumerate(spec.rules):
-        one, lost = read_rule(rule, namespace, allows=spec.action == "ALLOW", of_workload=not policy.targets)
+        one, lost = read_rule(rule, namespace, allows=spec.action == "ALLOW", of_workload=not of_service)
         for name in lost:
             told.append(f"rules[{number}]: {name} cannot be judged, {_consequence(spec.action)}")
         message.rules.append(one)

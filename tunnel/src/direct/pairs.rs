@@ -94,6 +94,7 @@ impl Known {
             peer: Some(source.identity.clone()),
             source: own_address(source, way.target)?,
             destination: way.target,
+            door: None,
         };
         let guard = mesh.guard(&key)?.clone();
         Some(Known {

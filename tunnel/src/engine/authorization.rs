@@ -95,8 +95,12 @@ mod tests {
         let web = proto::Workload { authorization_policies: vec!["default/late".into()], ..pod("web", &["10.0.0.2"]) };
         let mut mesh = Mesh::new("node-1").and([resource(web)]);
         mesh.know_all_policies();
-        let attempt =
-            Attempt { peer: None, source: "10.0.0.1".parse().unwrap(), destination: "10.0.0.2:80".parse().unwrap() };
+        let attempt = Attempt {
+            peer: None,
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2:80".parse().unwrap(),
+            door: None,
+        };
         let admitted =
             Admitted { pod: mesh.pod("web").key(), attempt, requests: false, record: r#"{"x":1}"#.to_owned() };
         let told = outcome(&mesh, &admitted).unwrap();

@@ -148,7 +148,7 @@ impl Question<'_> {
         let request = asked.as_ref().map(|asked| asked.request(source));
         let attempts = ports.iter().map(|port| {
             let destination = SocketAddr::new(destination, *port);
-            (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination }, request))
+            (*port, guard.explain(&Attempt { peer: caller.identity.clone(), source, destination, door: None }, request))
         });
         let explanations: Vec<_> = attempts.collect();
         let answer = Answer {

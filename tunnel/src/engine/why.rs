@@ -347,6 +347,7 @@ impl Judge<'_> {
             peer: encrypted.then(|| self.source.identity.clone()),
             source: one_family(&self.source.addresses, &[address.ip()]).map_or(OUTSIDE, |(ip, _)| ip),
             destination: address,
+            door: None,
         };
         let WhyQuestion { to, method, path: target, headers, .. } = self.question;
         let asked = RequestQuestion { method: method.clone(), path: target.clone(), headers: headers.clone() };

@@ -9,15 +9,18 @@ use std::net::IpAddr;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+/// Who proxies within the mesh say that their client has proven to be.
+const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// What only proxies within the mesh may say.
 const INTERNAL: &str = "x-envoy-";
 
-/// Before anything else is looked at.
-pub fn arrive(request: &mut Request, edge: &Edge, client: IpAddr) {
+/// Before anything else is looked at. Gives who has sent it.
+pub fn arrive(request: &mut Request, edge: &Edge, client: IpAddr) -> IpAddr {
     request.scheme = if edge.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let headers = &mut request.headers;
     let internal: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(INTERNAL)).cloned().collect();
     internal.iter().for_each(|name| drop(headers.remove(name)));
+    headers.remove(FORWARDED_CERTIFICATE);
     let mut hops = forwarded_for(headers);
     hops.push(client.to_string());
     // The last one we have seen ourselves; each trusted proxy vouches for the one before it.
@@ -27,6 +30,7 @@ pub fn arrive(request: &mut Request, edge: &Edge, client: IpAddr) {
     if edge.trusted_proxies == 0 || !headers.contains_key(FORWARDED_PROTO) {
         set(headers, FORWARDED_PROTO, request.scheme.as_str());
     }
+    external
 }
 
 fn forwarded_for(headers: &HeaderMap) -> Vec<String> {
@@ -62,19 +66,26 @@ mod tests {
             upgrade: None,
             interim: None,
         };
-        arrive(&mut request, &Edge { tls, sni: None, trusted_proxies }, "192.0.2.1".parse().unwrap());
+        let (client, local) = ("192.0.2.1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        let remote = arrive(&mut request, &Edge { tls, sni: None, trusted_proxies, peer: client, local }, client);
+        assert_eq!(request.headers["x-envoy-external-address"], remote.to_string());
         assert_eq!(request.scheme.as_str(), if tls { "https" } else { "http" });
         request.headers
     }
 
     #[test]
     fn a_client_is_believed_nothing_of_its_way() {
-        let said = [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https"), ("x-envoy-attempt-count", "9")];
+        let said = [
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-envoy-attempt-count", "9"),
+            ("x-forwarded-client-cert", "By=a"),
+        ];
         let headers = arrived(false, 0, &said);
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1,192.0.2.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-envoy-external-address"], "192.0.2.1");
-        assert!(!headers.contains_key("x-envoy-attempt-count"));
+        assert!(!headers.contains_key("x-envoy-attempt-count") && !headers.contains_key("x-forwarded-client-cert"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode};
 use std::future::{ready, Future};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ pub struct Edge {
     pub sni: Option<Arc<str>>,
     /// How many proxies before this one are believed.
     pub trusted_proxies: usize,
+    /// Where the connection's packets come from; a PROXY protocol's header may name another client.
+    pub peer: IpAddr,
+    /// The gateway's own address that they come to.
+    pub local: SocketAddr,
 }
 
 /// A request that policies keep out.
@@ -105,8 +109,13 @@ pub trait Node: 'static {
     }
 
     /// Whether a request is let through, whose path is normalised, and the fields that its answer gets then. It may take
-    /// fields of the request away, and add some.
-    fn admit(&self, _: &Downstream, _: &mut Request) -> impl Future<Output = Result<HeaderMap, Denied>> {
+    /// fields of the request away, and add some. `remote`: who has sent it, as far as trusted proxies say so.
+    fn admit(
+        &self,
+        _: &Downstream,
+        _remote: IpAddr,
+        _: &mut Request,
+    ) -> impl Future<Output = Result<HeaderMap, Denied>> {
         ready(Ok(HeaderMap::new()))
     }
 

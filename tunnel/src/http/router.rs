@@ -79,9 +79,8 @@ impl<N: Node> Router<N> {
     ) -> Result<Response, Answer> {
         let draw = |limit| self.node.draw(limit);
         let downstream = &session.downstream;
-        if let Some(edge) = &downstream.edge {
-            edge::arrive(request, edge, downstream.source.ip());
-        }
+        let client = downstream.source.ip();
+        let remote = downstream.edge.as_ref().map_or(client, |edge| edge::arrive(request, edge, client));
         fields::arrive(request, draw);
         recording.record.observed = self.node.observe(request);
         if request.method != Method::CONNECT {
@@ -89,7 +88,7 @@ impl<N: Node> Router<N> {
             request.path = self.settings.normalization.of(&request.path).ok_or(bad)?;
         }
         recording.record.path = request.path.clone();
-        match self.node.admit(downstream, request).await {
+        match self.node.admit(downstream, remote, request).await {
             Ok(added) => {
                 let mut response = self.route(session, request, recording, grpc).await.unwrap_or_else(|answer| {
                     recording.record.flags |= answer.flags;

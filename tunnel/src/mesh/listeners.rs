@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::check_name;
+use super::{check_name, Workload};
 use crate::config::{Resource, Version};
 use crate::routes::proto::GATEWAY_LISTENERS;
 use crate::routes::Listeners;
@@ -13,6 +13,11 @@ pub struct GatewayListeners(Option<(Arc<Listeners>, Version)>);
 impl GatewayListeners {
     pub fn get(&self) -> Option<&Arc<Listeners>> {
         self.0.as_ref().map(|(listeners, _)| listeners)
+    }
+
+    /// Those of a pod, where it is this gateway.
+    pub fn of(&self, pod: &Workload) -> Option<&Arc<Listeners>> {
+        self.get().filter(|all| all.name.split_once('/') == Some((&pod.identity.namespace, &pod.name)))
     }
 
     pub fn each(&self, mut tell: impl FnMut(&str, &Version)) {

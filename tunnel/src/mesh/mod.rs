@@ -6,6 +6,7 @@ mod egress;
 mod eligible;
 mod endpoints;
 mod exchange;
+mod guards;
 mod hosts;
 mod index;
 mod intern;
@@ -15,6 +16,7 @@ mod prune;
 mod routes;
 mod service;
 mod telemetry;
+mod waypoints;
 mod workload;
 
 use crate::base::PodKey;
@@ -27,7 +29,7 @@ use crate::config::{proto, Resource, Version};
 use prost::Message;
 
 use crate::observability::proto::TELEMETRY;
-use crate::policy::{Guard, Policies, Policy, Unreadable};
+use crate::policy::{Policies, Policy, Unreadable};
 use crate::routes::proto::{CREDENTIAL, GATEWAY_LISTENERS, SERVICE_ROUTES};
 use crate::routes::{Credential, Listeners, PortRoutes, ServiceRoutes};
 use credentials::Credentials;
@@ -98,7 +100,10 @@ impl Mesh {
             proto::AUTHORIZATION => next.apply_policies(resources, removed),
             SERVICE_ROUTES => exchange(&mut next.routes, Routes::insert, Routes::remove, resources, removed),
             GATEWAY_LISTENERS => {
-                exchange(&mut next.listeners, GatewayListeners::insert, GatewayListeners::remove, resources, removed)
+                let (insert, remove) = (GatewayListeners::insert, GatewayListeners::remove);
+                let rejected = exchange(&mut next.listeners, insert, remove, resources, removed);
+                next.recompile_policies(); // its ports are where requests are seen
+                rejected
             }
             CREDENTIAL => exchange(&mut next.credentials, Credentials::insert, Credentials::remove, resources, removed),
             proto::TRAFFIC => {
@@ -178,17 +183,6 @@ impl Mesh {
 
     pub fn has_policy(&self, name: &str) -> bool {
         self.policies.has(name)
-    }
-
-    /// All policies have come, be it none: until then no connection is let in.
-    pub fn know_all_policies(&mut self) {
-        self.policies.mark_synced();
-        self.recompile_policies();
-    }
-
-    /// The policies that hold for a local pod.
-    pub fn guard(&self, key: &PodKey) -> Option<&Arc<Guard>> {
-        self.policies.guard(&self.local(key)?.guarded())
     }
 
     /// What becomes of a connection from a namespace to an address of which nothing is known.
@@ -356,10 +350,6 @@ impl Mesh {
         });
         self.recompile_policies();
         rejected
-    }
-
-    fn recompile_policies(&mut self) {
-        self.policies.recompile(self.pods.preferred().map(|pod| pod.guarded()));
     }
 }
 

@@ -3,7 +3,7 @@ use super::{Pod, Pods, Shared};
 use crate::base::{Failure, Identity, OriginalDst, Refusal, Rng};
 use crate::decision::{self, Needed};
 use crate::mesh::Workload;
-use crate::policy::{Admission, Attempt, Verdict};
+use crate::policy::{Admission, Attempt, Guard, Judgement, Verdict};
 use crate::relay::Thread;
 use crate::sys::waiters::Waiters;
 use crate::telemetry::ConnectionRecord;
@@ -78,18 +78,21 @@ impl Context {
         }
     }
 
-    /// Lets in what policies allow, at once or when those that are missing have arrived.
-    pub async fn admit(&self, pod: &Pod, attempt: Attempt, record: &ConnectionRecord) -> Result<Admission, Failure> {
+    /// What policies say of an attempt, at once or when those that are missing have arrived; None: the pod is not known.
+    pub async fn judge(&self, pod: &Pod, attempt: &Attempt) -> Option<(Judgement, Arc<Guard>)> {
+        let further = attempt.door.as_ref().map_or(&[][..], |door| &door.policies);
         let judge = || {
-            let guard = self.shared.mesh.load().guard(&pod.key)?.clone();
-            Some((guard.judge(&attempt), guard))
+            let guard = self.shared.mesh.load().guard_at(&pod.key, further)?.clone();
+            Some((guard.judge(attempt), guard))
         };
         let decided = || judge().filter(|(judgement, _)| !matches!(judgement.verdict, Verdict::Undecided(_)));
-        let (judgement, guard) = self
-            .wait_for(decided)
-            .await
-            .or_else(judge)
-            .ok_or_else(|| Failure { refusal: Refusal::UnknownWorkload, detail: String::new() })?;
+        self.wait_for(decided).await.or_else(judge)
+    }
+
+    /// Lets in what policies allow.
+    pub async fn admit(&self, pod: &Pod, attempt: Attempt, record: &ConnectionRecord) -> Result<Admission, Failure> {
+        let unknown = || Failure { refusal: Refusal::UnknownWorkload, detail: String::new() };
+        let (judgement, guard) = self.judge(pod, &attempt).await.ok_or_else(unknown)?;
         record.judged(&judgement);
         let requests = judgement.verdict == Verdict::NeedsRequest;
         judgement.outcome().map(|()| Admission { attempt, guard, requests })

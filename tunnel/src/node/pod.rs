@@ -104,8 +104,8 @@ impl Pod {
     pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
         let open = Open(connection, Terms::Admitted { attempt: by.attempt, requests: by.requests });
         // While the application was connected to, a review may have missed it.
-        if !self.is_guarded_by(&by.guard) {
-            if let Some(guard) = mesh.load().guard(&self.key) {
+        if !open.policies().is_empty() || !self.is_guarded_by(&by.guard) {
+            if let Some(guard) = mesh.load().guard_at(&self.key, open.policies()) {
                 open.review(guard);
             }
         }
@@ -151,13 +151,19 @@ impl Pod {
         admitted.collect()
     }
 
-    /// Ends the connections that policies no longer allow, where there are others than at the last review.
+    /// Ends the connections that policies no longer allow, where there are others than at the last review. What a listener
+    /// adds to them is looked at each time: only gateways have that.
     pub fn review(&self, mesh: &Mesh) {
         self.review_leaving(mesh);
         let Some(guard) = mesh.guard(&self.key) else { return };
-        if !self.is_guarded_by(guard) {
-            *self.guard.borrow_mut() = Some(guard.clone());
-            self.live.borrow().values().for_each(|open| open.review(guard));
+        let changed = !self.is_guarded_by(guard);
+        *self.guard.borrow_mut() = Some(guard.clone());
+        for open in self.live.borrow().values() {
+            match open.policies() {
+                [] if changed => open.review(guard),
+                [] => {}
+                further => mesh.guard_at(&self.key, further).into_iter().for_each(|guard| open.review(guard)),
+            }
         }
     }
 
@@ -260,6 +266,14 @@ fn described(workload: &Workload) -> Block {
 }
 
 impl Open {
+    /// Those of the gateway's listener that it came in by.
+    fn policies(&self) -> &[Arc<str>] {
+        match &self.1 {
+            Terms::Admitted { attempt, .. } => attempt.door.as_ref().map_or(&[], |door| &door.policies),
+            Terms::None | Terms::Leaving(_) => &[],
+        }
+    }
+
     /// What cannot be decided yet stays as it was decided before.
     fn review(&self, guard: &Guard) {
         let Open(connection, Terms::Admitted { attempt, requests }) = self else { return };

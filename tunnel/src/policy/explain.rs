@@ -103,13 +103,12 @@ impl Guard {
     /// requests are judged.
     pub fn explain(&self, attempt: &Attempt, request: Option<Request<'_>>) -> Explanation {
         let mut scratch = String::new();
-        let port = attempt.destination.port();
-        let asks = self.asks_for_requests(port);
+        let asks = self.sees_requests(attempt);
         let seen = request.filter(|_| asks).map(Seen::from);
         let facts = facts(attempt, seen.as_ref(), &mut scratch);
         let explained = |policy: &Arc<Policy>| {
             let rules = policy.rules.iter().map(|rule| {
-                let reading = self.reading(rule, port);
+                let reading = if asks { rule.seen() } else { &rule.connection };
                 // What is counted is requests.
                 let unseen = policy.action == Action::Limit && !asks;
                 let unmet = if unseen { Some(vec![]) } else { reading.explain(&facts) };

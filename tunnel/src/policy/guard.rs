@@ -10,7 +10,7 @@ use super::condition::{Attribute, Caller, Condition, Facts, Test};
 use super::jwt::{self, Authenticated, Carrier};
 use super::limit::Limit;
 use super::request::{Request, Seen};
-use super::wire::{Clause, Match, Policy, Reading, Rule};
+use super::wire::{Clause, Match, Policy, Reading};
 use super::{Attempt, Judgement, Verdict};
 use crate::config::proto::Action;
 
@@ -187,11 +187,12 @@ impl Guard {
         if self.policies.is_empty() && self.missing.is_empty() {
             return Verdict::Allowed.into();
         }
-        let tally = PRINCIPAL.with_borrow_mut(|scratch| self.count(&facts(attempt, request, scratch)));
+        let seen = self.seen_at(attempt);
+        let tally = PRINCIPAL.with_borrow_mut(|scratch| self.count(&facts(attempt, request, scratch), seen));
         let name = |at: u32| self.policies[at as usize].name.clone();
         let not_allowed = self.restricts && !tally.allowed;
         let depends = tally.depends || tally.may_allow && !tally.allowed;
-        let could_restrict = || self.seen_at(attempt).is_some_and(|requests| requests.restrict) && request.is_none();
+        let could_restrict = || seen.is_some_and(|requests| requests.restrict) && request.is_none();
         let verdict = match (tally.denied, self.missing.first()) {
             (Some(at), _) => Verdict::Denied(name(at)),
             (None, Some(missing)) => Verdict::Undecided(missing.clone()),
@@ -211,20 +212,16 @@ impl Guard {
     }
 
     fn seen_at(&self, attempt: &Attempt) -> Option<&Requests> {
-        self.requests.as_ref().filter(|_| self.asks_for_requests(attempt.destination.port()))
+        self.requests.as_ref().filter(|_| self.sees_requests(attempt))
     }
 
-    /// As a rule is read for connections to a port.
-    pub(super) fn reading<'a>(&self, rule: &'a Rule, port: u16) -> &'a Reading {
-        if self.asks_for_requests(port) {
-            rule.seen()
-        } else {
-            &rule.connection
-        }
+    /// Whether policies look at the requests of a connection.
+    pub(super) fn sees_requests(&self, attempt: &Attempt) -> bool {
+        let opaque = attempt.door.as_ref().is_some_and(|door| door.opaque);
+        !opaque && self.asks_for_requests(attempt.destination.port())
     }
 
-    fn count(&self, facts: &Facts<'_>) -> Tally {
-        let seen = self.requests.as_ref().filter(|_| self.asks_for_requests(facts.port));
+    fn count(&self, facts: &Facts<'_>, seen: Option<&Requests>) -> Tally {
         let depends = facts.request.is_none() && seen.is_some_and(|seen| seen.tokens || seen.consults);
         let mut tally = Tally { depends, ..Tally::default() };
         for id in seen.map_or(&self.index, |requests| &requests.index).candidates(facts) {

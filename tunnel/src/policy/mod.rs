@@ -46,6 +46,17 @@ pub struct Attempt {
     pub source: IpAddr,
     /// Address and port of the application, canonical.
     pub destination: SocketAddr,
+    /// Of one from outside of the mesh.
+    pub door: Option<Arc<Door>>,
+}
+
+/// What a gateway's listener has to do with who comes in there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Those that hold there beside those of the gateway's pod, by `namespace/name`, in order.
+    pub policies: Arc<[Arc<str>]>,
+    /// Requests are not seen, whatever the port is for: TLS is passed through.
+    pub opaque: bool,
 }
 
 /// What the enforced policies say. Policies go by `namespace/name`.
@@ -75,6 +86,7 @@ pub struct Judgement {
 }
 
 /// A connection that was let in, and by what.
+#[derive(Clone)]
 pub struct Admission {
     pub attempt: Attempt,
     pub guard: Arc<Guard>,

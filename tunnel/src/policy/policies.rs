@@ -16,6 +16,17 @@ pub struct Guarded {
     pub http_ports: Box<[u16]>,
 }
 
+impl Guarded {
+    /// A gateway at a listener: with further policies, and where requests are seen.
+    pub fn at(self, further: &[Arc<str>], http_ports: Box<[u16]>) -> Guarded {
+        let selected_by = match further {
+            [] => self.selected_by,
+            further => self.selected_by.iter().chain(further).cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        };
+        Guarded { selected_by, http_ports, ..self }
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Policies {

@@ -99,7 +99,7 @@ fn guard(mesh: &Mesh) -> Arc<Guard> {
 fn attempt(peer: &str, source: &str, destination: &str) -> Attempt {
     let identity = |(namespace, account)| format!("spiffe://cluster.local/ns/{namespace}/sa/{account}");
     let peer = peer.split_once('/').map(|parts| Arc::new(identity(parts).parse().unwrap()));
-    Attempt { peer, source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+    Attempt { peer, source: source.parse().unwrap(), destination: destination.parse().unwrap(), door: None }
 }
 
 fn judge(policies: &[proto::Authorization], peer: &str) -> Judgement {

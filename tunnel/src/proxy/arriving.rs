@@ -1,26 +1,23 @@
 //! Requests that arrive for a pod, on a connection whose requests policies judge, on their way to the application.
-use super::consulting::{self, Consulting};
+use super::consulting::Consulting;
 use super::delivery::{deliver, Delivery};
+use super::judging::{self, gone, KnownGuard};
 use super::requests::telemetry_request;
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::Failure;
 use crate::http::{
-    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Flags, Io, Node, Record, Router,
-    Session,
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Record, Router, Session,
 };
-use crate::mesh::Mesh;
 use crate::node::Pod;
-use crate::policy::{Attempt, Authenticated, Carrier, Guard, Token};
+use crate::policy::Attempt;
 use crate::relay::TcpDuplex;
 use crate::routes::{Destination, Labels, Scope};
 use crate::telemetry::{self, Direction, Observed, Parties};
-use ::http::header::{HeaderMap, HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, WWW_AUTHENTICATE};
-use ::http::{Method, StatusCode};
-use std::cell::RefCell;
+use ::http::header::HeaderMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Whoever asks, all goes to the application; whoever connects knows where that is.
 static TO_APPLICATION: LazyLock<Arc<Scope>> = LazyLock::new(|| Arc::new(Scope::forwarding(".", "application", 80)));
@@ -65,8 +62,7 @@ struct Arriving {
     pod: Weak<Pod>,
     arrival: Arrival,
     application: Endpoints,
-    /// What holds for the pod, as a version of the mesh has it.
-    guard: RefCell<Option<(Arc<Mesh>, Arc<Guard>)>>,
+    guard: KnownGuard,
 }
 
 impl Arriving {
@@ -79,86 +75,9 @@ impl Arriving {
             pod: Rc::downgrade(pod),
             arrival,
             application: Endpoints { all: Arc::new([endpoint]), http2: false },
-            guard: RefCell::default(),
+            guard: KnownGuard::default(),
         }
     }
-
-    fn guard(&self) -> Option<Arc<Guard>> {
-        let mesh = self.proxy.upgrade()?.shared.mesh.load_full();
-        let mut known = self.guard.borrow_mut();
-        match &*known {
-            Some((of, guard)) if Arc::ptr_eq(of, &mesh) => Some(guard.clone()),
-            _ => {
-                let guard = mesh.guard(&self.pod.upgrade()?.key)?.clone();
-                *known = Some((mesh, guard.clone()));
-                Some(guard)
-            }
-        }
-    }
-
-    /// Verifies its tokens; takes away what is not to go on. A preflight has none (CORS). Errors: why one is not valid.
-    fn authenticate(guard: &Guard, request: &mut http::Request) -> Result<Option<Token>, &'static str> {
-        let is_preflight = request.method == Method::OPTIONS
-            && request.headers.contains_key(ORIGIN)
-            && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        if !guard.asks_for_tokens() || is_preflight {
-            return Ok(None);
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let http::Request { headers, path, .. } = request;
-        let carrier = Carrier { headers, query: path.query() };
-        let Authenticated { token, query } = guard.authenticate(carrier, now)?;
-        if let Some(query) = query {
-            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-            let stripped = format!("{}{query}", request.path.path());
-            request.path = stripped.try_into().map_err(|_| "Jwt verification fails")?;
-        }
-        Ok(token)
-    }
-
-    /// Errors: why it is refused.
-    fn judge(&self, guard: &Guard, request: &http::Request, token: Option<&Token>) -> Result<(), String> {
-        let attempt = &self.arrival.attempt;
-        let judgement = match guard.asks_for_requests(attempt.destination.port()) {
-            true => guard.judge_request(attempt, consulting::seen(request, attempt.source, token)),
-            false => guard.judge(attempt),
-        };
-        if let Some(proxy) = self.proxy.upgrade() {
-            proxy.thread.telemetry.judged(&judgement);
-        }
-        judgement.outcome().map_err(|Failure { refusal, detail }| refusal.explain(&detail))
-    }
-
-    /// As `admit`, where others have a say.
-    async fn consult(&self, guard: &Guard, request: &mut http::Request) -> Result<HeaderMap, Denied> {
-        let gone = || forbidden("the pod is gone".to_owned());
-        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
-        let Arrival { attempt, delivery, .. } = &self.arrival;
-        let (client, remote) = (delivery.client, attempt.source);
-        let consulting = Consulting { proxy: &proxy, pod: &pod, guard, attempt, client, remote };
-        let mut added = consulting.authorize(request).await?;
-        let token = Self::authenticate(guard, request).map_err(|why| unauthorized(request, why))?;
-        self.judge(guard, request, token.as_ref()).map_err(forbidden)?;
-        consulting.limit(request, token.as_ref(), &mut added).await?;
-        Ok(added)
-    }
-}
-
-fn forbidden(reason: String) -> Denied {
-    denied(StatusCode::FORBIDDEN, "RBAC: access denied", reason)
-}
-
-/// As Envoy asks for another token (RFC 6750 section 3).
-fn unauthorized(request: &http::Request, why: &'static str) -> Denied {
-    let realm =
-        format!("Bearer realm=\"http://{}{}\", error=\"invalid_token\"", request.authority, request.path.path());
-    let mut denied = denied(StatusCode::UNAUTHORIZED, why, why.to_owned());
-    denied.headers.extend(HeaderValue::try_from(realm).ok().map(|challenge| (WWW_AUTHENTICATE, challenge)));
-    denied
-}
-
-fn denied(status: StatusCode, body: &'static str, reason: String) -> Denied {
-    Denied { status, body: body.into(), headers: HeaderMap::new(), flags: Flags::default(), reason }
 }
 
 impl Node for Arriving {
@@ -170,14 +89,12 @@ impl Node for Arriving {
     }
 
     /// By one version of the policies.
-    async fn admit(&self, _: &Downstream, request: &mut http::Request) -> Result<HeaderMap, Denied> {
-        let guard = self.guard().ok_or_else(|| forbidden("the pod is gone".to_owned()))?;
-        if guard.consults() {
-            return self.consult(&guard, request).await;
-        }
-        let token = Self::authenticate(&guard, request).map_err(|why| unauthorized(request, why))?;
-        self.judge(&guard, request, token.as_ref()).map_err(forbidden)?;
-        Ok(HeaderMap::new())
+    async fn admit(&self, _: &Downstream, _: IpAddr, request: &mut http::Request) -> Result<HeaderMap, Denied> {
+        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
+        let guard = self.guard.of(&proxy, &pod, &[]).ok_or_else(gone)?;
+        let Arrival { attempt, delivery, .. } = &self.arrival;
+        let (client, remote) = (delivery.client, attempt.source);
+        judging::admit(&Consulting { proxy: &proxy, pod: &pod, guard: &guard, attempt, client, remote }, request).await
     }
 
     fn scope(&self, _: &Downstream, _: &str) -> Option<Arc<Scope>> {

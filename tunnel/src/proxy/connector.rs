@@ -9,12 +9,13 @@ use crate::decision::{self, Direct, Plain, Route, Target, Way};
 use crate::h2::frame::Code;
 use crate::h2::headers::Block;
 use crate::hbone::stream::{Answer, Stream};
-use crate::mesh::{TunnelProtocol, Workload};
-use crate::node::Pod;
+use crate::mesh::{Mesh, TunnelProtocol, Workload};
+use crate::node::{Listed, Pod};
 use crate::policy::{Admission, Attempt};
-use crate::relay::TcpDuplex;
+use crate::relay::{Live, TcpDuplex};
 use crate::sys::sockets;
 use crate::telemetry::{ConnectionRecord, Direction, Parties, TraceContext};
+use arc_swap::ArcSwap;
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,18 @@ pub struct Source<'a> {
     pub client: SocketAddr,
     /// The span, where it is a connection with one.
     pub span: Option<TraceContext>,
+    /// By what its client was let in, where that is from outside of the mesh.
+    pub by: Option<&'a Admission>,
+}
+
+impl Source<'_> {
+    /// Puts a connection on the pod's list, for as long as policies let its client in.
+    pub fn list(&self, connection: Rc<dyn Live>, mesh: &ArcSwap<Mesh>) -> Listed {
+        match self.by {
+            Some(by) => self.pod.list_admitted(connection, by.clone(), mesh),
+            None => self.pod.list(connection),
+        }
+    }
 }
 
 /// A stream that was asked for. Dropped before `take`, it is cancelled.
@@ -91,7 +104,7 @@ impl Proxy {
 
     /// The endpoint's pod, where it is here and takes what comes through a tunnel.
     fn on_this_node(&self, target: &Target) -> Option<Rc<Pod>> {
-        let is_captured = target.workload.tunnel == TunnelProtocol::Hbone;
+        let is_captured = target.behind.is_none() && target.workload.tunnel == TunnelProtocol::Hbone;
         is_captured.then(|| self.pods.named(&target.workload.key())).flatten()
     }
 
@@ -148,6 +161,7 @@ impl Proxy {
             peer: Some(source.workload.identity.clone()),
             source: source.client.ip(),
             destination: application,
+            door: None,
         };
         let by = self.admit(destination, attempt, record).await?;
         // Direct connections of the same client may come beside it.
@@ -219,7 +233,7 @@ impl Proxy {
 
     /// The CONNECT request (facts of HBONE: authority, and who asks on whose behalf).
     fn request(&self, source: &Source<'_>, route: &Route) -> Block {
-        let Source { pod, workload, client, span } = source;
+        let Source { pod, workload, client, span, .. } = source;
         let mut block = Block::connect(&route.authority.to_string());
         block.fields(&pod.baggage(workload));
         match &route.service {

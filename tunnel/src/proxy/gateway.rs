@@ -2,12 +2,13 @@
 use super::caller::Caller;
 use super::connector::Source;
 use super::tls::TlsDuplex;
-use super::{governed, outbound, requests, Proxy};
+use super::{governed, outbound, proxy_protocol, requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Outbound, Way};
 use crate::http::{self, ClientPod, Downstream, Edge};
 use crate::mesh::Workload;
 use crate::node::Pod;
+use crate::policy::{Admission, Attempt, Door};
 use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Listener, Scope, ServerKind};
 use crate::sys::sockets::reset_on_close;
@@ -22,6 +23,9 @@ use tokio::net::TcpStream;
 
 /// Seconds for a ClientHello, and for the handshake after it.
 const TLS_TIMEOUT: u64 = 10;
+
+/// Seconds for a PROXY protocol's header.
+const HEAD_TIMEOUT: u64 = 10;
 
 /// A client of a gateway.
 struct Client {
@@ -38,11 +42,20 @@ struct Client {
 
 /// A connection to a port of the gateway's pod, until its end.
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: SocketAddr, bind: u16) {
-    let address = canonical(address);
-    let local = sock.local_addr().map_or(address, canonical);
-    let record = proxy.accept(&pod, Direction::Outbound, address, local);
+    let peer = canonical(address);
+    let local = sock.local_addr().map_or(peer, canonical);
     let listeners = proxy.shared.mesh.load().listeners().cloned();
     let found = listeners.and_then(|all| Some((all.bound_to(bind)?.clone(), all.trusted_proxies)));
+    let expects_head = found.as_ref().is_some_and(|(listener, _)| listener.proxy_protocol);
+    let head = match expects_head {
+        true => proxy.thread.clock.timeout(HEAD_TIMEOUT, proxy_protocol::read(&sock)).await.unwrap_or_default(),
+        false => Some(None),
+    };
+    let address = head.flatten().unwrap_or(peer);
+    let record = proxy.accept(&pod, Direction::Outbound, address, local);
+    if head.is_none() {
+        return refuse(&sock, &record, Refusal::NoProxyHead);
+    }
     let Some((listener, trusted_proxies)) = found else { return refuse(&sock, &record, Refusal::NoRoute) };
     let Some(workload) = proxy.workload(&pod).await else { return refuse(&sock, &record, Refusal::UnknownWorkload) };
     record.describe(Parties::to_target(&workload, None, None));
@@ -56,22 +69,30 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
     let Some(server) = listener.server(sni.as_deref()).cloned() else {
         return refuse(&sock, &record, Refusal::NoRoute);
     };
-    let edge = Edge { tls: server.tls.is_some(), sni: sni.map(Arc::from), trusted_proxies };
+    let (tls, sni) = (server.tls.is_some(), sni.map(Arc::from));
+    let edge = Edge { tls, sni, trusted_proxies, peer: peer.ip(), local };
     let wanted = SocketAddr::new(local.ip(), listener.port);
     let client = Client { proxy, pod, workload, address, wanted, listener, edge };
     match (&server.kind, &server.tls) {
         (ServerKind::Connections(scope), None) => client.pass_through(scope, sock, record).await,
         (ServerKind::Connections(scope), Some(tls)) => {
+            let by = match client.admit(scope, &record).await {
+                Ok(by) => by,
+                Err(Failure { refusal, detail }) => return refuse_as(&sock, &record, refusal, &detail),
+            };
             if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
+                let _listed = client.pod.list_admitted(live.clone(), by, &client.proxy.shared.mesh);
                 client.connect(scope, app, &*live).await;
             }
         }
         (ServerKind::Http(_), None) => {
+            client.wait_for_policies().await;
             let app = TcpDuplex::accepted(sock, record);
             let live = app.live();
             client.requests(app, live).await;
         }
         (ServerKind::Http(_), Some(tls)) => {
+            client.wait_for_policies().await;
             if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
                 client.requests(app, live).await;
             }
@@ -80,19 +101,35 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
 }
 
 fn refuse(sock: &TcpStream, record: &ConnectionRecord, refusal: Refusal) {
+    refuse_as(sock, record, refusal, "");
+}
+
+fn refuse_as(sock: &TcpStream, record: &ConnectionRecord, refusal: Refusal, detail: &str) {
     reset_on_close(sock);
-    record.fail(refusal, "");
+    record.fail(refusal, detail);
 }
 
 impl Client {
-    fn source(&self) -> Source<'_> {
+    fn source<'a>(&'a self, by: Option<&'a Admission>) -> Source<'a> {
         let own = self.workload.addresses.first().copied().unwrap_or(self.wanted.ip());
-        Source {
-            pod: &self.pod,
-            workload: &self.workload,
-            client: SocketAddr::new(own, self.address.port()),
-            span: None,
-        }
+        let client = SocketAddr::new(own, self.address.port());
+        Source { pod: &self.pod, workload: &self.workload, client, span: None, by }
+    }
+
+    fn attempt(&self, door: Option<Door>) -> Attempt {
+        let Edge { peer, local, .. } = self.edge;
+        Attempt { peer: None, source: peer, destination: local, door: door.map(Arc::new) }
+    }
+
+    /// Lets a connection in of which the requests are not seen.
+    async fn admit(&self, scope: &Scope, record: &ConnectionRecord) -> Result<Admission, Failure> {
+        let door = Door { policies: scope.policies.clone(), opaque: true };
+        self.proxy.admit(&self.pod, self.attempt(Some(door)), record).await
+    }
+
+    /// Each request is judged for itself; until policies are there the first one is not read.
+    async fn wait_for_policies(&self) {
+        self.proxy.judge(&self.pod, &self.attempt(None)).await;
     }
 
     /// The plain text in a client's TLS; None: the handshake failed, which the client has been told.
@@ -135,17 +172,22 @@ impl Client {
 
     /// Bytes as they are.
     async fn pass_through(self, scope: &Scope, sock: TcpStream, record: ConnectionRecord) {
+        let by = match self.admit(scope, &record).await {
+            Ok(by) => by,
+            Err(Failure { refusal, detail }) => return refuse_as(&sock, &record, refusal, &detail),
+        };
         let (caller, wanted) = (Caller::Connected(sock, self.address), OriginalDst::new(self.wanted));
         let decide = || self.decide(scope);
-        outbound::go(&self.proxy, self.source(), wanted, caller, decide(), &decide, record).await;
+        outbound::go(&self.proxy, self.source(Some(&by)), wanted, caller, decide(), &decide, record).await;
     }
 
     /// Bytes that came within TLS.
     async fn connect(&self, scope: &Scope, mut app: TlsDuplex<TcpDuplex>, live: &dyn Live) {
+        let source = self.source(None); // what came within TLS is listed already
         let upstream = match self.decide(scope) {
-            Outbound::Hbone(route) => self.proxy.reach(&self.source(), Way::Hbone(route)).await,
-            Outbound::Plain(plain) => self.proxy.reach(&self.source(), Way::Plain(plain)).await,
-            Outbound::Governed(governed) => governed::dial(&self.proxy, &self.source(), self.wanted, &governed).await,
+            Outbound::Hbone(route) => self.proxy.reach(&source, Way::Hbone(route)).await,
+            Outbound::Plain(plain) => self.proxy.reach(&source, Way::Plain(plain)).await,
+            Outbound::Governed(governed) => governed::dial(&self.proxy, &source, self.wanted, &governed).await,
             Outbound::Refuse(refusal) => Err(Failure { refusal, detail: String::new() }),
             _ => Err(Failure { refusal: Refusal::NoRoute, detail: String::new() }), // rules give none
         };

@@ -52,7 +52,8 @@ pub async fn serve(
     match found {
         Ok((reached, _held)) => {
             let live = OnceCell::new();
-            let list = |connection: Rc<dyn Live>| pod.list(live.get_or_init(|| connection).clone());
+            let list =
+                |connection: Rc<dyn Live>| source.list(live.get_or_init(|| connection).clone(), &proxy.shared.mesh);
             let carried = carry(proxy, pod, caller, reached, record, list);
             tokio::select! {
                 () = carried => {}

@@ -100,7 +100,7 @@ async fn admit(
     let baggage = proxy.thread.telemetry.baggage(fields.baggage.as_bytes());
     record.describe(Parties::inbound(&mesh, &local, peer, remote.ip(), baggage, &inbound));
     let (target, client) = (inbound.target, SocketAddr::new(remote.ip(), inbound.client_port));
-    let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target };
+    let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
     let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
     let to = lead(proxy, pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
@@ -186,7 +186,7 @@ async fn admit_plain(
         return Err(fail(Refusal::OutOfMemory));
     }
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
-    let attempt = Attempt { peer: None, source: client.ip(), destination: target };
+    let attempt = Attempt { peer: None, source: client.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
     let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true }, record).await?;
     Ok(Admitted { to, local, by })

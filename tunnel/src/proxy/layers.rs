@@ -2,16 +2,16 @@
 //! of a proxy; in this order.
 use super::connector::Source;
 use super::upstream::Upstream;
-use super::Proxy;
+use super::{proxy_protocol, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{Failure, Refusal};
 use crate::decision::{Target, Way};
-use crate::routes::{Credential, Destination, Originate, Policy, ProxyProtocol, Tls, Tunnel};
+use crate::routes::{Credential, Destination, Originate, Policy, Tls, Tunnel};
 use crate::tls::originate::{self, Terms};
 use rustls::ClientConfig;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,8 +67,11 @@ impl Proxy {
         if let Some(keepalive) = &policy.pool.keepalive {
             io.keep_alive(keepalive);
         }
+        if target.behind.is_some() {
+            return Ok(io); // the waypoint has the policy of what is behind it
+        }
         if let Some(version) = policy.proxy_protocol {
-            let head = proxy_head(version, source.client, to);
+            let head = proxy_protocol::head(version, source.client, to);
             io.write_all(&head).await.map_err(|error| originate::failure(&error))?;
         }
         if let Some(with) = policy.originate() {
@@ -128,34 +131,6 @@ fn terms<'a>(with: &'a Originate, credential: Option<&'a Credential>, http2: boo
     }
 }
 
-/// The PROXY protocol's header (HAProxy's proxy-protocol.txt, sections 2.1 and 2.2).
-fn proxy_head(version: ProxyProtocol, client: SocketAddr, to: SocketAddr) -> Vec<u8> {
-    match (version, client.ip().to_canonical(), to.ip().to_canonical()) {
-        (ProxyProtocol::V1, IpAddr::V4(from), IpAddr::V4(ip)) => {
-            format!("PROXY TCP4 {from} {ip} {} {}\r\n", client.port(), to.port()).into()
-        }
-        (ProxyProtocol::V1, IpAddr::V6(from), IpAddr::V6(ip)) => {
-            format!("PROXY TCP6 {from} {ip} {} {}\r\n", client.port(), to.port()).into()
-        }
-        (ProxyProtocol::V1, ..) => b"PROXY UNKNOWN\r\n".to_vec(),
-        (ProxyProtocol::V2, from, ip) => {
-            let (family, mut addresses) = match (from, ip) {
-                (IpAddr::V4(from), IpAddr::V4(ip)) => (0x11, [from.octets(), ip.octets()].concat()),
-                (IpAddr::V6(from), IpAddr::V6(ip)) => (0x21, [from.octets(), ip.octets()].concat()),
-                _ => (0, vec![]),
-            };
-            if family != 0 {
-                addresses.extend([client.port().to_be_bytes(), to.port().to_be_bytes()].concat());
-            }
-            let mut head = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
-            head.push(family);
-            head.extend((addresses.len() as u16).to_be_bytes());
-            head.extend(addresses);
-            head
-        }
-    }
-}
-
 /// Asks a proxy for a connection (RFC 9110 section 9.3.6), over which then everything goes.
 async fn open_tunnel(io: &mut Upstream, tunnel: &Tunnel) -> Result<(), Failure> {
     let refused = |detail: String| Failure { refusal: Refusal::ProxyRefused, detail };
@@ -180,29 +155,5 @@ async fn open_tunnel(io: &mut Upstream, tunnel: &Tunnel) -> Result<(), Failure> 
     match status.is_some_and(|status| status.len() == 3 && status.starts_with('2')) {
         true => Ok(()),
         false => Err(refused(format!("it answers {:?}", quoted(&line)))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(version: ProxyProtocol, client: &str, to: &str) -> Vec<u8> {
-        proxy_head(version, client.parse().unwrap(), to.parse().unwrap())
-    }
-
-    #[test]
-    fn the_proxy_protocol_tells_both_ends() {
-        assert_eq!(
-            head(ProxyProtocol::V1, "10.0.0.1:4711", "10.0.0.2:80"),
-            b"PROXY TCP4 10.0.0.1 10.0.0.2 4711 80\r\n"
-        );
-        assert_eq!(head(ProxyProtocol::V1, "[fd00::1]:1", "[fd00::2]:2"), b"PROXY TCP6 fd00::1 fd00::2 1 2\r\n");
-        assert_eq!(head(ProxyProtocol::V1, "10.0.0.1:1", "[fd00::2]:2"), b"PROXY UNKNOWN\r\n");
-        let v4 = head(ProxyProtocol::V2, "10.0.0.1:258", "10.0.0.2:80");
-        assert_eq!(v4, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x01\x02\0\x50");
-        let v6 = head(ProxyProtocol::V2, "[fd00::1]:1", "[fd00::2]:2");
-        assert_eq!((v6.len(), &v6[12..16]), (52, &b"\x21\x21\0\x24"[..]));
-        assert_eq!(head(ProxyProtocol::V2, "10.0.0.1:1", "[fd00::2]:2")[12..], *b"\x21\0\0\0");
     }
 }

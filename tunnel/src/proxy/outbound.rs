@@ -45,7 +45,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     };
     proxy.resolve_on_demand(&workload, wanted).await;
     let decide = || decision::outbound(&proxy.shared.mesh.load(), &workload, wanted, &mut proxy.rng.borrow_mut());
-    let source = Source { pod: &pod, workload: &workload, client, span: None };
+    let source = Source { pod: &pod, workload: &workload, client, span: None, by: None };
     match decide() {
         Outbound::Tls(routed) => match hello(&proxy, &pod, caller).await {
             Ok((caller, sni)) => {
@@ -143,7 +143,8 @@ async fn anywhere(
                 if let (Way::Hbone(route), Reached::Stream { .. }) = (&way, &reached) {
                     proxy.offer_direct(pod, source.workload, wanted, &route.destination);
                 }
-                return carry(proxy, pod, caller, reached, record, |pipe| pod.list(pipe)).await;
+                let list = |pipe| source.list(pipe, &proxy.shared.mesh);
+                return carry(proxy, pod, caller, reached, record, list).await;
             }
             Err(lost) => lost,
         };

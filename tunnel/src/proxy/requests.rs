@@ -1,22 +1,27 @@
 //! Requests of a pod's applications, where the port that they call has routes: what L7 asks of the node on the pod's behalf.
 use super::connector::Source;
+use super::consulting::Consulting;
+use super::judging::{self, gone, KnownGuard};
 use super::layers::Call;
 use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::{Failure, OriginalDst, Refusal};
 use crate::decision::{Routed, Target};
 use crate::http::{
-    self, ClientPod, ConnectError, Downstream, Drain, Endpoint, Endpoints, Node, Record, Router, Session, Settings, Use,
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Edge, Endpoint, Endpoints, Node, Record, Router, Session,
+    Settings, Use,
 };
 use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
 use crate::node::Pod;
+use crate::policy::Attempt;
 use crate::relay::{Live, TcpDuplex};
 use crate::routes::{Balancing, Client, Destination, Scope};
 use crate::telemetry::{self, Direction, Observed, Parties};
+use ::http::header::HeaderMap;
 use ::http::uri::Authority;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Weak as ArcWeak};
 use std::time::Duration;
@@ -54,7 +59,12 @@ impl Routers {
         if let Some(router) = known {
             return router.clone();
         }
-        let node = Requests { proxy: Rc::downgrade(proxy), pod: Rc::downgrade(pod), known: RefCell::default() };
+        let node = Requests {
+            proxy: Rc::downgrade(proxy),
+            pod: Rc::downgrade(pod),
+            known: RefCell::default(),
+            guard: KnownGuard::default(),
+        };
         let router = Router::new(node, self.settings);
         routers.insert(pod.uid.clone(), router.clone());
         router
@@ -132,6 +142,8 @@ pub struct Requests {
     proxy: Weak<Proxy>,
     pod: Weak<Pod>,
     known: RefCell<HashMap<Arc<str>, Known>>,
+    /// Of a gateway.
+    guard: KnownGuard,
 }
 
 /// The endpoints of a destination, as one version of the mesh has them.
@@ -199,8 +211,8 @@ impl Requests {
 }
 
 fn target(one: &Eligible<'_>, service: Option<&Arc<Service>>) -> Target {
-    let Chosen { workload, ip, port } = one.chosen;
-    Target { workload: workload.clone(), ip, port, service: service.cloned() }
+    let Chosen { workload, ip, port, behind } = one.chosen;
+    Target { workload: workload.clone(), ip, port, behind, service: service.cloned() }
 }
 
 fn endpoint(one: &Eligible<'_>) -> Endpoint {
@@ -221,6 +233,21 @@ impl Node for Requests {
     fn observe(&self, request: &mut http::Request) -> Observed {
         let seen = self.proxy.upgrade().zip(self.pod.upgrade());
         seen.map(|(proxy, pod)| proxy.observe(&pod, Direction::Outbound, request)).unwrap_or_default()
+    }
+
+    async fn admit(
+        &self,
+        downstream: &Downstream,
+        remote: IpAddr,
+        request: &mut http::Request,
+    ) -> Result<HeaderMap, Denied> {
+        let Some(Edge { peer, local, .. }) = downstream.edge else { return Ok(HeaderMap::new()) };
+        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
+        let scope = self.scope(downstream, request.authority.host()).ok_or_else(gone)?;
+        let guard = self.guard.of(&proxy, &pod, &scope.policies).ok_or_else(gone)?;
+        let attempt = Attempt { peer: None, source: peer, destination: local, door: None };
+        let (guard, attempt, client) = (&*guard, &attempt, downstream.source);
+        judging::admit(&Consulting { proxy: &proxy, pod: &pod, guard, attempt, client, remote }, request).await
     }
 
     fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>> {
@@ -253,7 +280,7 @@ impl Node for Requests {
             .ok_or_else(|| ConnectError::Failed("it is gone".to_owned()))?;
         let own = workload.addresses.iter().find(|ip| ip.is_ipv4() == target.ip.is_ipv4());
         let client = SocketAddr::new(own.copied().unwrap_or(target.ip), 0);
-        let source = Source { pod: &pod, workload: &workload, client, span: None };
+        let source = Source { pod: &pod, workload: &workload, client, span: None, by: None };
         let call = Call { destination, server_name: used.host, http2: used.http2 };
         let limit = destination.policy.pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         if destination.policy.tunnel.is_some() {

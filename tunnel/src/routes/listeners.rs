@@ -67,6 +67,23 @@ impl Listeners {
         }
     }
 
+    /// The pod's own ports on which requests are seen, in order.
+    pub fn http_binds(&self) -> Box<[u16]> {
+        let http = |one: &&Arc<Listener>| one.servers.values().any(|server| matches!(server.kind, ServerKind::Http(_)));
+        let mut binds: Vec<_> = self.all.iter().filter(http).map(|one| one.bind).collect();
+        binds.sort_unstable();
+        binds.into()
+    }
+
+    /// The policies that hold at some of its places beside those of the pod, each time all that hold at one.
+    pub fn policies(&self) -> Vec<&[Arc<str>]> {
+        let servers = self.all.iter().flat_map(|one| one.servers.values());
+        let mut found: Vec<_> = servers.flat_map(|server| server.policies()).filter(|all| !all.is_empty()).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// The one that is meant by the pod's own port.
     pub fn bound_to(&self, bind: u16) -> Option<&Arc<Listener>> {
         self.all.iter().find(|one| one.bind == bind)
@@ -128,6 +145,13 @@ impl Server {
         let http = matches!(kind, ServerKind::Http(_));
         let tls = sent.tls.as_ref().map(|tls| configuration(tls, http).within("tls")).transpose()?;
         Ok(Server { name: sent.name.as_str().into(), tls: tls.map(Arc::new), kind })
+    }
+
+    fn policies(&self) -> Vec<&[Arc<str>]> {
+        match &self.kind {
+            ServerKind::Http(hosts) => hosts.values().map(|scope| &*scope.policies).collect(),
+            ServerKind::Connections(scope) => vec![&scope.policies],
+        }
     }
 
     fn needs_sni(&self) -> bool {

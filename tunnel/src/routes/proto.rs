@@ -59,6 +59,8 @@ pub struct Scope {
     pub unmatched: i32,
     #[prost(message, repeated, tag = "7")]
     pub destinations: Vec<Destination>,
+    #[prost(string, repeated, tag = "8")]
+    pub policies: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -1,5 +1,6 @@
 //! Rules and destinations of one port, for some clients or all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::connection::{Connection, ConnectionRule};
@@ -28,6 +29,8 @@ pub struct Scope {
     pub connections: Box<[ConnectionRule]>,
     pub unmatched: Unmatched,
     pub destinations: Box<[Arc<Destination>]>,
+    /// Of a gateway: those that hold for what comes here beside those of its pod, by `namespace/name`, in order.
+    pub policies: Arc<[Arc<str>]>,
 }
 
 impl Scope {
@@ -50,6 +53,13 @@ impl Scope {
             unmatched: Unmatched::try_from(sent.unmatched)
                 .map_err(|_| format!("unmatched {} is unknown", sent.unmatched))?,
             destinations,
+            policies: sent
+                .policies
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
         })
     }
 

@@ -11,6 +11,7 @@ from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
 from agent.model.schema.kubernetes import Pod
 from agent.model.translation.gateways.attachments import Place, attached_to, gateways_of, places
 from agent.model.translation.gateways.server import Connections, Server
+from agent.model.translation.policy_selection import of_gateway
 from agent.model.translation.routes.backends import is_granted
 from protocols import routes_pb2 as pb
 
@@ -23,8 +24,11 @@ def servers(view: View, pod: Pod) -> Iterator[tuple[int, Server]]:
     for gateway in gateways_of(view, pod):
         for place in places(view, gateway):
             if found := _server(view, place):
+                policies = of_gateway(view, gateway)
+                if found.connections:
+                    found.connections.policies.update(policies)
                 for route, hosts in attached_to(view, place):
-                    _attach(found, route, hosts)
+                    _attach(found, route, hosts, policies)
                 yield place.listener.port, found
 
 
@@ -77,11 +81,12 @@ def _is_ca(view: View, place: Place, ref: ObjectNameReference) -> bool:
     return known and (ref.namespace in (None, own) or is_granted(view, place.gateway, ref, ref.namespace))
 
 
-def _attach(server: Server, route: Route, hosts: tuple[str, ...]) -> None:
+def _attach(server: Server, route: Route, hosts: tuple[str, ...], policies: list[str]) -> None:
     match route:
         case HTTPRoute() | GRPCRoute():
             for host in hosts:
                 server.requests[host].routes.append(route)
+                server.requests[host].policies.update(policies)
         case TLSRoute() if server.connections:
             server.connections.tls.append(route)
         case TCPRoute() if server.connections:

@@ -10,6 +10,7 @@ from agent.model.schema.kubernetes import Pod, Service
 from agent.model.schema.objects import Key
 from agent.model.translation.gateways import istio, kubernetes
 from agent.model.translation.gateways.server import Server
+from agent.model.translation.gateways.topology import topology
 from agent.model.translation.ports import number_of, of_pod, tcp_ports
 from agent.model.translation.routes.client import Client
 from protocols import routes_pb2 as pb
@@ -21,13 +22,15 @@ def translate(view: View, key: Key) -> Iterator[Resource]:
     if pod is None or not is_gateway(pod):
         return
     client = Client(key.namespace, tuple(sorted(pod.metadata.labels.items())))
-    message = pb.GatewayListeners(namespace=key.namespace, pod=key.name)
+    before = topology(pod)
+    trusted, heads = before.num_trusted_proxies, before.proxy_protocol is not None
+    message = pb.GatewayListeners(namespace=key.namespace, pod=key.name, trusted_proxies=trusted)
     taken = set[int]()
     for port, servers in sorted(_by_port(view, pod).items()):
         bind = _bound_port(view, pod, port)
         if bind not in taken:
             told = [one.message(view, client, port) for one in servers]
-            message.listeners.add(port=port, bind=bind, servers=told)
+            message.listeners.add(port=port, bind=bind, servers=told, proxy_protocol=heads)
             taken.add(bind)
     yield listeners_resource(message)
 

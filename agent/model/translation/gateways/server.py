@@ -49,45 +49,53 @@ class Bound:
 
 @dataclass
 class Requests:
-    """Whose rules are for requests to one host. redirects: all of them, to https."""
+    """Whose rules are for requests to one host. redirects: all of them, to https.
+
+    policies: what holds for them beside what does for the whole pod, by `namespace/name`.
+    """
 
     routes: list[HttpLike] = field(default_factory=list)
     virtual: Bound = field(default_factory=Bound)
     redirects: bool = False
+    policies: set[str] = field(default_factory=set)
 
     def extend(self, other: "Requests") -> None:
         """Where one redirects, all are."""
         self.routes += other.routes
         self.virtual.extend(other.virtual)
         self.redirects |= other.redirects
+        self.policies |= other.policies
 
     def scope(self, view: View, client: Client, port: int) -> pb.Scope:
         """A route of the Gateway API comes before VirtualServices."""
         if self.redirects:
-            return pb.Scope(http=[pb.HttpRule(redirect=pb.Redirect(scheme="https", status=301))])
+            redirect = pb.HttpRule(redirect=pb.Redirect(scheme="https", status=301))
+            return pb.Scope(http=[redirect], policies=sorted(self.policies))
         destinations = Destinations(view, client)
         rules = [
             *GatewayRules(destinations).http(self.routes),
             *self.virtual.rules(destinations, port).http(self.virtual.items),
         ]
-        return pb.Scope(http=rules, destinations=destinations.messages)
+        return pb.Scope(http=rules, destinations=destinations.messages, policies=sorted(self.policies))
 
 
 @dataclass
 class Connections:
-    """Whose rules are for connections. by_sni: those that look at it, too."""
+    """Whose rules are for connections. by_sni: those that look at it, too; policies: as for requests."""
 
     by_sni: bool
     tls: list[TLSRoute] = field(default_factory=list)
     tcp: list[TCPRoute] = field(default_factory=list)
     virtual: Bound = field(default_factory=Bound)
+    policies: set[str] = field(default_factory=set)
 
     def scope(self, view: View, client: Client, port: int) -> pb.Scope:
         destinations = Destinations(view, client)
         gateway, rules = GatewayRules(destinations), self.virtual.rules(destinations, port)
         by_sni = [*gateway.tls(self.tls), *rules.tls(self.virtual.items)] if self.by_sni else ()
         others = [*gateway.tcp(self.tcp), *rules.tcp(self.virtual.items)]
-        return pb.Scope(tls=by_sni, tcp=others, destinations=destinations.messages)
+        policies = sorted(self.policies)
+        return pb.Scope(tls=by_sni, tcp=others, destinations=destinations.messages, policies=policies)
 
 
 @dataclass

@@ -447,7 +447,7 @@ def test_a_gateway_is_passed_over_and_told() -> None:
     gateway = {"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "g"}
     message, problem = translated({"targetRefs": [gateway]})
     assert message.scope == Scope.WORKLOAD_SELECTOR, "nobody names it"
-    assert problem == "targetRefs: Gateway g is ignored: this version has no waypoints"
+    assert problem == "targetRefs: Gateway g is ignored: no gateway of Warren's and no waypoint has this name"
 
 
 @pytest.mark.parametrize(

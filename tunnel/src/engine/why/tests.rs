@@ -90,6 +90,7 @@ fn done(mesh: &Mesh, dst: OriginalDst, rng: &mut Rng) -> (String, Option<SocketA
             peer: matches!(way, Way::Hbone(_)).then(|| source.identity.clone()),
             source: source.addresses[0],
             destination: address,
+            door: None,
         };
         workload.tunnel != TunnelProtocol::Hbone || mesh.guard_of(workload).judge(&attempt).outcome().is_ok()
     });

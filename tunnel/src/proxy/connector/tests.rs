@@ -79,8 +79,9 @@ impl Node {
             workload: &mesh.pod("client"),
             client: SocketAddr::from(([127, 0, 0, 7], 0)),
             span: None,
+            by: None,
         };
-        let target = Target { workload: mesh.pod(name), ip: to.ip(), port: to.port(), service: None };
+        let target = Target { workload: mesh.pod(name), ip: to.ip(), port: to.port(), behind: None, service: None };
         self.proxy.connect(&source, &target).await
     }
 }
