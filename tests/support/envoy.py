@@ -21,6 +21,7 @@ _TUNNEL = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "extensions.filters.http.router.v3.Router"
 _HTTP = "extensions.upstreams.http.v3.HttpProtocolOptions"
+_INTERNAL = "extensions.bootstrap.internal_listener.v3.InternalListener"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Envoy:
         config = {
             "static_resources": {"listeners": listeners, "clusters": clusters},
             "admin": {"address": {"pipe": {"path": str(self._admin)}}},
+            "bootstrap_extensions": [named("envoy.bootstrap.internal_listener", _INTERNAL, {})],
         }
         file.write_text(json.dumps(config, indent=1))
         self.log = folder / f"{name}.log"

@@ -114,6 +114,7 @@ fn main() {
         peer: (!identity.is_empty()).then(|| Arc::new(identity.parse().expect("an identity"))),
         source: source.parse().expect("an address"),
         destination: "10.0.0.2:8080".parse().expect("an address and a port"),
+        door: None,
     };
     let attempts = [
         ("allowed", from("spiffe://cluster.local/ns/n5/sa/caller-3", "10.0.0.1")),

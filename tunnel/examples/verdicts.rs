@@ -83,7 +83,7 @@ fn answer(question: Question) -> Any<Vec<serde_json::Value>> {
     let guard = policies.guard(&guarded).ok_or("not recompiled")?;
     let verdict = |(identity, source, destination, asked): (Option<String>, String, String, Option<Asked>)| -> Any<_> {
         let peer = identity.map(|identity| identity.parse().map(Arc::new)).transpose()?;
-        let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()? };
+        let attempt = Attempt { peer, source: source.parse()?, destination: destination.parse()?, door: None };
         let forwarded = asked.as_ref().map(Asked::forwarded).transpose()?;
         let request = asked.as_ref().zip(forwarded.as_ref()).map(|(asked, Forwarded { path, headers, token })| {
             let (method, authority, token) = (&*asked.method, &*asked.host, token.as_ref());

@@ -53,6 +53,11 @@ impl<'a> Chosen<'a> {
     pub fn new(workload: &'a Arc<Workload>, ip: IpAddr, port: u16) -> Chosen<'a> {
         Chosen { workload, ip, port, behind: None }
     }
+
+    /// A waypoint's, for an address that is behind it.
+    pub fn before(self, address: SocketAddr) -> Chosen<'a> {
+        Chosen { behind: Some(address), ..self }
+    }
 }
 
 /// Draws made before all endpoints are looked at: enough where most of them fit.

@@ -31,12 +31,11 @@ impl Mesh {
         behind: Option<SocketAddr>,
     ) -> Result<Vec<Eligible<'_>>, Refusal> {
         let behind = behind.ok_or(Refusal::UnknownWaypoint)?;
-        let of_one = |chosen: Chosen<'_>| Chosen { behind: Some(behind), ..chosen };
         let service = match &waypoint.destination {
             GatewayDestination::Service(key) => self.service(key.text()),
             GatewayDestination::Address(at) => match self.workload_at(&at.network, at.ip) {
                 Some(workload) => {
-                    let chosen = of_one(Chosen::new(workload, at.ip, waypoint.port));
+                    let chosen = Chosen::new(workload, at.ip, waypoint.port).before(behind);
                     return Ok(vec![Eligible { chosen, weight: 1, priority: 0 }]);
                 }
                 None => self.service_at(&at.network, at.ip, &source.identity.namespace),
@@ -46,7 +45,7 @@ impl Mesh {
         let endpoints = self.endpoints(&service.key).ok_or(Refusal::UnknownWaypoint)?;
         let wanted = Wanted { source, service, port: waypoint.port, ip: behind.ip(), gateway: true };
         let usable = endpoints.usable_for(wanted).filter_map(|(priority, fit)| {
-            let chosen = of_one(fit.ok()?);
+            let chosen = fit.ok()?.before(behind);
             Some(Eligible { weight: chosen.workload.capacity, chosen, priority })
         });
         let eligible: Vec<_> = usable.collect();

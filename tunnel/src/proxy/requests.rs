@@ -258,6 +258,9 @@ impl Node for Requests {
         }
         let (source, service) = (self.source(&mesh)?, mesh.service(&downstream.service)?);
         let port = mesh.routes_for(&source, service, downstream.port).filter(|port| port.is_http())?;
+        if service.waypoint().is_some() {
+            return None; // it is the waypoint's to route
+        }
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         Some(port.scope(&client).clone())
     }

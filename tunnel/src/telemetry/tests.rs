@@ -657,7 +657,7 @@ pub fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
     let source = mesh.pod("client");
     let Outbound::Hbone(route) = outbound(mesh, &source, to_service(), &mut Rng::seeded(1)) else { panic!() };
     let (ip, service) = (route.dial.ip(), route.service.clone());
-    let target = Target { workload: route.destination, ip, port: 8080, service: service.clone() };
+    let target = Target { workload: route.destination, ip, port: 8080, behind: None, service: service.clone() };
     Request {
         parties: Parties::to_target(&source, Some(&target), service.as_ref()),
         direction: Direction::Outbound,
