@@ -105,7 +105,7 @@ def _inside(name: str) -> Any:
 
 
 def _hbone(name: str, endpoint: Address, me: Certificate) -> Any:
-    options = {"explicit_http_config": {"http2_protocol_options": {}}}
+    options: dict[str, Any] = {"explicit_http_config": {"http2_protocol_options": {}}}
     return cluster(f"hbone-{name}", (endpoint[0], HBONE)) | {
         "typed_extension_protocol_options": {f"envoy.{_HTTP}": typed(_HTTP, options)},
         "transport_socket": _tls("Upstream", me),

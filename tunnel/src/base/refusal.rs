@@ -95,7 +95,7 @@ reasons! {
     UnknownPort "unknown_port" Fine 503 "the service has no such port";
     IllegalPort "illegal_port" Fine 503 "the port is one of the tunnel's own";
     ProxyProtocol "proxy_protocol" Fine 503 "the workload expects PROXY protocol, which this version does not send";
-    NoProxyHead "no_proxy_head" Fine 400 "the connection does not begin with a PROXY protocol header, which the gateway expects (gatewayTopology.proxyProtocol)";
+    NoProxyHead "no_proxy_header" Fine 400 "the connection does not begin with a PROXY protocol header, which the gateway expects (gatewayTopology.proxyProtocol)";
     NoEndpoint "no_endpoint" Connect 503 "the service has no healthy endpoint";
     NoAddress "no_address" Connect 503 "the endpoint has no address that can be used";
     UnknownWaypoint "unknown_waypoint" Connect 503 "the waypoint cannot be resolved";
