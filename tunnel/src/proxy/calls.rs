@@ -11,7 +11,9 @@ use http::uri::Authority;
 use http::HeaderMap;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -62,7 +64,9 @@ pub async fn call(proxy: &Rc<Proxy>, pod: &Rc<Pod>, remote: &Remote, request: Re
     };
     let session = Session::new(downstream, scope, Drain::default());
     let router = proxy.routers.of(proxy, pod);
-    let answered = async { whole(router.handle(&session, request).await).await };
+    // A gateway's own requests call as well: without the box its future would hold itself.
+    let handled: Pin<Box<dyn Future<Output = Response> + '_>> = Box::pin(router.handle(&session, request));
+    let answered = async { whole(handled.await).await };
     let late = |_| Err(format!("no answer within {} ms", remote.timeout.as_millis()));
     let answered = timeout(remote.timeout, answered).await.unwrap_or_else(late);
     answered.map_err(|why| format!("{}:{}: {why}", remote.hostname, remote.port))

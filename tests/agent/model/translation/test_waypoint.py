@@ -132,6 +132,15 @@ def test_a_label_moves_a_services_policies_to_it() -> None:
     assert policies() == ["default/attached", "default/selecting"]
 
 
+def test_limits_stay_with_the_workloads() -> None:
+    """Of them a waypoint knows nothing."""
+    target = [{"group": "", "kind": "Service", "name": "web"}]
+    spec = {"targetRefs": target, "rules": [{"limit": {"requests": 5, "per": "minute"}}]}
+    limits = make("RateLimitPolicy", "r", "default", spec=spec)
+    model = model_of(waypoint(), own(), using(), pod("a", labels={"app": "web"}), limits)
+    assert [*workload(model, "a").authorization_policies] == ["default/converted_rate_limit_policy_r"]
+
+
 def test_policies_of_a_waypoint_are_its_own() -> None:
     group = "gateway.networking.k8s.io"
     spec = {"targetRefs": [{"group": group, "kind": "Gateway", "name": "way"}]}
