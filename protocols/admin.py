@@ -47,7 +47,11 @@ class Authority:
 
 @dataclass(frozen=True)
 class Report:
-    """GET /check. problems: what is wrong beside the parts above it."""
+    """GET /check. problems: what is wrong beside the parts above it.
+
+    generations: the processes that carry connections of this node, where they follow each other without loss
+    (fields of `tunnel.handover.Generation`).
+    """
 
     version: str
     draining: bool
@@ -56,6 +60,7 @@ class Report:
     certificates: list[Certificate]
     authority: Authority
     problems: list[str] = field(default_factory=list)
+    generations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

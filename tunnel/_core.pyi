@@ -22,6 +22,8 @@ class Core:
         dns: PathLike[str] | None = None,
         crl: bool = False,
         path_normalization: str = "base",
+        kept: bool = False,
+        standby: bool = False,
     ) -> Core:
         """Start the threads. Raises ValueError, OSError.
 
@@ -32,7 +34,8 @@ class Core:
         this node need no tunnel once it has let one in; pending: likewise, with another file, if connect()
         is to wait until the other end has answered; dns: where the agent pins its maps, if pods' questions
         for names that only the mesh knows are to be answered; crl: nobody is believed before `set_crl`;
-        path_normalization: of requests, one of `PathNormalization`.
+        path_normalization: of requests, one of `PathNormalization`; kept: there are duplicates
+        of the pods' listeners to be had (`listeners`); standby: it listens nowhere before `serve`.
         """
     def add_pod(
         self, uid: str, netns: int, name: str, namespace: str, service_account: str, trust_domain: str
@@ -48,6 +51,21 @@ class Core:
         """Listen no more, and end a pod's connections, or with `drain` let them go on to their ends.
 
         An unknown uid is no error.
+        """
+    def serve(self, left: Sequence[tuple[int, int, int]]) -> list[tuple[str, str]]:
+        """Listen in all pods, with listeners of another process.
+
+        Of each: inode of its network namespace, port, descriptor, which is the core's from now on.
+        Gives the uids of pods in which it cannot listen, and why.
+        """
+    def retire(self) -> None:
+        """Listen in no pod any more, and have peers and clients ask elsewhere; what is open goes on."""
+    def open(self) -> int:
+        """How many connections are open; direct ones are not counted."""
+    def listeners(self) -> list[tuple[int, int, int]]:
+        """Listeners that came into use since the last call, as `serve` takes them.
+
+        The descriptors are the caller's.
         """
     def pods(self) -> list[str]:
         """The uids of the pods that are served."""

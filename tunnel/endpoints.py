@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-import os
 import re
 import resource
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
 
 from protocols.admin import Report, Version
 from protocols.version import version
@@ -17,20 +14,22 @@ from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Rout
 from tunnel import authorization, inspection, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
+from tunnel.handover import Generation
 from tunnel.settings import ADMIN_ADDRESS, Listen
+from tunnel.succession import lines
+from tunnel.usage import usage
 from tunnel.xds import XdsClient
 
 _END = "# EOF\n"
 _COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 _LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
-_STARTED = time.time()
 
 
 class Endpoints:
     """The three ports. `quit` is called for POST /quitquitquit.
 
     `pending` says what readiness waits for, `warnings` what it mentions beside, `report` what `warren check`
-    is told.
+    is told, `generations` which processes carry connections of this node.
     """
 
     def __init__(
@@ -43,6 +42,7 @@ class Endpoints:
         warnings: Callable[[], list[str]],
         report: Callable[[], Awaitable[Report]],
         quit: Callable[[], None],
+        generations: Callable[[], list[Generation]],
     ) -> None:
         self._core = core
         self._counters = counters
@@ -51,6 +51,7 @@ class Endpoints:
         self._warnings = warnings
         self._report = report
         self._quit = quit
+        self._generations = generations
 
     async def serve(self, listen: Listen) -> list[asyncio.Server]:
         """Listen: admin, metrics, readiness. Raises OSError, which names the address."""
@@ -92,7 +93,7 @@ class Endpoints:
     async def _metrics(self, request: Request) -> Response:
         """OpenMetrics; in Prometheus' older text format for whoever asks for that alone."""
         core = await asyncio.to_thread(self._core.metrics)
-        ours = "\n".join([*self._counters.lines(), *_process()])
+        ours = "\n".join([*self._counters.lines(), *_process(), *lines(self._generations())])
         text = f"{core.removesuffix(_END)}{ours}\n"
         accepted = request.headers.get("accept", "*/*")
         if "openmetrics" in accepted or "*/*" in accepted:
@@ -116,18 +117,16 @@ def _older_format(text: str) -> str:
 
 def _process() -> Iterator[str]:
     """The process's own figures, under the names that every client library uses for them."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    open_fds = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - lighter than iterdir
+    used = usage()
     gauges = {
-        "resident_memory_bytes": ("Memory that is in use.", pages * os.sysconf("SC_PAGE_SIZE")),
-        "open_fds": ("File descriptors that are open.", open_fds),
+        "resident_memory_bytes": ("Memory that is in use.", used.resident),
+        "open_fds": ("File descriptors that are open.", used.descriptors),
         "max_fds": ("File descriptors that may be.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        "start_time_seconds": ("Unix time at which the process started.", _STARTED),
+        "start_time_seconds": ("Unix time at which the process started.", used.since),
     }
     yield "# HELP process_cpu_seconds CPU time used, of user and system."
     yield "# TYPE process_cpu_seconds counter"
-    yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.6f}"
+    yield f"process_cpu_seconds_total {used.cpu:.6f}"
     for name, (text, value) in gauges.items():
         yield f"# HELP process_{name} {text}"
         yield f"# TYPE process_{name} gauge"

@@ -59,6 +59,7 @@ class Pods:
         self._identities_changed = identities_changed
         self._served: dict[str, _Pod] = {}
         self._pending: dict[str, _Waiting] = {}
+        self._starting: set[tuple[int, int]] = set()
         self._changing = asyncio.Lock()
 
     @property
@@ -70,6 +71,22 @@ class Pods:
     def served(self) -> int:
         """How many are."""
         return len(self._served)
+
+    @property
+    def namespaces(self) -> set[int]:
+        """The inodes of the network namespaces in which pods are served, or are about to be."""
+        return {inode for _, inode in self._starting | {pod.netns for pod in self._served.values()}}
+
+    async def serve(self, left: list[tuple[int, int, int]]) -> None:
+        """Listen in all pods, with what another process has left: (namespace's inode, port, descriptor)."""
+        async with self._changing:
+            for uid, error in await asyncio.to_thread(self._core.serve, left):
+                log.error("pod %s cannot be served: %s", self._served[uid].info, error)
+
+    async def retire(self) -> None:
+        """Listen in no pod any more; what is open goes on."""
+        async with self._changing:
+            await asyncio.to_thread(self._core.retire)
 
     def knows(self, uid: str) -> bool:
         """Whether the pod is served, or will be as soon as it can."""
@@ -125,13 +142,16 @@ class Pods:
         """Serve a pod; gives what went wrong, or nothing."""
         info = pod.info
         who = (info.name, info.namespace, info.service_account, self._trust_domain)
+        self._starting.add(pod.netns)
         try:
             await asyncio.to_thread(self._core.add_pod, uid, netns, *who)
         except OSError as error:
+            self._starting.discard(pod.netns)
             text = f"pod {info} cannot be served: {error}"
             log.warning("%s; retrying every %g s", text, RETRY_EVERY)
             return text
         self._served[uid] = pod
+        self._starting.discard(pod.netns)
         log.info("serving pod %s", info)
         return ""
 

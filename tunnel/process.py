@@ -16,6 +16,7 @@ from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
 from tunnel.exporter import Exporter
+from tunnel.handover import Generation
 from tunnel.names import Names
 from tunnel.revocation import RevocationLists
 from tunnel.settings import Settings
@@ -32,6 +33,7 @@ class Process(ABC):
     def __init__(self, settings: Settings, core: Core) -> None:
         self._settings, self._core = settings, core
         self._stop = asyncio.Event()
+        self._servers: list[asyncio.Server] = []
         self._counters = counters = Counters()
         self._authority = authority = AuthorityClient(core, settings.ca, settings.cluster)
         self._certificates = Certificates(core, authority, counters)
@@ -48,6 +50,7 @@ class Process(ABC):
             warnings=self.warnings,
             report=self.report,
             quit=self.stop,
+            generations=lambda: self.generations,
         )
 
     @property
@@ -73,6 +76,11 @@ class Process(ABC):
         # Who is where and who may: without it nothing is known to connect to.
         yield self._xds.run()
 
+    @property
+    def generations(self) -> list[Generation]:
+        """All that carry connections of this node, where they follow each other."""
+        return []
+
     def pending(self) -> list[str]:
         """What is missing before the process does its whole job."""
         if self._stop.is_set():
@@ -97,6 +105,7 @@ class Process(ABC):
             pods=self._pods,
             certificates=self._certificates.held,
             authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
+            generations=[one.as_json() for one in self.generations],
             problems=[*self._revocation.pending, *self.warnings()],
         )
 
@@ -114,7 +123,7 @@ class Process(ABC):
         loop.set_default_executor(ThreadPoolExecutor(3, "calls"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        servers = await self._endpoints.serve(self._settings.listen)
+        await self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(one) for one in self._tasks()]
@@ -124,8 +133,15 @@ class Process(ABC):
             # Endpoints are served until the end, so that the drain can be watched.
             await self._drain()
         finally:
-            for server in servers:
-                server.close()
+            await self._end()
+
+    async def _begin(self) -> None:
+        """Answer at the HTTP ports. Raises OSError."""
+        self._servers = await self._endpoints.serve(self._settings.listen)
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
 
     async def _drain(self) -> None:
         deadline = self._settings.drain_deadline

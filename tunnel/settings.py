@@ -102,12 +102,18 @@ class TunnelSettings(Settings):
     the tunnel like all others.
     bpffs: likewise; None where every connect() of an application succeeds, whatever the other end answers.
     dns_capture: whether pods' questions for names that only the mesh knows are answered; needs bpffs.
+    keep_listeners: whether generations follow each other under a keeper, whose files are beside zds.
+    drain_age: seconds for which connections may go on in a generation that another has followed.
+    cgroup: where generations are that outlast their container, in cgroup v2; None: where they are started.
     """
 
     zds: Path
     direct: Path | None = None
     bpffs: Path | None = None
     dns_capture: bool = True
+    keep_listeners: bool = False
+    drain_age: float = 86400.0
+    cgroup: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

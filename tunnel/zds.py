@@ -4,7 +4,6 @@ One message per packet. We say hello; the agent names its pods, then says that t
 names changes. Each of its messages is answered before the next is read.
 """
 
-import array
 import asyncio
 import logging
 import os
@@ -17,12 +16,12 @@ from google.protobuf.message import DecodeError
 from protocols.zds_pb2 import V1, Ack, AddWorkload, DelWorkload, WorkloadRequest, WorkloadResponse, ZdsHello
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
+from tunnel.packets import PacketError, receive
 from tunnel.pods import PodError, Pods
 from tunnel.settings import Info
 
 log = logging.getLogger("warren.zds")
 
-_PACKET = 64 * 1024
 _DESCRIPTORS = 8  # room for more than the one that is right, so that none is lost unseen
 
 
@@ -50,7 +49,7 @@ class ZdsClient:
         while True:
             try:
                 await self._session()
-            except (OSError, ProtocolError) as error:
+            except (OSError, ProtocolError, PacketError) as error:
                 log.warning("agent at %s: %s", self._path, error)
             finally:
                 self._named = set()
@@ -72,7 +71,7 @@ class ZdsClient:
 
     async def _answer_one(self, connection: socket.socket) -> bool:
         """Read and answer one message; false when there are no more. Raises ProtocolError, OSError."""
-        packet, descriptors = await _receive(connection)
+        packet, descriptors = await receive(connection, _DESCRIPTORS)
         try:
             if not packet:
                 return False
@@ -140,36 +139,6 @@ class ZdsClient:
         await self._pods.keep_only(self._named)
         log.info("%d pods on this node", len(self._named))
         self._named = None
-
-
-async def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """One packet with its descriptors, which are the caller's to close; nothing at the end."""
-    descriptors = array.array("i")
-    space = socket.CMSG_SPACE(_DESCRIPTORS * descriptors.itemsize)
-    while True:
-        try:
-            packet, ancillary, flags, _ = connection.recvmsg(_PACKET, space, socket.MSG_CMSG_CLOEXEC)
-            break
-        except BlockingIOError:
-            await _readable(connection)
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise ProtocolError(f"a packet of more than {_PACKET} bytes or {_DESCRIPTORS} descriptors")
-    return packet, list(descriptors)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
 
 
 async def _send_answer(connection: socket.socket, error: str) -> None:

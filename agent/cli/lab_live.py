@@ -10,6 +10,7 @@ import click
 
 from agent.cli.command import Command, option
 from agent.lab import Lab, manifests, mesh
+from agent.lab import upgrade as lab_upgrade
 from agent.lab.errors import LabError
 from agent.lab.members import Node
 from agent.lab.state import locked
@@ -132,6 +133,18 @@ def stop(name: str, role: str, node: str, kill: bool) -> None:
 
 
 @click.command(cls=Command)
+@click.argument("node", default="")
+@click.pass_obj
+def upgrade(name: str, node: str) -> None:
+    """Replace a node's agent and tunnel, or each node's, by what is installed: no connection ends."""
+    lab = Lab.open(name)
+    for found in [lab.node(node)] if node else lab.nodes:
+        lab_upgrade.upgrade(found)
+        for one in lab_upgrade.generations(found):
+            click.echo("{}: tunnel {number} is {stage}, {connections} connections".format(found.name, **one))
+
+
+@click.command(cls=Command)
 @click.argument("what", metavar="POD|ROLE")
 @_node
 @option("-f", "--follow", is_flag=True, envvar=None, help="go on as more is written")
@@ -156,7 +169,7 @@ def metrics(name: str, role: Literal["agent", "tunnel", "ca"], node: str) -> Non
     click.echo(_on(name, node, role).fetch(_METRICS[role], "/metrics"), nl=False)
 
 
-COMMANDS = (apply, delete, scale, restart, start, stop, logs, metrics)
+COMMANDS = (apply, delete, scale, restart, start, stop, upgrade, logs, metrics)
 
 
 def _key(text: str, namespace: str) -> Key:

@@ -43,13 +43,32 @@ from tunnel.settings import TunnelSettings
     help="answer pods' questions for ServiceEntries' hostnames as long as there are some with addresses; "
     "needs --bpffs",
 )
+@option(
+    "--keep-listeners/--no-keep-listeners",
+    default=False,
+    help="have a small process keep the pods' listeners: a tunnel that is upgraded or killed refuses nobody, "
+    "and its connections go on beside its successor; its files are beside the --zds socket",
+)
+@option(
+    "--drain-age",
+    type=click.FloatRange(0, 30 * 86400),
+    default=86400.0,
+    help="seconds that connections may go on in a tunnel that was replaced; needs --keep-listeners",
+)
+@option(
+    "--cgroup",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="cgroup v2 directory below which tunnels run, so that they outlast their container; needs "
+    "--keep-listeners [default: they stay in ours]",
+)
 def tunnel(
     *, zds: Path, on_demand: bool, bpffs: Path | None, direct: Path | None, dns_capture: bool, **given: Any
 ) -> None:
     """Run a node's tunnel: the bytes, inside mutual TLS."""
     logs.configure(given["log_level"], given["log_format"])
+    own = {name: given.pop(name) for name in ("keep_listeners", "drain_age", "cgroup")}
     common = core_settings(given, on_demand=on_demand)
-    settings = TunnelSettings(**common, zds=zds, direct=direct, bpffs=bpffs, dns_capture=dns_capture)
+    settings = TunnelSettings(**common, **own, zds=zds, direct=direct, bpffs=bpffs, dns_capture=dns_capture)
     # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from tunnel.app import run  # noqa: PLC0415

@@ -308,22 +308,25 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
         return ["env", *_ztunnel_environment(state, node), binary]
     run = run_dir(state, node)
     direct = {"direct": bpffs(state, node)} if state.direct else {}
-    return _warren(
-        "tunnel",
-        **direct,
-        node=node.name,
-        zds=run / "ztunnel.sock",
-        xds=f"unix:{run / 'xds.sock'}",
-        ca=f"https://{_authority(state)}",
-        ca_root=state.run / "ca" / "root.pem",
-        ca_token=run / "ca-token",
-        bpffs=bpffs(state, node),
-        dns_server=addresses.DNS_V4,
-        crl=state.run / "ca" / "ca-crl.pem",
-        access_log=state.access_log,
-        ready_port=_READY_PORTS["tunnel"],
-        trust_domain=TRUST_DOMAIN,
-    )
+    return [
+        *_warren(
+            "tunnel",
+            **direct,
+            node=node.name,
+            zds=run / "ztunnel.sock",
+            xds=f"unix:{run / 'xds.sock'}",
+            ca=f"https://{_authority(state)}",
+            ca_root=state.run / "ca" / "root.pem",
+            ca_token=run / "ca-token",
+            bpffs=bpffs(state, node),
+            dns_server=addresses.DNS_V4,
+            crl=state.run / "ca" / "ca-crl.pem",
+            access_log=state.access_log,
+            ready_port=_READY_PORTS["tunnel"],
+            trust_domain=TRUST_DOMAIN,
+        ),
+        "--keep-listeners",
+    ]
 
 
 def _reporter(state: State, node: NodeState) -> list[str]:

@@ -50,7 +50,7 @@ class Stage:
     @property
     def tunnel(self) -> int:
         """The pid of the tunnel that is attacked."""
-        (pid,) = self.node.pids("tunnel")
+        *_, pid = self.node.pids("tunnel")  # the keeper is first
         return pid
 
     def restart(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.ca import directory
 from agent.lab import Lab
 from agent.lab.members import Node, Pod
 from agent.model.schema.objects import Key
@@ -88,6 +90,15 @@ def in_force(
         for one in manifests:
             mesh.lab.cluster.delete(Key(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]))
         until(over, what=what)
+
+
+def revoke_all(mesh: Mesh, identity: str) -> None:
+    """What the authority has signed for it, as `warren ca revoke` does."""
+    log = mesh.lab.nodes[0].log("ca").read_text()
+    serials = re.findall(rf"{identity} for \S+ until \S+, serial (\w+)", log)
+    assert serials
+    folder = mesh.lab.state.run / "ca"
+    directory.revoke(folder, directory.read_root(folder), {int(serial, 16) for serial in serials})
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.ca import directory
 from agent.lab import Lab
 from agent.lab.members import Node
 from agent.model.schema.objects import Key
 from bpf.pins import Pins
-from tests.mesh.conftest import ON_SERVER, PODS, Connection, Manifest, Mesh, in_force
+from tests.mesh.conftest import ON_SERVER, PODS, Connection, Manifest, Mesh, in_force, revoke_all
 from tests.mesh.test_policy import authentication, authorization
 from tests.mesh.test_traffic import FAMILIES
 from tests.support import sockets
@@ -340,15 +338,6 @@ def test_a_revoked_certificate_closes_them_until_there_is_another(mesh: Mesh, no
     assert {line["reason"] for line in both_lines(node, source)} == {"certificate_revoked"}
     mesh.inside("a").call(sockets.forget, number)
     straighten(mesh, "a", "near")
-
-
-def revoke_all(mesh: Mesh, identity: str) -> None:
-    """What the authority has signed for it, as `warren ca revoke` does."""
-    log = mesh.lab.nodes[0].log("ca").read_text()
-    serials = re.findall(rf"{identity} for \S+ until \S+, serial (\w+)", log)
-    assert serials
-    folder = mesh.lab.state.run / "ca"
-    directory.revoke(folder, directory.read_root(folder), {int(serial, 16) for serial in serials})
 
 
 def test_what_policies_in_dry_run_would_refuse_is_told(mesh: Mesh, node: Node) -> None:

@@ -25,7 +25,7 @@ def descriptors(node: Node) -> int:
 
 def resident_kb(node: Node) -> int:
     """Memory of a node's tunnel."""
-    [pid] = node.pids("tunnel")
+    *_, pid = node.pids("tunnel")  # the keeper is first
     [line] = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS:")]
     return int(line.split()[1])
 

@@ -38,7 +38,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ fn identity(text: &str) -> PyResult<Identity> {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, dns=None, crl=false, path_normalization="base"))]
+    #[pyo3(signature = (*, node, workers, spin_us, access_log, on_demand=None, direct=None, pending=None, dns=None, crl=false, path_normalization="base", kept=false, standby=false))]
     #[allow(clippy::too_many_arguments)] // named ones, in Python
     fn new(
         node: String,
@@ -82,6 +82,8 @@ impl Core {
         dns: Option<PathBuf>,
         crl: bool,
         path_normalization: &str,
+        kept: bool,
+        standby: bool,
     ) -> PyResult<Self> {
         let normalization = path_normalization.parse().map_err(value_error)?;
         let settings = engine::Settings {
@@ -95,6 +97,8 @@ impl Core {
             dns,
             crl,
             http: http::Settings { normalization, ..http::Settings::default() },
+            kept,
+            standby,
         };
         engine::Core::new(settings).map(Core).map_err(PyErr::from)
     }
@@ -138,6 +142,31 @@ impl Core {
     #[pyo3(signature = (uid, drain=false))]
     fn remove_pod(&self, py: Python<'_>, uid: &str, drain: bool) {
         py.detach(|| self.0.remove_pod(uid, drain));
+    }
+
+    fn serve(&self, py: Python<'_>, left: Vec<(u64, u16, i32)>) -> PyResult<Vec<(String, String)>> {
+        let owned = |(netns, port, fd)| {
+            if fd < 0 {
+                return Err(PyOSError::new_err("not a descriptor"));
+            }
+            // SAFETY: the caller gives its descriptors away.
+            Ok(((netns, port), unsafe { OwnedFd::from_raw_fd(fd) }))
+        };
+        let left = left.into_iter().map(owned).collect::<PyResult<_>>()?;
+        let failed = py.detach(|| self.0.serve(left));
+        Ok(failed.into_iter().map(|(uid, error)| (uid, error.to_string())).collect())
+    }
+
+    fn retire(&self, py: Python<'_>) {
+        py.detach(|| self.0.retire());
+    }
+
+    fn open(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.open())
+    }
+
+    fn listeners(&self) -> Vec<(u64, u16, i32)> {
+        self.0.listeners().into_iter().map(|((netns, port), fd)| (netns, port, fd.into_raw_fd())).collect()
     }
 
     fn pods(&self) -> Vec<String> {

@@ -66,6 +66,12 @@ impl Kernel {
         self.ours.get()
     }
 
+    /// They are another tunnel's from now on.
+    pub fn release(&self) {
+        self.ours.set(false);
+        let _ = flock(&self.lock, FlockOperation::Unlock); // of a lock that is not ours nothing is lost
+    }
+
     /// Whether we are the one that takes the events, and tells of connections.
     pub fn is_ours(&self) -> bool {
         self.ours.get()

@@ -41,6 +41,10 @@ const LOOK: u64 = 4;
 
 /// What others ask of the thread.
 pub enum Command {
+    /// The pairs and the events are ours, as soon as they are no other tunnel's.
+    Serve,
+    /// They are another tunnel's from now on.
+    Retire(mpsc::Sender<()>),
     Add(Arc<PodInfo>),
     /// With `drain`, what is connected goes on to its end.
     Remove {
@@ -93,6 +97,8 @@ struct Direct {
 }
 
 struct State {
+    /// Whether the pairs may be ours.
+    serving: bool,
     kernel: Option<Rc<Kernel>>,
     /// Why there is none.
     lacks: String,
@@ -108,9 +114,14 @@ struct State {
 }
 
 /// Starts the thread.
-pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
+pub fn start(
+    places: Places,
+    shared: Arc<Shared>,
+    commands: UnboundedReceiver<Command>,
+    serving: bool,
+) -> io::Result<()> {
     thread::Builder::new().name("warren-direct".into()).spawn(move || {
-        if let Err(error) = run(places, shared, commands) {
+        if let Err(error) = run(places, shared, commands, serving) {
             log_error("direct", &format!("cannot watch direct connections: {error}; ending"));
             std::process::abort();
         }
@@ -118,11 +129,17 @@ pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Co
     Ok(())
 }
 
-fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
+fn run(
+    places: Places,
+    shared: Arc<Shared>,
+    mut commands: UnboundedReceiver<Command>,
+    serving: bool,
+) -> io::Result<()> {
     let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let state = State {
+            serving,
             kernel: None,
             lacks: "no pod yet".into(),
             pods: Pods::default(),
@@ -160,6 +177,14 @@ impl Direct {
     fn handle(self: &Rc<Self>, command: Command) {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
+            Command::Serve => {
+                self.state.borrow_mut().serving = true;
+                self.look_around();
+            }
+            Command::Retire(done) => {
+                self.retire();
+                let _ = done.send(());
+            }
             Command::Add(pod) => self.add(&pod),
             Command::Remove { uid, drain, done } => {
                 self.with(|state, mesh| if drain { state.drain(&uid) } else { state.remove(mesh, &uid) });
@@ -202,8 +227,24 @@ impl Direct {
         self.with(|state, mesh| state.reconcile(mesh, [cookie]));
     }
 
+    /// The successor learns of the kernel what is connected.
+    fn retire(&self) {
+        let mut state = self.state.borrow_mut();
+        state.serving = false;
+        state.lacks = "a newer tunnel has taken over".into();
+        if let Some(kernel) = state.kernel.take() {
+            kernel.release(); // what listened may hold it a little longer
+        }
+        if let Some(listening) = self.listening.borrow_mut().take() {
+            listening.abort();
+        }
+    }
+
     /// Opens what the agent has pinned, if it is there, and learns what is connected already.
     fn open(self: &Rc<Self>) {
+        if !self.state.borrow().serving {
+            return;
+        }
         let opened = self.usable().and_then(|()| Kernel::open(&self.places, self.generation));
         let kernel = match opened {
             Ok(kernel) => Rc::new(kernel),

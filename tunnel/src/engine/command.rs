@@ -1,13 +1,17 @@
 //! What is asked of a worker.
+use super::worker::Role;
 use crate::pending;
 use crate::policy::Admitted;
 use crate::sys::PodInfo;
 use std::io;
+use std::net::TcpListener;
 use std::sync::{mpsc, Arc};
 
 /// It answers when it is done.
 pub enum Command {
     Add(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
+    /// Takes what comes for a pod that was added.
+    Accept(Arc<str>, Vec<(TcpListener, Role)>),
     /// The gateway's own pod, which listens where the mesh says.
     AddGateway(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
     /// With `drain`, what is open goes on to its end.
@@ -30,6 +34,8 @@ pub enum Command {
     Admitted(mpsc::Sender<Vec<Admitted>>),
     /// The workloads to which there are tunnels, by uid.
     Destinations(mpsc::Sender<Vec<Arc<str>>>),
+    /// No new connections: they are a successor's. Clients and peers may take all the time for those that are open.
+    Retire,
     /// No new connections.
     Drain,
     /// How many connections there are.

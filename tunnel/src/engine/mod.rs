@@ -6,6 +6,7 @@ pub mod dump;
 mod exhaustion;
 mod exports;
 mod gateway;
+mod listening;
 mod question;
 mod routing;
 mod why;
@@ -17,6 +18,7 @@ use crate::mesh::Mesh;
 use crate::node::{CredentialsByIdentity, Shared};
 use crate::sys::bpf::Places;
 use crate::sys::budget::Budget;
+use crate::sys::listeners::Listeners;
 use crate::sys::netns::{NetNs, Raw};
 use crate::sys::{heap, panics, PodInfo};
 use crate::telemetry::{Options, Telemetry, Which};
@@ -29,6 +31,7 @@ use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -62,6 +65,10 @@ pub struct Settings {
     /// Nobody is believed before there are revocation lists, or it is known that there are none.
     pub crl: bool,
     pub http: http::Settings,
+    /// Somebody keeps the listeners of pods for a successor (`Core::listeners`).
+    pub kept: bool,
+    /// Listens nowhere before `Core::serve`.
+    pub standby: bool,
 }
 
 pub struct Core {
@@ -74,6 +81,8 @@ pub struct Core {
     keys: Mutex<HashMap<Identity, Key>>,
     pods: Mutex<HashMap<String, Arc<PodInfo>>>,
     newest: Mutex<Newest>,
+    /// Whether it listens in its pods.
+    serving: AtomicBool,
     cluster: String,
     /// This one's name.
     node: String,
@@ -110,6 +119,7 @@ impl Core {
             revocation: Revocation::new(settings.crl),
             telemetry: Telemetry::new(settings.telemetry)?,
             budget: Budget::process(),
+            listeners: Listeners::new(settings.kept),
             limits: Default::default(),
             subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
         });
@@ -134,7 +144,7 @@ impl Core {
         }
         let Plan { workers, direct, pending, .. } = plan;
         if let Some(places) = settings.direct {
-            direct::start(places, shared.clone(), offered)?;
+            direct::start(places, shared.clone(), offered, !settings.standby)?;
         }
         if let (Some(places), Some(handle)) = (settings.pending, &pending) {
             let workers = workers.clone();
@@ -143,7 +153,7 @@ impl Core {
                 let worker = &workers[number % workers.len()];
                 drop(worker.commands.send(Command::Pending(uid, call)));
             };
-            pending::start(places, shared.clone(), handle.clone(), called, to_worker)?;
+            pending::start(places, shared.clone(), handle.clone(), called, !settings.standby, to_worker)?;
         }
         Ok(Core {
             http: settings.http,
@@ -154,6 +164,7 @@ impl Core {
             keys: Mutex::default(),
             pods: Mutex::default(),
             newest: Mutex::new(Newest { mesh, ..Newest::default() }),
+            serving: AtomicBool::new(!settings.standby),
             cluster: settings.on_demand.unwrap_or_default(),
             node: settings.node,
         })
@@ -162,17 +173,14 @@ impl Core {
     /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.
     pub fn add_pod(&self, pod: NewPod) -> io::Result<()> {
         let info = Arc::new(self.info(pod));
-        let result = self.ask_all(|done| Command::Add(info.clone(), done));
-        match result {
-            Ok(()) => {
-                self.tell_direct(|| direct::Command::Add(info.clone()));
-                self.tell_pending(|| pending::Command::Add(info.clone()));
-                lock(&self.pods).insert(info.uid.to_string(), info);
-                self.want_own();
-            }
-            Err(_) => drop(self.ask_all(|done| Command::Remove { uid: info.uid.clone(), drain: false, done })),
-        }
-        result
+        let listeners = if self.serving.load(Ordering::Relaxed) { self.listen(&info)? } else { Vec::new() };
+        self.ask_all(|done| Command::Add(info.clone(), done))?;
+        self.accept(&info, listeners);
+        self.tell_direct(|| direct::Command::Add(info.clone()));
+        self.tell_pending(|| pending::Command::Add(info.clone()));
+        lock(&self.pods).insert(info.uid.to_string(), info);
+        self.want_own();
+        Ok(())
     }
 
     /// Serves the pod that this process is: it listens where its Gateways say, on whichever ports can be had.
@@ -339,11 +347,11 @@ impl Core {
 
     /// No new connections; waits for those that are open, then cuts. Returns how many were cut.
     pub fn drain(&self, deadline: Duration) -> usize {
-        self.tell_pending(|| pending::Command::Drain);
+        self.ask_pending(pending::Command::Drain);
         self.tell_all(|| Command::Drain);
         let end = Instant::now() + deadline;
         loop {
-            let open = self.collect(Command::Count).into_iter().sum();
+            let open = self.open();
             if open == 0 || Instant::now() >= end {
                 self.tell_all(|| Command::Cut);
                 // The answer comes after the cut: what peers are told of it has been written then.
@@ -353,6 +361,13 @@ impl Core {
             }
             thread::sleep(DRAIN_LOOK);
         }
+    }
+
+    /// Waits until the thread for pending connections has done so.
+    fn ask_pending(&self, command: impl FnOnce(mpsc::Sender<()>) -> pending::Command) {
+        let (answer, answers) = mpsc::channel();
+        self.tell_pending(|| command(answer));
+        let _ = answers.recv(); // fails where there is no such thread
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {

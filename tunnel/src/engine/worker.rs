@@ -3,7 +3,6 @@ use super::command::Command;
 use super::exhaustion::turn_away;
 use super::gateway::Gateway;
 use crate::base::Refusal;
-use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
 use crate::proxy::{gateway, inbound, outbound, Proxy};
@@ -114,7 +113,11 @@ impl Worker {
     fn handle(self: &Rc<Self>, command: Command) {
         // Whoever asked may be gone; then nobody is interested in the answer.
         match command {
-            Command::Add(info, done) => drop(done.send(self.add(info))),
+            Command::Add(info, done) => {
+                self.add(info);
+                drop(done.send(Ok(())));
+            }
+            Command::Accept(uid, listeners) => self.listen(&uid, listeners),
             Command::AddGateway(info, done) => {
                 let pod = Pod::new(info, &self.context.thread);
                 self.context.pods.insert(pod.clone());
@@ -166,37 +169,39 @@ impl Worker {
                 let pods = self.context.pods.enrolled();
                 let _ = answer.send(pods.iter().flat_map(|pod| pod.pool.destinations()).collect());
             }
+            Command::Retire => {
+                self.context.pods.all().iter().for_each(|pod| pod.drain());
+                self.proxy.routers.announce_end();
+            }
             Command::Drain => {
                 self.gateway.take(); // listens no more
                 self.context.pods.all().iter().for_each(|pod| pod.drain());
                 self.proxy.routers.drain(None);
             }
             Command::Count(answer) => {
-                let _ = answer.send(self.context.pods.all().iter().map(|pod| pod.live().len()).sum());
+                let _ = answer.send(self.context.pods.all().iter().map(|pod| pod.open()).sum());
             }
             Command::Cut => self.context.pods.all().iter().for_each(|pod| pod.close(Refusal::Drained)),
         }
     }
 
-    fn add(self: &Rc<Self>, info: Arc<PodInfo>) -> io::Result<()> {
-        let roles = [(OUTBOUND_PORT, Role::Outbound), (INBOUND_PLAIN_PORT, Role::Plain), (HBONE_PORT, Role::Tunnel)];
-        let listen = |(port, role)| {
-            let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {info}: {e}"));
-            let listener = info.netns.listen(port).and_then(TcpListener::from_std).map_err(named)?;
-            Ok((listener, role))
-        };
-        let listeners = roles.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+    fn add(self: &Rc<Self>, info: Arc<PodInfo>) {
         let pod = Pod::new(info, &self.context.thread);
         pod.review(&self.context.shared.mesh.load());
+        if let Some(before) = self.context.pods.insert(pod) {
+            self.close(&before);
+        }
+    }
+
+    fn listen(self: &Rc<Self>, uid: &str, listeners: Vec<(std::net::TcpListener, Role)>) {
+        let Some(pod) = self.context.pods.get(uid) else { return };
         for (listener, role) in listeners {
+            // Fails only where epoll has no room, which no kernel limits below what descriptors are.
+            let Ok(listener) = TcpListener::from_std(listener) else { continue };
             let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
         self.proxy.review_questions(&pod, &self.context.shared.mesh.load());
-        if let Some(before) = self.context.pods.insert(pod) {
-            self.close(&before);
-        }
-        Ok(())
     }
 
     /// Serves a pod that leaves the mesh until its connections have ended, or its namespace has no network any more.

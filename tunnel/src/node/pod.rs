@@ -222,6 +222,12 @@ impl Pod {
         Rc::strong_count(&self.serving) > 1 || self.tunnels().any(|tunnel| tunnel.is_busy())
     }
 
+    /// How many connections are open; those that are about to be count together as one.
+    pub fn open(&self) -> usize {
+        let live = self.live.borrow().len();
+        live.max(self.is_busy().into())
+    }
+
     /// No new connections; peers are told to ask elsewhere.
     pub fn drain(&self) {
         self.stop_accepting();

@@ -4,6 +4,7 @@ use crate::base::Identity;
 use crate::config::subscriptions::Subscriptions;
 use crate::mesh::Mesh;
 use crate::sys::budget::Budget;
+use crate::sys::listeners::Listeners;
 use crate::telemetry::Telemetry;
 use crate::tls::credentials::Credentials;
 use crate::tls::revocation::Revocation;
@@ -22,6 +23,7 @@ pub struct Shared {
     pub limits: Limits,
     pub telemetry: Arc<Telemetry>,
     pub budget: Arc<Budget>,
+    pub listeners: Listeners,
 }
 
 impl Shared {

@@ -11,6 +11,7 @@ use crate::decision::{self, Outbound, PENDING_PORT};
 use crate::node::Shared;
 use crate::sys::bpf::{self, Map, Places, Ring};
 use crate::sys::layout::{Endpoint, Pair, PendingEvent, Source, PENDING_BEGINS};
+use crate::sys::listeners::Listeners;
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::timer::Clock;
 use crate::sys::PodInfo;
@@ -24,7 +25,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::{io, thread};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
@@ -43,8 +44,10 @@ pub enum Command {
     Remove(Arc<str>),
     /// The mesh is new.
     Changed,
+    /// Take the calls, as soon as no other tunnel does.
+    Serve(mpsc::Sender<()>),
     /// No new calls: they are another tunnel's.
-    Drain,
+    Drain(mpsc::Sender<()>),
 }
 
 /// What others have of it.
@@ -112,6 +115,11 @@ impl Kernel {
         self.original.get(&source).is_ok_and(|to| to == Some(event.to))
     }
 
+    /// The calls are another tunnel's from now on.
+    fn release(&self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock); // of a lock that is not ours nothing is lost
+    }
+
     fn claim(&self) -> bool {
         flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
@@ -126,7 +134,7 @@ fn ids(places: &Places) -> [Option<u32>; 3] {
 /// A pod whose applications wait here. While it has a listener, the kernel has them wait.
 struct Room {
     pod: Arc<PodInfo>,
-    listener: Option<Socket>,
+    listener: Vec<Socket>,
 }
 
 #[derive(Default)]
@@ -139,7 +147,8 @@ struct State {
     calls: usize,
     /// The mesh has changed since the last look.
     changed: bool,
-    drained: bool,
+    /// Whether the calls may be ours.
+    serving: bool,
 }
 
 /// The thread's own.
@@ -163,6 +172,7 @@ pub fn start(
     shared: Arc<Shared>,
     handle: Arc<Handle>,
     commands: UnboundedReceiver<Command>,
+    serving: bool,
     to_worker: impl Fn(usize, Arc<str>, Call) + Send + 'static,
 ) -> io::Result<()> {
     let to_worker = Box::new(to_worker);
@@ -172,7 +182,7 @@ pub fn start(
             shared,
             handle,
             to_worker,
-            state: RefCell::default(),
+            state: RefCell::new(State { serving, ..State::default() }),
             kernel: RefCell::default(),
             listening: RefCell::default(),
         };
@@ -212,9 +222,15 @@ impl Pending {
             Command::Add(pod) => self.add(pod),
             Command::Remove(uid) => self.state.borrow_mut().rooms.retain(|_, room| room.pod.uid != uid),
             Command::Changed => self.state.borrow_mut().changed = true,
-            Command::Drain => {
-                self.state.borrow_mut().drained = true;
+            Command::Serve(done) => {
+                self.state.borrow_mut().serving = true;
+                self.look_around();
+                let _ = done.send(()); // whoever asked may be gone
+            }
+            Command::Drain(done) => {
+                self.state.borrow_mut().serving = false;
                 self.close();
+                let _ = done.send(());
             }
         }
     }
@@ -222,7 +238,7 @@ impl Pending {
     fn add(self: &Rc<Self>, pod: Arc<PodInfo>) {
         match pod.netns.cookie() {
             Ok(netns) => {
-                self.state.borrow_mut().rooms.insert(netns, Room { pod, listener: None });
+                self.state.borrow_mut().rooms.insert(netns, Room { pod, listener: Vec::new() });
                 self.look_around();
             }
             Err(error) => log_error("connect", &format!("pod {pod}: connect() waits for no answer: {error}")),
@@ -231,7 +247,7 @@ impl Pending {
 
     /// Comes by what is lacking: the agent's maps, the right to take the calls, listeners.
     fn look_around(self: &Rc<Self>) {
-        if self.state.borrow().drained {
+        if !self.state.borrow().serving {
             return;
         }
         let is_current = |kernel: &Rc<Kernel>| kernel.ids == ids(&self.places);
@@ -243,7 +259,7 @@ impl Pending {
         }
         if self.kernel.borrow().is_some() {
             // Before the calls are ours, too: should the tunnel that has them be killed, nobody who waits is refused.
-            self.state.borrow_mut().listen();
+            self.state.borrow_mut().listen(&self.shared.listeners);
         }
         if self.listening.borrow().is_some() {
             self.review();
@@ -261,11 +277,13 @@ impl Pending {
     }
 
     fn close(&self) {
-        self.state.borrow_mut().rooms.values_mut().for_each(|room| room.listener = None);
+        self.state.borrow_mut().rooms.values_mut().for_each(|room| room.listener.clear());
         if let Some(listening) = self.listening.borrow_mut().take() {
             listening.abort();
         }
-        *self.kernel.borrow_mut() = None;
+        if let Some(kernel) = self.kernel.borrow_mut().take() {
+            kernel.release(); // what listened may hold it a little longer
+        }
         self.tell_answering(None);
     }
 
@@ -329,10 +347,11 @@ impl Pending {
 }
 
 impl State {
-    fn listen(&mut self) {
-        for Room { pod, listener } in self.rooms.values_mut().filter(|room| room.listener.is_none()) {
-            match pod.netns.listen_deaf(PENDING_PORT) {
-                Ok(socket) => *listener = Some(socket),
+    fn listen(&mut self, listeners: &Listeners) {
+        for Room { pod, listener } in self.rooms.values_mut().filter(|room| room.listener.is_empty()) {
+            let place = (pod.netns.inode(), PENDING_PORT);
+            match listeners.at(place, 1, || pod.netns.listen_deaf(PENDING_PORT)) {
+                Ok(sockets) => *listener = sockets,
                 Err(error) => eprintln!(
                     "warren: pod {}: connect() succeeds before the other end has answered: port {PENDING_PORT}: {error}",
                     pod.uid

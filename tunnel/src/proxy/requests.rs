@@ -37,6 +37,8 @@ pub struct Routers {
     /// By number: whose they are, and how to end them.
     sessions: RefCell<HashMap<u64, (Arc<str>, Drain)>>,
     next: Cell<u64>,
+    /// Clients are to ask elsewhere.
+    ending: Cell<bool>,
 }
 
 /// Takes a session off the list.
@@ -45,12 +47,19 @@ pub struct Listed<'a>(&'a Routers, u64);
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
         self.0.sessions.borrow_mut().remove(&self.1);
+        self.0.close_unused();
     }
 }
 
 impl Routers {
     pub fn new(settings: Settings) -> Routers {
-        Routers { settings, routers: RefCell::default(), sessions: RefCell::default(), next: Cell::default() }
+        Routers {
+            settings,
+            routers: RefCell::default(),
+            sessions: RefCell::default(),
+            next: Cell::default(),
+            ending: Cell::default(),
+        }
     }
 
     pub fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
@@ -72,6 +81,9 @@ impl Routers {
 
     pub fn list(&self, pod: &Pod, drain: Drain) -> Listed<'_> {
         let number = self.next.replace(self.next.get() + 1);
+        if self.ending.get() {
+            drain.announce();
+        }
         self.sessions.borrow_mut().insert(number, (pod.uid.clone(), drain));
         Listed(self, number)
     }
@@ -81,6 +93,20 @@ impl Routers {
         let sessions = self.sessions.borrow();
         let meant = sessions.values().filter(|(uid, _)| pod.is_none_or(|pod| *uid == pod.uid));
         meant.for_each(|(_, drain)| drain.order());
+    }
+
+    /// Has clients ask elsewhere, each when it has asked for the last time here: nobody is cut off.
+    pub fn announce_end(&self) {
+        self.ending.set(true);
+        self.sessions.borrow().values().for_each(|(_, drain)| drain.announce());
+        self.close_unused();
+    }
+
+    /// Where nobody asks any more, connections that wait for further requests end.
+    fn close_unused(&self) {
+        if self.ending.get() && self.sessions.borrow().is_empty() {
+            self.routers.borrow_mut().clear();
+        }
     }
 
     /// A pod is gone: what waits for its requests ends.

@@ -7,6 +7,7 @@ pub mod diag;
 pub mod flusher;
 pub mod heap;
 pub mod layout;
+pub mod listeners;
 pub mod netns;
 pub mod panics;
 pub mod pod_info;

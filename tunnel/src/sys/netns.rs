@@ -17,6 +17,7 @@ static HOME: LazyLock<io::Result<File>> = LazyLock::new(|| File::open("/proc/sel
 /// A pod's network namespace.
 pub struct NetNs {
     fd: OwnedFd,
+    inode: u64,
     /// It is the one in which this process was started: nothing is entered, which takes no privilege.
     home: bool,
     cookie: OnceLock<u64>,
@@ -26,7 +27,14 @@ impl NetNs {
     pub fn new(fd: OwnedFd) -> Self {
         let inode = |fd| rustix::fs::fstat(fd).map(|status| (status.st_dev, status.st_ino)).ok();
         let home = HOME.as_ref().ok().and_then(|home| inode(home.as_fd()));
-        NetNs { home: home.is_some() && home == inode(fd.as_fd()), fd, cookie: OnceLock::new() }
+        let own = inode(fd.as_fd());
+        let number = own.map_or(0, |(_, inode)| inode);
+        NetNs { home: home.is_some() && home == own, inode: number, fd, cookie: OnceLock::new() }
+    }
+
+    /// What tells it from others that are open.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// What `make` gives inside the namespace. The calling thread is back at home afterwards.

@@ -148,7 +148,7 @@ async fn answer<S: Io>(
     let outgoing = Outgoing::of_response(&response, &asked.method, asked.version);
     // A request that is not read to its end ends the connection: what follows it would be taken for the next one.
     let read = connection.body.get() == Reading::Done;
-    let keep = asked.keep_alive && read && outgoing != Outgoing::UntilClose && !server.drain.is_ordered();
+    let keep = asked.keep_alive && read && outgoing != Outgoing::UntilClose && !server.drain.is_announced();
     let mut head = BytesMut::new();
     encode::response(&mut head, &response, outgoing, persistence(asked, &response, keep));
     match encode::message(connection, head, &mut response.body, outgoing).await {

@@ -57,7 +57,7 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
                 used = Instant::now();
                 spawn_local(exchange(request, respond, server.clone(), handle.clone()));
             }
-            () = server.drain.ordered(), if !draining => {
+            () = server.drain.announced(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
             }

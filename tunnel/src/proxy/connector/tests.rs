@@ -9,6 +9,7 @@ use crate::node::{Context, Shared};
 use crate::relay::thread::testing;
 use crate::relay::Thread;
 use crate::sys::budget::Budget;
+use crate::sys::listeners::Listeners;
 use crate::sys::pod_info::testing::info_in;
 use crate::telemetry::{Options, Telemetry};
 use crate::tls::revocation::Revocation;
@@ -54,6 +55,7 @@ impl Node {
     fn new(thread: &Rc<Thread>, mesh: Mesh) -> Node {
         let options = Options { access_log: "off".parse().unwrap() };
         let shared = Shared {
+            listeners: Listeners::new(false),
             mesh: ArcSwap::from_pointee(mesh),
             credentials: ArcSwap::default(),
             revocation: Revocation::new(false),

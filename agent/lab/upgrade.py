@@ -1,0 +1,67 @@
+"""A node's agent and tunnel are replaced in the order of a DaemonSet: the tunnel's connections go on."""
+
+import json
+import os
+import signal
+from contextlib import suppress
+from typing import Any
+
+from agent.lab import mesh
+from agent.lab.errors import LabError
+from agent.lab.members import Node
+from agent.lab.waiting import wait
+
+_WITHIN = 30.0  # seconds
+_ADMIN_PORT = 15000
+
+Generations = list[dict[str, Any]]
+
+
+def upgrade(node: Node) -> None:
+    """Replace agent and tunnel by what is installed now. Raises LabError; what ran before then goes on."""
+    upgrade_tunnel(node)
+    node.stop("agent")
+    node.start("agent")
+
+
+def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN) -> None:
+    """Start another tunnel, wait until it serves, and end the former one, whose connections go on.
+
+    options: more of the new one's. within: seconds for it to serve. Raises LabError when it does not; the
+    former one serves on then.
+    """
+    before = set(node.pids("tunnel"))
+    if not before:
+        raise LabError(f"no tunnel runs on {node.name}: `warren lab start tunnel --node={node.name}`")
+    mesh.run(node.state, node.place, "tunnel", [*mesh.command(node.state, node.place, "tunnel"), *options])
+    if not wait(lambda: bool(_serving(generations(node)) - before), within):
+        for pid in set(node.pids("tunnel")) - before:
+            _end(pid)
+        raise LabError(
+            f"the new tunnel of {node.name} does not serve after {within:.0f} s, the former one does; "
+            f"the end of {node.log('tunnel')} tells why"
+        )
+    kept = {one["pid"] for one in generations(node)}
+    for pid in before - kept:
+        _end(pid)
+
+
+def generations(node: Node) -> Generations:
+    """The processes that carry connections of a node; none while one follows another.
+
+    Fields are those of `tunnel.handover.Generation`.
+    """
+    try:
+        found: Generations = json.loads(node.fetch(_ADMIN_PORT, "/check"))["generations"]
+    except LabError:
+        return []
+    return found
+
+
+def _serving(found: Generations) -> set[int]:
+    return {one["pid"] for one in found if one["stage"] == "serving"}
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,137 @@
+"""What the keeper of a node's listeners and the generations of its tunnel tell each other.
+
+A generation is one process that carries connections. Packets over `keeper.sock` in the run directory, JSON,
+with descriptors; only processes of the same user are heard. The sides may be of different builds: unknown
+fields and kinds are passed over.
+
+    generation -> keeper
+        hello       who it is and how far, first of all; `kept` follows for what it listens on
+        kept        listeners that it uses; with their descriptors
+        closed      a network namespace in which it listens no more
+        ready       it knows all that a tunnel has to know
+        serving     it accepts connections; all that was kept before its `kept` is of no more use
+        retired     it accepts no more connections
+        open        how many connections are left, and what it costs
+    keeper -> generation
+        output      where to write its log from now on; with two descriptors
+        left        listeners of the generation before; with their descriptors
+        serve       accept connections
+        retire      accept no more, and end with the last one
+        others      all generations, for reports
+    keeper -> keeper
+        take_over   let the generations go to the keeper that asks
+"""
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tunnel.packets import PacketError
+
+DESCRIPTORS = 250  # the kernel takes 253 with one packet
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+# The inode of a network namespace, and a port.
+Place = tuple[int, int]
+
+
+class Stage(StrEnum):
+    """How far a generation is."""
+
+    STANDBY = "standby"
+    SERVING = "serving"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """number: of later ones it is higher. resident: bytes; cpu: seconds; since: Unix seconds of its start."""
+
+    number: int
+    pid: int
+    version: str
+    stage: Stage
+    connections: int = 0
+    resident: int = 0
+    descriptors: int = 0
+    cpu: float = 0.0
+    since: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, fields: dict[str, Any]) -> "Generation":
+        """Raises PacketError."""
+        try:
+            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+            return cls(**{**known, "stage": Stage(known["stage"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise PacketError(f"a generation that makes no sense: {error}") from error
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files by which they find each other."""
+
+    directory: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "keeper.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the keeper; holds the number of the last generation."""
+        return self.directory / "keeper.lock"
+
+    def generation(self, number: int) -> Path:
+        """Held by that generation."""
+        return self.directory / f"tunnel-{number}.lock"
+
+    def generations(self) -> list[Path]:
+        return sorted(self.directory.glob("tunnel-*.lock"))
+
+
+def send(
+    connection: socket.socket, kind: str, fields: dict[str, Any] | None = None, fds: Sequence[int] = ()
+) -> None:
+    """Send one message. Raises OSError."""
+    packet = json.dumps({"is": kind, **(fields or {})}).encode()
+    socket.send_fds(connection, [packet], fds)
+
+
+def send_listeners(connection: socket.socket, kind: str, listeners: Sequence[tuple[Place, int]]) -> None:
+    """Send listeners by where they are, in as many messages as it takes. Raises OSError."""
+    for first in range(0, len(listeners), DESCRIPTORS):
+        some = listeners[first : first + DESCRIPTORS]
+        send(connection, kind, {"places": [place for place, _ in some]}, [fd for _, fd in some])
+
+
+def decode(packet: bytes) -> tuple[str, dict[str, Any]]:
+    """The kind of a message, and its fields. Raises PacketError."""
+    try:
+        fields = json.loads(packet)
+        return str(fields.pop("is")), fields
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PacketError(f"a message that makes no sense: {error}") from error
+
+
+def listeners_of(fields: dict[str, Any], fds: Sequence[int]) -> list[tuple[Place, int]]:
+    """What `send_listeners` has sent. Raises PacketError."""
+    places = fields.get("places", ())
+    if len(places) != len(fds):
+        raise PacketError(f"{len(places)} listeners came with {len(fds)} descriptors")
+    return [((int(netns), int(port)), fd) for (netns, port), fd in zip(places, fds, strict=True)]
+
+
+def is_one_of_us(connection: socket.socket) -> bool:
+    """Whether the other end is a process of the same user."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(raw)[1] == os.geteuid())

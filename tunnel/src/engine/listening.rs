@@ -1,0 +1,80 @@
+//! Who listens in the pods: a tunnel that takes over from another does so with the other's listeners.
+use super::command::Command;
+use super::worker::Role;
+use super::{lock, Core};
+use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
+use crate::sys::listeners::Place;
+use crate::sys::PodInfo;
+use crate::{direct, pending};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+const ROLES: [(u16, Role); 3] =
+    [(OUTBOUND_PORT, Role::Outbound), (INBOUND_PLAIN_PORT, Role::Plain), (HBONE_PORT, Role::Tunnel)];
+
+/// What one worker accepts from.
+pub(super) type Accepting = Vec<(TcpListener, Role)>;
+
+impl Core {
+    /// Listens in all pods, also in those that come later, with what a predecessor has left. Gives the uids of pods in which
+    /// it cannot, and why.
+    pub fn serve(&self, left: Vec<(Place, OwnedFd)>) -> Vec<(String, io::Error)> {
+        self.shared.listeners.inherit(left);
+        self.serving.store(true, Ordering::Relaxed);
+        let pods: Vec<_> = lock(&self.pods).values().cloned().collect();
+        let listen = |pod: &Arc<PodInfo>| match self.listen(pod) {
+            Ok(listeners) => {
+                self.accept(pod, listeners);
+                None
+            }
+            Err(error) => Some((pod.uid.to_string(), error)),
+        };
+        let failed = pods.iter().filter_map(listen).collect();
+        self.ask_pending(pending::Command::Serve);
+        self.tell_direct(|| direct::Command::Serve);
+        self.shared.listeners.close_rest();
+        failed
+    }
+
+    /// Listens nowhere any more, and has peers ask elsewhere; what is open goes on.
+    pub fn retire(&self) {
+        self.serving.store(false, Ordering::Relaxed);
+        self.ask_pending(pending::Command::Drain);
+        self.ask_direct(direct::Command::Retire);
+        self.tell_all(|| Command::Retire);
+        self.open(); // the answer comes after the deed
+    }
+
+    /// How many connections are open, direct ones not counted.
+    pub fn open(&self) -> usize {
+        self.collect(Command::Count).into_iter().sum()
+    }
+
+    /// Duplicates of the listeners that came into use since it was asked last, where somebody is to keep them.
+    pub fn listeners(&self) -> Vec<(Place, OwnedFd)> {
+        self.shared.listeners.made()
+    }
+
+    /// What each worker is to accept from.
+    pub(super) fn listen(&self, pod: &PodInfo) -> io::Result<Vec<Accepting>> {
+        let workers = self.workers.len();
+        let mut accepting: Vec<Accepting> = (0..workers).map(|_| Vec::new()).collect();
+        for (port, role) in ROLES {
+            let listeners = self.shared.listeners.at((pod.netns.inode(), port), workers, || pod.netns.listen(port));
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {pod}: {e}"));
+            for (number, listener) in listeners.map_err(named)?.into_iter().enumerate() {
+                accepting[number % workers].push((listener, role));
+            }
+        }
+        Ok(accepting)
+    }
+
+    pub(super) fn accept(&self, pod: &PodInfo, accepting: Vec<Accepting>) {
+        for (worker, listeners) in self.workers.iter().zip(accepting) {
+            drop(worker.commands.send(Command::Accept(pod.uid.clone(), listeners))); // fails only with the process
+        }
+    }
+}
