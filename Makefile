@@ -67,6 +67,11 @@ test-browser: setup $(VENV)/browser.stamp ## the live map and bookinfo's page in
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)
 
+.PHONY: test-upgrade
+test-upgrade: setup ## a thousand busy connections through ten upgrades of each node's agent and tunnel; 10 minutes
+	WARREN_UPGRADE_CONNECTIONS=1000 WARREN_UPGRADE_ROUNDS=10 $(PYTHON) -m pytest tests/mesh/test_upgrade.py \
+		-k break_nothing -s $(ARGS)
+
 .PHONY: test-policies
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
 	$(PYTHON) -m tests.policy $(ARGS)

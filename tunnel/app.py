@@ -1,6 +1,7 @@
 """The tunnel's process: what runs in it beside what all processes over the core have."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -16,12 +17,19 @@ from tunnel.settings import TunnelSettings
 from tunnel.succession import Succession
 from tunnel.zds import ZdsClient
 
+log = logging.getLogger("warren.tunnel")
+
 
 class Tunnel(Process):
     """Serves the pods of a node, of which the agent tells."""
 
-    def __init__(self, settings: TunnelSettings, number: int | None = None) -> None:
-        """number: of a keeper's generation. Raises OSError, ValueError when the core cannot be had."""
+    def __init__(
+        self, settings: TunnelSettings, number: int | None = None, *, outlasts: bool = False
+    ) -> None:
+        """number: of a keeper's generation; outlasts: its container.
+
+        Raises OSError, ValueError when the core cannot be had.
+        """
         core = Core(
             node=settings.node,
             workers=settings.workers,
@@ -37,17 +45,20 @@ class Tunnel(Process):
             standby=number is not None,
         )
         super().__init__(settings, core)
+        self._succession: Succession | None = None
         self._all = Pods(core, settings.trust_domain, self._counters, self._pods_changed)
         self._zds = ZdsClient(settings.zds, self._all, self._counters)
-        self._succession = None if number is None else self._succeeding(settings, number)
+        if number is not None:
+            self._succession = self._succeeding(settings, number, outlasts)
 
-    def _succeeding(self, settings: TunnelSettings, number: int) -> Succession:
+    def _succeeding(self, settings: TunnelSettings, number: int, outlasts: bool) -> Succession:
         return Succession(
             self._core,
             self._all,
             Places(settings.zds.parent),
             number,
             settings.drain_age,
+            outlasts=outlasts,
             pending=self.pending,
             begin=super()._begin,
             end=self._end,
@@ -66,6 +77,8 @@ class Tunnel(Process):
     def _pods_changed(self, identities: set[str]) -> None:
         self._certificates.use(identities)
         self._names.changed()
+        if self._succession:
+            self._succession.look()
 
     @property
     def _pods(self) -> admin.Served:
@@ -92,6 +105,8 @@ class Tunnel(Process):
         finally:
             if self._succession:
                 self._succession.close()
+        if self._succession and self._succession.failure:
+            raise self._succession.failure
 
 
 def run(settings: TunnelSettings) -> None:
@@ -100,15 +115,25 @@ def run(settings: TunnelSettings) -> None:
     Raises OSError, ValueError, KeeperError.
     """
 
-    async def main(number: int | None = None) -> None:
-        await Tunnel(settings, number).run()
+    async def main(number: int | None = None, *, outlasts: bool = False) -> None:
+        await Tunnel(settings, number, outlasts=outlasts).run()
 
     def generation(number: int) -> None:
-        if settings.cgroup:
-            leave_container(settings.cgroup)
         usage.begin()
-        asyncio.run(main(number))
+        asyncio.run(main(number, outlasts=_outlasts(settings)))
 
     if settings.keep_listeners:
         Keeper(Places(settings.zds.parent), generation).run()
     asyncio.run(main())
+
+
+def _outlasts(settings: TunnelSettings) -> bool:
+    """Whether this process is where it outlasts its container, now."""
+    if settings.cgroup is None:
+        return False
+    try:
+        leave_container(settings.cgroup, settings.zds.with_name("cgroup-ns"))
+    except OSError as error:
+        log.warning("connections will end with this container: --cgroup %s: %s", settings.cgroup, error)
+        return False
+    return True

@@ -51,7 +51,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Generation:
-    """number: of later ones it is higher. resident: bytes; cpu: seconds; since: Unix seconds of its start."""
+    """number: of later ones it is higher. resident: bytes; cpu: seconds; since: Unix seconds of its start.
+
+    outlasts: it goes on when its container ends.
+    """
 
     number: int
     pid: int
@@ -62,6 +65,7 @@ class Generation:
     descriptors: int = 0
     cpu: float = 0.0
     since: float = 0.0
+    outlasts: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

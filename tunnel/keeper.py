@@ -44,6 +44,7 @@ class _Child:
 
     def __init__(self, number: int, pid: int) -> None:
         self.number, self.pid, self.started = number, pid, time.monotonic()
+        self.outlasts = False
         self.fd = os.pidfd_open(pid)
 
 
@@ -95,13 +96,14 @@ class Keeper:
         self._wait_for: set[int] = set()  # generations that run, and have not come yet
         self._wait_until = 0.0
         self._retired: set[int] = set()  # numbers
+        self._ending = False
 
     # --- which keeper it is
 
     def run(self) -> NoReturn:
         """Keep until told to stop, or until our generation ends by itself. Raises KeeperError, OSError."""
-        signal.signal(signal.SIGTERM, _leave)
-        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, lambda *_: self._leave())
+        signal.signal(signal.SIGINT, lambda *_: self._end())
         self._become()
         while True:
             self._advance()
@@ -243,7 +245,9 @@ class Keeper:
         del self._children[child.pid]
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        if self._listener is None or child.number in self._retired:
+        if self._ending and not any(not one.outlasts for one in self._children.values()):
+            sys.exit(0)
+        if self._ending or self._listener is None or child.number in self._retired:
             return log.info("generation %d ended with %d", child.number, code)
         if code >= 0:
             sys.exit(code)  # the generation before it, if there is one, serves on
@@ -280,6 +284,8 @@ class Keeper:
             case "hello":
                 member.told = Generation.read(fields)
                 self._wait_for.discard(member.told.number)
+                if child := self._children.get(member.told.pid):
+                    child.outlasts = member.told.outlasts
                 handover.send(member.connection, "output", fds=[1, 2])
             case "kept":
                 for place, fd in handover.listeners_of(fields, fds):
@@ -365,7 +371,7 @@ class Keeper:
     def _lacks_generation(self, now: float) -> bool:
         if now >= self._wait_until:
             self._wait_for.clear()
-        if now < self._not_before or self._wait_for:
+        if now < self._not_before or self._wait_for or self._ending:
             return False
         coming = {child.number for child in self._children.values()} - self._retired
         useful = any(one.stage is not Stage.RETIRED for one in self._members.values())
@@ -408,18 +414,19 @@ class Keeper:
             log.warning("generation %d: %s", _number(member), error)
             self._lost(member)
 
-    def _interrupt(self, *_: object) -> None:
-        """Someone at a terminal wants all of it to end."""
-        if not self._children:
+    def _leave(self) -> None:
+        """Our container ends. A generation that outlasts it goes on until another keeper's follows it."""
+        self._end(lasting=False)
+
+    def _end(self, *, lasting: bool = True) -> None:
+        """Have generations end in order, `lasting` ones as well; with the last one we end."""
+        ending = [child for child in self._children.values() if lasting or not child.outlasts]
+        if not ending:
             sys.exit(0)
-        for child in self._children.values():
+        self._ending = True
+        for child in ending:
             os.kill(child.pid, signal.SIGTERM)
 
 
 def _number(member: _Member) -> int:
     return member.told.number if member.told else 0
-
-
-def _leave(*_: object) -> None:
-    """The generation that serves goes on, until another keeper's follows it."""
-    sys.exit(0)

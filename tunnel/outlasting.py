@@ -13,17 +13,17 @@ _CLONE_NEWCGROUP = 0x02000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def leave_container(cgroup: Path, proc: Path = Path("/proc")) -> None:
+def leave_container(cgroup: Path, namespace: Path) -> None:
     """Move the calling process to a cgroup below `cgroup`, a directory of the host's cgroup v2.
 
-    Raises OSError, which says what is lacking.
+    namespace: the host's cgroup namespace, where somebody has bound it. Raises OSError.
     """
     own = cgroup / _CGROUP
     own.mkdir(exist_ok=True)
     try:
         _join(own)
     except FileNotFoundError:  # cgroup_namespaces(7): with nsdelegate nobody leaves the part that is his
-        _enter_hosts(proc / "1/ns/cgroup")
+        _enter(namespace)
         _join(own)
 
 
@@ -31,10 +31,10 @@ def _join(cgroup: Path) -> None:
     (cgroup / "cgroup.procs").write_text("0")
 
 
-def _enter_hosts(namespace: Path) -> None:
+def _enter(namespace: Path) -> None:
     fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.setns(fd, _CLONE_NEWCGROUP):
-            raise OSError(ctypes.get_errno(), f"{namespace}: {os.strerror(ctypes.get_errno())}")
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(namespace))
     finally:
         os.close(fd)

@@ -4,12 +4,13 @@ The keeper (`tunnel.keeper`) says when. While there is none, everything goes on 
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from protocols.version import version
@@ -42,8 +43,8 @@ class Served(Protocol):
 class Succession:
     """Follows the keeper's word. `begin` is called once when it is our turn, `end` when it is no more.
 
-    age: seconds for which connections may go on after that. `pending`: what is missing before it may be our
-    turn; `stop` ends the process.
+    age: seconds for which connections may go on after that. outlasts: the process may outlast its container.
+    `pending`: what is missing before it may be our turn; `stop` ends the process.
     """
 
     def __init__(
@@ -54,18 +55,21 @@ class Succession:
         number: int,
         age: float,
         *,
+        outlasts: bool,
         pending: Callable[[], list[str]],
-        begin: Callable[[], Any],
-        end: Callable[[], Any],
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
         stop: Callable[[], None],
     ) -> None:
         self._core, self._pods, self._places, self._age = core, pods, places, age
         self._pending, self._begin, self._end, self._stop = pending, begin, end, stop
-        self._number = number
+        self._number, self._outlasts = number, outlasts
         self._stage = Stage.STANDBY
         self._left: list[tuple[Place, int]] = []
         self._kept: dict[int, list[tuple[Place, int]]] = {}  # by network namespace; duplicates, ours to close
+        self._news = asyncio.Event()
         self.generations: list[Generation] = []
+        self.failure: OSError | None = None  # for which we ended
         self._lock = os.open(places.generation(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
@@ -95,6 +99,10 @@ class Succession:
             if await self._is_over(alone_since):
                 return self._stop()
             await asyncio.sleep(_LOOK)
+
+    def look(self) -> None:
+        """Pods have changed: there may be other listeners."""
+        self._news.set()
 
     def close(self) -> None:
         """The process ends: nobody is to wait for it."""
@@ -147,7 +155,19 @@ class Succession:
         self._keep(keeper)
         handover.send(keeper, "serving")
         log.info("generation %d serves, with %d listeners of the one before", self._number, len(left))
-        await self._begin()
+        self._beginning = asyncio.create_task(self._answer(first=not left))
+
+    async def _answer(self, *, first: bool) -> None:
+        """Open our own ports: without them a first generation is of no use, a later one serves pods still."""
+        while self._stage is Stage.SERVING:
+            try:
+                return await self._begin()
+            except OSError as error:
+                if first:
+                    self.failure = error
+                    return self._stop()
+                log.error("%s", error)
+                await asyncio.sleep(_KEEP)
 
     async def _retire(self, keeper: socket.socket) -> None:
         self._stage = Stage.RETIRED
@@ -178,7 +198,9 @@ class Succession:
             if time.monotonic() - reported >= _REPORT:
                 reported = time.monotonic()
                 handover.send(keeper, "open", (await self._self()).as_json())
-            await asyncio.sleep(_LOOK if self._stage is Stage.STANDBY else _KEEP)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _LOOK if self._stage is Stage.STANDBY else _KEEP)
+            self._news.clear()
 
     def _keep(self, keeper: socket.socket) -> None:
         """Give what is new to the keeper, and have it close what is gone."""
@@ -196,7 +218,9 @@ class Succession:
 
     async def _self(self) -> Generation:
         connections = await asyncio.to_thread(self._core.open)
-        return Generation(self._number, os.getpid(), version(), self._stage, connections, **usage()._asdict())
+        used = usage()._asdict()
+        me = (self._number, os.getpid(), version(), self._stage, connections)
+        return Generation(*me, **used, outlasts=self._outlasts)
 
 
 def lines(generations: Iterable[Generation]) -> Iterable[str]:

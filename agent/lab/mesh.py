@@ -326,6 +326,7 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
             trust_domain=TRUST_DOMAIN,
         ),
         "--keep-listeners",
+        f"--cgroup={cgroup(state, node, 'tunnel')}",
     ]
 
 

@@ -205,6 +205,8 @@ def test_the_pods_of_a_daemon_set_follow_each_other(
     node = mesh.lab.node("node1")
     generation = serving(node)["pid"]
     (keeper,) = set(node.pids("tunnel")) - {one["pid"] for one in upgrade.generations(node)}
+    where = [Path(f"/proc/{pid}/cgroup").read_text() for pid in (keeper, generation)]
+    assert where[0] != where[1]  # the end of the keeper's container is not the generation's
     os.kill(keeper, signal.SIGTERM)
     until(lambda: keeper not in node.pids("tunnel"), what="the keeper ends")
     assert generation in node.pids("tunnel")

@@ -197,6 +197,34 @@ async def test_a_drain_waits_for_connections_and_a_second_signal_does_not(
             assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 1
 
 
+async def test_a_generation_that_cannot_outlast_its_container_drains_with_it(
+    node: Surroundings, netns: NetnsFd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No `--cgroup` was given: the end of the keeper's container would cut it off."""
+    monkeypatch.setenv("WARREN_KEEP_LISTENERS", "true")
+    async with node.tunnel() as running:
+        await running.becomes_ready()
+        report = json.loads((await running.ask(running.admin, "/check")).body)
+        [generation] = report["generations"]
+        assert (generation["number"], generation["stage"], generation["outlasts"]) == (1, "serving", False)
+        assert generation["pid"] != running.process.pid
+        running.process.terminate()
+        assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 0
+        assert "drained; 0 connections were cut" in running.log.read_text()
+        with pytest.raises(ProcessLookupError):
+            os.kill(generation["pid"], 0)
+
+
+async def test_a_setting_that_cannot_work_ends_the_keeper_too(
+    node: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARREN_KEEP_LISTENERS", "true")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with node.tunnel({"metrics-port": taken.getsockname()[1]}) as running:
+            assert await asyncio.wait_for(running.process.wait(), PATIENCE) == 1
+            assert str(taken.getsockname()[1]) in running.log.read_text()
+
+
 def hbone_stream(
     node: Surroundings, chain: list[str], key: ec.EllipticCurvePrivateKey
 ) -> tuple[Http2, socket.socket]:
