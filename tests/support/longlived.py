@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import grpc
@@ -124,7 +125,7 @@ class _Sockets(_Talk):
                 for fd in [fd for fd, at in due.items() if at <= now and fd not in sent]:
                     sent[fd], heard[fd], since[fd] = os.urandom(_BLOCK), b"", now
                     due[fd] = now + self.pause
-                    self._try(fd, sent, due, lambda fd=fd: self.socks[fd].sendall(sent[fd]))
+                    self._try(fd, sent, due, partial(self.socks[fd].sendall, sent[fd]))
             for fd, _ in poll.poll(0.005):
                 if fd not in sent:
                     self.errors.append("ended, or said what it was not asked")

@@ -105,7 +105,7 @@ impl Routers {
     /// Where nobody asks any more, connections that wait for further requests end.
     fn close_unused(&self) {
         if self.ending.get() && self.sessions.borrow().is_empty() {
-            self.routers.borrow_mut().clear();
+            self.routers.borrow().values().for_each(|router| router.close());
         }
     }
 

@@ -105,6 +105,11 @@ impl<S: Io> Cluster<S> {
         true
     }
 
+    /// No connection waits for further requests.
+    pub fn close(&self) {
+        self.hosts.borrow().iter().for_each(|host| host.pool.close());
+    }
+
     /// Hosts that stay keep their connections and their past.
     fn replace(&self, endpoints: &[Endpoint]) {
         let mut before = self.hosts.borrow_mut();
