@@ -129,12 +129,7 @@ pub fn start(
     Ok(())
 }
 
-fn run(
-    places: Places,
-    shared: Arc<Shared>,
-    mut commands: UnboundedReceiver<Command>,
-    serving: bool,
-) -> io::Result<()> {
+fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>, serving: bool) -> io::Result<()> {
     let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {

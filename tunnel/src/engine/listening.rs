@@ -74,7 +74,8 @@ impl Core {
 
     pub(super) fn accept(&self, pod: &PodInfo, accepting: Vec<Accepting>) {
         for (worker, listeners) in self.workers.iter().zip(accepting) {
-            drop(worker.commands.send(Command::Accept(pod.uid.clone(), listeners))); // fails only with the process
+            // Fails only when the worker has ended, with the process.
+            drop(worker.commands.send(Command::Accept(pod.uid.clone(), listeners)));
         }
     }
 }

@@ -55,6 +55,11 @@ impl<N: Node> Router<N> {
         Rc::new(Router { node, settings, clusters: RefCell::default() })
     }
 
+    /// No connection waits for further requests.
+    pub fn close(&self) {
+        self.clusters.borrow().values().for_each(|cluster| cluster.close());
+    }
+
     /// Answers a request.
     pub async fn handle(self: &Rc<Self>, session: &Session, mut request: Request) -> Response {
         let mut recording = Recording::new(self.clone(), session.downstream.clone(), &request);
