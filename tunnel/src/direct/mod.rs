@@ -6,14 +6,16 @@
 //! agent or a privilege lacks something, there are no pairs, and everything goes through the tunnel.
 //!
 //! One thread does all of it: [`pairs`] who may, [`connections`] what is told of them, [`kernel`] where both are kept.
+mod command;
 mod connections;
 mod kernel;
 mod pairs;
 
+pub use command::{Command, Handle};
+
 use crate::base::{log_error, Failure, Identity, OriginalDst, Refusal, Rng};
 use crate::mesh::Mesh;
 use crate::node::Shared;
-use crate::policy::Admitted;
 use crate::sys::bpf::Places;
 use crate::sys::diag::Diag;
 use crate::sys::layout::Pair;
@@ -27,65 +29,17 @@ use serde_json::{json, Value};
 use std::cell::{Ref, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::{mpsc, Arc};
+use std::sync::Arc;
 use std::thread;
 use std::{io, time::Duration};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
 /// The thread wakes up once for all that the kernel tells within this time.
 const GATHERING: Duration = Duration::from_millis(5);
 /// Seconds between two looks at whether the agent has other maps, or another tunnel has left us the events.
 const LOOK: u64 = 4;
-
-/// What others ask of the thread.
-pub enum Command {
-    /// The pairs and the events are ours, as soon as they are no other tunnel's.
-    Serve,
-    /// They are another tunnel's from now on.
-    Retire(mpsc::Sender<()>),
-    Add(Arc<PodInfo>),
-    /// With `drain`, what is connected goes on to its end.
-    Remove {
-        uid: Arc<str>,
-        drain: bool,
-        done: mpsc::Sender<()>,
-    },
-    /// A connection of this pod to there was let in.
-    Offer(Arc<PodInfo>, OriginalDst),
-    /// The mesh is new.
-    Changed,
-    /// Other certificates may be revoked, or there are new ones.
-    Revoked,
-    /// Have the metrics say what the kernel knows; gives the records of open connections.
-    Look(mpsc::Sender<Vec<String>>),
-    /// The connections that policies have let in.
-    Admitted(mpsc::Sender<Vec<Admitted>>),
-    /// For the configuration dump.
-    Describe(mpsc::Sender<Value>),
-}
-
-/// What others have of it.
-#[derive(Clone)]
-pub struct Handle(UnboundedSender<Command>);
-
-impl Handle {
-    pub fn new(commands: UnboundedSender<Command>) -> Handle {
-        Handle(commands)
-    }
-
-    pub fn send(&self, command: Command) {
-        drop(self.0.send(command)); // fails only when the thread has ended, with the process
-    }
-
-    /// What the thread answers; nothing where it has ended.
-    pub fn ask<T: Default>(&self, command: impl FnOnce(mpsc::Sender<T>) -> Command) -> T {
-        let (answer, answers) = mpsc::channel();
-        self.send(command(answer));
-        answers.recv().unwrap_or_default()
-    }
-}
 
 /// The thread's own.
 struct Direct {
@@ -114,14 +68,9 @@ struct State {
 }
 
 /// Starts the thread.
-pub fn start(
-    places: Places,
-    shared: Arc<Shared>,
-    commands: UnboundedReceiver<Command>,
-    serving: bool,
-) -> io::Result<()> {
+pub fn start(places: Places, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) -> io::Result<()> {
     thread::Builder::new().name("warren-direct".into()).spawn(move || {
-        if let Err(error) = run(places, shared, commands, serving) {
+        if let Err(error) = run(places, shared, commands) {
             log_error("direct", &format!("cannot watch direct connections: {error}; ending"));
             std::process::abort();
         }
@@ -129,12 +78,12 @@ pub fn start(
     Ok(())
 }
 
-fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>, serving: bool) -> io::Result<()> {
+fn run(places: Places, shared: Arc<Shared>, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
     let _vital = panics::vital();
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let state = State {
-            serving,
+            serving: false,
             kernel: None,
             lacks: "no pod yet".into(),
             pods: Pods::default(),

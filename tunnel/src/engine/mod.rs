@@ -144,7 +144,7 @@ impl Core {
         }
         let Plan { workers, direct, pending, .. } = plan;
         if let Some(places) = settings.direct {
-            direct::start(places, shared.clone(), offered, !settings.standby)?;
+            direct::start(places, shared.clone(), offered)?;
         }
         if let (Some(places), Some(handle)) = (settings.pending, &pending) {
             let workers = workers.clone();
@@ -153,9 +153,9 @@ impl Core {
                 let worker = &workers[number % workers.len()];
                 drop(worker.commands.send(Command::Pending(uid, call)));
             };
-            pending::start(places, shared.clone(), handle.clone(), called, !settings.standby, to_worker)?;
+            pending::start(places, shared.clone(), handle.clone(), called, to_worker)?;
         }
-        Ok(Core {
+        let core = Core {
             http: settings.http,
             shared,
             workers,
@@ -164,10 +164,14 @@ impl Core {
             keys: Mutex::default(),
             pods: Mutex::default(),
             newest: Mutex::new(Newest { mesh, ..Newest::default() }),
-            serving: AtomicBool::new(!settings.standby),
+            serving: AtomicBool::new(false),
             cluster: settings.on_demand.unwrap_or_default(),
             node: settings.node,
-        })
+        };
+        if !settings.standby {
+            core.serve(Vec::new());
+        }
+        Ok(core)
     }
 
     /// Listens inside a pod. Errors: a port that is taken, a namespace that is gone; then nothing is left of it.

@@ -172,7 +172,6 @@ pub fn start(
     shared: Arc<Shared>,
     handle: Arc<Handle>,
     commands: UnboundedReceiver<Command>,
-    serving: bool,
     to_worker: impl Fn(usize, Arc<str>, Call) + Send + 'static,
 ) -> io::Result<()> {
     let to_worker = Box::new(to_worker);
@@ -182,7 +181,7 @@ pub fn start(
             shared,
             handle,
             to_worker,
-            state: RefCell::new(State { serving, ..State::default() }),
+            state: RefCell::default(),
             kernel: RefCell::default(),
             listening: RefCell::default(),
         };
