@@ -225,16 +225,17 @@ class Succession:
 
 def lines(generations: Iterable[Generation]) -> Iterable[str]:
     """Metrics of all generations, by their numbers."""
-    kinds: tuple[tuple[str, str, Callable[[Generation], float]], ...] = (
-        ("connections", "gauge", lambda one: one.connections),
-        ("resident_memory_bytes", "gauge", lambda one: one.resident),
-        ("open_fds", "gauge", lambda one: one.descriptors),
-        ("start_time_seconds", "gauge", lambda one: one.since),
-        ("cpu_seconds", "counter", lambda one: one.cpu),
+    kinds: tuple[tuple[str, str, str, Callable[[Generation], float]], ...] = (
+        ("connections", "gauge", "Connections that are open.", lambda one: one.connections),
+        ("resident_memory_bytes", "gauge", "Memory that is in use.", lambda one: one.resident),
+        ("open_fds", "gauge", "File descriptors that are open.", lambda one: one.descriptors),
+        ("start_time_seconds", "gauge", "Unix time of its start.", lambda one: one.since),
+        ("cpu_seconds", "counter", "CPU time used, of user and system.", lambda one: one.cpu),
     )
     generations = list(generations)
-    for name, kind, value in kinds:
+    for name, kind, text, value in kinds:
         metric = f"warren_tunnel_generation_{name}"
+        yield f"# HELP {metric} {text}"
         yield f"# TYPE {metric} {kind}"
         suffix = "_total" if kind == "counter" else ""
         for one in generations:
