@@ -3,14 +3,17 @@
 use http::header::{
     HeaderMap, HeaderName, AUTHORIZATION, CONTENT_LENGTH, DATE, HOST, LOCATION, SERVER, WWW_AUTHENTICATE,
 };
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use super::{Answer, Reply};
 use crate::http::{Body, Request};
 use crate::policy::HttpAuthorizer;
 
-/// The question about a request. Errors: its path cannot follow the prefix.
+/// The question about a request. Errors: there is none, its path cannot follow the prefix.
 pub fn question(to: &HttpAuthorizer, request: &Request) -> Result<Request, String> {
+    if request.method == Method::CONNECT {
+        return Err("a CONNECT cannot be repeated to it".to_owned());
+    }
     let path = format!("{}{}", to.path_prefix, request.path);
     let told = |name: &HeaderName| {
         *name == AUTHORIZATION || *name != CONTENT_LENGTH && to.request_headers.contain(name.as_str())

@@ -69,6 +69,13 @@ impl Context {
         self.wait_for(all_answered).await;
     }
 
+    /// Likewise for a service that is called by its name, `namespace/hostname`.
+    pub async fn service_on_demand(&self, name: &str) {
+        let Some(subscriptions) = &self.shared.subscriptions else { return };
+        let answered = || subscriptions.want(name) || self.shared.mesh.load().service(name).is_some();
+        self.wait_for(|| answered().then_some(())).await;
+    }
+
     /// Asks for the workload of a peer, for the next record of it: what a peer may is decided by what it has proven.
     pub fn prefetch_peer(&self, pod: &Pod, peer: IpAddr) {
         if let (Some(subscriptions), Some(local)) =

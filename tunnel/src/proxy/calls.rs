@@ -49,6 +49,9 @@ pub async fn call(proxy: &Rc<Proxy>, pod: &Rc<Pod>, remote: &Remote, request: Re
     if !remote.problem.is_empty() {
         return Err(remote.problem.to_string());
     }
+    if serves(proxy, pod, &remote.service) {
+        return Err(format!("{}: it would be asked about questions to itself", remote.hostname));
+    }
     let scope = proxy.called.scope(remote, request.version == http::Version::HTTP_2);
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, remote.port));
     let downstream = Downstream {
@@ -66,10 +69,18 @@ pub async fn call(proxy: &Rc<Proxy>, pod: &Rc<Pod>, remote: &Remote, request: Re
     let router = proxy.routers.of(proxy, pod);
     // A gateway's own requests call as well: without the box its future would hold itself.
     let handled: Pin<Box<dyn Future<Output = Response> + '_>> = Box::pin(router.handle(&session, request));
-    let answered = async { whole(handled.await).await };
+    let answered = async {
+        proxy.service_on_demand(&remote.service).await;
+        whole(handled.await).await
+    };
     let late = |_| Err(format!("no answer within {} ms", remote.timeout.as_millis()));
     let answered = timeout(remote.timeout, answered).await.unwrap_or_else(late);
     answered.map_err(|why| format!("{}:{}: {why}", remote.hostname, remote.port))
+}
+
+fn serves(proxy: &Proxy, pod: &Pod, service: &str) -> bool {
+    let mesh = proxy.shared.mesh.load();
+    mesh.local(&pod.key).is_some_and(|own| own.services.iter().any(|(key, _)| **key.text() == *service))
 }
 
 async fn whole(response: Response) -> Result<Reply, String> {
