@@ -1,6 +1,7 @@
 """Writes Grafana's dashboards (`deploy/monitoring/dashboards/*.json`); with `--check` says which are stale.
 
 A dashboard is its rows, a row its panels, a panel a title, a unit of Grafana's, and queries with legends.
+`tests/mesh/test_metrics.py` asks a real Prometheus each query.
 """
 
 import json
@@ -67,6 +68,10 @@ def traffic(match: str, by: str) -> dict[str, list[Panel]]:
             ),
             Panel(
                 "Codes", "reqps", {"{{response_code}}": rate("istio_requests_total", match, "response_code")}
+            ),
+            Panel("Size of requests", "bytes", {legend: quantile("0.99", "istio_request_bytes", match, by)}),
+            Panel(
+                "Size of responses", "bytes", {legend: quantile("0.99", "istio_response_bytes", match, by)}
             ),
         ],
         "Connections": [

@@ -19,7 +19,6 @@ pub mod http;
 mod limits;
 mod mesh;
 mod node;
-#[allow(dead_code, unused_imports)] // what metrics have beside the standard is read from the next commits on
 mod observability;
 mod pending;
 pub mod policy;

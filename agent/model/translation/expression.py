@@ -3,7 +3,7 @@
 | there is | |
 | --- | --- |
 | literals | texts in either quotes, numbers, `true`, `false` |
-| attributes | those of `ATTRIBUTES`, entries `request.headers['name']` and `response.headers['name']` |
+| attributes | those of `ATTRIBUTES`, and entries `request.headers['name']` |
 | operators | `||` `&&` `!` `==` `!=` `<` `<=` `>` `>=` `+` `in [..]` `a ? b : c` `( )` |
 | functions | `has(x)`, `string(x)`, `int(x)`, `size(x)` |
 | of a text | `contains`, `startsWith`, `endsWith`, `matches` |
@@ -33,7 +33,7 @@ ATTRIBUTES = frozenset(
         *_PEERS,
     }
 )
-ENTRIES = frozenset({"request.headers", "response.headers"})
+ENTRIES = frozenset({"request.headers"})
 _METHODS = {
     "contains": O.CONTAINS,
     "startsWith": O.STARTS_WITH,

@@ -71,6 +71,7 @@ impl Core {
             return;
         }
         self.shared.mesh.store(Arc::new(newest.mesh.clone()));
+        self.shared.telemetry.configure(newest.mesh.telemetry());
         self.want_own();
         self.tell_all(|| Command::Changed);
         self.tell_direct(|| direct::Command::Changed);

@@ -26,6 +26,7 @@ mod router;
 mod serve;
 mod server;
 pub mod settings;
+mod sizes;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 use super::io::Io;
 use super::Request;
 use crate::routes::{Destination, Labels, Scope};
-pub use crate::telemetry::Flags;
 use crate::telemetry::Observed;
+pub use crate::telemetry::{Amount, Flags};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode};
@@ -166,4 +166,10 @@ pub struct Record {
     /// Why the last connection to an endpoint was not made; empty: it was.
     pub failure: String,
     pub observed: Observed,
+    /// What the client sent: head and body.
+    pub sent: Amount,
+    /// What it got.
+    pub received: Amount,
+    /// gRPC's, where the server told it.
+    pub grpc_status: Option<u16>,
 }

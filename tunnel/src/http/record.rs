@@ -1,8 +1,9 @@
 //! The record of one request, given to the node exactly once, whatever becomes of it.
 use super::answer::{is_grpc, Answer, Failure};
 use super::deadline::Deadline;
-use super::node::{Downstream, Flags, Node, Record};
+use super::node::{Amount, Downstream, Flags, Node, Record};
 use super::router::Router;
+use super::sizes::{self, Size};
 use super::upstream::{Active, Counted};
 use super::{Request, Response, Ticket};
 use crate::telemetry::TracedTry;
@@ -22,6 +23,8 @@ pub struct Recording<N: Node> {
     downstream: Rc<Downstream>,
     began: Instant,
     pub record: Record,
+    request: Rc<Size>,
+    response: Rc<Size>,
     // What lasts as long as the request does.
     pub counted: Option<Counted>,
     pub active: Option<Active<N::Io>>,
@@ -30,8 +33,11 @@ pub struct Recording<N: Node> {
 }
 
 impl<N: Node> Recording<N> {
-    pub fn new(router: Rc<Router<N>>, downstream: Rc<Downstream>, request: &Request) -> Self {
+    pub fn new(router: Rc<Router<N>>, downstream: Rc<Downstream>, request: &mut Request) -> Self {
         let record = Record {
+            sent: Amount { bytes: sizes::of_headers(&request.headers), messages: 0 },
+            received: Amount::default(),
+            grpc_status: None,
             http2: request.version == Version::HTTP_2,
             grpc: is_grpc(&request.headers),
             method: request.method.clone(),
@@ -49,8 +55,38 @@ impl<N: Node> Recording<N> {
             failure: String::new(),
             observed: Default::default(),
         };
-        let began = Instant::now();
-        Recording { router, downstream, began, record, counted: None, active: None, deadline: None, end: None }
+        let (began, response) = (Instant::now(), Rc::default());
+        let request = Size::of(&mut request.body, record.grpc);
+        Recording {
+            router,
+            downstream,
+            began,
+            record,
+            request,
+            response,
+            counted: None,
+            active: None,
+            deadline: None,
+            end: None,
+        }
+    }
+}
+
+impl<N: Node> Recording<N> {
+    /// What the client is answered.
+    pub fn answered(&mut self, response: &mut Response) {
+        self.record.status = Some(response.status);
+        self.record.received.bytes = sizes::of_headers(&response.headers);
+        self.record.grpc_status = sizes::grpc_status(&response.headers);
+        self.response = Size::of(&mut response.body, self.record.grpc);
+    }
+
+    fn measure(&mut self) {
+        for (amount, size) in [(&mut self.record.sent, &self.request), (&mut self.record.received, &self.response)] {
+            amount.bytes += size.bytes();
+            amount.messages = size.messages();
+        }
+        self.record.grpc_status = self.response.status().or(self.record.grpc_status);
     }
 }
 
@@ -87,6 +123,7 @@ impl<N: Node> Drop for Recording<N> {
             None => self.record.flags |= Flags::DOWNSTREAM_TERMINATION,
         }
         self.record.duration = self.began.elapsed();
+        self.measure();
         self.router.node.record(&self.downstream, &self.record);
     }
 }

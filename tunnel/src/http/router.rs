@@ -62,16 +62,16 @@ impl<N: Node> Router<N> {
 
     /// Answers a request.
     pub async fn handle(self: &Rc<Self>, session: &Session, mut request: Request) -> Response {
-        let mut recording = Recording::new(self.clone(), session.downstream.clone(), &request);
+        let mut recording = Recording::new(self.clone(), session.downstream.clone(), &mut request);
         let grpc = answer::is_grpc(&request.headers);
-        let response = match self.answer(session, &mut request, &mut recording, grpc).await {
+        let mut response = match self.answer(session, &mut request, &mut recording, grpc).await {
             Ok(response) => response,
             Err(answer) => {
                 recording.record.flags |= answer.flags;
                 answer.response(grpc)
             }
         };
-        recording.record.status = Some(response.status);
+        recording.answered(&mut response);
         Response { ticket: Some(Box::new(recording)), ..response }
     }
 

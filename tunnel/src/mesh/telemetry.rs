@@ -56,9 +56,15 @@ impl Mesh {
 #[derive(Clone, Default)]
 pub struct Scopes(imbl::HashMap<Arc<str>, (Arc<Scope>, Version)>);
 
+/// Whether nothing was exchanged in between.
+impl PartialEq for Scopes {
+    fn eq(&self, other: &Scopes) -> bool {
+        self.0.ptr_eq(&other.0) || self.is_empty() && other.is_empty()
+    }
+}
+
 impl Scopes {
     /// What holds for a workload; None: nobody has said anything.
-    #[allow(dead_code)] // read by `telemetry` from the next commits on
     pub fn of(&self, workload: &Workload) -> Option<&Arc<Scope>> {
         if self.is_empty() {
             return None;
@@ -68,7 +74,7 @@ impl Scopes {
         found.map(|(scope, _)| scope)
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -48,10 +48,8 @@ impl std::fmt::Display for Value<'_> {
 pub trait Attributes {
     fn attribute(&self, attribute: Attribute) -> Value<'_>;
 
-    /// Of the request, by its name in lower case.
+    /// By its name in lower case.
     fn request_header(&self, name: &str) -> Value<'_>;
-
-    fn response_header(&self, name: &str) -> Value<'_>;
 }
 
 impl Attribute {

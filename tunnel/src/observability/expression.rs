@@ -15,8 +15,8 @@ const DEEPEST: usize = 64;
 pub enum Expression {
     Constant(Value<'static>),
     Attribute(Attribute),
-    /// Of the request, else of the response.
-    Header(bool, Box<str>),
+    /// Of the request.
+    Header(Box<str>),
     Matches(Box<Expression>, Regex),
     Operation(Operator, Box<[Expression]>),
 }
@@ -40,13 +40,8 @@ impl Expression {
             (Operator::Attribute, []) => {
                 Expression::Attribute(Attribute::named(text).ok_or_else(|| format!("there is no attribute {text}"))?)
             }
-            (Operator::Entry, [Expression::Constant(Value::Text(key))]) => {
-                let of_request = match text {
-                    "request.headers" => true,
-                    "response.headers" => false,
-                    _ => return Err(format!("{text} has no entries")),
-                };
-                Expression::Header(of_request, (&**key).into())
+            (Operator::Entry, [Expression::Constant(Value::Text(key))]) if text == "request.headers" => {
+                Expression::Header((&**key).into())
             }
             (Operator::Matches, [value, Expression::Constant(Value::Text(pattern))]) => {
                 Expression::Matches(Box::new(value.clone()), re2::anywhere(pattern)?)
@@ -61,9 +56,9 @@ impl Expression {
     /// Tells the names of the request's headers that it asks for.
     pub fn request_headers(&self, tell: &mut impl FnMut(&str)) {
         match self {
-            Expression::Constant(_) | Expression::Header(false, _) => {}
+            Expression::Constant(_) => {}
             Expression::Attribute(attribute) => attribute.header().into_iter().for_each(tell),
-            Expression::Header(true, name) => tell(name),
+            Expression::Header(name) => tell(name),
             Expression::Matches(value, _) => value.request_headers(tell),
             Expression::Operation(_, operands) => operands.iter().for_each(|operand| operand.request_headers(tell)),
         }
@@ -74,8 +69,7 @@ impl Expression {
         match self {
             Expression::Constant(value) => value.clone(),
             Expression::Attribute(attribute) => of.attribute(*attribute),
-            Expression::Header(true, name) => of.request_header(name),
-            Expression::Header(false, name) => of.response_header(name),
+            Expression::Header(name) => of.request_header(name),
             Expression::Matches(value, pattern) => match value.evaluate(of) {
                 Value::Text(text) => Value::Truth(pattern.is_match(text.as_bytes())),
                 _ => Value::Missing,
@@ -209,10 +203,6 @@ mod tests {
 
         fn request_header(&self, name: &str) -> Value<'_> {
             Value::text(if name == "x-team" { "blue" } else { "" })
-        }
-
-        fn response_header(&self, _: &str) -> Value<'_> {
-            Value::Missing
         }
     }
 

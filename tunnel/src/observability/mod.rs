@@ -8,6 +8,5 @@ mod scope;
 mod tracing;
 
 pub use attribute::{Attribute, Attributes, Value};
-pub use expression::Expression;
-pub use scope::{Log, Logging, Metric, MetricName, Scope, Side};
+pub use scope::{Logging, Metric, MetricName, Scope, Side};
 pub use tracing::{Provider, Tag, TagValue, Tracing};

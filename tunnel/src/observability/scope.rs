@@ -25,6 +25,8 @@ pub struct Scope {
 pub struct Side {
     /// Those only that differ from the standard.
     pub metrics: Vec<Metric>,
+    /// Of their labels, each once.
+    pub expressions: Vec<Expression>,
     /// None: the process's setting holds.
     pub logging: Option<Logging>,
     pub tracing: Option<Arc<Tracing>>,
@@ -36,8 +38,8 @@ pub struct Side {
 pub struct Metric {
     pub name: MetricName,
     pub disabled: bool,
-    /// Labels beside the standard ones, or in their place.
-    pub tags: BTreeMap<Arc<str>, Expression>,
+    /// Labels beside the standard ones, or in their place, with the numbers of their expressions.
+    pub tags: BTreeMap<Arc<str>, usize>,
     /// Labels that it does not have.
     pub removed: Vec<Box<str>>,
 }
@@ -72,22 +74,22 @@ impl Scope {
 
 impl Side {
     fn decode(message: &proto::Side) -> Result<Side, String> {
+        let mut known = vec![];
+        let metrics = message.metrics.iter().map(|metric| Metric::decode(metric, &mut known));
+        let metrics = metrics.collect::<Result<_, _>>()?;
         let mut side = Side {
-            metrics: message.metrics.iter().map(Metric::decode).collect::<Result<_, _>>()?,
+            metrics,
+            expressions: known.into_iter().map(Expression::decode).collect::<Result<_, _>>()?,
             logging: message.access_logging.as_ref().map(Logging::decode).transpose()?,
             tracing: message.tracing.as_ref().map(Tracing::decode).map(Arc::new),
             headers: Box::default(),
         };
         let mut headers = BTreeSet::new();
-        side.expressions().for_each(|one| one.request_headers(&mut |name| _ = headers.insert(name.into())));
+        let filters = side.logging.iter().flat_map(|logging| &logging.logs).filter_map(|log| log.filter.as_ref());
+        let all = side.expressions.iter().chain(filters);
+        all.for_each(|one| one.request_headers(&mut |name| _ = headers.insert(name.into())));
         side.headers = headers.into_iter().collect();
         Ok(side)
-    }
-
-    fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        let tags = self.metrics.iter().flat_map(|metric| metric.tags.values());
-        let logs = self.logging.iter().flat_map(|logging| &logging.logs);
-        tags.chain(logs.filter_map(|log| log.filter.as_ref()))
     }
 
     /// What is different of a metric; None: nothing.
@@ -97,15 +99,34 @@ impl Side {
 }
 
 impl Metric {
-    fn decode(message: &proto::Metric) -> Result<Metric, String> {
-        let tags = message.tags.iter().map(|(name, value)| Ok((name.as_str().into(), Expression::decode(value)?)));
+    /// Whether it does not have a standard label as it is.
+    pub fn replaces(&self, label: &str) -> bool {
+        self.tags.contains_key(label) || self.removed.iter().any(|name| **name == *label)
+    }
+
+    /// known: the expressions so far, to which its own are added.
+    fn decode<'a>(message: &'a proto::Metric, known: &mut Vec<&'a proto::Expression>) -> Result<Metric, String> {
+        let mut number = |value: &'a proto::Expression| {
+            known.iter().position(|other| *other == value).unwrap_or_else(|| {
+                known.push(value);
+                known.len() - 1
+            })
+        };
+        let tags = message.tags.iter().map(|(name, value)| (label(name), number(value))).collect();
         Ok(Metric {
             name: MetricName::try_from(message.name).map_err(|error| error.to_string())?,
             disabled: message.disabled,
-            tags: tags.collect::<Result<_, String>>()?,
-            removed: message.removed.iter().map(|name| name.as_str().into()).collect(),
+            tags,
+            removed: message.removed.iter().map(|name| (*label(name)).into()).collect(),
         })
     }
+}
+
+/// A label's name as Prometheus takes it, which keeps `le` for itself.
+fn label(name: &str) -> Arc<str> {
+    let fits = |(index, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || (index > 0 && c.is_ascii_digit());
+    let plain: String = name.chars().enumerate().map(|(index, c)| if fits((index, c)) { c } else { '_' }).collect();
+    (if plain == "le" { "le_".to_owned() } else { plain }).into()
 }
 
 impl Logging {

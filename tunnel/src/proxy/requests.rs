@@ -371,5 +371,8 @@ pub fn telemetry_request(
         endpoint,
         client,
         observed: record.observed.clone(),
+        sent: record.sent,
+        received: record.received,
+        grpc_status: record.grpc_status,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::log::Record;
 use super::party::{Parties, Party};
+use super::record::Facts;
 use super::request::Request;
 use super::Direction;
 use crate::base::Identity;
@@ -23,6 +24,11 @@ impl Attributes for Request<'_> {
             Attribute::RequestId => self.request_header("x-request-id"),
             Attribute::RequestUserAgent => self.request_header("user-agent"),
             Attribute::RequestReferer => self.request_header("referer"),
+            Attribute::RequestSize | Attribute::RequestTotalSize => Value::Number(self.sent.bytes as f64),
+            Attribute::ResponseSize | Attribute::ResponseTotalSize => Value::Number(self.received.bytes as f64),
+            Attribute::ResponseGrpcStatus => {
+                self.grpc_status.map_or(Value::Missing, |status| Value::Number(status.into()))
+            }
             Attribute::RequestDuration => Value::Number(self.duration.as_secs_f64()),
             Attribute::ResponseCode => Value::Number(self.status.map_or(0, |status| status.as_u16()).into()),
             Attribute::ResponseFlags => Value::Text(self.flags.to_string().into()),
@@ -40,10 +46,6 @@ impl Attributes for Request<'_> {
     fn request_header(&self, name: &str) -> Value<'_> {
         let found = self.observed.headers.iter().find(|(known, _)| **known == *name);
         found.map_or(Value::Missing, |(_, value)| Value::text(&**value))
-    }
-
-    fn response_header(&self, _: &str) -> Value<'_> {
-        Value::Missing
     }
 }
 
@@ -65,8 +67,24 @@ impl Attributes for Record {
     fn request_header(&self, _: &str) -> Value<'_> {
         Value::Missing
     }
+}
 
-    fn response_header(&self, _: &str) -> Value<'_> {
+/// A connection that is open, with its ends.
+pub struct Described<'a>(pub &'a Facts, pub &'a Parties);
+
+impl Attributes for Described<'_> {
+    fn attribute(&self, attribute: Attribute) -> Value<'_> {
+        let Described(facts, parties) = self;
+        match attribute {
+            Attribute::SourceAddress => address(facts.source),
+            Attribute::SourcePort => port(facts.source),
+            Attribute::DestinationAddress | Attribute::UpstreamAddress => address(facts.destination),
+            Attribute::DestinationPort | Attribute::UpstreamPort => port(facts.destination),
+            _ => parties.attribute(attribute, facts.direction),
+        }
+    }
+
+    fn request_header(&self, _: &str) -> Value<'_> {
         Value::Missing
     }
 }

@@ -1,23 +1,20 @@
 //! OpenMetrics text, with Istio's names.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::log::LogWriter;
-use super::request::{RequestLabels, RequestTotals, BUCKETS};
-use super::series::{Labels, Side, Totals};
+use super::request::{Histogram, RequestLabels, RequestTotals, BUCKETS};
+use super::series::{Labels, Merge, Side, Totals};
 use super::{ByReason, Counts, Direction};
 use crate::base::{Flag, Refusal};
+use crate::observability::MetricName;
 use crate::sys::panics;
 
 /// All metrics.
-pub(super) fn encode(
-    series: &[(Arc<Labels>, Totals)],
-    requests: &[(Arc<RequestLabels>, RequestTotals)],
-    counts: &Counts,
-    log: &LogWriter,
-) -> String {
+pub(super) fn encode(series: &Series, requests: &Requests, counts: &Counts, log: &LogWriter) -> String {
     let mut out = Text(String::new());
     traffic(&mut out, series);
     self::requests(&mut out, requests);
@@ -58,70 +55,129 @@ impl Text {
 }
 
 type Series = [(Arc<Labels>, Totals)];
+type Requests = [(Arc<RequestLabels>, RequestTotals)];
+
+/// The series of one metric, each with the text of its labels: those that a Telemetry gives the same labels are one.
+fn rendered<L: Rendered, T: Copy + Merge>(series: &[(Arc<L>, T)], metric: MetricName) -> Vec<(String, T)> {
+    let customized = series.iter().any(|(labels, _)| (**labels).as_ref().custom.is_some());
+    let (mut all, mut known) = (Vec::<(String, T)>::with_capacity(series.len()), HashMap::<String, usize>::new());
+    for (labels, totals) in series {
+        let Some(text) = labels.text(metric) else { continue };
+        if let Some(index) = known.get(&text) {
+            all[*index].1.merge(totals);
+            continue;
+        }
+        if customized {
+            known.insert(text.clone(), all.len());
+        }
+        all.push((text, *totals));
+    }
+    all
+}
 
 fn traffic(out: &mut Text, series: &Series) {
-    let always = |count: fn(&Totals) -> u64| move |totals: &Totals| vec![(Flag::Fine, count(totals))];
     let closed = |totals: &Totals, flags: &[Flag]| -> Vec<(Flag, u64)> {
         let counts = flags.iter().map(|flag| (*flag, totals.closed[*flag as usize]));
         counts.filter(|(_, count)| *count > 0).collect()
     };
-    let name = "istio_tcp_connections_opened";
-    family(out, series, name, "Connections opened", always(|totals| totals.opened));
-    let name = "istio_tcp_connections_closed";
-    family(out, series, name, "Connections closed", |totals| closed(totals, &Flag::ALL));
-    let name = "istio_tcp_connections_failed";
-    family(out, series, name, "Connections that failed, also counted as closed", |totals| {
-        closed(totals, &Flag::ALL[1..])
-    });
-    let name = "istio_tcp_received_bytes";
-    family(out, series, name, "Bytes that clients sent", always(|totals| totals.received));
-    let name = "istio_tcp_sent_bytes";
-    family(out, series, name, "Bytes that were sent to clients", always(|totals| totals.sent));
+    let one = |count: fn(&Totals) -> u64| move |totals: &Totals| vec![(Flag::Fine, count(totals))];
+    let of = |metric| rendered(series, metric);
+    let opened = of(MetricName::TcpOpenedConnections);
+    family(out, &opened, "istio_tcp_connections_opened", "Connections opened", one(|totals| totals.opened));
+    let ended = of(MetricName::TcpClosedConnections);
+    family(out, &ended, "istio_tcp_connections_closed", "Connections closed", |totals| closed(totals, &Flag::ALL));
+    let help = "Connections that failed, also counted as closed";
+    family(out, &ended, "istio_tcp_connections_failed", help, |totals| closed(totals, &Flag::ALL[1..]));
+    let received = of(MetricName::TcpReceivedBytes);
+    family(out, &received, "istio_tcp_received_bytes", "Bytes that clients sent", one(|totals| totals.received));
+    let sent = of(MetricName::TcpSentBytes);
+    family(out, &sent, "istio_tcp_sent_bytes", "Bytes that were sent to clients", one(|totals| totals.sent));
     direct(out, series);
 }
 
-fn requests(out: &mut Text, series: &[(Arc<RequestLabels>, RequestTotals)]) {
+fn requests(out: &mut Text, series: &Requests) {
     out.family("istio_requests", "counter", "Requests, also those that had no answer");
-    for (labels, totals) in series {
-        let count = totals.durations.iter().sum::<u64>();
-        out.sample("istio_requests_total", format_args!("{{{labels}}}"), count);
+    for (labels, totals) in rendered(series, MetricName::RequestCount) {
+        out.sample("istio_requests_total", format_args!("{{{labels}}}"), totals.count());
     }
-    let name = "istio_request_duration_milliseconds";
-    out.family(name, "histogram", "Time from a request's head to the end of its answer");
-    for (labels, totals) in series {
+    let help = "Time from a request's head to the end of its answer";
+    let rows = rendered(series, MetricName::RequestDuration);
+    let in_milliseconds = |totals: &RequestTotals| (totals.durations, totals.durations.sum as f64 / 1e3);
+    histogram(out, "istio_request_duration_milliseconds", help, &rows, in_milliseconds);
+    let rows = rendered(series, MetricName::RequestSize);
+    let help = "Bytes of requests, fields and body";
+    histogram(out, "istio_request_bytes", help, &rows, |totals| (totals.sent, totals.sent.sum as f64));
+    let rows = rendered(series, MetricName::ResponseSize);
+    let help = "Bytes of responses, fields and body";
+    histogram(out, "istio_response_bytes", help, &rows, |totals| (totals.received, totals.received.sum as f64));
+    let help = "Messages of gRPC that clients sent";
+    messages(out, "istio_request_messages", help, &rendered(series, MetricName::GrpcRequestMessages), |totals| {
+        totals.messages_sent
+    });
+    let help = "Messages of gRPC that clients got";
+    messages(out, "istio_response_messages", help, &rendered(series, MetricName::GrpcResponseMessages), |totals| {
+        totals.messages_received
+    });
+}
+
+type Rows = [(String, RequestTotals)];
+
+fn histogram(
+    out: &mut Text,
+    name: &str,
+    help: &str,
+    rows: &Rows,
+    of: impl Fn(&RequestTotals) -> (Histogram<u64>, f64),
+) {
+    out.family(name, "histogram", help);
+    for (labels, totals) in rows {
+        let (histogram, sum) = of(totals);
         let mut count = 0;
-        for (bucket, counted) in totals.durations.iter().enumerate() {
+        for (bucket, counted) in histogram.buckets.iter().enumerate() {
             count += counted;
             match BUCKETS.get(bucket) {
                 Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound:?}\"}}"), count),
                 None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
             }
         }
-        let time = totals.time as f64 / 1e3;
-        out.sample(name, format_args!("_sum{{{labels}}}"), time);
+        out.sample(name, format_args!("_sum{{{labels}}}"), sum);
         out.sample(name, format_args!("_count{{{labels}}}"), count);
+    }
+}
+
+fn messages(out: &mut Text, name: &str, help: &str, rows: &Rows, of: impl Fn(&RequestTotals) -> u64) {
+    out.family(name, "counter", help);
+    for (labels, count) in rows.iter().map(|(labels, totals)| (labels, of(totals))).filter(|(_, count)| *count > 0) {
+        out.sample(name, format_args!("_total{{{labels}}}"), count);
     }
 }
 
 /// What the kernel measures of direct connections, told by one end for both.
 fn direct(out: &mut Text, series: &Series) {
-    let told = || series.iter().filter(|(labels, totals)| labels.direct && totals.measured > 0);
+    let told = series.iter().filter(|(labels, totals)| labels.direct && totals.measured > 0);
+    let told: Vec<_> = rendered(&told.cloned().collect::<Vec<_>>(), MetricName::Unspecified);
     let name = "warren_direct_rtt_seconds";
     out.family(name, "summary", "Smoothed round-trip times of direct connections when they ended");
-    for (labels, totals) in told() {
+    for (labels, totals) in &told {
         out.sample(name, format_args!("_sum{{{labels}}}"), totals.rtt as f64 / 1e6);
         out.sample(name, format_args!("_count{{{labels}}}"), totals.measured);
     }
     let name = "warren_direct_retransmits";
     out.family(name, "counter", "Segments of direct connections that were sent again");
-    for (labels, totals) in told() {
+    for (labels, totals) in &told {
         out.sample(name, format_args!("_total{{{labels}}}"), totals.retransmits);
     }
 }
 
-fn family(out: &mut Text, series: &Series, name: &str, help: &str, counts: impl Fn(&Totals) -> Vec<(Flag, u64)>) {
+fn family(
+    out: &mut Text,
+    rows: &[(String, Totals)],
+    name: &str,
+    help: &str,
+    counts: impl Fn(&Totals) -> Vec<(Flag, u64)>,
+) {
     out.family(name, "counter", help);
-    for (labels, totals) in series {
+    for (labels, totals) in rows {
         for (flag, count) in counts(totals) {
             let flag = flag.name();
             out.sample(name, format_args!("_total{{{labels},response_flags=\"{flag}\"}}"), count);
@@ -181,63 +237,120 @@ fn by_reason(out: &mut Text, name: &str, reporter: &str, counts: &ByReason) {
     }
 }
 
-impl fmt::Display for Labels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, "tcp")
+/// Labels of a series, as text.
+trait Rendered: AsRef<Labels> {
+    /// Tells each standard one, with its value.
+    fn each(&self, put: &mut dyn FnMut(&str, &str));
+
+    /// None: a Telemetry has switched the metric off.
+    fn text(&self, metric: MetricName) -> Option<String> {
+        let custom = self.as_ref().custom.as_deref();
+        let own = custom.and_then(|custom| Some((custom, custom.metric(metric)?)));
+        if own.is_some_and(|(_, metric)| metric.disabled) {
+            return None;
+        }
+        let mut text = String::with_capacity(1 << 10);
+        let mut put = |name: &str, value: &str| {
+            let comma = if text.is_empty() { "" } else { "," };
+            let _ = write!(text, "{comma}{name}=\"{}\"", Value(value));
+        };
+        self.each(&mut |name, value| {
+            if !own.is_some_and(|(_, metric)| metric.replaces(name)) {
+                put(name, value);
+            }
+        });
+        if let Some((custom, metric)) = own {
+            custom.tags(metric).for_each(|(name, value)| put(name, value));
+        }
+        Some(text)
     }
 }
 
-impl fmt::Display for RequestLabels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.labels.write(f, self.kind.protocol())?;
-        write!(f, ",response_code=\"{}\",response_flags=\"{}\"", self.kind.status, self.kind.flags)
+impl Rendered for Labels {
+    fn each(&self, put: &mut dyn FnMut(&str, &str)) {
+        self.each("tcp", put);
+    }
+}
+
+impl Rendered for RequestLabels {
+    fn each(&self, put: &mut dyn FnMut(&str, &str)) {
+        let RequestLabels { labels, kind } = self;
+        labels.each(kind.protocol(), put);
+        put("response_code", &kind.status.to_string());
+        put("response_flags", &kind.flags.to_string());
+        if kind.protocol() == "grpc" {
+            put("grpc_response_status", &kind.grpc_status());
+        }
     }
 }
 
 impl Labels {
-    fn write(&self, f: &mut fmt::Formatter<'_>, protocol: &str) -> fmt::Result {
-        write!(f, "reporter=\"{}\"", self.direction.reporter())?;
-        side(f, "source", &self.source)?;
-        side(f, "destination", &self.destination)?;
+    fn each(&self, protocol: &str, put: &mut dyn FnMut(&str, &str)) {
+        put("reporter", self.direction.reporter());
+        side(put, SOURCE, &self.source);
+        side(put, DESTINATION, &self.destination);
         let (key, name) = self.service.as_ref().map(|(key, name)| (key, &**name)).unzip();
-        label(f, "destination_service", key.map_or("", |key| key.hostname()))?;
-        label(f, "destination_service_namespace", key.map_or("", |key| key.namespace()))?;
-        label(f, "destination_service_name", name.unwrap_or(""))?;
-        label(f, "request_protocol", protocol)?;
-        label(f, "connection_security_policy", self.security())
+        put("destination_service", key.map_or("", |key| key.hostname()));
+        put("destination_service_namespace", key.map_or("", |key| key.namespace()));
+        put("destination_service_name", name.unwrap_or(""));
+        put("request_protocol", protocol);
+        put("connection_security_policy", self.security());
     }
 }
 
-fn side(f: &mut fmt::Formatter<'_>, which: &str, side: &Side) -> fmt::Result {
+/// Names of the labels of one end.
+type Names = [&'static str; 10];
+
+const SOURCE: Names = [
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "source_region",
+    "source_zone",
+];
+const DESTINATION: Names = [
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+    "destination_region",
+    "destination_zone",
+];
+
+fn side(put: &mut dyn FnMut(&str, &str), names: Names, side: &Side) {
     let app = side.app.as_deref();
     let name = app.map_or("", |app| &app.canonical_name);
     let revision = app.map_or("", |app| &app.canonical_revision);
+    let principal = side.principal.as_ref().map(|identity| identity.to_string()).unwrap_or_default();
     let locality = side.locality.as_deref();
-    let principal = side.principal.as_ref().map(|identity| identity.to_string());
-    for (suffix, value) in [
-        ("workload", app.map_or("", |app| &app.workload)),
-        ("canonical_service", name),
-        ("canonical_revision", revision),
-        ("workload_namespace", app.map_or("", |app| &app.namespace)),
-        ("principal", principal.as_deref().unwrap_or("")),
-        ("app", name),
-        ("version", revision),
-        ("cluster", app.map_or("", |app| &app.cluster)),
-    ] {
-        f.write_fmt(format_args!(",{which}_{suffix}=\"{}\"", Value(value)))?;
-    }
-    for (suffix, value) in
-        [("region", locality.map(|locality| &locality.region)), ("zone", locality.map(|locality| &locality.zone))]
-    {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            write!(f, ",{which}_{suffix}=\"{}\"", Value(value))?;
+    let values = [
+        app.map_or("", |app| &app.workload),
+        name,
+        revision,
+        app.map_or("", |app| &app.namespace),
+        &principal,
+        name,
+        revision,
+        app.map_or("", |app| &app.cluster),
+        locality.map_or("", |locality| &locality.region),
+        locality.map_or("", |locality| &locality.zone),
+    ];
+    for (index, (name, value)) in names.into_iter().zip(values).enumerate() {
+        // Only where they are known, as ztunnel does it.
+        let of_place = index >= 8;
+        if !(of_place && value.is_empty()) {
+            put(name, value);
         }
     }
-    Ok(())
-}
-
-fn label(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
-    write!(f, ",{name}=\"{}\"", Value(value))
 }
 
 /// A label's value: escaped, `unknown` where there is none.

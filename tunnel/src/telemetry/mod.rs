@@ -1,6 +1,8 @@
 //! What is told about connections: exactly one record for each, in the metrics and in the access log.
 
 mod attributes;
+mod counts;
+mod custom;
 mod direction;
 mod flags;
 mod limit;
@@ -22,31 +24,34 @@ use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::{Identity, Refusal};
-use crate::mesh::Mesh;
-use crate::observability::Provider;
+use crate::mesh::{Mesh, Scopes};
+use crate::observability::{Attributes, Provider};
 use crate::policy::Judgement;
 use crate::sys::heap::Counted;
+use arc_swap::ArcSwap;
+use attributes::Described;
+pub use counts::TunnelUp;
+use counts::{ByReason, Counts};
+use custom::Custom;
 pub use direction::Direction;
 pub use flags::Flags;
 pub use log::{AccessLog, Which};
 use log::{LogWriter, Record};
 pub use lookups::Lookup;
-use lookups::Lookups;
 pub use observed::Observed;
 pub use otlp::{Batch, Signal};
 pub use party::{Baggage, Parties, Path};
 pub use record::Tcp;
 use record::{End, Facts};
-pub use request::Request;
+pub use request::{Amount, Request};
 use request::{RequestCache, RequestRegistry};
 use series::{BaggageCache, Labels, Registry, Series, SeriesCache};
 pub use trace::{Context as TraceContext, Try as TracedTry};
-use verdicts::Verdicts;
 
 /// What the telemetry of a process is to be.
 #[derive(Clone, Copy, Debug)]
@@ -61,34 +66,8 @@ pub struct Telemetry {
     log: LogWriter,
     counts: Counts,
     workers: AtomicUsize,
-}
-
-/// Counters without a label set of their own, by direction.
-#[derive(Default)]
-struct Counts {
-    connections: [AtomicI64; 2],
-    tunnels: [AtomicI64; 2],
-    handshakes: [AtomicU64; 2],
-    handshakes_failed: [ByReason; 2],
-    tunnels_lost: [ByReason; 2],
-    refused: [ByReason; 2],
-    accepts_failed: AtomicU64,
-    verdicts: Verdicts,
-    lookups: Lookups,
-}
-
-struct ByReason(Vec<AtomicU64>);
-
-impl Default for ByReason {
-    fn default() -> Self {
-        ByReason(Refusal::ALL.iter().map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl ByReason {
-    fn count(&self, reason: Refusal) {
-        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
-    }
+    /// What is told of whose traffic, and since when.
+    scopes: ArcSwap<(Scopes, Option<Instant>)>,
 }
 
 impl Telemetry {
@@ -105,6 +84,7 @@ impl Telemetry {
             log: LogWriter::start(options.access_log, output)?,
             counts: Counts::default(),
             workers: AtomicUsize::new(0),
+            scopes: ArcSwap::default(),
         }))
     }
 
@@ -113,6 +93,13 @@ impl Telemetry {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let (cache, baggage, requests) = Default::default();
         WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, cache, baggage, requests }))
+    }
+
+    /// Has the traffic from now on told of as these say.
+    pub fn configure(&self, scopes: &Scopes) {
+        if self.scopes.load().0 != *scopes {
+            self.scopes.store(Arc::new((scopes.clone(), Some(Instant::now()))));
+        }
     }
 
     /// All metrics as OpenMetrics text.
@@ -137,8 +124,9 @@ impl Telemetry {
         self.log.tell_withheld();
         let now = Instant::now();
         let alive = series::Alive::of(mesh);
-        lock(&self.registry).expire(&alive, now);
-        lock(&self.requests).expire(&alive, now);
+        let changed = self.scopes.load().1;
+        lock(&self.registry).expire(&alive, changed, now);
+        lock(&self.requests).expire(&alive, changed, now);
         self.counts.verdicts.expire(mesh, now);
     }
 }
@@ -186,7 +174,7 @@ impl WorkerTelemetry {
         let shared = self.0.shared.clone();
         shared.counts.handshakes[direction as usize].fetch_add(1, Ordering::Relaxed);
         shared.counts.tunnels[direction as usize].fetch_add(1, Ordering::Relaxed);
-        TunnelUp { shared, direction }
+        TunnelUp::new(shared, direction)
     }
 
     /// There is no tunnel. Whoever waits for it records a connection of its own.
@@ -222,8 +210,19 @@ impl WorkerTelemetry {
     /// A request is over.
     pub fn request(&self, request: Request) {
         let shared = &self.0.shared;
-        self.0.requests.borrow_mut().of(&request, &shared.requests, self.0.number).count(request.duration);
+        let custom = self.custom(&request.parties, request.direction, &request);
+        let series = self.0.requests.borrow_mut().of(&request, custom, &shared.requests, self.0.number);
+        series.count(request.duration, request.sent, request.received);
         shared.log.request(request);
+    }
+
+    /// What a Telemetry makes different of the metrics of a request or connection.
+    fn custom(&self, parties: &Parties, direction: Direction, of: &dyn Attributes) -> Option<Arc<Custom>> {
+        let scopes = self.0.shared.scopes.load();
+        match scopes.0.is_empty() {
+            true => None,
+            false => Custom::of(&scopes.0, parties, direction, of),
+        }
     }
 
     /// What a peer that is in no resource says of itself in its `baggage`.
@@ -237,18 +236,6 @@ impl WorkerTelemetry {
             shared.counts.refused[facts.direction as usize].count(reason);
         }
         shared.log.write(end.reason.is_some(), || Record::new(facts.clone(), opened, end));
-    }
-}
-
-/// An open tunnel, as the gauge counts it.
-pub struct TunnelUp {
-    shared: Arc<Telemetry>,
-    direction: Direction,
-}
-
-impl Drop for TunnelUp {
-    fn drop(&mut self) {
-        self.shared.counts.tunnels[self.direction as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -267,7 +254,8 @@ impl ConnectionRecord {
     /// Says whose connection it is, and so counts it as opened. Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.series.get_or_init(|| {
-            let (worker, known) = (&self.worker.0, (&parties, self.facts.direction, ()));
+            let custom = self.worker.custom(&parties, self.facts.direction, &Described(&self.facts, &parties));
+            let (worker, known) = (&self.worker.0, (&parties, self.facts.direction, custom, ()));
             let registry = &worker.shared.registry;
             let series = worker.cache.borrow_mut().get(known, |labels, ()| labels, registry, worker.number);
             series.open();

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 use http::{Method, StatusCode};
 use serde_json::{json, Value};
 
+use super::custom::Custom;
 use super::flags::Flags;
 use super::observed::Observed;
 use super::party::{Parties, Path};
-use super::series::{add, Counters, Labels, Registry, SeriesCache};
+use super::series::{add, Counters, Labels, Merge, OfSeries, Registry, SeriesCache};
 use super::trace::Trace;
 use super::Direction;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
@@ -46,6 +47,20 @@ pub struct Request<'a> {
     pub endpoint: Option<SocketAddr>,
     pub client: SocketAddr,
     pub observed: Observed,
+    /// By the client: head and body.
+    pub sent: Amount,
+    /// By the client.
+    pub received: Amount,
+    /// gRPC's, where the server told it.
+    pub grpc_status: Option<u16>,
+}
+
+/// How much went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub bytes: u64,
+    /// Of gRPC.
+    pub messages: u64,
 }
 
 impl Request<'_> {
@@ -73,7 +88,7 @@ impl Request<'_> {
     }
 
     fn kind(&self) -> RequestKind {
-        RequestKind { grpc: self.grpc, status: self.code(), flags: self.flags }
+        RequestKind { grpc: self.grpc, status: self.code(), flags: self.flags, grpc_status: self.grpc_status }
     }
 
     fn into_owned(self) -> Request<'static> {
@@ -162,9 +177,16 @@ pub struct RequestKind {
     /// 0: there was none.
     pub status: u16,
     pub flags: Flags,
+    /// None: there was none.
+    grpc_status: Option<u16>,
 }
 
 impl RequestKind {
+    /// `grpc_response_status`; empty: there was none.
+    pub fn grpc_status(self) -> String {
+        self.grpc_status.map(|status| status.to_string()).unwrap_or_default()
+    }
+
     pub fn protocol(self) -> &'static str {
         if self.grpc {
             "grpc"
@@ -174,10 +196,16 @@ impl RequestKind {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestLabels {
     pub labels: Labels,
     pub kind: RequestKind,
+}
+
+impl OfSeries for RequestLabels {
+    fn overflowing(&mut self) {
+        self.labels.overflowing();
+    }
 }
 
 impl AsRef<Labels> for RequestLabels {
@@ -186,29 +214,71 @@ impl AsRef<Labels> for RequestLabels {
     }
 }
 
+/// How many values were within each bucket, and their sum. `C` counts: atomically, or as it was at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram<C> {
+    pub buckets: [C; BUCKETS.len() + 1],
+    pub sum: C,
+}
+
+impl Histogram<AtomicU64> {
+    /// sum: what is added to the sum, in a unit of its own.
+    fn count(&self, value: f64, sum: u64) {
+        add(&self.buckets[BUCKETS.partition_point(|bound| *bound < value)], 1);
+        add(&self.sum, sum);
+    }
+
+    fn add_to(&self, totals: &mut Histogram<u64>) {
+        let all = totals.buckets.iter_mut().zip(&self.buckets);
+        for (total, counter) in all.chain([(&mut totals.sum, &self.sum)]) {
+            *total += counter.load(Ordering::Relaxed);
+        }
+    }
+}
+
+impl Histogram<u64> {
+    fn merge(&mut self, other: &Histogram<u64>) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(total, count)| *total += count);
+        self.sum += other.sum;
+    }
+}
+
 /// Of requests.
 #[derive(Default)]
 pub struct RequestSeries {
-    /// By bucket.
-    durations: [AtomicU64; BUCKETS.len() + 1],
-    /// Microseconds.
-    time: AtomicU64,
+    /// Milliseconds; the sum has microseconds.
+    durations: Histogram<AtomicU64>,
+    /// Bytes.
+    sent: Histogram<AtomicU64>,
+    received: Histogram<AtomicU64>,
+    messages_sent: AtomicU64,
+    messages_received: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestTotals {
-    /// By bucket.
-    pub durations: [u64; BUCKETS.len() + 1],
-    /// Microseconds.
-    pub time: u64,
+    /// Milliseconds; the sum has microseconds.
+    pub durations: Histogram<u64>,
+    /// Bytes.
+    pub sent: Histogram<u64>,
+    pub received: Histogram<u64>,
+    pub messages_sent: u64,
+    pub messages_received: u64,
 }
 
 impl RequestSeries {
-    pub fn count(&self, duration: Duration) {
-        let milliseconds = duration.as_secs_f64() * 1e3;
-        let bucket = BUCKETS.partition_point(|bound| *bound < milliseconds);
-        add(&self.durations[bucket], 1);
-        add(&self.time, duration.as_micros() as u64);
+    pub fn count(&self, duration: Duration, sent: Amount, received: Amount) {
+        self.durations.count(duration.as_secs_f64() * 1e3, duration.as_micros() as u64);
+        self.sent.count(sent.bytes as f64, sent.bytes);
+        self.received.count(received.bytes as f64, received.bytes);
+        add(&self.messages_sent, sent.messages);
+        add(&self.messages_received, received.messages);
+    }
+}
+
+impl RequestTotals {
+    pub fn count(&self) -> u64 {
+        self.durations.buckets.iter().sum()
     }
 }
 
@@ -216,10 +286,21 @@ impl Counters for RequestSeries {
     type Totals = RequestTotals;
 
     fn add_to(&self, totals: &mut RequestTotals) {
-        for (total, counter) in totals.durations.iter_mut().zip(&self.durations) {
-            *total += counter.load(Ordering::Relaxed);
-        }
-        totals.time += self.time.load(Ordering::Relaxed);
+        self.durations.add_to(&mut totals.durations);
+        self.sent.add_to(&mut totals.sent);
+        self.received.add_to(&mut totals.received);
+        totals.messages_sent += self.messages_sent.load(Ordering::Relaxed);
+        totals.messages_received += self.messages_received.load(Ordering::Relaxed);
+    }
+}
+
+impl Merge for RequestTotals {
+    fn merge(&mut self, other: &RequestTotals) {
+        self.durations.merge(&other.durations);
+        self.sent.merge(&other.sent);
+        self.received.merge(&other.received);
+        self.messages_sent += other.messages_sent;
+        self.messages_received += other.messages_received;
     }
 }
 
@@ -227,8 +308,14 @@ pub type RequestRegistry = Registry<RequestLabels, RequestSeries>;
 pub type RequestCache = SeriesCache<RequestKind, RequestSeries>;
 
 impl RequestCache {
-    pub fn of(&mut self, request: &Request, registry: &Mutex<RequestRegistry>, worker: usize) -> Arc<RequestSeries> {
+    pub fn of(
+        &mut self,
+        request: &Request,
+        custom: Option<Arc<Custom>>,
+        registry: &Mutex<RequestRegistry>,
+        worker: usize,
+    ) -> Arc<RequestSeries> {
         let all = |labels, kind| RequestLabels { labels, kind };
-        self.get((&request.parties, request.direction, request.kind()), all, registry, worker)
+        self.get((&request.parties, request.direction, custom, request.kind()), all, registry, worker)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use super::custom::Custom;
 use super::party::{Baggage, Parties, Party, Path};
 use super::{lock, Direction, Tcp};
 use crate::base::{Flag, Identity, Refusal};
@@ -20,6 +21,8 @@ pub struct Labels {
     /// Key and short name.
     pub service: Option<(ServiceKey, Arc<str>)>,
     pub direct: bool,
+    /// What a Telemetry makes different.
+    pub custom: Option<Arc<Custom>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +38,18 @@ impl Side {
     }
 }
 
+/// The labels of a series of some kind.
+pub trait OfSeries: AsRef<Labels> + Eq + Hash {
+    /// There are too many to tell them apart by values that clients choose.
+    fn overflowing(&mut self);
+}
+
+impl OfSeries for Labels {
+    fn overflowing(&mut self) {
+        self.custom = self.custom.take().map(|custom| Arc::new(custom.other()));
+    }
+}
+
 impl AsRef<Labels> for Labels {
     fn as_ref(&self) -> &Labels {
         self
@@ -42,9 +57,10 @@ impl AsRef<Labels> for Labels {
 }
 
 impl Labels {
-    pub fn new(parties: &Parties, direction: Direction) -> Labels {
+    pub fn new(parties: &Parties, direction: Direction, custom: Option<Arc<Custom>>) -> Labels {
         Labels {
             direction,
+            custom,
             source: Side::new(&parties.source, &parties.source_identity),
             destination: Side::new(&parties.destination, &parties.destination_identity),
             service: parties.service.as_ref().map(|service| (service.key.clone(), service.name.clone())),
@@ -109,9 +125,26 @@ impl Series {
 /// Counters of a series, with one writer: the worker that they belong to.
 pub trait Counters: Default {
     /// Sums over all workers.
-    type Totals: Copy + Default + PartialEq;
+    type Totals: Copy + Default + PartialEq + Merge;
 
     fn add_to(&self, totals: &mut Self::Totals);
+}
+
+/// Sums that can be added to others.
+pub trait Merge {
+    fn merge(&mut self, other: &Self);
+}
+
+impl Merge for Totals {
+    fn merge(&mut self, other: &Totals) {
+        self.opened += other.opened;
+        self.closed.iter_mut().zip(other.closed).for_each(|(total, count)| *total += count);
+        self.received += other.received;
+        self.sent += other.sent;
+        self.measured += other.measured;
+        self.rtt += other.rtt;
+        self.retransmits += other.retransmits;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,8 +198,14 @@ struct Entry<C: Counters> {
 /// How long a series without its workload and without traffic is kept: many scrapes.
 pub const KEPT: Duration = Duration::from_secs(300);
 
-impl<L: AsRef<Labels> + Eq + Hash, C: Counters> Registry<L, C> {
-    fn part(&mut self, labels: L, worker: usize) -> Arc<C> {
+/// Label sets after which those that clients' values make are not told apart any more.
+pub const TOLD_APART: usize = 20_000;
+
+impl<L: OfSeries, C: Counters> Registry<L, C> {
+    fn part(&mut self, mut labels: L, worker: usize) -> Arc<C> {
+        if self.0.len() >= TOLD_APART && !self.0.contains_key(&labels) {
+            labels.overflowing();
+        }
         let parts = &mut self.0.entry(Arc::new(labels)).or_insert_with(Entry::new).parts;
         if let Some((_, known)) = parts.iter().find(|(owner, _)| *owner == worker) {
             return known.clone();
@@ -180,8 +219,14 @@ impl<L: AsRef<Labels> + Eq + Hash, C: Counters> Registry<L, C> {
         self.0.iter().map(|(labels, entry)| (labels.clone(), entry.totals())).collect()
     }
 
-    pub fn expire(&mut self, alive: &Alive, now: Instant) {
-        self.0.retain(|labels, entry| alive.has((**labels).as_ref()) || !entry.is_over(now));
+    /// changed: when it was last said which series there are to be.
+    pub fn expire(&mut self, alive: &Alive, changed: Option<Instant>, now: Instant) {
+        // What was counted before a change may be noticed after it: only later traffic says that a series is still wanted.
+        let wanted = |entry: &Entry<C>| changed.is_none_or(|changed| entry.since >= changed + KEPT);
+        self.0.retain(|labels, entry| {
+            let alive = alive.has((**labels).as_ref());
+            alive && wanted(entry) || !entry.is_over(now) || alive && wanted(entry)
+        });
     }
 }
 
@@ -232,14 +277,17 @@ impl<'a> Alive<'a> {
 
     pub fn has(&self, labels: &Labels) -> bool {
         let app = |side: &Side| side.app.as_ref().is_none_or(|app| self.apps.contains(app.as_ref()));
+        let custom = labels.custom.as_ref().is_none_or(|custom| custom.is_current(self.mesh.telemetry()));
         let service = labels.service.as_ref().is_none_or(|(key, _)| self.mesh.service(key.text()).is_some());
-        app(&labels.source) && app(&labels.destination) && service
+        app(&labels.source) && app(&labels.destination) && service && custom
     }
 }
 
 /// One worker's way to its series: by the addresses of the labels, which resources of one mesh share, and by what else
 /// tells them apart.
-pub struct SeriesCache<K, C>(HashMap<(Addresses, K), Cached<C>>);
+pub struct SeriesCache<K, C>(HashMap<Known<K>, Cached<C>>);
+
+type Known<K> = (Addresses, Option<Arc<Custom>>, K);
 
 pub type Addresses = [usize; 10];
 
@@ -260,22 +308,22 @@ const CACHE_LIMIT: usize = 8192;
 
 impl<K: Clone + Eq + Hash, C: Counters> SeriesCache<K, C> {
     /// `all` gives the labels with what `key` says.
-    pub fn get<L: AsRef<Labels> + Eq + Hash>(
+    pub fn get<L: OfSeries>(
         &mut self,
-        (parties, direction, key): (&Parties, Direction, K),
+        (parties, direction, custom, key): (&Parties, Direction, Option<Arc<Custom>>, K),
         all: impl FnOnce(Labels, K) -> L,
         registry: &Mutex<Registry<L, C>>,
         worker: usize,
     ) -> Arc<C> {
-        let known = (addresses(parties, direction), key);
+        let known = (addresses(parties, direction), custom, key);
         if let Some(series) = self.0.get(&known).and_then(|cached| cached.series.upgrade()) {
             return series;
         }
         if self.0.len() >= CACHE_LIMIT {
             self.0.clear();
         }
-        let labels = Labels::new(parties, direction);
-        let series = lock(registry).part(all(labels.clone(), known.1.clone()), worker);
+        let labels = Labels::new(parties, direction, known.1.clone());
+        let series = lock(registry).part(all(labels.clone(), known.2.clone()), worker);
         self.0.insert(known, Cached { series: Arc::downgrade(&series), _labels: labels });
         series
     }

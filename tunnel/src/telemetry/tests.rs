@@ -8,6 +8,7 @@ use crate::config::proto;
 use crate::decision::{inbound, outbound, ConnectRequest, Outbound, Target};
 use crate::mesh::testing::*;
 use crate::mesh::Mesh;
+use crate::observability::proto as observability;
 use http::{Method, StatusCode};
 
 /// What the writer of the log has written.
@@ -340,7 +341,7 @@ fn a_series_outlives_its_workload_for_a_while() {
     let gone = mesh.without(&["Kubernetes//Pod/default/client"]);
     let start = Instant::now();
     let expire = |mesh: &Mesh, minutes: u64| {
-        lock(&telemetry.registry).expire(&series::Alive::of(mesh), start + Duration::from_secs(60 * minutes));
+        lock(&telemetry.registry).expire(&series::Alive::of(mesh), None, start + Duration::from_secs(60 * minutes));
         value(&telemetry, "istio_tcp_connections_opened_total", &[])
     };
     let open = to(&worker, &mesh, "10.1.0.1:80");
@@ -367,7 +368,7 @@ fn a_series_without_its_service_is_forgotten_too() {
     let gone = mesh.without(&["default/s.default.svc.cluster.local"]);
     for minutes in [0, 6] {
         let now = Instant::now() + Duration::from_secs(60 * minutes);
-        lock(&telemetry.registry).expire(&series::Alive::of(&gone), now);
+        lock(&telemetry.registry).expire(&series::Alive::of(&gone), None, now);
     }
     assert_eq!(value(&telemetry, "istio_tcp_connections_opened_total", &[]), 0.0);
 }
@@ -676,7 +677,10 @@ pub fn request(mesh: &Mesh, status: u16, flags: Flags) -> Request<'static> {
         upstream: Some(Duration::from_millis(6)),
         endpoint: Some(address("10.0.0.2:8080")),
         client: address("10.0.0.1:4711"),
-        observed: Observed::default(),
+        observed: Observed { headers: vec![("x-team".into(), "blue".into())], ..Observed::default() },
+        sent: Amount { bytes: 120, messages: 1 },
+        received: Amount { bytes: 7000, messages: 3 },
+        grpc_status: None,
     }
 }
 
@@ -714,7 +718,7 @@ fn series_of_requests_outlive_their_workload_for_a_while() {
     telemetry.worker().request(request(&mesh, 200, Flags::default()));
     let gone = Mesh::new("");
     let seen = || value(&telemetry, "istio_requests_total", &[]);
-    let expire = |after| lock(&telemetry.requests).expire(&series::Alive::of(&gone), Instant::now() + after);
+    let expire = |after| lock(&telemetry.requests).expire(&series::Alive::of(&gone), None, Instant::now() + after);
     expire(Duration::ZERO);
     expire(series::KEPT - Duration::from_secs(1));
     assert_eq!(seen(), 1.0);
@@ -750,4 +754,118 @@ fn a_request_has_a_line() {
         }
     });
     assert_eq!(errors.iter().map(|line| field(line, "response_code").unwrap()).collect::<Vec<_>>(), ["503", "0"]);
+}
+
+/// Has what is told of traffic said by these resources: an override of a metric for what clients send.
+fn overridden(telemetry: &Telemetry, mesh: &Mesh, metrics: Vec<observability::Metric>) -> Mesh {
+    let client = Some(observability::Side { metrics, ..Default::default() });
+    let told = observability::Telemetry { client, ..Default::default() };
+    let mesh = mesh.apply(observability::TELEMETRY, [sent(observability::TELEMETRY, "", &told)], &[]).0;
+    telemetry.configure(mesh.telemetry());
+    mesh
+}
+
+fn expression(operator: observability::Operator, text: &str) -> observability::Expression {
+    observability::Expression { operator: operator as i32, text: text.into(), ..Default::default() }
+}
+
+fn metric(name: observability::MetricName, tags: &[(&str, observability::Expression)]) -> observability::Metric {
+    let tags = tags.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    observability::Metric { name: name as i32, tags, ..Default::default() }
+}
+
+#[test]
+fn sizes_and_messages_are_counted_under_istios_names() {
+    let (mesh, telemetry) = (a_mesh(), silent());
+    let worker = telemetry.worker();
+    worker.request(request(&mesh, 200, Flags::default()));
+    worker.request(Request { grpc: true, grpc_status: Some(7), ..request(&mesh, 200, Flags::default()) });
+    for (name, sum, first) in [("request", 120.0, "250.0"), ("response", 7000.0, "10000.0")] {
+        let of = |suffix: &str, labels: &[_]| value(&telemetry, &format!("istio_{name}_bytes_{suffix}"), labels);
+        assert_eq!(of("sum", &[("request_protocol", "http")]), sum);
+        assert_eq!(of("bucket", &[("request_protocol", "http"), ("le", first)]), 1.0);
+        assert_eq!(of("bucket", &[("request_protocol", "http"), ("le", "100.0")]), 0.0);
+    }
+    let grpc = &[("request_protocol", "grpc"), ("grpc_response_status", "7")];
+    assert_eq!(value(&telemetry, "istio_request_messages_total", grpc), 1.0);
+    assert_eq!(value(&telemetry, "istio_response_messages_total", grpc), 3.0);
+}
+
+#[test]
+fn a_telemetry_changes_labels_and_switches_metrics_off() {
+    use observability::{MetricName, Operator};
+    let (mesh, telemetry) = (a_mesh(), silent());
+    let team = observability::Expression {
+        operands: vec![expression(Operator::Text, "x-team")],
+        ..expression(Operator::Entry, "request.headers")
+    };
+    let tags = [
+        ("team", team),
+        ("destination_version", expression(Operator::Text, "none")),
+        ("no host", expression(Operator::Attribute, "upstream.port")),
+    ];
+    let count = observability::Metric {
+        removed: vec!["source_principal".into(), "response_flags".into()],
+        ..metric(MetricName::RequestCount, &tags)
+    };
+    let off = |name| observability::Metric { disabled: true, ..metric(name, &[]) };
+    let mesh = overridden(&telemetry, &mesh, vec![count, off(MetricName::ResponseSize), off(MetricName::TcpSentBytes)]);
+    let worker = telemetry.worker();
+    worker.request(request(&mesh, 200, Flags::default()));
+    worker.request(Request {
+        flags: Flags::RETRY_LIMIT,
+        observed: Observed::default(),
+        ..request(&mesh, 200, Flags::default())
+    });
+    to(&worker, &mesh, "10.1.0.1:80").finish();
+    let text = telemetry.encode();
+    let samples = parse(&text);
+    let of = |name: &str| samples.iter().filter(|one| one.0 == name).map(|one| &one.1).collect::<Vec<_>>();
+    let counted = of("istio_requests_total");
+    let mut teams: Vec<_> = counted.iter().map(|labels| labels["team"].as_str()).collect();
+    teams.sort_unstable();
+    assert_eq!(teams, ["blue", "unknown"]);
+    for labels in counted {
+        assert_eq!((labels["destination_version"].as_str(), labels["no_host"].as_str()), ("none", "8080"));
+        assert!(!labels.contains_key("source_principal") && !labels.contains_key("response_flags"));
+    }
+    let durations = of("istio_request_duration_milliseconds_count");
+    assert!(durations.iter().all(|labels| labels.contains_key("source_principal") && !labels.contains_key("team")));
+    assert_eq!(durations.len(), 2, "its own labels tell them apart");
+    assert!(of("istio_response_bytes_count").is_empty() && of("istio_tcp_sent_bytes_total").is_empty());
+    assert_eq!(of("istio_tcp_received_bytes_total").len(), 1);
+}
+
+#[test]
+fn series_that_no_telemetry_asks_for_any_more_expire_and_the_same_labels_are_one_series() {
+    use observability::MetricName;
+    let (mesh, telemetry) = (a_mesh(), silent());
+    let worker = telemetry.worker();
+    worker.request(request(&mesh, 200, Flags::default()));
+    let off = observability::Metric { disabled: true, ..metric(MetricName::ResponseSize, &[]) };
+    let mesh = overridden(&telemetry, &mesh, vec![off]);
+    worker.request(request(&mesh, 200, Flags::default()));
+    assert_eq!(value(&telemetry, "istio_requests_total", &[]), 2.0, "before and after");
+    parse(&telemetry.encode());
+    let changed = telemetry.scopes.load().1;
+    let expire = |after| {
+        lock(&telemetry.requests).expire(&series::Alive::of(&mesh), changed, Instant::now() + after);
+        value(&telemetry, "istio_response_bytes_count", &[])
+    };
+    assert_eq!((expire(Duration::ZERO), expire(series::KEPT + Duration::from_secs(1))), (1.0, 0.0));
+}
+
+#[test]
+fn clients_cannot_make_series_without_end() {
+    use observability::{MetricName, Operator};
+    let (mesh, telemetry) = (a_mesh(), silent());
+    let path = [("path", expression(Operator::Attribute, "request.path"))];
+    let mesh = overridden(&telemetry, &mesh, vec![metric(MetricName::RequestCount, &path)]);
+    let worker = telemetry.worker();
+    for number in 0..series::TOLD_APART + 10 {
+        worker.request(Request { path: format!("/{number}").into(), ..request(&mesh, 200, Flags::default()) });
+    }
+    let counts: Vec<_> = lock(&telemetry.requests).totals().iter().map(|(_, totals)| totals.count()).collect();
+    assert_eq!(counts.len(), series::TOLD_APART + 1);
+    assert_eq!(counts.iter().filter(|count| **count == 10).count(), 1, "the others are one");
 }
