@@ -256,8 +256,13 @@ mod tests {
 
     #[test]
     fn only_the_requests_own_faults_are_400_and_only_policy_is_401() {
-        let bad =
-            [Refusal::MalformedRequest, Refusal::MethodNotConnect, Refusal::BadAuthority, Refusal::AddressMismatch];
+        let bad = [
+            Refusal::MalformedRequest,
+            Refusal::MethodNotConnect,
+            Refusal::BadAuthority,
+            Refusal::AddressMismatch,
+            Refusal::NoProxyHead,
+        ];
         for reason in Refusal::ALL {
             let expected = match reason {
                 reason if bad.contains(reason) => 400,

@@ -439,14 +439,14 @@ pub enum Subject {
     Constant = 0,
     SourcePrincipal = 1,
     SourceNamespace = 2,
-    SourceAddress = 3,
-    RemoteAddress = 4,
-    Host = 5,
-    Method = 6,
-    Path = 7,
-    Header = 8,
-    RequestPrincipal = 9,
-    Claim = 10,
+    SourceIp = 3,
+    RemoteIp = 4,
+    RequestHost = 5,
+    RequestMethod = 6,
+    RequestPath = 7,
+    RequestHeader = 8,
+    TokenPrincipal = 9,
+    TokenClaim = 10,
 }
 
 /// Which tokens of requests are valid.

@@ -126,16 +126,16 @@ impl Descriptor {
             Subject::Constant => Of::Constant(step()?.as_str().into()),
             Subject::SourcePrincipal => Of::Principal,
             Subject::SourceNamespace => Of::Namespace,
-            Subject::SourceAddress => Of::Source,
-            Subject::RemoteAddress => Of::Remote,
-            Subject::Host => Of::Host,
-            Subject::Method => Of::Method,
-            Subject::Path => Of::Path,
-            Subject::Header => {
+            Subject::SourceIp => Of::Source,
+            Subject::RemoteIp => Of::Remote,
+            Subject::RequestHost => Of::Host,
+            Subject::RequestMethod => Of::Method,
+            Subject::RequestPath => Of::Path,
+            Subject::RequestHeader => {
                 Of::Header(HeaderName::try_from(step()?).map_err(|_| format!("{:?} names no header", sent.path[0]))?)
             }
-            Subject::RequestPrincipal => Of::TokenPrincipal,
-            Subject::Claim => {
+            Subject::TokenPrincipal => Of::TokenPrincipal,
+            Subject::TokenClaim => {
                 step()?;
                 Of::Claim(sent.path.clone().into())
             }

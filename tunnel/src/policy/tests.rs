@@ -294,7 +294,8 @@ fn what_is_not_understood_is_rejected_and_lets_nobody_through() {
     let unset = proto::StringMatch { match_type: None };
     for (bad, reason) in [
         (changed(|policy| policy.scope = 3), "scope 3 is unknown"),
-        (changed(|policy| policy.action = 3), "action 3 is unknown"),
+        (changed(|policy| policy.action = 4), "action 4 is unknown"),
+        (changed(|policy| policy.action = 3), "a rule with the action LIMIT has no limit"),
         (changed(|policy| policy.name = "q".into()), "its own name is \"default/q\""),
         (extended, "it has a field that this version does not know"),
         (with(proto::Match { principals: vec![unset], ..m.clone() }), "a value is of no kind that this version knows"),

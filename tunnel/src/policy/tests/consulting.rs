@@ -46,8 +46,10 @@ fn an_authorizer_is_asked_where_requests_are_seen_and_elsewhere_it_is_denied() {
 #[test]
 fn limits_count_what_their_rules_match_and_keep_nobody_out_themselves() {
     let two = |by: &[Subject]| limit(2, by);
-    let rules =
-        vec![(rule(&[&["namespaces=a"]]), two(&[])), (rule(&[]), two(&[Subject::SourcePrincipal, Subject::Header]))];
+    let rules = vec![
+        (rule(&[&["namespaces=a"]]), two(&[])),
+        (rule(&[]), two(&[Subject::SourcePrincipal, Subject::RequestHeader])),
+    ];
     let guard = guarded(&[limiting(rules)]);
     let (a, b) = (attempt("a/x", "10.0.0.1", HTTP), attempt("b/x", "10.0.0.1", HTTP));
     assert_eq!(guard.judge(&a).verdict, Verdict::NeedsRequest);
