@@ -13,7 +13,10 @@ Body = dict[str, Any]
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "daemonset"
 NAMESPACE = "warren-system"
-_CLUSTER_WIDE = {"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+_CLUSTER_WIDE = {
+    *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"),
+    "GatewayClass",
+}
 
 
 def documents() -> Iterator[Body]:
@@ -34,7 +37,11 @@ def of_kind(*kinds: str) -> list[Body]:
 def create(client: Client, body: Body) -> Body:
     """POST an object to where its apiVersion, kind and namespace say. Raises ApiError."""
     version, plural = body["apiVersion"], body["kind"].lower()
-    plural = f"{plural[:-1]}ies" if plural.endswith(("cy", "ry")) else f"{plural}s"
+    plural = (
+        f"{plural[:-1]}ies"
+        if plural.endswith(("cy", "ry"))
+        else f"{plural}{'es' * plural.endswith('ss') or 's'}"
+    )
     namespace = body["metadata"].get("namespace")
     within = "" if body["kind"] in _CLUSTER_WIDE else f"namespaces/{namespace or 'default'}/"
     path = f"/{'apis' if '/' in version else 'api'}/{version}/{within}{plural}"

@@ -31,6 +31,19 @@ from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
 from tests.support import apiserver
 from tests.support.wait import until
 
+LISTENERS = [{"name": "one", "port": 80, "protocol": "HTTP"}]
+DOORS: dict[str, dict[str, Any]] = {  # whose status is always written
+    "GatewayClass": {"controllerName": "warren.dev/gateway-controller"},
+    "Gateway": {
+        "gatewayClassName": "door",
+        "listeners": LISTENERS,
+        "allowedListeners": {"namespaces": {"from": "Same"}},
+    },
+    "ListenerSet": {
+        "parentRef": {"name": "door"},
+        "listeners": [{**LISTENERS[0], "name": "two", "port": 81}],
+    },
+}
 PARENTS = [{"group": "", "kind": "Service", "name": "nothing"}]
 BACKENDS = [{"backendRefs": [{"name": "nothing", "port": 80}]}]
 REFUSED: dict[
@@ -185,6 +198,11 @@ def everything(admin: Client, lab: Lab) -> None:
         until(partial(condition, admin, f"security.istio.io/v1/namespaces/default/{kind}"))
     for kind in ("httproutes", "grpcroutes", "tcproutes", "tlsroutes"):
         until(partial(parents, admin, f"gateway.networking.k8s.io/v1/namespaces/default/{kind}"))
+    for kind, spec in DOORS.items():
+        version = "gateway.networking.k8s.io/v1"
+        create(admin, {"apiVersion": version, "kind": kind, "metadata": {"name": "door"}, "spec": spec})
+    for path in ("gatewayclasses", "namespaces/default/gateways", "namespaces/default/listenersets"):
+        until(partial(condition, admin, f"gateway.networking.k8s.io/v1/{path}"))
     in_part(admin)
     until(lambda: items(admin, CONFIGMAPS, name=ROOTS.name))
     body = {"data": {"root-cert.pem": "changed"}}

@@ -436,7 +436,8 @@ def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
         until(traced, what="a second in which a connection is begun")
 
 
-RUN = {"agent", "tunnel", "gateway", "gateway-agent", "cni", "ca", "reporter", "lab", "crds", "completion"}
+SERVERS = {"agent", "ca", "discovery", "gateway", "gateway-agent", "reporter", "tunnel"}
+RUN = SERVERS | {"cni", "lab", "crds", "completion"}
 UNSHOWN = RUN | {"dashboard", "check", "authz", "routes", "trace", "capture"}
 STABLE = ("status", "why client web", "pods", "workloads", "services", "certs", "config dump", "config diff")
 

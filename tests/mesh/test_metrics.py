@@ -142,8 +142,8 @@ def _objects() -> Iterator[dict[str, Any]]:
 
 
 def _routed(watched: Watched) -> bool:
-    dump = json.loads(watched.mesh.lab.node("node2").fetch(15000, "/config_dump"))
-    return any(one["name"] == "deny" for one in dump["policies"])
+    dump = json.loads(watched.mesh.lab.node("node1").fetch(15000, "/config_dump"))
+    return any(one["name"] == "default/deny" for one in dump["policies"])
 
 
 def _poke(watched: Watched) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,14 @@ class Prometheus:
         self._port = port
 
     def get(self, path: str, **query: str) -> Any:
-        """The `data` of an answer of its API. Raises OSError while there is none, else AssertionError."""
+        """The `data` of an answer. Raises OSError while there is none or it starts, else AssertionError."""
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
             raise AssertionError(f"{query}: {error.read().decode()}") from error
 
     def query(self, expression: str) -> list[Any]:
@@ -100,16 +103,17 @@ def scraping(lab: Lab, folder: Path) -> Iterator[Prometheus]:
     port = ports.free_port()
     (folder / "rules.yaml").write_text(yaml.safe_dump(yaml.safe_load(RULES.read_text())["spec"]))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(_config(lab, relay.server_port)))
-    process = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "log").open("wb"),
-    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
     try:
         prometheus = Prometheus(port)
         until(partial(_is_up, prometheus), what="Prometheus answers")
