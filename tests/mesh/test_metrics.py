@@ -13,7 +13,7 @@ import yaml
 
 from agent.lab import Lab
 from agent.model.schema.objects import Key
-from tests.mesh.conftest import Mesh
+from tests.mesh.conftest import Mesh, in_force
 from tests.support import asking, traffic
 from tests.support.prometheus import PORTS, RULES, Prometheus, complaints, page, scraping
 from tests.support.wait import until
@@ -119,7 +119,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         watched = Watched(mesh, exits.enter_context(scraping(lab, tmp_path_factory.mktemp("prometheus"))))
         mesh.inside("shop").call(traffic.serve_grpc, GRPC, "shop", "v1")
         lab.cluster.put([*_objects()])
-        until(lambda: _routed(watched), what="requests are routed")
+        until(lambda: _holds(watched, "deny"), what="its policies hold")
         for pod in ("near", "far"):
             mesh.inside(pod).call(traffic.start, "http", watched.shop, "shop", 40, 2)
         exits.callback(lambda: [mesh.inside(pod).call(traffic.stop) for pod in ("near", "far")])
@@ -141,9 +141,22 @@ def _objects() -> Iterator[dict[str, Any]]:
         }
 
 
-def _routed(watched: Watched) -> bool:
+# The server's node reads requests only where somebody asks for it: then it counts them, too.
+READ = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "read", "namespace": "default"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "shop"}},
+        "rules": [{"to": [{"operation": {"methods": ["GET", "POST"]}}]}],
+    },
+}
+
+
+def _holds(watched: Watched, policy: str) -> bool:
+    """Whether the server's tunnel has a policy."""
     dump = json.loads(watched.mesh.lab.node("node1").fetch(15000, "/config_dump"))
-    return any(one["name"] == "default/deny" for one in dump["policies"])
+    return any(one["name"] == f"default/{policy}" for one in dump["policies"])
 
 
 def _poke(watched: Watched) -> None:
@@ -164,10 +177,12 @@ def _answered(watched: Watched, queries: list[str]) -> None:
         left[:] = [query for query in left if not watched.prometheus.query(query)]
         return not left
 
-    try:
-        until(none_left, 20)
-    except AssertionError:
-        pytest.fail("no data for:\n" + "\n".join(left))
+    with in_force(watched.mesh, [READ], lambda: not _holds(watched, "read"), "nothing asks for requests"):
+        until(lambda: _holds(watched, "read"), what="the server's node reads requests")
+        try:
+            until(none_left, 30)
+        except AssertionError:
+            pytest.fail("no data for:\n" + "\n".join(left))
 
 
 def test_every_query_of_our_dashboards_has_data(watched: Watched) -> None:
@@ -243,7 +258,13 @@ def test_requests_sent_counted_and_logged_are_as_many(watched: Watched, pod: str
         watched.mesh.inside(one).call(traffic.stop)
     sent = 4 * MANY
     labels = {"reporter": "source", "source_workload": pod, "request_protocol": "http"}
-    words = ("request complete", f'src.workload="{pod}"', 'direction="outbound"')
+    words = ("request complete", f"src.workload={pod}", "direction=outbound")
+    until(
+        lambda: (
+            figures(watched, counts[0], reporter="source", source_workload=pod) == logged(watched, *words)
+        ),
+        what="all before is counted and logged",
+    )
     before, lines = [figures(watched, name, **labels) for name in counts], logged(watched, *words)
     answered = watched.mesh.inside(pod).call(asking.versions, watched.shop, "shop", MANY)
     assert answered == {"v1": sent}
@@ -263,7 +284,20 @@ def test_connections_made_counted_and_logged_are_as_many(watched: Watched, pod: 
         own = {"source_workload": pod, "connection_security_policy": security}
         return [figures(watched, name, reporter=reporter, **own) for name, reporter in both]
 
-    words = ("connection complete", f'src.workload="{pod}"')
+    words = ("connection complete", f"src.workload={pod}")
+
+    made, lines = 0, logged(watched, *words)
+
+    def has_ended() -> bool:
+        """One of these: the first of two pods of a node takes the tunnel."""
+        nonlocal made
+        watched.mesh.inside(pod).call(asking.ask, watched.pod, "shop")
+        made += 1
+        opened, _, closed, _ = counted()
+        return opened == closed > 0
+
+    until(has_ended, what="a connection was counted")
+    until(lambda: logged(watched, *words) == lines + 2 * made, what="each end has logged it")
     before, lines = counted(), logged(watched, *words)
     for _ in range(MANY):
         watched.mesh.inside(pod).call(asking.ask, watched.pod, "shop")
