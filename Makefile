@@ -37,16 +37,17 @@ lab: setup ## bring the lab up on this machine and show what it does
 lab-down: setup ## take the lab away, with all that it made
 	$(VENV)/bin/warren lab down
 
-# Most of the tests wait for something: what computes goes beside them. Each part's output is shown when it has ended.
+# Most of the tests wait for something: what computes goes beside them, and gives way to the core's build, for which they wait.
+# Each part's output is shown when it has ended.
 .PHONY: test
 test: ## everything that must hold: lint, types, unit tests, real namespaces and peers
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint test-rust test-python
 
 .PHONY: test-rust
 test-rust: packages ## tests of the Rust core and of the other Rust programs
-	$(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
-	$(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
-	$(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
+	nice -n 5 $(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
+	nice -n 5 $(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
+	nice -n 5 $(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
 
 .PHONY: test-python
 test-python: setup $(VENV)/bench.stamp ## tests of everything else, which run 85 % of the lines (or ARGS="FILE ...")
@@ -128,9 +129,9 @@ lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warn
 	$(CARGO) fmt --check --manifest-path cni/Cargo.toml
 	$(CARGO) fmt --check --manifest-path cni/fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
-	$(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
-	$(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
-	$(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
+	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
+	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
+	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
 
 .PHONY: fmt
 fmt: setup ## format the code
