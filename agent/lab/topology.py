@@ -170,7 +170,7 @@ def _make_cubic(net: "IPRoute", route: Any) -> None:
     spec |= {"flags": route["flags"] & _RTNH_F_ONLINK}
     # The kernel's own IPv6 routes to local addresses have a metric (0) that nobody else can give a route.
     net.route("del", **spec)
-    net.route("add", **spec, metrics={"cc_algo": "cubic"})
+    net.route("replace", **spec, metrics={"cc_algo": "cubic"})  # the agent may have put its own back
 
 
 def _inside(netns: str, work: "Callable[[IPRoute], T]") -> T:

@@ -60,9 +60,11 @@ class Mesh:
         return other
 
     def restore(self, stranger: str) -> None:
-        """End a pod that is not of this mesh, and start what is missing."""
-        self.leave(stranger)
-        self.lab.delete(self.lab.pod(stranger))
+        """End a pod that is not of this mesh, if it is there, and start what is missing."""
+        if stranger in self.residents:
+            self.leave(stranger)
+        for pod in self.lab.pods_of(stranger):
+            self.lab.delete(pod)
         self.lab.apply([PODS])
 
     def address(self, pod: str, family: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.lab import Lab, Pod, addresses, kernel
+from agent.lab import Lab, Pod, addresses, kernel, topology
 from agent.lab.topology import pod_link_name
 from tests.support.wait import until
 
@@ -172,6 +172,17 @@ def test_every_route_is_cubic(plain: Lab) -> None:
             used = [line for line in routes if not line.startswith(unused)]
             assert [line for line in used if "congctl cubic" not in line] == []
             assert len(used) > 2
+
+
+def test_a_route_that_is_put_back_meanwhile_is_no_trouble(plain: Lab, tmp_path: Path) -> None:
+    """An agent does so with what is taken away from it."""
+    pod, batch, route = plain.pod("client"), tmp_path / "batch", ["10.99.0.0/24", "dev", "eth0"]
+    batch.write_text(f"route replace {' '.join(route)}\n" * 5000)
+    with subprocess.Popen(["ip", "-n", pod.netns.name, "-batch", str(batch)]) as putting:
+        while putting.poll() is None:
+            topology.use_cubic(pod.netns.name)
+    assert putting.returncode == 0
+    pod.run(["ip", "route", "del", *route])
 
 
 def test_links_are_named_after_what_is_behind(plain: Lab) -> None:
