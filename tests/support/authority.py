@@ -25,6 +25,7 @@ from agent.ca.tokens import TokenFile, Tokens
 from agent.model.schema.kubernetes import Pod, PodSpec, PodStatus
 from agent.model.schema.objects import Metadata, key_of
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from tests.support.wait import PATIENCE
 
 WEB = "spiffe://cluster.local/ns/default/sa/web"  # runs on node1
 DB = "spiffe://cluster.local/ns/default/sa/db"  # runs on node2
@@ -96,7 +97,7 @@ class RunningAuthority:
                 IstioCertificateResponse.FromString,
             )
             metadata = (("authorization", authorization),) if authorization else ()
-            response: IstioCertificateResponse = await method(message, metadata=metadata, timeout=10)
+            response: IstioCertificateResponse = await method(message, metadata=metadata, timeout=PATIENCE)
             return list(response.cert_chain)
 
 
