@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from agent.cli.cni import BIN_DIR
 from agent.cli.command import Command, option
+from agent.cli.mesh_options import key_set_options, mesh_options, outbound_option, take_mesh
 from agent.cli.types import (
     FOLDER,
     LOG_FORMATS,
@@ -71,24 +72,9 @@ _PRESENT = click.Path(exists=True, file_okay=False, path_type=Path)
 @option("--http-address", type=ip_address, default="127.0.0.1", help="address for metrics and readiness")
 @option("--metrics-port", type=PORT, default=15014, help="port for them; 0: none")
 @option("--dashboard-port", type=PORT, default=15018, help="loopback port for the live map; 0: none")
-@option("--trust-domain", default="cluster.local", help="of all identities")
-@option("--cluster", default="Kubernetes", help="id of this cluster")
-@option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
-@option("--network", default="", help="id of the network that pods are in")
-@option("--mesh-config", type=READABLE_FILE, help="Istio's MeshConfig: providers, and what is their default")
-@option(
-    "--outbound-traffic-policy",
-    type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
-    default="ALLOW_ANY",
-    help="where no Sidecar says it: whether what the mesh does not know may be connected to",
-)
-@option(
-    "--jwks-reach",
-    type=click.Choice(["public", "private", "any"]),
-    default="private",
-    help="where key sets (jwksUri) may be: at public addresses, private ones, too, or loopback, too (any)",
-)
-@option("--jwks-redirects", is_flag=True, help="follow redirects when key sets are fetched")
+@mesh_options
+@outbound_option()
+@key_set_options
 @option("--standby", is_flag=True, help="wait for an agent that runs here, and be ready meanwhile [upgrades]")
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 @option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
@@ -96,12 +82,6 @@ def agent(
     *,
     log_level: str,
     log_format: str,
-    trust_domain: str,
-    cluster: str,
-    network: str,
-    mesh_config: Path | None,
-    revision: str,
-    outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
     standby: bool,
     discovery: str | None,
     discovery_root: Path | None,
@@ -117,20 +97,11 @@ def agent(
 
     from agent import logs, memory  # noqa: PLC0415
     from agent.app import Agent, Settings  # noqa: PLC0415
-    from agent.model.mesh import Mesh  # noqa: PLC0415
-    from agent.sources.mesh_config import read  # noqa: PLC0415
     from agent.standby import stand_by  # noqa: PLC0415
     from agent.xds.upstream import Place  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
-    mesh = Mesh(
-        cluster,
-        trust_domain,
-        network,
-        outbound_traffic_policy=outbound_traffic_policy,
-        revision=revision,
-        config=read(mesh_config),
-    )
+    mesh = take_mesh(settings)
     memory.before_loading()
     place = None
     if discovery:

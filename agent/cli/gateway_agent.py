@@ -1,12 +1,12 @@
 """`warren gateway-agent`."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.cli.command import Command, option
+from agent.cli.mesh_options import mesh_options, take_mesh
 from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE, SOCKET, source
 
 
@@ -16,20 +16,11 @@ from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE, SOCKET, sour
 @option("--socket", type=SOCKET, required=True, help="at which the gateway asks; its --xds is unix:SOCKET")
 @option("--namespace", required=True, help="of the gateway's pod")
 @option("--pod", required=True, help="name of the gateway's pod")
-@option("--trust-domain", default="cluster.local", help="of all identities")
-@option("--cluster", default="Kubernetes", help="id of this cluster")
-@option("--revision", default="default", help="objects labelled istio.io/rev for another one are ignored")
-@option("--network", default="", help="id of the network that pods are in")
-@option("--mesh-config", type=READABLE_FILE, help="Istio's MeshConfig: providers, and what is their default")
+@mesh_options
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 @option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def gateway_agent(
     *,
-    trust_domain: str,
-    cluster: str,
-    revision: str,
-    network: str,
-    mesh_config: Path | None,
     log_level: str,
     log_format: str,
     **own: Any,
@@ -43,12 +34,10 @@ def gateway_agent(
 
     from agent import logs, memory  # noqa: PLC0415
     from agent.gateway import GatewayAgent, Settings  # noqa: PLC0415
-    from agent.model.mesh import Mesh  # noqa: PLC0415
-    from agent.sources.mesh_config import read  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
     memory.before_loading()
-    mesh = Mesh(cluster, trust_domain, network, revision=revision, config=read(mesh_config))
+    mesh = take_mesh(own)
 
     async def run() -> None:
         await GatewayAgent(Settings(mesh=mesh, **own)).run()
