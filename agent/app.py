@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Collection, Coroutine, Set
 from contextlib import AsyncExitStack
@@ -23,6 +22,7 @@ from agent.errors import SettingsError, WarrenError, describe
 from agent.fetching import Reach
 from agent.inspection import AdminServer, Inspected
 from agent.kube.installation import Installation
+from agent.lifetime import cancelled, told_to_end
 from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
@@ -167,9 +167,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. What is captured stays so afterwards, with every connection."""
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        ended = told_to_end()
         async with AsyncExitStack() as exits:
             exits.callback(self._lock.close)
             exits.callback(self._datapath.close)
@@ -214,9 +212,7 @@ class Agent:
                 for task in done:
                     await task
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
     async def _follow(self) -> None:
         """The source, from the first whole state on; tunnels hear nothing before there is one."""
@@ -232,10 +228,9 @@ class Agent:
             if unread != swept and (sweeping is None or sweeping.done()):
                 swept, sweeping = unread, asyncio.create_task(self._sweep(unread))
 
-    def _unread(self) -> frozenset[Key | None]:
-        """The objects of which no version is in force. None: one of which nothing can be told."""
-        keys = {rejection.key for rejection in self._source.rejected}
-        return frozenset(key for key in keys if key is None or key not in self._model.store.objects)
+    def _unread(self) -> Unread:
+        rejected = (one.key for one in self._source.rejected)
+        return Unread.of(self._settings.mesh, self._model.store.objects, rejected)
 
     async def _take(self, changes: Changes) -> frozenset[Key | None]:
         """Let all know of changes; gives the objects of which no version is in force."""
@@ -247,13 +242,13 @@ class Agent:
         unread = self._unread()
         told = delta if self._upstream else await self._credentials.follow(delta)
         told = await self._listeners.follow(told) if self._listeners else told
-        self._xds.update(told, self._model.version, Unread(self._settings.mesh, unread), since)
+        self._xds.update(told, self._model.version, unread, since)
         await self._pods.update(self._model, changes)
         if delta:
             self._changed = time.monotonic()
             changed, removed = len(delta.changed), len(delta.removed)
             log.debug("configuration %s: %d changed, %d removed", self._model.version, changed, removed)
-        return unread
+        return unread.keys
 
     async def _learn(self, delta: Delta) -> None:
         """What discovery tells a tunnel: its routes may name credentials that are ours to read."""
@@ -266,7 +261,7 @@ class Agent:
             self._publish(ours)
 
     def _publish(self, delta: Delta) -> None:
-        self._xds.update(delta, self._model.version, Unread(self._settings.mesh, self._unread()))
+        self._xds.update(delta, self._model.version, self._unread())
 
     def _namespaces(self) -> Set[str]:
         """Of this node's pods."""

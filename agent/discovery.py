@@ -7,7 +7,6 @@ tunnel's pod.
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -27,9 +26,10 @@ from agent.ca.tokens import TokenFile, Tokens
 from agent.errors import SettingsError, describe
 from agent.fetching import Reach
 from agent.kube.client import Client
+from agent.lifetime import told_to_end, until_first
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
-from agent.model.schema.objects import IPAddress, Key
+from agent.model.schema.objects import IPAddress
 from agent.model.unread import Unread
 from agent.sources.key_sets import KeySets
 from agent.sources.opening import open_source
@@ -78,10 +78,7 @@ class Discovery:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises WarrenError."""
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await self.serve(ended)
+        await self.serve(told_to_end())
 
     async def serve(self, ended: asyncio.Event) -> None:
         """Until that. Raises WarrenError."""
@@ -90,15 +87,9 @@ class Discovery:
         server = settings.metrics_port and await web.serve(
             settings.http_address, settings.metrics_port, pages
         )
-        work = [asyncio.create_task(ended.wait()), asyncio.create_task(self._follow())]
         try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_first(ended.wait(), self._follow())
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
             self._source.close()
             await self._xds.stop()
             if server:
@@ -121,12 +112,9 @@ class Discovery:
         since = time.monotonic()
         self._placement.apply(changes)
         self._model, delta = await asyncio.to_thread(apply, self._model, changes)
-        rejected = {rejection.key for rejection in self._source.rejected}
-        unread = frozenset(key for key in rejected if key is None or not self._known(key))
-        self._xds.update(delta, self._model.version, Unread(self._settings.mesh, unread), since)
-
-    def _known(self, key: Key) -> bool:
-        return key in self._model.store.objects
+        rejected = (one.key for one in self._source.rejected)
+        unread = Unread.of(self._settings.mesh, self._model.store.objects, rejected)
+        self._xds.update(delta, self._model.version, unread, since)
 
     async def _admit(self, authorization: str | None, peer: str) -> str:
         try:

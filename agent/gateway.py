@@ -5,7 +5,6 @@ It needs nothing of the node, and reads the Secrets that its own account may rea
 
 import asyncio
 import logging
-import signal
 import time
 from pathlib import Path
 from typing import Literal
@@ -15,10 +14,10 @@ from msgspec import Struct
 from agent import memory
 from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
+from agent.lifetime import told_to_end, until_first
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
 from agent.model.resources import Delta
-from agent.model.schema.objects import Key
 from agent.model.unread import Unread
 from agent.sources.opening import open_source
 from agent.xds.server import XdsServer
@@ -53,22 +52,9 @@ class GatewayAgent:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. The gateway goes on with what it has."""
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        work = [
-            asyncio.create_task(ended.wait()),
-            asyncio.create_task(self._follow()),
-            asyncio.create_task(self._listeners.run(self._publish)),
-        ]
         try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_first(told_to_end().wait(), self._follow(), self._listeners.run(self._publish))
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
             self._source.close()
             await self._xds.stop()
 
@@ -85,9 +71,6 @@ class GatewayAgent:
                 await self._xds.start(self._settings.socket)
 
     def _publish(self, delta: Delta, since: float | None = None) -> None:
-        unread = Unread(self._settings.mesh, self._unread())
+        rejected = (one.key for one in self._source.rejected)
+        unread = Unread.of(self._settings.mesh, self._model.store.objects, rejected)
         self._xds.update(delta, self._model.version, unread, since)
-
-    def _unread(self) -> frozenset[Key | None]:
-        keys = {rejection.key for rejection in self._source.rejected}
-        return frozenset(key for key in keys if key is None or key not in self._model.store.objects)

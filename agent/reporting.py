@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import signal
 from functools import partial
-from typing import Any
 
 from agent import memory
 from agent.kube.client import Client
 from agent.kube.lease import Lease
+from agent.lifetime import cancelled, told_to_end, until_first
 from agent.model.mesh import Mesh
 from agent.model.model import Model, allotted, apply, gateway_statuses, parents
 from agent.sources.address_writer import AddressWriter
@@ -23,17 +22,10 @@ _LOOK = 0.5  # seconds between two looks at the lease
 
 async def report(client: Client, namespace: str, holder: str, mesh: Mesh) -> None:
     """Until SIGTERM or SIGINT. namespace: of the lease. holder: our name, which no other replica has."""
-    ended, lease = asyncio.Event(), Lease(client, namespace, _LEASE, holder)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    work = [asyncio.create_task(lease.keep()), asyncio.create_task(_lead_at_times(client, lease, mesh))]
-    ending = asyncio.create_task(ended.wait())
+    lease = Lease(client, namespace, _LEASE, holder)
     try:
-        done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await until_first(told_to_end().wait(), lease.keep(), _lead_at_times(client, lease, mesh))
     finally:
-        await _cancel(ending, *work)
         await asyncio.to_thread(lease.leave)
 
 
@@ -62,7 +54,7 @@ async def _lead(client: Client, lease: Lease, mesh: Mesh) -> None:
                 task.result()
     finally:
         reporter.kube.close()
-        await _cancel(*work)
+        await cancelled(*work)
 
 
 async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter, gateways: GatewayWriter) -> None:
@@ -75,9 +67,3 @@ async def _follow(reporter: Reporter, mesh: Mesh, addresses: AddressWriter, gate
         reporter.tell(model.problems, partial(parents, model), [key for key, _ in changes])
         addresses.tell(partial(allotted, model), [key for key, _ in changes])
         gateways.tell(partial(gateway_statuses, model), [key for key, _ in changes])
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +17,7 @@ from agent.ca.errors import Reason, Refusal
 from agent.ca.metrics import Figures
 from agent.ca.placement import Change
 from agent.ca.service import CertificateService
+from agent.lifetime import told_to_end
 from protocols.web import PROMETHEUS, Request, Response
 
 log = logging.getLogger("warren.ca")
@@ -58,9 +58,7 @@ class App:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises WarrenError."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_end()
         routes = {("GET", "/metrics"): self._metrics, ("GET", "/healthz/ready"): self._readiness}
         settings = self._settings
         pages_server = settings.metrics_port and await web.serve(

@@ -1,5 +1,7 @@
 """Objects that are there and cannot be read: what they have made is not taken for gone, all else is."""
 
+from collections.abc import Container, Iterable
+
 from msgspec import Struct
 
 from agent.model.kinds import KINDS
@@ -12,6 +14,11 @@ class Unread(Struct, frozen=True):
 
     mesh: Mesh = Mesh()
     keys: frozenset[Key | None] = frozenset()
+
+    @classmethod
+    def of(cls, mesh: Mesh, objects: Container[Key], rejected: Iterable[Key | None]) -> "Unread":
+        """Of what a source rejects, those that are not in force in some version: among `objects`."""
+        return cls(mesh, frozenset(key for key in rejected if key is None or key not in objects))
 
     def may_make(self, type_url: str, name: str) -> bool:
         """Whether one of them may be what a resource was made of."""
