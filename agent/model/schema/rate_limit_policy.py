@@ -8,8 +8,7 @@ import msgspec
 from agent.model.schema.http_values import check_duration, check_header_name
 from agent.model.schema.istio.authorization_policy import Rule
 from agent.model.schema.istio.base import IstioObject, Strict
-from agent.model.schema.istio.targeting import Targeting, TargetRef
-from agent.model.schema.objects import Labels
+from agent.model.schema.istio.targeting import Targeted, Targeting
 from agent.model.schema.syntax import FieldError, check_port, is_dns_name
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -97,16 +96,8 @@ class RateLimitPolicySpec(Targeting, frozen=True, kw_only=True):
     rules: Annotated[tuple[LimitRule, ...], msgspec.Meta(min_length=1, max_length=_MAX_RULES)]
 
 
-class RateLimitPolicy(IstioObject, frozen=True, kw_only=True):
+class RateLimitPolicy(Targeted, IstioObject, frozen=True, kw_only=True):
     """It lets nobody in that policies keep out, so that one which was never understood limits nothing."""
 
     spec: RateLimitPolicySpec
     status: Any = None
-
-    @property
-    def selector(self) -> Labels:
-        return self.spec.labels
-
-    @property
-    def targets(self) -> tuple[TargetRef, ...]:
-        return self.spec.targets

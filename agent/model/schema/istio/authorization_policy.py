@@ -8,8 +8,7 @@ import msgspec
 
 from agent.model.schema.istio.base import DRY_RUN, Strict
 from agent.model.schema.istio.policy import Policy
-from agent.model.schema.istio.targeting import Targeting, TargetRef
-from agent.model.schema.objects import Labels
+from agent.model.schema.istio.targeting import Targeted, Targeting
 from agent.model.schema.syntax import FieldError, Step, check_port, check_range
 
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
@@ -219,7 +218,7 @@ class AuthorizationPolicySpec(Targeting, frozen=True):
                 raise FieldError(reason, "rules", index)
 
 
-class AuthorizationPolicy(Policy, frozen=True):
+class AuthorizationPolicy(Targeted, Policy, frozen=True):
     knows_dry_run: ClassVar[bool] = True
 
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
@@ -236,14 +235,6 @@ class AuthorizationPolicy(Policy, frozen=True):
     @property
     def dry_run(self) -> bool:
         return _DRY_RUNS.get(self.metadata.annotations.get(DRY_RUN, "false"), False)
-
-    @property
-    def selector(self) -> Labels:
-        return self.spec.labels
-
-    @property
-    def targets(self) -> tuple[TargetRef, ...]:
-        return self.spec.targets
 
     @property
     def of_strictest(self) -> str:

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.model.schema.istio.base import IstioObject, Strict
-from agent.model.schema.istio.targeting import Targeting, TargetRef
-from agent.model.schema.objects import Labels
+from agent.model.schema.istio.targeting import Targeted, Targeting
 from agent.model.schema.syntax import FieldError
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -75,19 +74,11 @@ class RequestAuthenticationSpec(Targeting, frozen=True):
     jwt_rules: Annotated[tuple[JwtRule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
 
 
-class RequestAuthentication(IstioObject, frozen=True):
+class RequestAuthentication(Targeted, IstioObject, frozen=True):
     """It lets nobody in, and nobody relies on what is not understood of it: then no token is valid."""
 
     spec: RequestAuthenticationSpec = RequestAuthenticationSpec()
     status: object = None
-
-    @property
-    def selector(self) -> Labels:
-        return self.spec.labels
-
-    @property
-    def targets(self) -> tuple[TargetRef, ...]:
-        return self.spec.targets
 
 
 def _check_keys(jwks: str) -> None:

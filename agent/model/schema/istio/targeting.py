@@ -61,3 +61,18 @@ class Targeting(Strict, frozen=True):
     @property
     def targets(self) -> tuple[TargetRef, ...]:
         return (self.target_ref,) if self.target_ref else self.target_refs or ()
+
+
+class Targeted:
+    """An object whose spec says it."""
+
+    __slots__ = ()
+    spec: Targeting
+
+    @property
+    def selector(self) -> Labels:
+        return self.spec.labels
+
+    @property
+    def targets(self) -> tuple[TargetRef, ...]:
+        return self.spec.targets

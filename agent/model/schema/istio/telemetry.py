@@ -6,8 +6,7 @@ from typing import Literal
 from agent.model.schema.http_values import check_duration
 from agent.model.schema.istio.base import IstioObject, Strict
 from agent.model.schema.istio.mesh_config import Percent, Text
-from agent.model.schema.istio.targeting import Targeting, TargetRef
-from agent.model.schema.objects import Labels
+from agent.model.schema.istio.targeting import Targeted, Targeting
 from agent.model.schema.syntax import FieldError
 
 Mode = Literal["CLIENT_AND_SERVER", "CLIENT", "SERVER"]
@@ -135,19 +134,11 @@ class TelemetrySpec(Targeting, frozen=True):
     tracing: tuple[Tracing, ...] = ()
 
 
-class Telemetry(IstioObject, frozen=True):
+class Telemetry(Targeted, IstioObject, frozen=True):
     """It lets nobody in: of one that is refused nothing is in force but its last good version."""
 
     spec: TelemetrySpec = TelemetrySpec()
     status: object = None
-
-    @property
-    def selector(self) -> Labels:
-        return self.spec.labels
-
-    @property
-    def targets(self) -> tuple[TargetRef, ...]:
-        return self.spec.targets
 
     @property
     def selects(self) -> bool:
