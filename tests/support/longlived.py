@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from tests.support.sockets import serve_on
+
 Address = tuple[str, int]
 
 _BLOCK = 1024
@@ -46,31 +48,8 @@ class Account(NamedTuple):
 def serve(port: int, websocket: bool = False) -> None:
     """Echo in the background; of a WebSocket what follows the upgrade."""
     listener = socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True)
-    threading.Thread(target=_serve, args=(listener, websocket), daemon=True).start()
-
-
-def _serve(listener: socket.socket, websocket: bool) -> None:
-    poll, clients, asked = select.epoll(), dict[int, socket.socket](), set[int]()
-    poll.register(listener, select.EPOLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd == listener.fileno():
-                client, _ = listener.accept()
-                clients[client.fileno()] = client
-                if websocket:
-                    asked.add(client.fileno())
-                poll.register(client, select.EPOLLIN)
-                continue
-            try:
-                data = clients[fd].recv(1 << 16)
-                if data and fd in asked:
-                    asked.discard(fd)
-                    data = _ANSWER
-                clients[fd].sendall(data)
-            except OSError:
-                data = b""
-            if not data:
-                clients.pop(fd).close()
+    answer = _ANSWER if websocket else b""
+    threading.Thread(target=serve_on, args=(listener, b"", answer), daemon=True).start()
 
 
 def serve_grpc(port: int) -> None:

@@ -163,29 +163,31 @@ def serve(port: int) -> None:
     """On all addresses, in the background: greet whoever comes, and echo."""
     listener = _sockets[listen(port)]
     listener.settimeout(None)
-    threading.Thread(target=_serve, args=(listener,), daemon=True).start()
+    threading.Thread(target=serve_on, args=(listener, GREETING), daemon=True).start()
 
 
-def _serve(listener: socket.socket) -> None:
-    poll, clients = select.epoll(), dict[int, socket.socket]()
+def serve_on(listener: socket.socket, greeting: bytes = b"", answer: bytes = b"") -> None:
+    """Greet whoever comes, and echo; where there is an `answer`, it is given to what a client says first."""
+    poll, clients, first = select.epoll(), dict[int, socket.socket](), dict[int, bytes]()
     poll.register(listener, select.EPOLLIN)
     while True:
         for fd, _ in poll.poll():
             if fd == listener.fileno():
                 client, _ = listener.accept()
                 clients[client.fileno()] = client
+                first[client.fileno()] = answer
                 poll.register(client, select.EPOLLIN)
                 with contextlib.suppress(OSError):  # which the next call meets, too
-                    client.sendall(GREETING)
-            elif not _echo(clients[fd]):
+                    client.sendall(greeting)
+            elif not _echo(clients[fd], first.pop(fd, b"")):
                 clients.pop(fd).close()
 
 
-def _echo(client: socket.socket) -> bool:
-    """Whether there may be more to come."""
+def _echo(client: socket.socket, answer: bytes) -> bool:
+    """Whether there may be more to come. `answer`: instead of what was said."""
     try:
         data = client.recv(_BLOCK)
-        client.sendall(data)
+        client.sendall(answer if data and answer else data)
     except OSError:
         return False
     return bool(data)
