@@ -166,10 +166,8 @@ pub fn to_service(
         routed => routed,
     };
     if service.balancing == Balancing::Passthrough {
-        return Ok(match workload {
-            Some(workload) => to_endpoint(Chosen::new(workload, dst.ip(), dst.port()), Some(service)).into(),
-            None => Outbound::Plain(Plain { addr: dst.address(), destination: None, service: Some(service.clone()) }),
-        });
+        let workload = workload.unwrap_or(Workload::outside());
+        return Ok(to_endpoint(Chosen::new(workload, dst.ip(), dst.port()), Some(service)).into());
     }
     let wanted = Wanted { source, service, port: dst.port(), ip: dst.ip(), gateway: false };
     match to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)) {

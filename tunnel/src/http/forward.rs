@@ -215,13 +215,7 @@ impl<N: Node> Tries<'_, N> {
         request.body = self.bodies.next();
         let began = Instant::now();
         let one = Try { router: self.router, cluster: self.cluster, host };
-        let surely = self.retry.is_some();
-        let sending = pin!(async {
-            match surely {
-                true => send_surely(&one, request, &mut self.bodies).await,
-                false => send(&one, request).await,
-            }
-        });
+        let sending = pin!(send_surely(&one, request, &mut self.bodies, self.retry.is_some()));
         let result = match self.retry.and_then(|retry| retry.per_try_timeout) {
             Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failure::Timeout)),
             None => sending.await,
@@ -251,9 +245,10 @@ async fn send_surely<N: Node>(
     one: &Try<'_, N>,
     request: &mut Request,
     bodies: &mut Bodies,
+    retries: bool,
 ) -> Result<Response, Failure> {
     loop {
-        let waited = one.host.pool.has_idle();
+        let waited = retries && one.host.pool.has_idle();
         let result = send(one, request).await;
         let stale = waited && matches!(result, Err(Failure::Closed));
         if !stale || !retry::is_idempotent(&request.method) || !bodies.has_another() {

@@ -70,9 +70,7 @@ impl<N: Node> Recording<N> {
             end: None,
         }
     }
-}
 
-impl<N: Node> Recording<N> {
     /// What the client is answered.
     pub fn answered(&mut self, response: &mut Response) {
         self.record.status = Some(response.status);
@@ -88,9 +86,7 @@ impl<N: Node> Recording<N> {
         }
         self.record.grpc_status = self.response.status().or(self.record.grpc_status);
     }
-}
 
-impl<N: Node> Recording<N> {
     /// A try that took so long has ended.
     pub fn tried(&mut self, endpoint: SocketAddr, took: Duration, result: &Result<Response, Failure>) {
         let Some(trace) = self.record.observed.trace.as_mut().filter(|trace| trace.is_sampled()) else { return };

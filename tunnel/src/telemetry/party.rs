@@ -86,7 +86,21 @@ pub struct Parties {
     pub path: Path,
 }
 
+/// `connection_security_policy`: Istio's word where both ends are proven by mutual TLS, ours where the kernel has proven them
+/// and nothing is encrypted; empty: one of them is not proven.
+pub fn security(proven: bool, direct: bool) -> &'static str {
+    match (proven, direct) {
+        (false, _) => "",
+        (true, true) => "direct",
+        (true, false) => "mutual_tls",
+    }
+}
+
 impl Parties {
+    pub fn security(&self) -> &'static str {
+        security(self.source_identity.is_some() && self.destination_identity.is_some(), self.path == Path::Direct)
+    }
+
     /// Of a connection that a local pod makes.
     pub fn outbound(source: &Arc<Workload>, decision: &Outbound) -> Parties {
         let of_source = Parties { source: Party::Workload(source.clone()), ..Parties::default() };

@@ -12,7 +12,7 @@ use serde_json::{json, Value};
 use super::custom::Custom;
 use super::flags::Flags;
 use super::observed::Observed;
-use super::party::{Parties, Path};
+use super::party::Parties;
 use super::series::{add, Counters, Labels, Merge, OfSeries, Registry, SeriesCache};
 use super::trace::Trace;
 use super::Direction;
@@ -125,9 +125,8 @@ impl RequestLine {
         let mut value = json!({ "time": timestamp(self.time) });
         self.fields(|key, field| value[key] = field.json());
         value["duration_ms"] = (self.request.duration.as_micros() as f64 / 1e3).into();
-        let Parties { source_identity, destination_identity, path, .. } = &self.request.parties;
-        if source_identity.is_some() && destination_identity.is_some() {
-            let security = if *path == Path::Direct { "direct" } else { "mutual_tls" };
+        let security = self.request.parties.security();
+        if !security.is_empty() {
             value["connection_security_policy"] = security.into();
         }
         value

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::custom::Custom;
-use super::party::{Baggage, Parties, Party, Path};
+use super::party::{self, Baggage, Parties, Party, Path};
 use super::{lock, Direction, Tcp};
 use crate::base::{Flag, Identity, Refusal};
 use crate::mesh::{App, Locality, Mesh, ServiceKey};
@@ -68,14 +68,8 @@ impl Labels {
         }
     }
 
-    /// `connection_security_policy`: Istio's word where both ends are proven by mutual TLS, ours where the kernel has
-    /// proven them and nothing is encrypted.
     pub fn security(&self) -> &'static str {
-        match self.source.principal.is_some() && self.destination.principal.is_some() {
-            true if self.direct => "direct",
-            true => "mutual_tls",
-            false => "",
-        }
+        party::security(self.source.principal.is_some() && self.destination.principal.is_some(), self.direct)
     }
 }
 
