@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# How the core is built, of tunnel/Cargo.toml: `checked` for tests, `release` to be shipped and measured. The stamp holds it.
+PROFILE := $(if $(filter test test-rust test-python test-kube lint,$(MAKECMDGOALS)),checked,release)
 CORE := $(VENV)/core.stamp
 CNI := cni/warren-cni
 
@@ -37,15 +39,15 @@ lab: setup ## bring the lab up on this machine and show what it does
 lab-down: setup ## take the lab away, with all that it made
 	$(VENV)/bin/warren lab down
 
-# Most of the tests wait for something: what computes goes beside them, and gives way to the core's build, for which they wait.
-# Each part's output is shown when it has ended.
+# Most of the tests wait for something: what computes goes beside them, and gives way to them. The core is built first: what it
+# is linked with is not built a second time for its own tests. Each part's output is shown when it has ended.
 .PHONY: test
 test: ## everything that must hold: lint, types, unit tests, real namespaces and peers
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint test-rust test-python
 
 .PHONY: test-rust
-test-rust: packages ## tests of the Rust core and of the other Rust programs
-	nice -n 5 $(CARGO) test --quiet --manifest-path tunnel/Cargo.toml
+test-rust: $(CORE) ## tests of the Rust core and of the other Rust programs
+	nice -n 5 $(CARGO) test --quiet --profile checked --manifest-path tunnel/Cargo.toml
 	nice -n 5 $(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
 	nice -n 5 $(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
 
@@ -98,23 +100,23 @@ docs: setup ## write docs/cli.md from a lab: each command with what it says
 	$(PYTHON) -m tests.docs
 
 .PHONY: bench
-bench: setup $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
+bench: release $(VENV)/bench.stamp ## measure beside Envoy (ARGS="--baseline CHECKOUT --ztunnel PATH ..."); results in build/bench
 	$(PYTHON) -m bench $(ARGS)
 
 .PHONY: bench-l7
-bench-l7: setup $(VENV)/bench.stamp ## measure routed requests beside two Envoys (ARGS="--rounds 5"); results in build/bench-l7
+bench-l7: release $(VENV)/bench.stamp ## measure routed requests beside two Envoys (ARGS="--rounds 5"); results in build/bench-l7
 	$(PYTHON) -m bench.l7 $(ARGS)
 
 .PHONY: bench-enrolment
-bench-enrolment: setup ## how long a pod's start is held, and an agent takes for its node's pods (ARGS="--pods 110")
+bench-enrolment: release ## how long a pod's start is held, and an agent takes for its node's pods (ARGS="--pods 110")
 	$(PYTHON) -m bench.enrolment $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: setup ## measure in a cluster of 50,000 pods (ARGS="--kubeconfig FILE ..."); results in build/bench-scale
+bench-scale: release ## measure in a cluster of 50,000 pods (ARGS="--kubeconfig FILE ..."); results in build/bench-scale
 	$(PYTHON) -m bench.scale $(ARGS)
 
 .PHONY: bench-streams
-bench-streams: setup ## measure a replica of discovery with many agents (ARGS="--agents 1000 --pods 100000")
+bench-streams: release ## measure a replica of discovery with many agents (ARGS="--agents 1000 --pods 100000")
 	GRPC_VERBOSITY=NONE $(PYTHON) -m bench.scale.streams $(ARGS)
 
 .PHONY: lint
@@ -129,7 +131,7 @@ lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warn
 	$(CARGO) fmt --check --manifest-path cni/Cargo.toml
 	$(CARGO) fmt --check --manifest-path cni/fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
-	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
+	nice -n 5 $(CARGO) clippy --quiet --profile checked --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
 	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
 	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
 
@@ -234,9 +236,14 @@ protocols: $(VENV)/python.stamp
 	@$(MAKE) --no-print-directory -s -C protocols PYTHON=$(CURDIR)/$(PYTHON)
 
 $(CORE): $(RUST) $(VENV)/python.stamp | bpf protocols
-	@echo "building the Rust core"
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release -q --features extension-module
-	@touch $@
+	@echo "building the Rust core ($(PROFILE))"
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
+	$(VENV)/bin/maturin develop --profile $(PROFILE) -q --features extension-module
+	@echo $(PROFILE) >$@
+
+.PHONY: release
+release: setup
+	@[ "$$(cat $(CORE))" = release ] || { rm $(CORE) && $(MAKE) --no-print-directory $(CORE); }
 
 # Whole in itself, because it runs on nodes of any distribution; put in place when it is complete.
 $(CNI): $(RUST_CNI)

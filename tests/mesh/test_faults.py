@@ -77,10 +77,12 @@ def test_authority_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
     node, to = faulty.lab.node("node1"), (faulty.address("far", 4), PORT)
     kill(node, "ca", "tunnel")
     mesh.start(node.state, node.place, "tunnel")
-    until(lambda: "certificate" in readiness(node), what="it says that it waits for certificates")
-    assert not client.call(sockets.comes_back, to, b"anybody?")
-    start(node, "ca")
-    mesh.await_ready(node.state, node.place, "tunnel")
+    try:
+        until(lambda: "certificate" in readiness(node), what="it says that it waits for certificates")
+        assert not client.call(sockets.comes_back, to, b"anybody?")
+    finally:
+        start(node, "ca")
+        mesh.await_ready(node.state, node.place, "tunnel")
     until(lambda: reaches(faulty, "far"), what="the pod is reached again")
 
 
