@@ -1,6 +1,7 @@
 """CPU time, memory and affinity of processes, and what the rest of the machine does."""
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,12 @@ def cpu_seconds(pid: int) -> float:
 def resident(pid: int) -> int:
     """Resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def memory(*pids: int) -> int:
+    """Resident memory of processes in bytes; a page that several have counts in part (Pss of proc(5))."""
+    rollups = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+    return 1024 * sum(map(int, re.findall(r"^Pss:\s+(\d+) kB", rollups, re.MULTILINE)))
 
 
 def busy_seconds() -> float:

@@ -27,7 +27,7 @@ PANELS = [
     ("round trip p50, all on one CPU, us", key("round_trip", "p50", True), False),
     ("round trip p99, all on one CPU, us", key("round_trip", "p99", True), False),
     ("connections per second, all on one CPU", key("connect", "per_second", True), True),
-    ("memory of a fresh proxy, MB", key("fresh", "resident_mb"), False),
+    ("memory of a fresh proxy, MB", key("fresh", "memory_mb"), False),
     ("proxies' CPU seconds per GB", key("stream1", "proxies_cpu"), False),
     ("proxies' CPU s per 10,000 round trips", key("round_trip", "proxies_cpu"), False),
     ("the same, all on one CPU", key("round_trip", "proxies_cpu", True), False),

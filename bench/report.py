@@ -65,10 +65,10 @@ GROUPS: dict[str, list[Row]] = {
         *_both("per 10,000 HTTP requests", "http", "all_cpu", 3),
     ],
     "Memory and rest": [
-        Row("resident, fresh and idle, MB", key("fresh", "resident_mb"), 1),
-        Row("resident, fresh with 1,000 idle connections, MB", key("idle1000", "resident_mb"), 1),
-        Row("resident between rounds, MB", key("rest", "resident_mb"), 1),
-        Row("resident per idle connection of 10,000, kB", key("idle10000", "kb_each"), 1),
+        Row("fresh and idle, MB", key("fresh", "memory_mb"), 1),
+        Row("fresh with 1,000 idle connections, MB", key("idle1000", "memory_mb"), 1),
+        Row("between rounds, MB", key("rest", "memory_mb"), 1),
+        Row("per idle connection of 10,000, kB", key("idle10000", "kb_each"), 1),
         Row("the same, all proxies together, kB", key("idle10000", "kb_each_all"), 1),
         Row("CPU at rest, % of one CPU", key("rest", "cpu_percent"), 2),
         Row("CPU at rest with 10,000 idle connections, %", key("idle10000", "cpu_percent"), 2),
@@ -80,9 +80,10 @@ NOTES = """\
 "One CPU" means that client, proxies and server share one CPU, which takes the luck of idle CPUs' wake-ups out
 of the comparison. All paths lie between pods of the same topology, with congestion control cubic and two
 worker threads a proxy; clients of `envoy` connect to its listener on loopback, those of `warren` and
-`ztunnel` are redirected by the same eBPF programs. Memory is that of the larger proxy of a pair, CPU time
-that of both. Paths `...-node` are within one node: there the tunnel of `warren-node` carries the first
-connection of a pair, and the kernel the others, of which it tells the tunnel."""
+`ztunnel` are redirected by the same eBPF programs. Memory is that of the larger proxy of a pair (PSS: a page
+that several processes have counts in part; a tunnel's with its keeper's), CPU time that of both. Paths
+`...-node` are within one node: there the tunnel of `warren-node` carries the first connection of a pair, and
+the kernel the others, of which it tells the tunnel."""
 
 
 @dataclass(frozen=True)

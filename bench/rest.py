@@ -20,8 +20,7 @@ def at_rest(path: DataPath, seconds: float) -> dict[str, float]:
     meter = Meter(dict(path.proxies))
     time.sleep(seconds)
     used, _, elapsed = meter.stop()
-    memory = max(resident(pid) for pid in path.proxies.values())
-    return {"resident_mb": memory / 1e6, "cpu_percent": 100 * sum(used.values()) / elapsed}
+    return {"memory_mb": max(path.memory().values()) / 1e6, "cpu_percent": 100 * sum(used.values()) / elapsed}
 
 
 def with_idle(

@@ -84,9 +84,11 @@ def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
     if name not in ENROLLED:
         return DataPath(name, client, server)
     nodes = sorted(set(nodes_of(name)))
-    tunnels = {f"{node}/{pid}": pid for node in nodes for pid in lab.node(node).pids("tunnel")}
+    pids = {node: lab.node(node).pids("tunnel") for node in nodes}
+    tunnels = {node: carries for node, (*_, carries) in pids.items()}  # a keeper is first
     direct = partial(_direct, lab, nodes[0]) if len(nodes) == 1 else None
-    return DataPath(name, client, server, tunnels, direct=direct)
+    helpers = {node: others for node, (*others, _) in pids.items()}
+    return DataPath(name, client, server, tunnels, direct=direct, helpers=helpers)
 
 
 def nodes_of(path: str) -> tuple[str, str]:

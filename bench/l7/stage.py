@@ -108,11 +108,8 @@ def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
         case "warren":
             pass
     address = lab.cluster.objects[Key("Service", NAMESPACE, name)]["spec"]["clusterIP"]
-    tunnels = {
-        f"{node}/{pid}": pid
-        for node in sorted(set(PLANS[name].nodes))
-        for pid in lab.node(node).pids("tunnel")
-    }
+    # The last: a tunnel's keeper is before it.
+    tunnels = {node: lab.node(node).pids("tunnel")[-1] for node in sorted(set(PLANS[name].nodes))}
     reach = {port: (address, port) for port in route.PORTS}
     return DataPath(name, client, servers[route.VERSIONS[0]], tunnels, reach)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.cpu import busy_seconds, cpu_seconds, pinned, resident, threads
+from bench.cpu import busy_seconds, cpu_seconds, memory, pinned, resident, threads
 from bench.errors import BenchError
 from tests.support.wait import until
 
@@ -38,7 +38,8 @@ def test_the_clock_holds_the_time_of_threads_that_have_ended(burnt: int) -> None
     busy = busy_seconds()
     assert 0.05 <= until(lambda: cpu_seconds(burnt)) < 5
     assert busy_seconds() >= busy
-    assert resident(burnt) > 1_000_000
+    assert 1_000_000 < memory(burnt) <= resident(burnt)
+    assert memory(burnt, os.getpid()) > memory(burnt)
 
 
 def test_a_process_that_is_gone_is_named(burnt: int) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,13 @@ def test_idle_connections_are_held_and_still_answer(
     seen = DataPath("seen", path.client, path.server, {"server": server}, path.reach)
     figures = rest.with_idle(load, seen, 1_000, 0.01, {"server": resident(server)})
     assert 0 < figures["kb_each"] <= figures["kb_each_all"] < 50
+
+
+def test_a_keeper_counts_as_memory_of_its_proxy(served: tuple[DataPath, int]) -> None:
+    path, server = served
+    alone = replace(path, proxies={"server": server})
+    kept = replace(alone, helpers={"server": [os.getpid()]})
+    assert kept.memory()["server"] > alone.memory()["server"] > 0
 
 
 def test_idle_connections_that_are_lost_are_noticed(

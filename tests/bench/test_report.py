@@ -16,7 +16,7 @@ RECORDS = [
     Record(Cell("warren", "round_trip", False, 0), {"p50": 30.0}),
     Record(Cell("warren", "round_trip", False, 1), {"p50": 50.0}, attempts=3, noisy=True),
     Record(Cell("envoy", "round_trip", False, 0), {"p50": 100.0}),
-    Record(Cell("envoy", "fresh"), {"resident_mb": 68.66}),
+    Record(Cell("envoy", "fresh"), {"memory_mb": 68.66}),
 ]
 
 
@@ -25,7 +25,7 @@ def test_the_page_shows_medians_ratios_targets_and_failures() -> None:
     text = markdown(Page(ENVIRONMENT, ("warren", "envoy"), RECORDS, failures))
     assert "| p50, us | 40 (30..50) | 100 |" in text
     assert "| p50, us | 0.40 | 1.00 |" in text
-    assert "| resident, fresh and idle, MB | - | 68.7 |" in text
+    assert "| fresh and idle, MB | - | 68.7 |" in text
     assert "| round trip p50 | at most 0.5x | 0.40x | reached |" in text
     assert "| one stream, throughput | at least 1.5x | not measured | **not reached** |" in text
     assert "- envoy, http on one CPU, round 2: wrk: Socket errors" in text
