@@ -1,10 +1,24 @@
-"""The resources as they are now, by every name under which a client may ask for them."""
+"""The resources as they are now, by every name under which a client may ask for them, and who is to hear of
+a change: of a thousand clients that each asked for a little, the few that it concerns.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
+from typing import Protocol
 
 from agent.model.resources import Delta, Resource
 from agent.model.unread import NOTHING_UNREAD
+
+
+class Watcher(Protocol):
+    """Whoever hears of changes."""
+
+    def changed(self, names: Set[str], *, relinked: bool, since: float | None) -> None:
+        """Resources of these proper names are different, new or gone.
+
+        relinked: whether one of them may lead to others than before: it is new, gone, or has other addresses
+        or services. since: when the change was heard of, on the monotonic clock.
+        """
 
 
 class Cache:
@@ -20,21 +34,33 @@ class Cache:
         self._by_alias: dict[str, dict[str, None]] = defaultdict(dict)  # names, the newest last
         self._sharing: dict[str, set[str]] = defaultdict(set)  # names, by an alias that is others' as well
         self._endpoints: dict[str, set[str]] = defaultdict(set)  # of a service: workloads
+        self._watchers: dict[str, _Watchers] = defaultdict(_Watchers)  # by type URL
 
-    def apply(self, delta: Delta, version: str) -> Mapping[str, Set[str]]:
-        """Take over a delta; gives the names of the resources that it holds, by type URL."""
+    def apply(self, delta: Delta, version: str, since: float | None = None) -> None:
+        """Take over a delta and tell whom it concerns. since: as in `Watcher`."""
         touched: dict[str, set[str]] = defaultdict(set)
+        relinked: dict[str, set[str]] = defaultdict(set)
         for type_url, name in delta.removed:
             self._unlink(self._by_name[type_url].pop(name))
             touched[type_url].add(name)
+            relinked[type_url].add(name)
         for resource in delta.changed:
-            if former := self._by_name[resource.type_url].get(resource.name):
-                self._unlink(former)
-            self._by_name[resource.type_url][resource.name] = resource
-            self._link(resource)
             touched[resource.type_url].add(resource.name)
+            if self._put(resource):
+                relinked[resource.type_url].add(resource.name)
         self.version = version
-        return touched
+        for type_url, names in touched.items():
+            self._tell(type_url, names, relinked[type_url], since)
+
+    def watch(self, type_url: str, watcher: Watcher, names: Set[str] | None) -> None:
+        """From now on tell it of changes of what has one of these names, would be an endpoint of what has,
+        or shares an address with it; None: of all changes.
+        """
+        self._watchers[type_url].put(watcher, names)
+
+    def watched(self, type_url: str) -> int:
+        """How many are told of changes."""
+        return len(self._watchers[type_url].names)
 
     def names(self, type_url: str) -> Iterable[str]:
         """The proper names of all resources of a type."""
@@ -74,6 +100,38 @@ class Cache:
         """How many resources there are of each type URL."""
         return {type_url: len(resources) for type_url, resources in self._by_name.items()}
 
+    def _put(self, resource: Resource) -> bool:
+        """Whether it leads to others than before. An address that several share stays whose it is if not."""
+        resources = self._by_name[resource.type_url]
+        former = resources.get(resource.name)
+        resources[resource.name] = resource
+        if former and _links(former) == _links(resource):
+            return False
+        if former:
+            self._unlink(former)
+        self._link(resource)
+        return True
+
+    def _tell(self, type_url: str, names: Set[str], relinked: Set[str], since: float | None) -> None:
+        watchers = self._watchers[type_url]
+        for watcher in watchers.of_everything:
+            watcher.changed(names, relinked=bool(relinked), since=since)
+        concerned: dict[Watcher, set[str]] = defaultdict(set)
+        for name in names:
+            for key in self._leading_to(type_url, name) if name in relinked else (name,):
+                for watcher in watchers.by_name.get(key, ()):
+                    concerned[watcher].add(name)
+        for watcher, those in concerned.items():
+            watcher.changed(those, relinked=not relinked.isdisjoint(those), since=since)
+
+    def _leading_to(self, type_url: str, name: str) -> Iterator[str]:
+        """What somebody has asked for whom it may matter what became of this one."""
+        yield name
+        if resource := self.get(type_url, name):
+            yield from resource.aliases
+            yield from resource.endpoint_of
+            yield from self.neighbours(resource)
+
     def _link(self, resource: Resource) -> None:
         for alias in resource.aliases:
             self._by_alias[alias][resource.name] = None
@@ -92,3 +150,29 @@ class Cache:
                 index[key].discard(resource.name)
                 if not index[key]:
                     del index[key]
+
+
+class _Watchers:
+    """Of one type."""
+
+    def __init__(self) -> None:
+        self.names: dict[Watcher, Set[str] | None] = {}
+        self.of_everything: set[Watcher] = set()
+        self.by_name: dict[str, set[Watcher]] = defaultdict(set)
+
+    def put(self, watcher: Watcher, names: Set[str] | None) -> None:
+        former = self.names.pop(watcher, None) or frozenset()
+        if names is None or names:
+            self.names[watcher] = names
+        (self.of_everything.add if names is None else self.of_everything.discard)(watcher)
+        wanted = names or frozenset()
+        for name in former - wanted:
+            self.by_name[name].discard(watcher)
+            if not self.by_name[name]:
+                del self.by_name[name]
+        for name in wanted - former:
+            self.by_name[name].add(watcher)
+
+
+def _links(resource: Resource) -> tuple[tuple[str, ...], ...]:
+    return resource.aliases, resource.endpoint_of, resource.shares

@@ -68,7 +68,7 @@ class XdsServer:
         self._upstream = upstream
         self._admit: Admit | None = None
         self.convergence = Histogram()  # seconds from when a change is heard of until a client has it
-        self._streams: dict[Stream, asyncio.Event] = {}
+        self._streams: set[Stream] = set()
         self._answers: Counter[tuple[str, str]] = Counter()  # of clients that are gone
         self._server: grpc.aio.Server | None = None
 
@@ -80,11 +80,11 @@ class XdsServer:
         unread: objects that are there and cannot be read: a client that comes with what they made keeps it.
         since: when the change was heard of, on the monotonic clock.
         """
-        touched = self.cache.apply(delta, version)
-        self.cache.unread = unread
-        for stream, news in self._streams.items():
-            stream.changed(touched, since)
-            news.set()
+        if unread != self.cache.unread:
+            self.cache.unread = unread
+            for stream in self._streams:
+                stream.news.set()
+        self.cache.apply(delta, version, since)
 
     async def start(self, socket: Path, address: IPAddress | None = None, port: int = 0) -> int:
         """Listen on a Unix socket (mode 0600) and, over TLS, on an address; gives the port, if it was 0.
@@ -152,28 +152,27 @@ class XdsServer:
             metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
             if why := await self._admit(metadata.get("authorization"), context.peer()):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
-        stream, news = Stream(context.peer(), self.cache), asyncio.Event()
-        self._streams[stream] = news
-        listening = asyncio.create_task(self._listen(stream, requests, news))
+        stream = Stream(context.peer(), self.cache)
+        self._streams.add(stream)
+        listening = asyncio.create_task(self._listen(stream, requests))
         try:
             while not listening.done():
-                news.clear()
+                stream.news.clear()
                 while response := stream.next_response():
                     await context.write(response)
-                await news.wait()
+                await stream.news.wait()
             if error := listening.exception():
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         finally:
             listening.cancel()
-            del self._streams[stream]
-            self._answers.update(_answers(stream))
+            self._forget(stream)
             log.info("xDS client %s disconnected", stream)
 
     async def _relay(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context) -> None:
         """One client of whom discovery answers what is not of this host alone."""
         assert self._upstream
-        stream, news, writing = Stream(context.peer(), self.cache), asyncio.Event(), asyncio.Lock()
-        self._streams[stream] = news
+        stream, writing = Stream(context.peer(), self.cache), asyncio.Lock()
+        self._streams.add(stream)
 
         async def send(response: DeltaDiscoveryResponse) -> None:
             async with writing:
@@ -182,11 +181,10 @@ class XdsServer:
         def keep(request: DeltaDiscoveryRequest) -> None:
             if answer := stream.receive(request):
                 self._heard(stream, answer)
-            news.set()
 
         async def answer_ours() -> None:
-            while await news.wait():
-                news.clear()
+            while await stream.news.wait():
+                stream.news.clear()
                 while response := stream.next_response():
                     await send(response)
 
@@ -197,8 +195,12 @@ class XdsServer:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, f"discovery: {why}")
         finally:
             answering.cancel()
-            del self._streams[stream]
-            self._answers.update(_answers(stream))
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        self._streams.remove(stream)
+        stream.close()
+        self._answers.update(_answers(stream))
 
     def _heard(self, stream: Stream, answer: Answer) -> None:
         if rejection := answer.rejection:
@@ -209,18 +211,15 @@ class XdsServer:
             self.convergence.observe(time.monotonic() - answer.since)
         log.debug("xDS client %s has %s", stream, " ".join(answer.names))
 
-    async def _listen(
-        self, stream: Stream, requests: AsyncIterator[DeltaDiscoveryRequest], news: asyncio.Event
-    ) -> None:
+    async def _listen(self, stream: Stream, requests: AsyncIterator[DeltaDiscoveryRequest]) -> None:
         try:
             async for request in requests:
                 if not stream.subscriptions:
                     log.info("xDS client %s connected", request.node.id or stream.peer)
                 if answer := stream.receive(request):
                     self._heard(stream, answer)
-                news.set()
         finally:
-            news.set()
+            stream.news.set()
 
 
 _Serve = Callable[[AsyncIterator[DeltaDiscoveryRequest], _Context], Awaitable[None]]

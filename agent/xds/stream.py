@@ -1,6 +1,6 @@
 """One client's stream: its subscriptions by type, in the order in which it asked for them. No I/O."""
 
-from collections.abc import Mapping, Set
+import asyncio
 
 from agent.model.resources import LOCAL
 from agent.xds.cache import Cache
@@ -16,11 +16,12 @@ class TooManyTypes(Exception):
 
 
 class Stream:
-    """`receive` requests, tell what has `changed`, take the `next_response`."""
+    """`receive` requests, take the `next_response`, until there is `news` of another one; `close` it."""
 
     def __init__(self, peer: str, cache: Cache) -> None:
         self.peer = peer
         self.node = ""  # as the client calls itself
+        self.news = asyncio.Event()
         self.subscriptions: dict[str, Subscription] = {}
         self._features: frozenset[str] = frozenset()
         self._cache = cache
@@ -38,15 +39,15 @@ class Stream:
                 raise TooManyTypes(f"more than {MAX_TYPES} types of resources")
             withheld = request.type_url in LOCAL and not self.peer.startswith("unix:")
             cache = Cache() if withheld else self._cache
-            subscription = Subscription(request.type_url, cache, self._features)
+            subscription = Subscription(request.type_url, cache, self._features, self.news.set)
             self.subscriptions[request.type_url] = subscription
+        self.news.set()
         return subscription.receive(request)
 
-    def changed(self, names: Mapping[str, Set[str]], since: float | None = None) -> None:
-        """Resources of these types and proper names are different, new or gone."""
-        for type_url, those in names.items():
-            if type_url in self.subscriptions:
-                self.subscriptions[type_url].changed(those, since)
+    def close(self) -> None:
+        """The client is gone."""
+        for subscription in self.subscriptions.values():
+            subscription.close()
 
     def next_response(self) -> DeltaDiscoveryResponse | None:
         """What to send now, of whatever type; None when there is nothing."""

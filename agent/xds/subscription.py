@@ -5,7 +5,7 @@ response is made from the state at that time. Source of the rules: Envoy's "xDS 
 section "Incremental xDS", and for what Istio's ztunnel relies on, its client.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from agent.model.resources import PRIVATE, Resource
@@ -39,10 +39,16 @@ class Answer(NamedTuple):
 
 
 class Subscription:
-    """`receive` a request, tell what has `changed`, take the `next_response`."""
+    """`receive` a request, take the `next_response`; the cache tells what has `changed` until `close`."""
 
-    def __init__(self, type_url: str, cache: Cache, features: Set[str] = frozenset()) -> None:
-        """`features`: of PARTS and ALIASES, what the client understands."""
+    def __init__(
+        self,
+        type_url: str,
+        cache: Cache,
+        features: Set[str] = frozenset(),
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
+        """features: of PARTS and ALIASES, what the client understands. news: there may be a next response."""
         self.type_url = type_url
         self.acks = 0
         self.nacks = 0
@@ -51,12 +57,13 @@ class Subscription:
         self._cache = cache
         self._part_bytes = PART_BYTES if PARTS in features else None
         self._by_own_name = ALIASES in features
+        self._news = news
         self._began = False
         self._wildcard = False
         self._names: set[str] = set()  # asked for one by one, by name or alias
         self._sent: dict[str, str] = {}  # name -> version that the client has
         self._inherited: set[str] = set()  # of those, what it came with and we have never known
-        self._changed: set[str] = set()  # proper names to look at, for a wildcard
+        self._changed: set[str] = set()  # proper names to look at
         self._owed: set[str] = set()  # names to answer, whatever the client has
         self._recheck = False  # the names asked for one by one are to be looked at
         self._since: float | None = (
@@ -83,12 +90,17 @@ class Subscription:
         self._unsubscribe(set(request.resource_names_unsubscribe))
         return answer
 
-    def changed(self, names: Set[str], since: float | None = None) -> None:
-        """Resources of these proper names are different, new or gone."""
+    def changed(self, names: Set[str], *, relinked: bool, since: float | None) -> None:
+        """See `Watcher`."""
         self._since = since if self._since is None else self._since
-        if self._wildcard:
-            self._changed |= names
-        self._recheck = self._recheck or (bool(self._names) and any(map(self._concerns, names)))
+        self._changed |= names
+        # Who hears of things by other names than their own does so of each change.
+        self._recheck = self._recheck or relinked or not self._by_own_name
+        self._news()
+
+    def close(self) -> None:
+        """The client is gone."""
+        self._cache.watch(self.type_url, self, frozenset())
 
     def next_response(self) -> DeltaDiscoveryResponse | None:
         """What to send now; None when there is nothing, or the last response is not answered yet."""
@@ -169,7 +181,7 @@ class Subscription:
 
     def _unsubscribe(self, names: set[str]) -> None:
         if EVERYTHING in names:
-            self._wildcard, self._changed = False, set()
+            self._wildcard, self._changed, self._recheck = False, set(), True
             wanted = self._wanted_by_name()
             self._sent = {name: version for name, version in self._sent.items() if name in wanted}
         dropped = (names & self._names) - {EVERYTHING}
@@ -186,6 +198,7 @@ class Subscription:
         if self.type_url in PRIVATE:
             return
         self._wildcard = True
+        self._cache.watch(self.type_url, self, None)
         self._changed = {*self._cache.names(self.type_url), *self._sent}
 
     def _wanted_by_name(self) -> set[str]:
@@ -200,17 +213,6 @@ class Subscription:
         resources = [self._cache.get(self.type_url, name) for name in wanted] if self._by_own_name else []
         return wanted.union(*(self._cache.owners(resource) for resource in resources if resource))
 
-    def _concerns(self, name: str) -> bool:
-        """Whether what became of a resource may matter to what was asked for by name."""
-        if not self._by_own_name or name in self._sent or name in self._names:
-            return True
-        resource = self._cache.get(self.type_url, name)
-        return resource is not None and not (
-            self._names.isdisjoint(resource.aliases)
-            and self._sent.keys().isdisjoint(resource.endpoint_of)
-            and self._sent.keys().isdisjoint(self._cache.neighbours(resource))
-        )
-
     def _told_as(self, name: str) -> str:
         """The name under which a client hears of what it asked for by `name`."""
         resource = self._cache.get(self.type_url, name) if self._by_own_name else None
@@ -219,11 +221,13 @@ class Subscription:
     def _due(self) -> Iterator[tuple[str, Resource | None]]:
         """What the client is to be told, with None for what is gone."""
         self._disinherit()
-        wanted = self._wanted_by_name() if self._recheck else set()
         owed = set(map(self._told_as, self._owed))
-        candidates = self._changed | owed | wanted
-        if self._recheck and not self._wildcard:
-            candidates |= self._sent.keys()
+        wanted: Set[str] = self._sent.keys()
+        candidates = self._changed | owed
+        if self._recheck:
+            wanted = self._wanted_by_name()
+            self._watch(wanted)
+            candidates |= wanted if self._wildcard else wanted | self._sent.keys()
         for name in candidates:
             served = self._wildcard or name in wanted or name in owed
             resource = self._cache.get(self.type_url, name) if served else None
@@ -231,6 +235,12 @@ class Subscription:
                 continue  # it may have been made by what could not be read
             if name in owed or self._sent.get(name) != (resource.version if resource else None):
                 yield name, resource
+
+    def _watch(self, wanted: Set[str]) -> None:
+        """Until the next look at all names a change matters that concerns one of these."""
+        everything = self._wildcard or (self._names and not self._by_own_name)
+        names = None if everything else self._names | wanted | self._inherited
+        self._cache.watch(self.type_url, self, names)
 
     def _disinherit(self) -> None:
         """Look at what the client came with and is not there: it is gone, unless it could not be read."""

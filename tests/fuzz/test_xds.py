@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.model.resources import ADDRESS, Delta, Resource
 from agent.xds.cache import Cache
-from agent.xds.subscription import EVERYTHING, Subscription
+from agent.xds.subscription import ALIASES, EVERYTHING, Subscription
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "absent"])
@@ -50,7 +50,6 @@ class Client:
             return
         changed = (Resource(ADDRESS, name, f"{version}", b""),) if version else ()
         self.cache.apply(Delta(changed, () if version else ((ADDRESS, name),)), "v")
-        self.subscription.changed({name})
 
     def subscribe(self, name: str) -> None:
         if name == EVERYTHING:
@@ -125,3 +124,66 @@ def test_a_client_that_does_anything_ends_with_what_it_asked_for(steps: list[tup
     there = {name: one.version for name in "abcd" if (one := client.cache.get(ADDRESS, name))}
     wanted = {name: version for name, version in there.items() if client.everything or name in client.names}
     assert client.has == wanted
+
+
+LINKED = st.builds(
+    lambda name, version, addresses, services, shares: Resource(
+        ADDRESS, name, f"{version}", b"", addresses, services, shares
+    ),
+    st.sampled_from("abcd"),
+    VERSIONS,
+    ADDRESSES := st.lists(st.sampled_from(["/1", "/2"]), unique=True, max_size=2).map(tuple),
+    st.sampled_from([(), ("s",), ("t",), ("s", "t")]),
+    ADDRESSES,
+)
+SERVICE = st.builds(
+    lambda name, version, addresses: Resource(ADDRESS, name, f"{version}", b"", addresses),
+    st.sampled_from("st"),
+    VERSIONS,
+    st.sampled_from([(), ("/8",), ("/9",)]),
+)
+WISHES = st.sampled_from([*"abcdst", "/1", "/2", "/8", "/9", "/7"])
+
+
+class OnDemand(Client):
+    """One that knows aliases."""
+
+    def __post_init__(self) -> None:
+        self.subscription = Subscription(ADDRESS, self.cache, frozenset({ALIASES}))
+        request = DeltaDiscoveryRequest(resource_names_subscribe=[EVERYTHING, *sorted(self.names)])
+        request.resource_names_unsubscribe.append(EVERYTHING)
+        self.subscription.receive(request)
+        self.rest()
+
+    def rest(self) -> None:
+        while self.hear() or self.pending:
+            self.answer("ack")
+
+    def put(self, resource: Resource) -> None:
+        self.cache.apply(Delta((resource,)), "v")
+
+    def drop(self, name: str) -> None:
+        if name in self.names:
+            self.names.discard(name)
+            self.has.pop(name, None)
+            self.subscription.receive(DeltaDiscoveryRequest(resource_names_unsubscribe=[name]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(LINKED, SERVICE, WISHES, st.tuples(st.sampled_from("-!"), WISHES)), max_size=20))
+def test_who_asked_for_a_part_has_after_each_change_what_one_who_comes_anew_is_given(
+    steps: list[Resource | str | tuple[str, str]],
+) -> None:
+    client = OnDemand()
+    for step in steps:
+        match step:
+            case Resource():
+                client.put(step)
+            case ("!", name) if not name.startswith("/"):
+                client.change(name, None)
+            case ("-", name):
+                client.drop(name)
+            case str():
+                client.subscribe(step)
+        client.rest()
+        assert client.has == OnDemand(client.cache, names=client.names).has

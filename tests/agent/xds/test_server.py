@@ -13,7 +13,8 @@ import pytest
 
 from agent.errors import SettingsError
 from agent.model.model import Model, apply
-from agent.model.resources import ADDRESS, AUTHORIZATION
+from agent.model.resources import ADDRESS, AUTHORIZATION, Delta
+from agent.model.unread import Unread
 from agent.xds.server import XdsServer
 from agent.xds.stream import MAX_TYPES
 from tests.agent.model.objects import changes, pod, service
@@ -75,6 +76,7 @@ async def test_everything_then_a_change(running: Running) -> None:
         versions = [subscribed.version for subscribed in running.server.subscribed()]
         assert versions == [running.model.version, first.system_version_info]
     await eventually(lambda: not list(running.server.subscribed()))
+    assert not running.server.cache.watched(ADDRESS)
     assert +running.server.answers() == {(ADDRESS, "ack"): 2, (AUTHORIZATION, "ack"): 1}
 
 
@@ -148,6 +150,19 @@ async def test_a_socket_that_a_killed_agent_left_is_replaced(tmp_path: Path) -> 
         await client.ask(ADDRESS)
         assert len((await client.hear()).resources) == 2
     await running.server.stop()
+
+
+async def test_what_could_not_be_read_is_gone_as_soon_as_it_is_known_to_be(running: Running) -> None:
+    running.server.update(Delta(), "2", Unread(keys=frozenset({None})))
+    async with running.client() as client:
+        await client.ask(ADDRESS, initial_resource_versions={"Kubernetes//Pod/default/lost": "1"})
+        first = await client.hear()
+        assert not first.removed_resources
+        await client.acknowledge(first)
+        await client.ask(AUTHORIZATION)
+        await client.hear()  # nothing else is to be told now
+        running.server.update(Delta(), "3")
+        assert list((await client.hear()).removed_resources) == ["Kubernetes//Pod/default/lost"]
 
 
 async def test_a_client_of_a_large_mesh_may_tell_all_that_it_has(running: Running) -> None:

@@ -40,7 +40,6 @@ def test_private_keys_are_given_to_whom_they_are_for() -> None:
     def given(peer: str, *names: str) -> list[str]:
         stream = Stream(peer, cache)
         stream.receive(DeltaDiscoveryRequest(type_url=LISTENERS, resource_names_subscribe=names))
-        stream.changed({LISTENERS: {name}})
         answer = stream.next_response()
         return [one.name for one in answer.resources] if answer else []
 
@@ -60,8 +59,28 @@ def test_credentials_are_told_over_the_unix_socket_alone() -> None:
         first = stream.next_response()
         assert first
         stream.receive(DeltaDiscoveryRequest(type_url=CREDENTIAL, response_nonce=first.nonce))
-        stream.changed(cache.apply(Delta(changed=(secret,)), "1"))
+        cache.apply(Delta(changed=(secret,)), "1")
         later = stream.next_response()
         told[peer] = [one.name for answer in (first, later) if answer for one in answer.resources]
         cache = Cache()
     assert told == {"unix:": ["Secret/a/b"], "ipv4:127.0.0.1:4711": [], "ipv6:[::1]:4711": [], "": []}
+
+
+def test_there_is_news_of_what_was_asked_for_until_the_client_is_gone() -> None:
+    a, b = resources(model_of(pod("a"), pod("b", "10.0.0.9")), ADDRESS)
+    cache = Cache()
+    stream = Stream("peer", cache)
+    stream.receive(DeltaDiscoveryRequest(node={"client_features": ["warren.aliases"]}))
+    stream.receive(DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=[a.name]))
+    while stream.next_response():
+        pass
+    news = []
+    for delta in (Delta((b,)), Delta((a,))):
+        stream.news.clear()
+        cache.apply(delta, "1")
+        news.append(stream.news.is_set())
+    assert news == [False, True]
+    stream.close()
+    stream.news.clear()
+    cache.apply(Delta(removed=(a.id,)), "2")
+    assert not stream.news.is_set()

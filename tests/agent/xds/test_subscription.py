@@ -30,8 +30,7 @@ class Play:
         self.subscription.receive(DeltaDiscoveryRequest(type_url=ADDRESS, **names, **fields))
 
     def change(self, *changed: Resource, gone: tuple[Resource, ...] = ()) -> None:
-        touched = self.cache.apply(Delta(changed, tuple((r.type_url, r.name) for r in gone)), "v2")
-        self.subscription.changed(touched[ADDRESS])
+        self.cache.apply(Delta(changed, tuple((r.type_url, r.name) for r in gone)), "v2")
 
     def told(self) -> tuple[list[str], list[str]] | None:
         """Names sent and names removed by the next response; None when there is none."""
