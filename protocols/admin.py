@@ -5,6 +5,7 @@ Explanations are data; `agent.cli.verdicts` makes the words. The core has struct
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 
@@ -45,12 +46,42 @@ class Authority:
     problem: str = ""
 
 
+class Stage(StrEnum):
+    """How far a generation is."""
+
+    STANDBY = "standby"
+    SERVING = "serving"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One process that carries connections, of those of a node that follow each other without loss.
+
+    number: of later ones it is higher. resident: bytes; cpu: seconds; since: Unix seconds of its start.
+    retired, ends: Unix seconds since when it accepts no more, and when what is open then is cut; 0: neither.
+    outlasts: it goes on when its container ends.
+    """
+
+    number: int
+    pid: int
+    version: str
+    stage: Stage
+    connections: int = 0
+    resident: int = 0
+    descriptors: int = 0
+    cpu: float = 0.0
+    since: float = 0.0
+    retired: float = 0.0
+    ends: float = 0.0
+    outlasts: bool = False
+
+
 @dataclass(frozen=True)
 class Report:
     """GET /check. problems: what is wrong beside the parts above it.
 
-    generations: the processes that carry connections of this node, where they follow each other without loss
-    (fields of `tunnel.handover.Generation`).
+    generations: all of this node, where there is a keeper of its listeners.
     """
 
     version: str
@@ -60,7 +91,7 @@ class Report:
     certificates: list[Certificate]
     authority: Authority
     problems: list[str] = field(default_factory=list)
-    generations: list[dict[str, Any]] = field(default_factory=list)
+    generations: list[Generation] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from protocols import admin
 from tunnel import usage
 from tunnel._core import Core
-from tunnel.handover import Generation, Places
+from tunnel.handover import Places
 from tunnel.keeper import Keeper
 from tunnel.outlasting import leave_container
 from tunnel.pods import Pods
@@ -66,7 +66,7 @@ class Tunnel(Process):
         )
 
     @property
-    def generations(self) -> list[Generation]:
+    def generations(self) -> list[admin.Generation]:
         """All that carry connections of this node, where they follow each other."""
         return self._succession.generations if self._succession else []
 

@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from http import HTTPStatus
 
-from protocols.admin import Report, Version
+from protocols.admin import Generation, Report, Version
 from protocols.version import version
 from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Routes, serve
 from tunnel import authorization, inspection, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
-from tunnel.handover import Generation
 from tunnel.settings import ADMIN_ADDRESS, Listen
 from tunnel.succession import lines
 from tunnel.usage import usage

@@ -27,11 +27,11 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocols.admin import Generation, Stage
 from tunnel.packets import PacketError
 
 DESCRIPTORS = 250  # the kernel takes 253 with one packet
@@ -41,43 +41,13 @@ _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 Place = tuple[int, int]
 
 
-class Stage(StrEnum):
-    """How far a generation is."""
-
-    STANDBY = "standby"
-    SERVING = "serving"
-    RETIRED = "retired"
-
-
-@dataclass(frozen=True)
-class Generation:
-    """number: of later ones it is higher. resident: bytes; cpu: seconds; since: Unix seconds of its start.
-
-    outlasts: it goes on when its container ends.
-    """
-
-    number: int
-    pid: int
-    version: str
-    stage: Stage
-    connections: int = 0
-    resident: int = 0
-    descriptors: int = 0
-    cpu: float = 0.0
-    since: float = 0.0
-    outlasts: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def read(cls, fields: dict[str, Any]) -> "Generation":
-        """Raises PacketError."""
-        try:
-            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
-            return cls(**{**known, "stage": Stage(known["stage"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise PacketError(f"a generation that makes no sense: {error}") from error
+def generation(fields: dict[str, Any]) -> Generation:
+    """What a generation tells of itself. Raises PacketError."""
+    try:
+        known = {name: fields[name] for name in Generation.__dataclass_fields__ if name in fields}
+        return Generation(**{**known, "stage": Stage(known["stage"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise PacketError(f"a generation that makes no sense: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
+from protocols.admin import Generation, Stage
 from tunnel import handover
-from tunnel.handover import DESCRIPTORS, Generation, Place, Places, Stage
+from tunnel.handover import DESCRIPTORS, Place, Places
 from tunnel.packets import PacketError, received
 
 log = logging.getLogger("warren.keeper")
@@ -282,7 +284,7 @@ class Keeper:
     def _obey(self, member: _Member, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         match kind:
             case "hello":
-                member.told = Generation.read(fields)
+                member.told = handover.generation(fields)
                 self._wait_for.discard(member.told.number)
                 if child := self._children.get(member.told.pid):
                     child.outlasts = member.told.outlasts
@@ -303,18 +305,18 @@ class Keeper:
                 self._set_stage(member, Stage.RETIRED)
                 self._retired.add(_number(member))
             case "open":
-                member.told = Generation.read(fields)
+                member.told = handover.generation(fields)
                 self._tell_others()
             case "take_over":
                 self._let_go(member)
 
     def _set_stage(self, member: _Member, stage: Stage) -> None:
         if member.told:
-            member.told = Generation(**{**member.told.as_json(), "stage": stage})
+            member.told = replace(member.told, stage=stage)
         self._tell_others()
 
     def _tell_others(self) -> None:
-        told = {"all": [one.told.as_json() for one in self._members.values() if one.told]}
+        told = {"all": [asdict(one.told) for one in self._members.values() if one.told]}
         for member in list(self._members.values()):
             if member.stage is Stage.SERVING:
                 self._say(member, "others", told)

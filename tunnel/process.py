@@ -16,7 +16,6 @@ from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
 from tunnel.exporter import Exporter
-from tunnel.handover import Generation
 from tunnel.names import Names
 from tunnel.revocation import RevocationLists
 from tunnel.settings import Settings
@@ -77,7 +76,7 @@ class Process(ABC):
         yield self._xds.run()
 
     @property
-    def generations(self) -> list[Generation]:
+    def generations(self) -> list[admin.Generation]:
         """All that carry connections of this node, where they follow each other."""
         return []
 
@@ -105,7 +104,7 @@ class Process(ABC):
             pods=self._pods,
             certificates=self._certificates.held,
             authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
-            generations=[one.as_json() for one in self.generations],
+            generations=self.generations,
             problems=[*self._revocation.pending, *self.warnings()],
         )
 

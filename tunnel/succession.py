@@ -11,12 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 from typing import Any, Protocol
 
+from protocols.admin import Generation, Stage
 from protocols.version import version
 from tunnel import handover
 from tunnel._core import Core
-from tunnel.handover import DESCRIPTORS, Generation, Place, Places, Stage
+from tunnel.handover import DESCRIPTORS, Place, Places
 from tunnel.packets import PacketError, receive
 from tunnel.usage import usage
 
@@ -65,6 +67,7 @@ class Succession:
         self._pending, self._begin, self._end, self._stop = pending, begin, end, stop
         self._number, self._outlasts = number, outlasts
         self._stage = Stage.STANDBY
+        self._retired = 0.0  # Unix seconds
         self._left: list[tuple[Place, int]] = []
         self._kept: dict[int, list[tuple[Place, int]]] = {}  # by network namespace; duplicates, ours to close
         self._news = asyncio.Event()
@@ -117,7 +120,7 @@ class Succession:
         keeper.setblocking(False)
         if not handover.is_one_of_us(keeper):
             raise PacketError("it is another user's process")
-        handover.send(keeper, "hello", (await self._self()).as_json())
+        handover.send(keeper, "hello", asdict(await self._self()))
         handover.send_listeners(keeper, "kept", [one for some in self._kept.values() for one in some])
         telling = asyncio.create_task(self._tell(keeper))
         try:
@@ -143,7 +146,7 @@ class Succession:
             case "retire":
                 await self._retire(keeper)
             case "others":
-                self.generations = [Generation.read(one) for one in fields.get("all", ())]
+                self.generations = [handover.generation(one) for one in fields.get("all", ())]
             case _:
                 for fd in fds:
                     os.close(fd)
@@ -170,12 +173,13 @@ class Succession:
                 await asyncio.sleep(_KEEP)
 
     async def _retire(self, keeper: socket.socket) -> None:
-        self._stage = Stage.RETIRED
+        self._stage, self._retired = Stage.RETIRED, time.time()
         await self._pods.retire()
         await self._end()
         for netns in list(self._kept):
             self._close(netns)
         handover.send(keeper, "retired")
+        handover.send(keeper, "open", asdict(await self._self()))
         log.info("generation %d is retired: what is open goes on", self._number)
         self._fading = asyncio.create_task(self._fade())
 
@@ -197,7 +201,7 @@ class Succession:
                 self._keep(keeper)
             if time.monotonic() - reported >= _REPORT:
                 reported = time.monotonic()
-                handover.send(keeper, "open", (await self._self()).as_json())
+                handover.send(keeper, "open", asdict(await self._self()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _LOOK if self._stage is Stage.STANDBY else _KEEP)
             self._news.clear()
@@ -218,9 +222,10 @@ class Succession:
 
     async def _self(self) -> Generation:
         connections = await asyncio.to_thread(self._core.open)
-        used = usage()._asdict()
         me = (self._number, os.getpid(), version(), self._stage, connections)
-        return Generation(*me, **used, outlasts=self._outlasts)
+        ends = self._retired and self._retired + self._age
+        used = usage()._asdict()
+        return Generation(*me, **used, retired=self._retired, ends=ends, outlasts=self._outlasts)
 
 
 def lines(generations: Iterable[Generation]) -> Iterable[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agent.cli.admin_client import Unanswered, fetch
+from agent.cli.units import size, span
 from agent.node.report import Report
 from protocols import admin
 from protocols.version import version
@@ -66,6 +67,7 @@ def diagnose(parts: Parts) -> Health:
         health.problems.append(_no_agent(parts.agent_url, agent))
     if isinstance(tunnel, admin.Report):
         health.parts["tunnel"] = f"{tunnel.version}, {tunnel.pods.served} pods served"
+        health.parts.update(draining(tunnel))
         health.parts["CA"] = f"{tunnel.authority.url}, {_certified(tunnel)}"
         health.problems.extend(_of_tunnel(tunnel))
     elif tunnel.stranger:
@@ -77,6 +79,18 @@ def diagnose(parts: Parts) -> Health:
         health.problems.extend(f"rejected by the tunnel: {line}" for line in agent.rejected)
     health.problems.extend(_versions(parts))
     return health
+
+
+def draining(tunnel: admin.Report) -> dict[str, str]:
+    """Each generation that accepts no more: since when, what is left of it, and how long it may last."""
+    now = time.time()
+    return {
+        f"tunnel {one.number}": f"draining for {span(now - one.retired)}: "
+        f"{one.connections} connections left, {size(one.resident)}B of memory, version {one.version}; "
+        f"ends with the last one, in {span(max(0.0, one.ends - now))} at the latest"
+        for one in tunnel.generations
+        if one.stage is admin.Stage.RETIRED
+    }
 
 
 def _no_agent(url: str, error: Unanswered) -> str:

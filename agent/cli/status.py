@@ -10,6 +10,7 @@ import click
 from msgspec import Struct
 
 from agent.cli.command import Command
+from agent.cli.health import draining
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, data, good, notes, output, table
 from agent.cli.units import span
@@ -83,6 +84,7 @@ def _tunnel(found: Report | None) -> Iterator[Line]:
         return
     pods = f"version {found.version}, serves {found.pods.served} pods"
     yield Line("tunnel", not found.draining, f"{pods}{', is draining' if found.draining else ''}")
+    yield from (Line(name, None, text) for name, text in draining(found).items())
     problem = found.authority.problem
     yield Line("CA", not problem, f"{found.authority.url} {problem or 'answers'}")
 

@@ -6,6 +6,7 @@
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,9 @@ def test_generations_end_with_their_last_connections(mesh: Mesh) -> None:
         talks.append(client.call(longlived.talk, (mesh.address("far", 4), RAW), 1, PAUSE))
         upgrade.upgrade_tunnel(node)
     assert numbers(node) == {first, first + 1, first + 2, first + 3}
+    status = [sys.executable, "-P", "-m", "agent.cli.main", "status", "--run-dir", str(node.run_dir)]
+    said = node.run(status, check=False).stdout
+    assert said.count(": 1 connections left") == 3, said
     for left, number in ((2, talks[1]), (1, talks[0]), (0, talks[2])):
         assert client.call(longlived.account, number).errors == []
         until(lambda: len(numbers(node)) == left + 1, what="the generation ends")  # noqa: B023
