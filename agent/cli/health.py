@@ -132,7 +132,8 @@ def _of_tunnel(tunnel: admin.Report) -> Iterator[str]:
     for one in tunnel.certificates:
         because = f": {one.problem}" if one.problem else ""
         if one.until is None or one.until <= time.time():
-            yield f"certificate: {one.identity} has none, its pods cannot connect or be reached{because}"
+            lacks = f"expired at {_time(one.until)}" if one.until else "has none"
+            yield f"certificate: {one.identity} {lacks}, its pods cannot connect or be reached{because}"
         elif one.problem:
             yield f"certificate: {one.identity} ends {_time(one.until)} and is not renewed{because}"
 

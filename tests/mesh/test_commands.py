@@ -3,12 +3,9 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,74 +19,12 @@ from agent.lab.members import Pod
 from agent.model.schema.objects import Key
 from tests.docs import pages
 from tests.support import sockets
+from tests.support.command import WIDTH, Here
 from tests.support.resident import Resident
 from tests.support.wait import until
 
-WIDTH = 80
 Manifest = dict[str, Any]
 OF_WEB = {"matchLabels": {"app": "web"}}
-
-
-@dataclass
-class Said:
-    """What a command wrote. text: with its lines joined."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.out.split())
-
-
-class Here:
-    """`warren` on a node of the lab."""
-
-    def __init__(self, lab: Lab, node: str) -> None:
-        self.lab = lab
-        self.node = lab.node(node)
-
-    def __call__(self, *arguments: str, check: int | None = None) -> Said:
-        argv, environment = self._command(arguments)
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
-        assert check in (None, done.returncode), (arguments, done)
-        assert "PRIVATE KEY" not in done.stdout and "Traceback" not in done.stderr
-        return Said(done.returncode, done.stdout, done.stderr)
-
-    @contextmanager
-    def follow(self, said: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """While it runs it writes to a file."""
-        argv, environment = self._command(arguments)
-        with (
-            said.open("wb") as out,
-            subprocess.Popen(argv, stdout=out, stderr=out, env=environment) as process,
-        ):
-            try:
-                yield process
-            finally:
-                process.terminate()
-
-    def _command(self, arguments: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-        argv = self.node.command([sys.executable, "-P", "-m", "agent.cli.main", *arguments])
-        return argv, {**os.environ, "WARREN_RUN_DIR": str(self.node.run_dir), "COLUMNS": str(WIDTH)}
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "-o", "json").out)
-
-    def says(self, code: int, words: str, *arguments: str) -> Said:
-        """Waits until it does."""
-        seen = [Said(-1, "", "")]
-
-        def said() -> bool:
-            seen[0] = self(*arguments)
-            return seen[0].code == code and words in seen[0].text + seen[0].err
-
-        try:
-            until(said, timeout=30, what=words)
-        except AssertionError as error:
-            raise AssertionError(f"{arguments}: not {code}, {words!r}: {seen[0]}") from error
-        return seen[0]
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +66,6 @@ def in_force(lab: Lab, *manifests: Manifest) -> Iterator[None]:
 def manifest(kind: str, name: str, group: str = "security.istio.io/v1", **spec: Any) -> Manifest:
     metadata = {"name": name, "namespace": "default"}
     return {"apiVersion": group, "kind": kind, "metadata": metadata, "spec": spec}
-
-
-def service(name: str, address: str, port: Manifest, **selector: str) -> Manifest:
-    spec = {"clusterIP": address, "clusterIPs": [address], "ports": [port], "selector": selector}
-    return manifest("Service", name, "v1", **spec)
 
 
 def test_pods_are_listed_with_why_some_are_not_in_the_mesh(lab: Lab, here: Here) -> None:
@@ -199,79 +129,6 @@ def test_a_connection_is_shown_at_both_ends(lab: Lab, here: Here) -> None:
 
 
 UNKNOWN = {"key": "source.tomorrow", "values": ["x"]}
-FAULTS = {
-    "a denied request": (
-        [manifest("AuthorizationPolicy", "nobody", action="DENY", selector=OF_WEB, rules=[{}])],
-        ("why", "client", "web"),
-        (1, "denied by AuthorizationPolicy default/nobody, rules[0]"),
-    ),
-    "a policy that lets others in": (
-        [
-            manifest(
-                "AuthorizationPolicy",
-                "others",
-                selector=OF_WEB,
-                rules=[{"from": [{"source": {"principals": ["cluster.local/ns/default/sa/other"]}}]}],
-            )
-        ],
-        ("why", "client", "web"),
-        (1, "none of the policies with the action ALLOW matches"),
-    ),
-    "a broken policy": (
-        [
-            manifest(
-                "AuthorizationPolicy",
-                "broken",
-                rules=[{"when": [{"key": "source.tomorrow", "values": ["x"]}]}],
-            )
-        ],
-        ("policies",),
-        (1, "refused:"),
-    ),
-    "plain text where mutual TLS is asked for": (
-        [manifest("PeerAuthentication", "strict", mtls={"mode": "STRICT"})],
-        ("why", "outside", "web"),
-        (1, "denied by PeerAuthentication"),
-    ),
-    "a Service without endpoints": (
-        [service("empty", "10.96.77.77", {"port": 80}, app="nobody")],
-        ("why", "client", "empty"),
-        (1, "the service has no healthy endpoint"),
-    ),
-    "a port that the Service does not have": (
-        [],
-        ("why", "client", "web:81"),
-        (1, "the service has no such port"),
-    ),
-    "a wrong port name": (
-        [service("misnamed", "10.96.77.78", {"port": 80, "targetPort": "nope"}, app="web")],
-        ("why", "client", "misnamed"),
-        (1, "port 80: the service has no"),
-    ),
-    "REGISTRY_ONLY": (
-        [
-            manifest(
-                "Sidecar",
-                "default",
-                "networking.istio.io/v1",
-                outboundTrafficPolicy={"mode": "REGISTRY_ONLY"},
-            )
-        ],
-        ("why", "client", "example.com:443"),
-        (1, "not in the service registry"),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_why_names_the_cause(lab: Lab, here: Here, name: str) -> None:
-    manifests, line, (code, words) = FAULTS[name]
-    with in_force(lab, *manifests):
-        said = here.says(code, words, *line)
-        assert max(map(len, said.out.splitlines()), default=0) <= WIDTH, said.out
-    if manifests:
-        until(lambda: here("policies").code == 0, what="it is over")
-        here.says(0, "port 80: allowed", "why", "client", "web")
 
 
 def test_flows_are_kept_and_filtered(lab: Lab, here: Here) -> None:

@@ -1,6 +1,7 @@
 """At 3 a.m.: for each thing that goes wrong one command, or one line of the access log, names the cause."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ import pytest
 
 from agent.cli import main
 from agent.lab import Lab, mesh
+from agent.lab.members import Pod
 from agent.model.schema.objects import Key
+from tests.support.command import WIDTH, Here
 from tests.support.wait import until
 
 WITHIN = 2.0  # seconds, of the command
-WIDTH = 80  # columns
 Manifest = dict[str, Any]
 Fault = Callable[[Lab], Iterator[None]]
 
@@ -44,14 +46,15 @@ class Check:
         assert max(map(len, text.splitlines())) <= WIDTH, text
         return code, " ".join(text.split())
 
-    def says(self, node: str, *words: str) -> None:
-        """Waits until the first problem is that one, and until it was said in time: a machine may be busy."""
+    def says(self, node: str, *words: str, as_: str = "wrong") -> None:
+        """Waits until the first problem (or note) is that one, said in time: a machine may be busy."""
         seen = [""]
 
         def said() -> bool:
             code, seen[0] = self(node)
-            first = seen[0].removeprefix("wrong: ").partition(" wrong: ")[0]
-            return code == 1 and all(word in first for word in words) and self.took < WITHIN
+            found = re.search(rf"\b{as_}: (.*?)(?: (?:wrong|note|agent): |$)", seen[0])
+            first = found[1] if found else ""
+            return code == (as_ == "wrong") and all(word in first for word in words) and self.took < WITHIN
 
         until(said, what=f"{words} within {WITHIN} s")
 
@@ -60,6 +63,11 @@ class Check:
 def check(lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.setenv("COLUMNS", "80")
     return Check(lab, capsys)
+
+
+@pytest.fixture
+def here(lab: Lab) -> Here:
+    return Here(lab, "node1")
 
 
 @contextmanager
@@ -91,21 +99,52 @@ def authority_dead(lab: Lab) -> Iterator[None]:
     lab.node("node1").start("ca")
 
 
-def certificate_missing(lab: Lab) -> Iterator[None]:
-    """The authority knows nobody's token any more, and a pod of a new service account comes."""
+@contextmanager
+def unknown_tokens(lab: Lab) -> Iterator[None]:
+    """The authority knows nobody's token."""
     tokens = lab.state.run / "ca" / "tokens.json"
     former = tokens.read_text()
     tokens.write_text("{}")
-    fresh = lab.state.run / "fresh.yaml"
-    fresh.write_text(
-        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: fresh}}\n---\n"
-        "{apiVersion: v1, kind: Pod, metadata: {name: fresh},"
-        " spec: {nodeName: node1, serviceAccountName: fresh, containers: [{name: a}]}}\n"
+    try:
+        yield
+    finally:
+        tokens.write_text(former)
+
+
+@contextmanager
+def a_pod(lab: Lab, name: str) -> Iterator[Pod]:
+    """On the first node, of a service account of its own."""
+    manifest = lab.state.run / f"{name}.yaml"
+    manifest.write_text(
+        f"{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}}}}}\n---\n"
+        f"{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}},"
+        f" spec: {{nodeName: node1, serviceAccountName: {name}, containers: [{{name: a}}]}}}}\n"
     )
-    (pod,) = lab.apply([fresh])
-    yield
-    tokens.write_text(former)
-    lab.delete(pod)
+    (pod,) = lab.apply([manifest])
+    try:
+        yield pod
+    finally:
+        lab.delete(pod)
+
+
+@contextmanager
+def authority(lab: Lab, *options: str) -> Iterator[None]:
+    """The authority runs with these options meanwhile."""
+    node = lab.node("node1")
+    node.stop("ca", within=0)
+    mesh.run(node.state, node.place, "ca", [*mesh.command(node.state, node.place, "ca"), *options])
+    try:
+        mesh.await_ready(node.state, node.place, "ca")
+        yield
+    finally:
+        node.stop("ca", within=0)
+        node.start("ca")
+
+
+def certificate_missing(lab: Lab) -> Iterator[None]:
+    """A pod of a new service account comes."""
+    with unknown_tokens(lab), a_pod(lab, "fresh"):
+        yield
 
 
 def wrong_trust_domain(lab: Lab) -> Iterator[None]:
@@ -122,16 +161,25 @@ def wrong_trust_domain(lab: Lab) -> Iterator[None]:
     node.start("tunnel")
 
 
-def in_force(lab: Lab, manifest: Manifest) -> Iterator[None]:
-    lab.cluster.put([manifest])
+def in_force(lab: Lab, *manifests: Manifest) -> Iterator[None]:
+    lab.cluster.put(manifests)
     yield
-    lab.cluster.delete(Key(manifest["kind"], "default", manifest["metadata"]["name"]))
+    for one in manifests:
+        lab.cluster.delete(Key(one["kind"], "default", one["metadata"]["name"]))
+
+
+def manifest(kind: str, name: str, group: str = "security.istio.io/v1", **spec: Any) -> Manifest:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": group, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def policy(name: str, version: str = "v1", **spec: Any) -> Manifest:
-    metadata = {"name": name, "namespace": "default"}
-    group = f"security.istio.io/{version}"
-    return {"apiVersion": group, "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+    return manifest("AuthorizationPolicy", name, f"security.istio.io/{version}", **spec)
+
+
+def service(name: str, address: str, port: Manifest, **selector: str) -> Manifest:
+    spec = {"clusterIP": address, "clusterIPs": [address], "ports": [port], "selector": selector}
+    return manifest("Service", name, "v1", **spec)
 
 
 def policy_refused(lab: Lab) -> Iterator[None]:
@@ -169,19 +217,38 @@ def test_check_names_the_cause(lab: Lab, check: Check, fault: Fault, words: list
     until(lambda: check("node1")[0] == 0, what="all is well again")
 
 
+def test_check_notes_a_port_name_that_makes_routes_have_no_effect(lab: Lab, check: Check) -> None:
+    """By its name the port is of TCP, so that what is said of HTTP does not hold there."""
+    route = {"route": [{"destination": {"host": "odd"}}]}
+    routed = manifest("VirtualService", "odd", "networking.istio.io/v1", hosts=["odd"], http=[route])
+    named = service("odd", "10.96.77.78", {"name": "web", "port": 80, "targetPort": 8080}, app="web")
+    with during(lambda lab: in_force(lab, named, routed), lab):
+        words = ["in force in part: VirtualService default/odd", "has no HTTP port", "begin its name"]
+        check.says("node1", *words, as_="note")
+
+
+def test_an_expired_certificate_is_named(lab: Lab, check: Check, here: Here) -> None:
+    """One of the shortest life that there is, which cannot be renewed."""
+    with authority(lab, "--lifetime=10"), a_pod(lab, "brief") as pod:
+        identity = pod.identity
+        until(lambda: here.json("certs", identity)[0]["state"] == "valid", what="it has one")
+        with unknown_tokens(lab):
+            check.says("node1", f"certificate: {identity} expired at ", "UNAUTHENTICATED")
+            said = here.says(1, "certificate ended", "why", "brief", "web:80", within=WITHIN)
+            assert "for the workload's identity" in said.text
+    until(lambda: check("node1")[0] == 0, what="all is well again")
+
+
 def denied(lab: Lab) -> Iterator[None]:
     yield from in_force(lab, policy("nobody", action="DENY", selector=OF_WEB, rules=[{}]))
 
 
 def strict(lab: Lab) -> Iterator[None]:
-    manifest = policy("strict", mtls={"mode": "STRICT"})
-    yield from in_force(lab, {**manifest, "kind": "PeerAuthentication"})
+    yield from in_force(lab, manifest("PeerAuthentication", "strict", mtls={"mode": "STRICT"}))
 
 
 def no_endpoints(lab: Lab) -> Iterator[None]:
-    metadata = {"name": "empty", "namespace": "default"}
-    spec = {"clusterIP": "10.96.77.77", "clusterIPs": ["10.96.77.77"], "ports": [{"port": 80}]}
-    yield from in_force(lab, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    yield from in_force(lab, service("empty", "10.96.77.77", {"port": 80}, app="nobody"))
 
 
 def wrong_principal(lab: Lab) -> Iterator[None]:
@@ -192,6 +259,7 @@ def wrong_principal(lab: Lab) -> Iterator[None]:
 
 
 OF_WEB = {"matchLabels": {"app": "web"}}
+TO_ADMIN = {"operation": {"paths": ["/admin"]}}
 TO_WEB = ("client", "web")
 LOGGED = [
     (denied, TO_WEB, "explicitly denied by policy: default/nobody", "policy_denied"),
@@ -222,3 +290,81 @@ def test_the_access_log_names_the_cause(
         (line, *_) = until(lines, timeout=WITHIN, what=f"a line with reason={reason}")
         assert words in line
     until(lambda: not caller.run(argv, check=False).returncode or host == target, what="all is well again")
+
+
+WHY: dict[str, tuple[list[Manifest], str, str]] = {
+    "a denied connection": (
+        [policy("nobody", action="DENY", selector=OF_WEB, rules=[{}])],
+        "client web",
+        "denied by AuthorizationPolicy default/nobody, rules[0]",
+    ),
+    "a denied request": (
+        [policy("admin", action="DENY", selector=OF_WEB, rules=[{"to": [TO_ADMIN]}])],
+        "client web --path /admin",
+        "denied by AuthorizationPolicy default/admin, rules[0]",
+    ),
+    "a policy that lets others in": (
+        [
+            policy(
+                "others",
+                selector=OF_WEB,
+                rules=[{"from": [{"source": {"principals": ["cluster.local/ns/default/sa/other"]}}]}],
+            )
+        ],
+        "client web",
+        "none of the policies with the action ALLOW matches",
+    ),
+    "a broken policy": (
+        [policy("broken", rules=[{"when": [{"key": "source.tomorrow", "values": ["x"]}]}])],
+        "client web",
+        "AuthorizationPolicy default/broken",
+    ),
+    "plain text where mutual TLS is asked for": (
+        [manifest("PeerAuthentication", "strict", mtls={"mode": "STRICT"})],
+        "outside web",
+        "denied by PeerAuthentication",
+    ),
+    "a Service without endpoints": (
+        [service("empty", "10.96.77.77", {"port": 80}, app="nobody")],
+        "client empty",
+        "the service has no healthy endpoint",
+    ),
+    "a port that the Service does not have": ([], "client web:81", "the service has no such port"),
+    "a wrong name of the pods' port": (
+        [service("misnamed", "10.96.77.78", {"port": 80, "targetPort": "nope"}, app="web")],
+        "client misnamed",
+        "port 80: the service has no",
+    ),
+    "REGISTRY_ONLY": (
+        [
+            manifest(
+                "Sidecar",
+                "default",
+                "networking.istio.io/v1",
+                outboundTrafficPolicy={"mode": "REGISTRY_ONLY"},
+            )
+        ],
+        "client example.com:443",
+        "not in the service registry",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_why_names_the_cause(lab: Lab, here: Here, name: str) -> None:
+    manifests, line, words = WHY[name]
+    with during(lambda lab: in_force(lab, *manifests), lab):
+        said = here.says(1, words, "why", *line.split(), within=WITHIN)
+        assert max(map(len, said.out.splitlines()), default=0) <= WIDTH, said.out
+    if manifests:
+        until(lambda: here("policies").code == 0, what="it is over")
+        here.says(0, "port 80: allowed", "why", "client", "web")
+
+
+def test_why_says_who_has_to_be_started(lab: Lab, here: Here) -> None:
+    """Without the tunnel nothing can be decided; without the agent most can."""
+    with during(tunnel_dead, lab):
+        here.says(2, "no tunnel answers", "why", "client", "web", within=WITHIN)
+    with during(agent_dead, lab):
+        here.says(0, "no agent answers", "why", "client", "web", within=WITHIN)
+    here.says(0, "port 80: allowed", "why", "client", "web")
