@@ -25,7 +25,7 @@ KUBE_TESTS := tests/kube tests/agent/kube tests/agent/sources tests/agent/ca tes
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: packages $(CORE) $(CNI) ## install what is missing and build everything (the other targets do it, too)
