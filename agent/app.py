@@ -129,7 +129,8 @@ class Agent:
         )
         self._datapath = Datapath.open(settings.cgroup, settings.bpffs)
         self._upstream = Upstream(settings.discovery, self._learn) if settings.discovery else None
-        self._xds = XdsServer(self._upstream)
+        self._keys = KeySets(settings.jwks_reach, redirects=settings.jwks_redirects)
+        self._xds = XdsServer(self._upstream, self._keys.renew)
         read_secret = from_api(client) if client else from_folder(Path(settings.source))
         self._credentials = Keeper(read_secret, settings.tls_folders, self._namespaces)
         # In a cluster gateways have agents of their own.
@@ -218,8 +219,7 @@ class Agent:
         """The source, from the first whole state on; tunnels hear nothing before there is one."""
         sweeping: asyncio.Task[None] | None = None
         swept: Collection[Key | None] | None = None
-        keys = KeySets(self._settings.jwks_reach, redirects=self._settings.jwks_redirects)
-        async for changes in keys.follow(self._source.changes()):
+        async for changes in self._keys.follow(self._source.changes()):
             rejected = await self._take(changes)
             if not self._pods.ready:
                 await asyncio.to_thread(memory.after_loading)

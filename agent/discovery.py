@@ -73,7 +73,8 @@ class Discovery:
         self._source, _, client = open_source(settings.source, settings.kubeconfig, None)
         self._placement = Placement()
         self._authorizer = Authorizer(self._tokens(client), self._placement, settings.mesh.trust_domain)
-        self._xds = XdsServer()
+        self._keys = KeySets(settings.jwks_reach, redirects=settings.jwks_redirects)
+        self._xds = XdsServer(unknown_key=self._keys.renew)
         self.serving = False  # whether all is known, and told
 
     async def run(self) -> None:
@@ -97,8 +98,7 @@ class Discovery:
 
     async def _follow(self) -> None:
         """The source, from the first whole state on: before that nobody is listened to."""
-        keys = KeySets(self._settings.jwks_reach, redirects=self._settings.jwks_redirects)
-        async for changes in keys.follow(self._source.changes()):
+        async for changes in self._keys.follow(self._source.changes()):
             await self._take(changes)
             if not self.serving:
                 await asyncio.to_thread(memory.after_loading)

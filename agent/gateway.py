@@ -14,11 +14,13 @@ from msgspec import Struct
 from agent import memory
 from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
+from agent.fetching import Reach
 from agent.lifetime import told_to_end, until_first
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
 from agent.model.resources import Delta
 from agent.model.unread import Unread
+from agent.sources.key_sets import KeySets
 from agent.sources.opening import open_source
 from agent.xds.server import XdsServer
 
@@ -26,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Settings(Struct, frozen=True):
-    """socket: where the gateway of pod `namespace/pod` asks. source: `kube`, or a folder of manifests."""
+    """socket: where the gateway of pod `namespace/pod` asks. source: `kube`, or a folder of manifests.
+
+    jwks_reach, jwks_redirects: how far key sets are fetched from.
+    """
 
     source: Path | Literal["kube"]
     socket: Path
@@ -34,6 +39,8 @@ class Settings(Struct, frozen=True):
     pod: str
     mesh: Mesh
     kubeconfig: Path | None = None
+    jwks_reach: Reach = "private"
+    jwks_redirects: bool = False
 
 
 class GatewayAgent:
@@ -48,7 +55,8 @@ class GatewayAgent:
         secrets = from_api(client) if client else from_folder(folder)
         maps = from_api(client, "ConfigMap") if client else from_folder(folder, "ConfigMap")
         self._listeners = ListenerKeeper(secrets, maps, only=f"{settings.namespace}/{settings.pod}")
-        self._xds = XdsServer()
+        self._keys = KeySets(settings.jwks_reach, redirects=settings.jwks_redirects)
+        self._xds = XdsServer(unknown_key=self._keys.renew)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. The gateway goes on with what it has."""
@@ -61,7 +69,7 @@ class GatewayAgent:
     async def _follow(self) -> None:
         """The source, from the first whole state on."""
         serving = False
-        async for changes in self._source.changes():
+        async for changes in self._keys.follow(self._source.changes()):
             since = time.monotonic()
             self._model, delta = await asyncio.to_thread(apply, self._model, changes)
             self._publish(await self._listeners.follow(delta), since)

@@ -87,6 +87,13 @@ class Core:
         """The names that are needed and those that are not needed any more, since the last call."""
     def demanded(self) -> list[str]:
         """All names that are needed, for a new stream; they are no news any more."""
+    def unknown_keys_fd(self) -> int:
+        """A descriptor that is readable while there are `unknown_keys`."""
+    def unknown_keys(self) -> list[str]:
+        """The policies of which tokens have named a key that is in none of their sets, since the last call.
+
+        Each at most every five seconds.
+        """
     def forget_unused(self, since_s: float) -> None:
         """On demand: forget what nobody has needed for so many seconds. Raises ValueError."""
     def new_key(self, identity: str) -> str:

@@ -113,7 +113,7 @@ class XdsClient:
             stream = _Stream(method(metadata=channel.metadata(self._cluster, token)))
             for type_url in self._types:
                 await stream.send(await asyncio.to_thread(self._subscription, type_url))
-            asking = asyncio.create_task(self._ask(stream))
+            asking = [asyncio.create_task(self._ask(stream)), asyncio.create_task(self._ask_for_keys(stream))]
             try:
                 while push := await stream.read():
                     self._counters.xds_connected.set(1)
@@ -122,7 +122,8 @@ class XdsClient:
                     self.changed()
                     self._backoff.reset()
             finally:
-                asking.cancel()
+                for task in asking:
+                    task.cancel()
 
     def _subscription(self, type_url: str) -> bytes:
         """The first request for a type, with the versions of what the core still has."""
@@ -162,6 +163,23 @@ class XdsClient:
                     request = DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=asked)
                     request.resource_names_unsubscribe.extend(dropped)
                     await stream.send(request.SerializeToString())
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _ask_for_keys(self, stream: "_Stream") -> None:
+        """Ask again for policies whose tokens name unknown keys: the control plane fetches their key sets."""
+        loop, core, news = asyncio.get_running_loop(), self._core, asyncio.Event()
+        descriptor = core.unknown_keys_fd()
+        loop.add_reader(descriptor, news.set)
+        try:
+            while await news.wait():
+                news.clear()
+                # Asked for and dropped at once: all of them we have as it is.
+                request = DeltaDiscoveryRequest(
+                    type_url=AUTHORIZATION, resource_names_subscribe=(names := core.unknown_keys())
+                )
+                request.resource_names_unsubscribe.extend(names)
+                await stream.send(request.SerializeToString())
         finally:
             loop.remove_reader(descriptor)
 

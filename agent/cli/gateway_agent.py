@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from agent.cli.command import Command, option
-from agent.cli.mesh_options import mesh_options, take_mesh
+from agent.cli.mesh_options import key_set_options, mesh_options, take_mesh
 from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE, SOCKET, source
 
 
@@ -17,6 +17,7 @@ from agent.cli.types import LOG_FORMATS, LOG_LEVELS, READABLE_FILE, SOCKET, sour
 @option("--namespace", required=True, help="of the gateway's pod")
 @option("--pod", required=True, help="name of the gateway's pod")
 @mesh_options
+@key_set_options
 @option("--log-level", type=LOG_LEVELS, default="info", help="least level to log")
 @option("--log-format", type=LOG_FORMATS, default="text", help="of log lines")
 def gateway_agent(

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -13,7 +13,7 @@ import grpc.aio
 from msgspec import Struct
 
 from agent.errors import SettingsError
-from agent.model.resources import Delta
+from agent.model.resources import AUTHORIZATION, Delta
 from agent.model.schema.objects import IPAddress
 from agent.model.unread import NOTHING_UNREAD, Unread
 from agent.xds.cache import Cache
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # By a caller's `authorization` header and its address: why it hears nothing, empty if it does.
 Admit = Callable[[str | None, str], Awaitable[str]]
+# Policies, by name, that a client asks for again: their tokens name a key that it does not have.
+UnknownKey = Callable[[Iterable[str]], None]
 _Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
 
 
@@ -62,10 +64,13 @@ class Subscribed(Struct, frozen=True):
 class XdsServer:
     """`update` what is served, whenever; `start` once there is a whole configuration to serve."""
 
-    def __init__(self, upstream: Upstream | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream | None = None, unknown_key: UnknownKey = lambda policies: None
+    ) -> None:
         """upstream: answers all that is not of this host alone, in our place."""
         self.cache = Cache()
         self._upstream = upstream
+        self._unknown_key = unknown_key
         self._admit: Admit | None = None
         self.convergence = Histogram()  # seconds from when a change is heard of until a client has it
         self._streams: set[Stream] = set()
@@ -216,6 +221,8 @@ class XdsServer:
             async for request in requests:
                 if not stream.subscriptions:
                     log.info("xDS client %s connected", request.node.id or stream.peer)
+                if request.type_url == AUTHORIZATION:
+                    self._unknown_key(request.resource_names_subscribe)
                 if answer := stream.receive(request):
                     self._heard(stream, answer)
         finally:

@@ -202,6 +202,14 @@ impl Core {
         texts(&self.0.subscriptions().map(Subscriptions::all).unwrap_or_default())
     }
 
+    fn unknown_keys_fd(&self) -> i32 {
+        self.0.unknown_keys().descriptor()
+    }
+
+    fn unknown_keys(&self) -> Vec<String> {
+        texts(&self.0.unknown_keys().news())
+    }
+
     fn forget_unused(&self, py: Python<'_>, since_s: f64) -> PyResult<()> {
         let since = Duration::try_from_secs_f64(since_s).map_err(value_error)?;
         py.detach(|| self.0.forget_unused(since));

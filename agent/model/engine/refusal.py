@@ -10,6 +10,7 @@ had it been understood:
 | a part of a rule of DENY, CUSTOM or AUDIT | it fits everybody; AUDIT enforces nothing all the same |
 | the action, or all of the spec | everybody is denied |
 | anything of a PeerAuthentication | STRICT, without exceptions |
+| anything of a RequestAuthentication | all requests are denied |
 | anything of a Sidecar | REGISTRY_ONLY |
 | anything of a VirtualService | its hosts answer with 503 |
 | anything of a DestinationRule | it has no subsets; if it speaks of TLS, its host answers with 503 |

@@ -1,14 +1,19 @@
 """RequestAuthentication -> `istio.security.Authorization` that denies nobody: it says which tokens are valid.
 
 Workloads name it, wait for it and are told of its changes as of policies, which is what its claims are for.
+The strictest reading of one that is refused denies all requests, and no connection whose requests are not
+seen.
 """
 
+from agent.model.engine.refusal import said
 from agent.model.schema.istio.request_authentication import JwtRule, RequestAuthentication
+from agent.model.translation.authorization import NEVER
 from agent.model.translation.policy_values import scope
 from protocols.policies import TOKENS
-from protocols.security_pb2 import Action, Authorization, ClaimToHeader, JwtHeader
+from protocols.security_pb2 import Action, Authorization, ClaimToHeader, JwtHeader, RequestRule, Rule
 from protocols.security_pb2 import JwtRule as RuleMessage
 
+_ALL_REQUESTS = Rule(clauses=NEVER.clauses, request=RequestRule())
 # Where a token is looked for if nothing else is said.
 _HEADER, _PARAMETER = JwtHeader(name="authorization", prefix="Bearer "), "access_token"
 
@@ -20,6 +25,8 @@ def request_authentication(item: RequestAuthentication) -> Authorization:
         namespace=item.metadata.namespace,
         scope=scope(item),
         action=Action.DENY,
+        refused=said(item),
+        rules=[_ALL_REQUESTS] if item.strictest else [],
         jwt_rules=map(_rule, item.spec.jwt_rules),
     )
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from agent.model.schema.objects import Key
 from agent.sources import key_sets
 from agent.sources.key_sets import KeySets, fetch
 from agent.sources.source import Changes
+from protocols.policies import TOKENS
 from tests.agent.model.objects import make
 from tests.support.wait import PATIENCE
 
@@ -121,12 +123,14 @@ def authentication(uri: str) -> RequestAuthentication:
 
 
 @asynccontextmanager
-async def following(changes: "asyncio.Queue[Changes]") -> AsyncIterator[AsyncGenerator[Changes, None]]:
+async def following(
+    changes: "asyncio.Queue[Changes]", sets: KeySets | None = None
+) -> AsyncIterator[AsyncGenerator[Changes, None]]:
     async def source() -> AsyncGenerator[Changes, None]:
         while True:
             yield await changes.get()
 
-    followed = KeySets("any").follow(source())
+    followed = (sets or KeySets("any")).follow(source())
     try:
         yield followed
     finally:
@@ -142,6 +146,8 @@ async def test_an_object_has_its_keys_as_soon_as_they_are_there() -> None:
     with serving(lambda _: good(SET)) as base:
         async with following(changes) as followed:
             other = (Key("Service", "default", "s"), None)
+            changes.put_nowait([other])
+            await anext(followed)
             changes.put_nowait([(KEY, authentication(f"{base}/keys")), other])
             first = await anext(followed)
             assert (jwks(first[:1]), first[1]) == ([""], other), "nobody waits for them"
@@ -153,6 +159,7 @@ async def test_an_object_has_its_keys_as_soon_as_they_are_there() -> None:
 
 async def test_the_last_good_ones_stay_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_sets, "REFRESH", 0.01)
+    monkeypatch.setattr(key_sets, "RETRY", 0.01)
     answers = [good({"keys": [{"kid": "2"}]}), (500, {}, b""), good(SET)]
     changes: asyncio.Queue[Changes] = asyncio.Queue()
     with serving(lambda _: answers.pop() if len(answers) > 1 else answers[0]) as base:
@@ -164,3 +171,53 @@ async def test_the_last_good_ones_stay_while_the_server_is_away(monkeypatch: pyt
             assert json.loads(jwks(await anext(followed))[0]) == SET
             changes.put_nowait([(KEY, None)])
             assert await anext(followed) == [(KEY, None)]
+
+
+async def test_the_first_state_has_its_keys() -> None:
+    changes: asyncio.Queue[Changes] = asyncio.Queue()
+    with serving(lambda _: good(SET)) as base:
+        async with following(changes) as followed:
+            changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
+            assert json.loads(jwks(await anext(followed))[0]) == SET
+
+
+async def test_the_first_state_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_sets, "FIRST", 0.01)
+    changes: asyncio.Queue[Changes] = asyncio.Queue()
+    asked, answered = Event(), Event()
+
+    def answer(_: str) -> Answer:
+        asked.set()
+        answered.wait(PATIENCE)
+        return good(SET)
+
+    with serving(answer) as base:
+        async with following(changes) as followed:
+            try:
+                changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
+                assert jwks(await asyncio.wait_for(anext(followed), PATIENCE)) == [""]
+            finally:
+                answered.set()
+
+
+async def test_an_unknown_key_has_the_set_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the policy that is named, and not before a while after the last time."""
+    monkeypatch.setattr(key_sets, "AGAIN", 0.2)
+    answers, times = [SET, {"keys": [{"kid": "2"}]}], list[float]()
+
+    def answer(_: str) -> Answer:
+        times.append(time.monotonic())
+        return good(answers[len(times) > 1])
+
+    changes: asyncio.Queue[Changes] = asyncio.Queue()
+    sets = KeySets("any")
+    with serving(answer) as base:
+        async with following(changes, sets) as followed:
+            changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
+            await anext(followed)
+            sets.renew(["default/other", f"default/{TOKENS}none"])
+            sets.renew([f"default/{TOKENS}{KEY.name}"])
+            while (found := json.loads(jwks(await asyncio.wait_for(anext(followed), PATIENCE))[0])) == SET:
+                pass
+            assert found == answers[1]
+            assert len(times) == 2 and times[1] - times[0] >= key_sets.AGAIN

@@ -4,6 +4,7 @@ use super::{lock, Core};
 use crate::config::proto::AUTHORIZATION;
 use crate::config::push::{self, Push};
 use crate::config::subscriptions::Subscriptions;
+use crate::config::unknown_keys::UnknownKeys;
 use crate::mesh::{Mesh, Rejected};
 use crate::sys::heap;
 use crate::{direct, pending};
@@ -124,6 +125,10 @@ impl Core {
     }
 
     /// On demand: what the control plane is to be told; readable when there is something. Otherwise there never is.
+    pub fn unknown_keys(&self) -> &UnknownKeys {
+        &self.shared.unknown_keys
+    }
+
     pub fn subscriptions(&self) -> Option<&Subscriptions> {
         self.shared.subscriptions.as_ref()
     }

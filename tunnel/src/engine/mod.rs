@@ -14,6 +14,7 @@ mod worker;
 
 use crate::base::{log_error, Identity, PodKey};
 use crate::config::subscriptions::Subscriptions;
+use crate::config::unknown_keys::UnknownKeys;
 use crate::mesh::Mesh;
 use crate::node::{CredentialsByIdentity, Shared};
 use crate::sys::bpf::Places;
@@ -121,6 +122,7 @@ impl Core {
             budget: Budget::process(),
             listeners: Listeners::new(settings.kept),
             limits: Default::default(),
+            unknown_keys: UnknownKeys::new()?,
             subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
         });
         let plan = Plan {

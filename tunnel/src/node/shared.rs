@@ -2,6 +2,7 @@
 use super::Limits;
 use crate::base::Identity;
 use crate::config::subscriptions::Subscriptions;
+use crate::config::unknown_keys::UnknownKeys;
 use crate::mesh::Mesh;
 use crate::sys::budget::Budget;
 use crate::sys::listeners::Listeners;
@@ -20,6 +21,7 @@ pub struct Shared {
     pub revocation: Arc<Revocation>,
     /// Where the mesh holds only what was asked for.
     pub subscriptions: Option<Subscriptions>,
+    pub unknown_keys: UnknownKeys,
     pub limits: Limits,
     pub telemetry: Arc<Telemetry>,
     pub budget: Arc<Budget>,

@@ -127,8 +127,13 @@ impl Guard {
     /// Verifies the tokens of a request, and has it go on as their rules want it. `now`: seconds since 1970. Errors: why one
     /// is not valid, in Envoy's words.
     pub fn authenticate(&self, carrier: Carrier<'_>, now: u64) -> Result<Authenticated, &'static str> {
-        let rules: Vec<_> = self.policies.iter().flat_map(|policy| &policy.tokens).collect();
+        let rules: Vec<_> = self.verifying().flat_map(|policy| &policy.tokens).collect();
         jwt::authenticate(&rules, carrier, now)
+    }
+
+    /// The policies by which tokens are verified.
+    pub fn verifying(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.iter().filter(|policy| !policy.tokens.is_empty())
     }
 
     /// Whether tokens of requests are verified.

@@ -21,6 +21,8 @@ const LONGEST: usize = 16 << 10;
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
 const MALFORMED: &str = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
+/// Of what no key in the sets has signed.
+pub const UNKNOWN_KEY: &str = "Jwks doesn't have key to match kid or alg from Jwt";
 const UNVERIFIED: &str = "Jwt verification fails";
 
 /// A rule of a RequestAuthentication.
@@ -124,7 +126,7 @@ impl TokenRule {
         match self.keys.verify(&head.alg, head.kid.as_deref(), signed.as_bytes(), &signature) {
             Some(true) => Ok(claims),
             Some(false) => Err(UNVERIFIED),
-            None => Err("Jwks doesn't have key to match kid or alg from Jwt"),
+            None => Err(UNKNOWN_KEY),
         }
     }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::base::{Failure, Identity, Refusal};
 pub use explain::{Explained, ExplainedRule, Explanation, Outcome, Port};
 pub use guard::{Guard, Limited};
-pub use jwt::{Authenticated, Carrier};
+pub use jwt::{Authenticated, Carrier, UNKNOWN_KEY};
 pub use limit::{Global, Limit};
 pub use policies::{Guarded, Policies};
 pub use remote::{Authorizer, HttpAuthorizer, Remote};

@@ -5,12 +5,12 @@ use crate::base::Failure;
 use crate::http::{Denied, Flags, Request};
 use crate::mesh::Mesh;
 use crate::node::Pod;
-use crate::policy::{Authenticated, Carrier, Guard, Token};
+use crate::policy::{Authenticated, Carrier, Guard, Token, UNKNOWN_KEY};
 use ::http::header::{HeaderMap, HeaderValue, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, WWW_AUTHENTICATE};
 use ::http::{Method, StatusCode};
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The guard that was asked for last, as a version of the mesh has it.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl KnownGuard {
 pub async fn admit(by: &Consulting<'_>, request: &mut Request) -> Result<HeaderMap, Denied> {
     let consults = by.guard.consults();
     let mut added = if consults { by.authorize(request).await? } else { HeaderMap::new() };
-    let token = authenticate(by.guard, request).map_err(|why| unauthorized(request, why))?;
+    let token = authenticate(by, request).map_err(|why| unauthorized(request, why))?;
     judge(by, request, token.as_ref()).map_err(forbidden)?;
     if consults {
         by.limit(request, token.as_ref(), &mut added).await?;
@@ -51,7 +51,8 @@ pub async fn admit(by: &Consulting<'_>, request: &mut Request) -> Result<HeaderM
 }
 
 /// Verifies its tokens; takes away what is not to go on. A preflight has none (CORS). Errors: why one is not valid.
-fn authenticate(guard: &Guard, request: &mut Request) -> Result<Option<Token>, &'static str> {
+fn authenticate(by: &Consulting<'_>, request: &mut Request) -> Result<Option<Token>, &'static str> {
+    let Consulting { guard, proxy, .. } = *by;
     let is_preflight = request.method == Method::OPTIONS
         && request.headers.contains_key(ORIGIN)
         && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -61,7 +62,11 @@ fn authenticate(guard: &Guard, request: &mut Request) -> Result<Option<Token>, &
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let Request { headers, path, .. } = request;
     let carrier = Carrier { headers, query: path.query() };
-    let Authenticated { token, query } = guard.authenticate(carrier, now)?;
+    let found = guard.authenticate(carrier, now);
+    if matches!(found, Err(UNKNOWN_KEY)) {
+        proxy.shared.unknown_keys.met(guard.verifying().map(|policy| &policy.name), Instant::now());
+    }
+    let Authenticated { token, query } = found?;
     if let Some(query) = query {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let stripped = format!("{}{query}", request.path.path());

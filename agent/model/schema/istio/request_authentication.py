@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.model.schema.istio.base import IstioObject, Strict
+from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.policy import Policy
 from agent.model.schema.istio.targeting import Targeted, Targeting
 from agent.model.schema.syntax import FieldError
 
@@ -74,11 +75,14 @@ class RequestAuthenticationSpec(Targeting, frozen=True):
     jwt_rules: Annotated[tuple[JwtRule, ...], msgspec.Meta(max_length=_MAX_RULES)] = ()
 
 
-class RequestAuthentication(Targeted, IstioObject, frozen=True):
-    """It lets nobody in, and nobody relies on what is not understood of it: then no token is valid."""
+class RequestAuthentication(Targeted, Policy, frozen=True):
+    """What is not understood of it may be what keeps a request out: a token's place, or a header's name."""
 
     spec: RequestAuthenticationSpec = RequestAuthenticationSpec()
-    status: object = None
+
+    @property
+    def of_strictest(self) -> str:
+        return "all requests are denied"
 
 
 def _check_keys(jwks: str) -> None:

@@ -8,6 +8,7 @@ from agent.model.schema.gateway.gateway import ListenerTls, ObjectNameReference,
 from agent.model.schema.gateway.grpc_route import GRPCRoute
 from agent.model.schema.gateway.http_route import HTTPRoute
 from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
+from agent.model.schema.http_values import matches_host
 from agent.model.schema.kubernetes import Pod
 from agent.model.translation.gateways.attachments import Place, attached_to, gateways_of, places
 from agent.model.translation.gateways.server import Connections, Server
@@ -21,15 +22,34 @@ _CLIENTS = {"AllowValidOnly": pb.REQUIRED, "AllowInsecureFallback": pb.OPTIONAL}
 
 def servers(view: View, pod: Pod) -> Iterator[tuple[int, Server]]:
     """Each with the port that it is for."""
-    for gateway in gateways_of(view, pod):
-        for place in places(view, gateway):
-            if found := _server(view, place):
-                policies = of_gateway(view, gateway)
-                if found.connections:
-                    found.connections.policies.update(policies)
-                for route, hosts in attached_to(view, place):
-                    _attach(found, route, hosts, policies)
-                yield place.listener.port, found
+    mine = [place for gateway in gateways_of(view, pod) for place in places(view, gateway)]
+    for place in mine:
+        if found := _server(view, place):
+            policies = of_gateway(view, place.gateway)
+            if found.connections:
+                found.connections.policies.update(policies)
+            beside = _beside(place, mine) if found.is_plain else set()
+            if any(matches_host(_name(place), other) for other in beside):
+                found.requests[_name(place)].policies.update(policies)  # none of the wider one's routes
+            narrower = {other for other in beside if matches_host(other, _name(place))}
+            for route, hosts in attached_to(view, place):
+                own = [host for host in hosts if not any(matches_host(host, one) for one in narrower)]
+                _attach(found, route, own, policies)
+            yield place.listener.port, found
+
+
+def _name(place: Place) -> str:
+    return place.listener.hostname or "*"
+
+
+def _beside(place: Place, mine: list[Place]) -> set[str]:
+    """The hostnames of other listeners of HTTP on its port.
+
+    A request is for the listener that names its host best, and for routes of no other (Gateway API,
+    `Gateway.spec.listeners`: isolation).
+    """
+    own = (place.listener.port, place.listener.protocol)
+    return {_name(one) for one in mine if (one.listener.port, one.listener.protocol) == own} - {_name(place)}
 
 
 def _server(view: View, place: Place) -> Server | None:
@@ -39,7 +59,7 @@ def _server(view: View, place: Place) -> Server | None:
         return Server(place.name)
     if listener.protocol == "TCP":
         return Server(place.name, connections=Connections(by_sni=False))
-    names = [listener.hostname or "*"]
+    names = [_name(place)]
     if listener.protocol == "TLS" and listener.tls and listener.tls.mode == "Passthrough":
         return Server(place.name, names, connections=Connections(by_sni=True))
     if listener.protocol in ("HTTPS", "TLS") and listener.tls and (tls := _tls(view, place, listener.tls)):
@@ -81,7 +101,7 @@ def _is_ca(view: View, place: Place, ref: ObjectNameReference) -> bool:
     return known and (ref.namespace in (None, own) or is_granted(view, place.gateway, ref, ref.namespace))
 
 
-def _attach(server: Server, route: Route, hosts: tuple[str, ...], policies: list[str]) -> None:
+def _attach(server: Server, route: Route, hosts: list[str], policies: list[str]) -> None:
     match route:
         case HTTPRoute() | GRPCRoute():
             for host in hosts:

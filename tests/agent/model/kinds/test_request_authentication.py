@@ -5,8 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.model.schema.objects import Object
-from protocols.security_pb2 import ClaimToHeader, JwtHeader, JwtRule, Scope
+from agent.model.engine.refusal import strictest
+from agent.model.kinds import KINDS
+from agent.model.schema.objects import Key, Object
+from agent.model.translation.authorization import NEVER
+from protocols.security_pb2 import Action, ClaimToHeader, JwtHeader, JwtRule, RequestRule, Rule, Scope
 from tests.agent.model.objects import make, model_of, pod, policies, service, workload
 
 NAME = "default/converted_request_authentication_r"
@@ -83,3 +86,26 @@ def test_keys_that_are_not_there_yet_are_told() -> None:
 def test_what_is_refused(spec: dict[str, Any], says: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=says):
         authentication(**spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "scope"),
+    [
+        ({"jwtRulez": []}, Scope.NAMESPACE),
+        ({"selector": {"matchLabels": {"app": "web"}}, "jwtRules": [{}]}, Scope.WORKLOAD_SELECTOR),
+        ({"selector": {"matchLabelz": {}}, "jwtRules": []}, Scope.NAMESPACE),
+        (7, Scope.NAMESPACE),
+    ],
+)
+def test_the_strictest_reading_of_one_that_is_refused_denies_all_requests(spec: Any, scope: int) -> None:
+    """And no connections: a port that is not HTTP has no tokens."""
+    kind, raw = (
+        KINDS["RequestAuthentication"],
+        {"metadata": {"name": "r", "namespace": "default"}, "spec": spec},
+    )
+    policy = strictest(kind, Key(kind.name, "default", "r"), raw, "no")
+    assert policy
+    told = policies(model_of(policy))[NAME]
+    assert (told.scope, told.action, [*told.jwt_rules]) == (scope, Action.DENY, [])
+    assert [*told.rules] == [Rule(clauses=NEVER.clauses, request=RequestRule())]
+    assert told.refused == "refused (no): all requests are denied"

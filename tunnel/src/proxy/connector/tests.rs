@@ -2,6 +2,7 @@
 //! network namespace, and `outside` (127.0.0.9) is no pod of it.
 use super::*;
 use crate::config::proto::{self, Action, PolicyScope};
+use crate::config::unknown_keys::UnknownKeys;
 use crate::config::Resource;
 use crate::mesh::testing::{mesh, pod, resource, sent};
 use crate::mesh::Mesh;
@@ -61,6 +62,7 @@ impl Node {
             revocation: Revocation::new(false),
             limits: Default::default(),
             subscriptions: None,
+            unknown_keys: UnknownKeys::new().unwrap(),
             telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
             budget: Budget::process(),
         };

@@ -92,6 +92,26 @@ def test_listeners_say_whose_routes_they_take(allowed: Spec, expected: bool) -> 
     assert bool(found) == expected
 
 
+def test_a_request_is_for_the_listener_that_names_its_host_best_and_for_no_other() -> None:
+    """Also where a route of a wider one names that host, and where the best one has no route."""
+    names = {"wide": "*.a.com", "narrow": "x.a.com", "bare": "y.a.com"}
+    written = [listener("any"), *(listener(name, hostname=host) for name, host in names.items())]
+    wide = [{"sectionName": "wide"}]
+    routes = [
+        route({"backendRefs": [backend("any")]}, name="any", parents=[{"sectionName": "any"}]),
+        route(API, name="wide", parents=wide, hostnames=["*.a.com", "x.a.com", "z.a.com"]),
+        route(name="narrow", parents=[{"sectionName": "narrow"}]),
+    ]
+    found = with_class(kubernetes(*written), web("any"), *routes)
+    assert {host: answers(scope) for host, scope in found.items()} == {
+        "*": ["any"],
+        "*.a.com": ["api"],
+        "x.a.com": ["web"],
+        "y.a.com": [],
+        "z.a.com": ["api"],
+    }
+
+
 def test_precedence_is_that_of_the_specification_across_routes() -> None:
     path = {"matches": [{"path": {"value": "/a"}}], **API}
     found = with_class(kubernetes(), route(name="any"), route(path, name="path"))
