@@ -37,7 +37,8 @@ async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Field
             match to {
                 To::Application(app) => stream.relay(app, record).await,
                 To::Requests(arrival) => {
-                    arriving::serve(&proxy, &pod, *arrival, StreamDuplex::new(stream.clone())).await;
+                    let requests = arriving::serve(&proxy, &pod, *arrival, StreamDuplex::new(stream.clone()));
+                    Box::pin(requests).await; // else every connection would have room for it, 6 kB
                     record.finish();
                 }
             }
@@ -163,7 +164,7 @@ pub async fn serve_plain(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, client
         Ok(Admitted { to: To::Requests(arrival), by, .. }) => {
             let client = TcpDuplex::accepted(sock, record);
             let _listed = pod.list_admitted(client.live(), by, &proxy.shared.mesh);
-            arriving::serve(&proxy, &pod, *arrival, client).await;
+            Box::pin(arriving::serve(&proxy, &pod, *arrival, client)).await;
         }
         Err(Failure { refusal, detail }) => {
             reset_on_close(&sock);
@@ -190,4 +191,21 @@ async fn admit_plain(
     let by = proxy.admit(pod, attempt, record).await?;
     let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true }, record).await?;
     Ok(Admitted { to, local, by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+
+    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory() {
+        for size in [size(serve), size(serve_plain)] {
+            assert!(size <= 4 << 10, "{size}");
+        }
+    }
 }

@@ -95,15 +95,21 @@ pub async fn go(
         record.describe(Parties::outbound(source.workload, &decision));
         return refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
     }
+    // What reads requests is boxed: else every connection would have room for what a router needs, 6 kB.
     match decision {
         Outbound::Hbone(route) => anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await,
         Outbound::Plain(plain) => anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await,
-        Outbound::Governed(governed) => governed::serve(proxy, source, wanted, caller, governed, record).await,
+        Outbound::Governed(governed) => {
+            Box::pin(governed::serve(proxy, source, wanted, caller, governed, record)).await;
+        }
         Outbound::Http(_) | Outbound::Tls(_) | Outbound::Named | Outbound::Passthrough { .. } | Outbound::Refuse(_) => {
             record.describe(Parties::outbound(source.workload, &decision));
             match decision {
                 Outbound::Http(routed) => match caller.accept(proxy, pod).await {
-                    Ok(app) => requests::serve(proxy, source, wanted, TcpDuplex::accepted(app, record), routed).await,
+                    Ok(app) => {
+                        let app = TcpDuplex::accepted(app, record);
+                        Box::pin(requests::serve(proxy, source, wanted, app, routed)).await;
+                    }
                     Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
                 },
                 Outbound::Passthrough { addr } => {
@@ -214,4 +220,19 @@ fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr
 
 fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, refusal: Refusal) {
     caller.refuse(proxy, pod, record, &Failure { refusal, detail: String::new() }, Unreachable::Port);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory() {
+        assert!(size(serve) <= 4 << 10, "{}", size(serve));
+    }
 }

@@ -22,6 +22,7 @@ use super::trace::Trace;
 use super::writer::Writer;
 use super::Telemetry;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
+use crate::observability::Logging;
 
 /// Which connections are logged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,14 +274,19 @@ impl LogWriter {
             self.withheld.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.enqueue(record.size(), Entry::Connection(record.into(), self.which().wants(failed)));
+        let (size, logged) = (record.size(), self.which().wants(failed));
+        let told = is_told(logged, record.facts.logging(), record.facts.trace());
+        // For what is told to nobody the writer need not wake up.
+        match (!told).then(|| self.recent.at_once()).flatten() {
+            Some(mut kept) => kept.push(size, Ended::Connection(record.into())),
+            None => self.enqueue(size, Entry::Connection(record.into(), logged)),
+        }
     }
 
     /// As `write`, for a request.
     pub fn request(&self, request: Request) {
         let logged = self.which().wants(request.failed());
-        let somewhere = request.logging().map_or(logged, |logging| !logging.logs.is_empty());
-        if somewhere || request.trace().is_some_and(Trace::is_sampled) {
+        if is_told(logged, request.logging(), request.trace()) {
             let line = RequestLine::new(request);
             self.enqueue(line.size(), Entry::Request(line.into(), logged));
         }
@@ -335,6 +341,11 @@ impl LogWriter {
     pub fn withheld(&self) -> u64 {
         self.withheld.load(Ordering::Relaxed)
     }
+}
+
+/// Whether the log or a collector gets it: it is `logged` where nobody has said more.
+fn is_told(logged: bool, said: Option<&Logging>, trace: Option<&Trace>) -> bool {
+    said.map_or(logged, |said| !said.logs.is_empty()) || trace.is_some_and(Trace::is_sampled)
 }
 
 impl Telemetry {

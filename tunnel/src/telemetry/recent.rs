@@ -1,7 +1,7 @@
 //! The last connections and requests that have ended, for those who look back. Bounded, in memory only.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 4 << 20;
 /// The newest is the last; each has a number, one more than that before it.
 pub struct Recent<T>(Mutex<Kept<T>>);
 
-struct Kept<T> {
+pub struct Kept<T> {
     /// With the bytes that each takes, about.
     entries: VecDeque<(usize, T)>,
     bytes: usize,
@@ -28,17 +28,28 @@ impl<T> Default for Recent<T> {
     }
 }
 
-impl<T> Recent<T> {
+impl<T> Kept<T> {
     /// The oldest make room.
-    pub fn push(&self, size: usize, entry: T) {
-        let mut kept = lock(&self.0);
-        kept.entries.push_back((size, entry));
-        kept.bytes += size;
-        kept.next += 1;
-        while kept.entries.len() > MOST || kept.bytes > BYTES_MAX {
-            let Some((size, _)) = kept.entries.pop_front() else { return };
-            kept.bytes -= size;
+    pub fn push(&mut self, size: usize, entry: T) {
+        self.entries.push_back((size, entry));
+        self.bytes += size;
+        self.next += 1;
+        while self.entries.len() > MOST || self.bytes > BYTES_MAX {
+            let Some((size, _)) = self.entries.pop_front() else { return };
+            self.bytes -= size;
         }
+    }
+}
+
+impl<T> Recent<T> {
+    /// As `Kept::push`.
+    pub fn push(&self, size: usize, entry: T) {
+        lock(&self.0).push(size, entry);
+    }
+
+    /// For who must not wait: None while somebody looks.
+    pub fn at_once(&self) -> Option<MutexGuard<'_, Kept<T>>> {
+        self.0.try_lock().ok()
     }
 
     /// Those after a number, with the number of the last one. A number of the future is that of another process, and means 0;
@@ -74,6 +85,16 @@ mod tests {
         assert_eq!(told(&recent, 3), (3, vec![]));
         assert_eq!(told(&recent, 99).1.len(), 3, "another process gave that number");
         assert_eq!(told(&recent, u64::MAX), (3, vec![]));
+    }
+
+    #[test]
+    fn who_must_not_wait_is_not_let_in_while_somebody_looks() {
+        let recent = Recent::default();
+        recent.at_once().unwrap().push(1, 1);
+        let looking = lock(&recent.0);
+        assert!(recent.at_once().is_none());
+        drop(looking);
+        assert_eq!(told(&recent, 0), (1, vec![1.into()]));
     }
 
     #[test]

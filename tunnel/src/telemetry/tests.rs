@@ -87,6 +87,13 @@ fn from(worker: &WorkerTelemetry, mesh: &Mesh, ip: &str, peer: &str, baggage: &s
     connection
 }
 
+#[test]
+fn what_is_told_to_nobody_does_not_wait_for_the_writer() {
+    let telemetry = silent();
+    telemetry.worker().accept(Direction::Outbound, address("10.0.0.1:1"), address("10.0.0.2:80")).finish();
+    assert_eq!(telemetry.recent(0)["flows"].as_array().map(Vec::len), Some(1));
+}
+
 type Labels = BTreeMap<String, String>;
 
 /// Reads OpenMetrics text back, and checks its form.
