@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _MARK = CONDITION.encode()
 _NOT_ENFORCED = "not enforced by this version of Warren: the object has no effect"
+_WHOM = {"selector", "workloadSelector", "targetRef", "targetRefs"}  # fields that say for whom an object is
 
 Change = tuple[Key, Object | None]  # None: the object is gone
 
@@ -65,6 +66,10 @@ class _Metadata(msgspec.Struct):
 
 class _Head(msgspec.Struct):
     metadata: _Metadata
+
+
+class _Specified(msgspec.Struct):
+    spec: dict[str, msgspec.Raw] | None = None
 
 
 class _Whole(_Head):
@@ -115,7 +120,7 @@ class KindCache:
         if self.has_parents:
             self._notice_parents(name, text)
         if self._decoder is None:
-            self._judge(name, Verdict("NotEnforced", _NOT_ENFORCED, _generation(text)), _told(text))
+            self._judge(name, Verdict("NotEnforced", _not_enforced(text), _generation(text)), _told(text))
             return
         former, verdict = self._objects.get(name), None
         try:
@@ -168,6 +173,13 @@ class KindCache:
             self.judged += 1
         if former != verdict or said != told:
             self._noticed(self.key(name))
+
+
+def _not_enforced(text: bytes) -> str:
+    """With the fields that are written."""
+    read = _decoded(text, _Specified)
+    fields = [f"spec.{name}" for name in sorted(((read and read.spec) or {}).keys() - _WHOM)]
+    return ": ".join((_NOT_ENFORCED, ", ".join(fields))) if fields else _NOT_ENFORCED
 
 
 def _generation(text: bytes) -> int:

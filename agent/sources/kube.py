@@ -246,8 +246,8 @@ class Kube:
         cache = KindCache(kind, self._noticed)
         paths = [_path(kind, version) for version in kind.versions]
         told, noted = partial(self._told, cache), partial(self._noted, kind.name)
-        metadata, fields = kind.struct is None, self._fields.get(kind.name, "")
-        watcher = Watcher(self._client, paths, told, noted, self._went_back, metadata=metadata, fields=fields)
+        fields = self._fields.get(kind.name, "")
+        watcher = Watcher(self._client, paths, told, noted, self._went_back, fields=fields)
         self._followed[kind.name] = Following(cache, watcher)
         watcher.start()
 

@@ -140,11 +140,16 @@ def test_a_status_that_cannot_be_read_says_nothing(status: object) -> None:
     assert cache.verdicts[NAME].generation == 2
 
 
-def test_a_kind_that_is_not_acted_on() -> None:
-    cache = KindCache(NOT_ACTED_ON["EnvoyFilter"])
-    assert not [*cache.take([put(metadata={"generation": 2})])]
+@pytest.mark.parametrize("kind", NOT_ACTED_ON)
+def test_a_kind_that_is_not_acted_on(kind: str) -> None:
+    cache, spec = (
+        KindCache(NOT_ACTED_ON[kind]),
+        {"selector": {"matchLabels": {}}, "url": "u", "phase": "AUTHZ"},
+    )
+    assert not [*cache.take([put(metadata={"generation": 2}, spec=spec)])]
     [verdict] = cache.verdicts.values()
     assert (verdict.reason, verdict.generation) == ("NotEnforced", 2)
+    assert verdict.message.endswith("the object has no effect: spec.phase, spec.url")
 
 
 def test_all_are_gone() -> None:
