@@ -350,6 +350,99 @@ CASES: dict[str, Case] = {
         ],
     ),
 }
+LISTENERS = ("empty-hostname", "wildcard-example-com", "wildcard-foo-example-com", "abc-foo-example-com")
+ISOLATION = {  # hosts by the listener that is theirs
+    "bar.com": "empty-hostname",
+    "bar.example.com": "wildcard-example-com",
+    "bar.foo.example.com": "wildcard-foo-example-com",
+    "abc.foo.example.com": "abc-foo-example-com",
+}
+
+
+def scripted(version: str = "v1") -> Spec:
+    """A backend that answers as its requests ask (`tests.support.backend`)."""
+    return {"name": f"infra-backend-{version}", "port": 8081}
+
+
+def mirror(version: str, **share: Any) -> Spec:
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": scripted(version), **share}}
+
+
+def at(value: str, **more: Any) -> Spec:
+    """A rule for a path, to a backend that answers as it is asked to."""
+    return rule(path(value), backends=[scripted()], **more)
+
+
+SCRIPTED = {  # cases that tests ask for one by one, each with the rules of a route
+    "HTTPRouteRequestMirror": [at("/", filters=[mirror("v2")])],
+    "HTTPRouteRequestMultipleMirrors": [at("/", filters=[mirror("v2"), mirror("v3")])],
+    "HTTPRouteRequestPercentageMirror": [
+        at("/all", filters=[mirror("v2", percent=100)]),
+        at("/half", filters=[mirror("v2", fraction={"numerator": 1, "denominator": 2})]),
+        at("/none", filters=[mirror("v2", percent=0)]),
+    ],
+    "HTTPRouteRetry": [at("/", retry={"codes": [500, 503], "attempts": 2, "backoff": "10ms"})],
+    "HTTPRouteRetryConnectionError": [at("/", retry={"attempts": 2, "backoff": "10ms"})],
+    "HTTPRouteRetryWithTimeouts": [
+        at(
+            "/tries",
+            retry={"codes": [504], "attempts": 2, "backoff": "10ms"},
+            timeouts={"request": "10s", "backendRequest": "200ms"},
+        ),
+        at("/all", retry={"codes": [500], "attempts": 50, "backoff": "10ms"}, timeouts={"request": "500ms"}),
+    ],
+    "HTTPRouteTimeoutRequest": [
+        at("/", timeouts={"request": "300ms"}),
+        at("/never", timeouts={"request": "0s"}),
+    ],
+    "HTTPRouteTimeoutBackendRequest": [
+        at("/", timeouts={"backendRequest": "300ms"}),
+        at("/never", timeouts={"backendRequest": "0s"}),
+    ],
+    "HTTPRouteBackendProtocolH2C": [rule(backends=[{"name": "h2c", "port": 8080}])],
+    "HTTPRouteBackendProtocolWebSocket": [rule(backends=[{"name": "websocket", "port": 8080}])],
+    "HTTPRouteServiceTypes": [
+        rule(path("/headless"), backends=[{"name": "headless", "port": 8080}]),
+        rule(path("/manual"), backends=[{"name": "manual", "port": 8080}]),
+    ],
+}
+ECHO = "gateway_api_conformance.echo_basic.grpcecho.GrpcEcho"
+
+
+def grpc_to(version: str, weight: int = 1) -> Spec:
+    return {"name": f"infra-backend-{version}", "port": 8082, "weight": weight}
+
+
+def grpc_rule(*matches: Spec, to: str = "v1", **more: Any) -> Spec:
+    found: Spec = {"backendRefs": [grpc_to(to)], **more}
+    return found | ({"matches": [*matches]} if matches else {})
+
+
+def grpc_method(name: str) -> Spec:
+    return {"method": {"service": ECHO, "method": name}}
+
+
+GRPC: dict[str, list[Spec]] = {
+    "GRPCExactMethodMatching": [grpc_rule(grpc_method("Echo")), grpc_rule(grpc_method("EchoTwo"), to="v2")],
+    "GRPCRouteHeaderMatching": [
+        grpc_rule(header("version", "one")),
+        grpc_rule(header("version", "two"), to="v2"),
+        grpc_rule({"headers": [pair("version", "two"), pair("color", "orange")]}),
+        grpc_rule(header("color", "blue"), header("color", "green"), to="v3"),
+    ],
+    "GRPCRouteNamedRule": [
+        grpc_rule(grpc_method("Echo"), name="named"),
+        grpc_rule(grpc_method("EchoTwo"), to="v2"),
+    ],
+    "GRPCRouteRequestHeaderModifier": [
+        grpc_rule(
+            filters=request_headers(
+                set=[pair("x-set", "new")], add=[pair("x-add", "more")], remove=["x-remove"]
+            )
+        )
+    ],
+    "GRPCRouteWeight": [{"backendRefs": [grpc_to("v1", 70), grpc_to("v2", 30), grpc_to("v3", 0)]}],
+}
 WEIGHTS = [[rule(backends=[to("v1", 70), to("v2", 30), to("v3", 0)])]]
 
 
@@ -358,13 +451,15 @@ def host(case: str) -> str:
     return f"{case.lower()}.example.com"
 
 
-def routes(case: str, written: list[list[Spec]], parent: Spec, **more: Any) -> list[Spec]:
+def routes(
+    case: str, written: list[list[Spec]], parent: Spec, kind: str = "HTTPRoute", **more: Any
+) -> list[Spec]:
     metadata = {"namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"}
     place = parent.get("kind", "Gateway").lower()
     return [
         {
             "apiVersion": f"{GROUP}/v1",
-            "kind": "HTTPRoute",
+            "kind": kind,
             "metadata": {**metadata, "name": f"{place}-{case.lower()}-{number}"},
             "spec": {"parentRefs": [parent], "rules": rules, **more},
         }

@@ -86,7 +86,7 @@ def _talk(sock: socket.socket, name: bytes) -> None:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 return
             head = [f"HTTP/1.1 {status} Said", *request.all("x-answer-header")]
-            body = b"" if status in ("204", "304") else name
+            body = b"" if status in ("101", "204", "304") else name
             head += [f"content-length: {len(body)}"] if body else []
             body = b"" if request.line.startswith("HEAD ") else body
             sock.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + body)

@@ -64,6 +64,9 @@ async def test_another_version_has_a_status_of_its_own(cluster: Cluster) -> None
         await eventually(
             lambda: said(cluster, gateway(), "Accepted") == ("False", "ListenersNotValid", 2), _TIME
         )
+        await eventually(lambda: said(cluster, CLASS, "Accepted") == ("True", "Accepted", 1), _TIME)
+        cluster.patch({"spec": {"description": "ours"}}, *collection(CLASS), "warren")
+        await eventually(lambda: said(cluster, CLASS, "Accepted") == ("True", "Accepted", 2), _TIME)
 
 
 async def test_others_are_left_alone(cluster: Cluster) -> None:

@@ -189,7 +189,8 @@ def _limit(forward: pb.Forward, rule: schema.HttpRouteRule) -> None:
         backoff = milliseconds(wanted.backoff) if wanted.backoff else 0
         forward.ClearField("retry")
         if attempts:
-            forward.retry.CopyFrom(retry(attempts, DEFAULT_CONDITIONS, wanted.codes, backoff=backoff))
+            conditions = (*DEFAULT_CONDITIONS, pb.RESET)  # disconnects and timeouts, too
+            forward.retry.CopyFrom(retry(attempts, conditions, wanted.codes, backoff=backoff))
     if single and forward.HasField("retry"):
         forward.retry.per_try_timeout_ms = single
     elif single:

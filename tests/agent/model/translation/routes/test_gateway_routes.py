@@ -231,6 +231,8 @@ def test_limits(rule_: Spec, timeout: int, per_try: int, attempts: int, statuses
     found = told(rule_).forward
     assert (found.timeout_ms, found.retry.per_try_timeout_ms) == (timeout, per_try)
     assert (found.retry.attempts, [*found.retry.statuses]) == (attempts, statuses)
+    always = "retry" in rule_ and attempts > 0
+    assert (pb.RESET in found.retry.conditions) == always, "disconnects and timeouts"
 
 
 EXTENSION = {"type": "ExtensionRef", "extensionRef": {"group": "a", "kind": "B", "name": "c"}}
