@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.wait import until
 PODS = Path(__file__).with_name("waypoint.yaml")
 LABEL = "istio.io/use-waypoint"
 IDENTITY = "spiffe://cluster.local/ns/default/sa/{}"
+OUTSIDE = "240.240.0.81"  # of a ServiceEntry
 ADMIN, CA_PORT = 15000, 15013
 
 
@@ -41,6 +43,7 @@ def mesh(folder: Path) -> Iterator[Mesh]:
         mesh = Mesh(lab, {})
         exits.callback(mesh.close)
         behind = {(mesh.service(name, 4), 80): (mesh.address(name, 4), 8080) for name in ("web", "cart")}
+        behind[(OUTSIDE, 80)] = (mesh.address("cart", 4), 8080)
         own = lab.pod("waypoint")
         me = certificate(lab, folder, IDENTITY.format("waypoint"))
         exits.enter_context(waypoint.start(own.place.netns, folder, str(own.ipv4), me, behind))
@@ -177,6 +180,36 @@ def test_what_our_routes_lead_to_is_behind_its_waypoint_as_well(mesh: Mesh) -> N
         finally:
             mesh.lab.cluster.put([former])
             until(lambda: way(mesh, "cart") == {"x-route"}, what="it is as before")
+
+
+def test_what_is_outside_is_behind_a_waypoint_as_well(mesh: Mesh) -> None:
+    """A ServiceEntry with the label: the waypoint is its egress gateway."""
+    spec = {
+        "hosts": ["outside.example"],
+        "addresses": [OUTSIDE],
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": mesh.address("web", 4), "ports": {"http": 8080}}],
+    }
+    metadata: dict[str, Any] = {"name": "outside", "namespace": "default"}
+    kind = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": spec}
+
+    def passed() -> set[str] | None:
+        try:
+            return {waypoint.MARK} & mesh.inside("client").call(
+                asking.ask, (OUTSIDE, 80), "outside"
+            ).seen.keys()
+        except OSError:
+            return None
+
+    try:
+        mesh.lab.cluster.put([{**kind, "metadata": metadata}])
+        until(lambda: passed() == set(), what="it is reached")
+        for name, expected in (("waypoint", {waypoint.MARK}), ("nowhere", None), ("none", set())):
+            mesh.lab.cluster.put([{**kind, "metadata": {**metadata, "labels": {LABEL: name}}}])
+            until(partial(lambda wanted: passed() == wanted, expected), what=f"{name} is its way")
+    finally:
+        mesh.lab.cluster.delete(Key("ServiceEntry", "default", "outside"))
 
 
 def status(mesh: Mesh) -> int:

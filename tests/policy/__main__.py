@@ -1,4 +1,4 @@
-"""Compare the product with the reference on many random cases: `python -m tests.policy [COUNT]`."""
+"""Compare the product with the reference on many random cases: `python -m tests.policy [COUNT [FIRST]]`."""
 
 import os
 import sys
@@ -24,8 +24,9 @@ def _compare(program: Path, first: int) -> str:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    begin = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        for found in workers.map(partial(_compare, build()), range(0, count, _SHARE)):
+        for found in workers.map(partial(_compare, build()), range(begin, begin + count, _SHARE)):
             if found:
                 sys.exit(found)
     print(f"the compiled policies and the reference agree on {count} random sets of policies")

@@ -1,0 +1,103 @@
+"""What leaves the mesh does so through a gateway: Istio's egress task as it stands, and nothing past it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.lab import Lab
+from agent.model.schema.objects import Key
+from tests.mesh.conftest import Manifest, Mesh
+from tests.support import asking, sockets
+from tests.support.wait import until
+
+MANIFESTS = Path(__file__).with_name("egress_gateway.yaml")
+HOST, ADDRESS = "outside.example", "240.240.0.80"
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Mesh]:
+    with ExitStack() as exits:
+        lab = exits.enter_context(Lab.up([MANIFESTS], name=f"wt-egress-{os.getpid()}"))
+        mesh = Mesh(lab, {})
+        exits.callback(mesh.close)
+        lab.cluster.put([entry(mesh)])
+        yield mesh
+
+
+def entry(mesh: Mesh) -> Manifest:
+    spec = {
+        "hosts": [HOST],
+        "addresses": [ADDRESS],
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": mesh.address("outside", 4), "ports": {"http": 8080}}],
+    }
+    kind = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry"}
+    return {**kind, "metadata": {"name": "outside", "namespace": "default"}, "spec": spec}
+
+
+def ask(mesh: Mesh, source: str = "client", path: str = "/") -> asking.Answer | None:
+    """None: the connection is refused or cut."""
+    try:
+        return mesh.inside(source).call(asking.ask, (ADDRESS, 80), HOST, path)
+    except OSError:
+        return None
+
+
+def leaves_by(mesh: Mesh) -> str:
+    """From where the server sees a request of the client's; empty if it does not."""
+    answer = ask(mesh)
+    ours = answer is not None and answer.version == "outside"
+    return str(answer.facts["request"]["from"]).rpartition(":")[0] if answer and ours else ""
+
+
+def gateway_is_the_way(mesh: Mesh) -> None:
+    own = mesh.address("istio-egressgateway", 4)
+    until(lambda: leaves_by(mesh) == own, what="requests leave by the gateway")
+
+
+def test_requests_leave_by_the_gateway(mesh: Mesh) -> None:
+    """Whoever asks, by the name that it has outside."""
+    gateway_is_the_way(mesh)
+    answer, own = ask(mesh, "other"), mesh.address("istio-egressgateway", 4)
+    assert answer and answer.seen["host"] == HOST
+    assert answer.facts["request"]["from"].startswith(f"{own}:")
+
+
+def test_the_gateway_judges_who_leaves(mesh: Mesh) -> None:
+    """By its own policies."""
+    gateway_is_the_way(mesh)
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "leaving", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"matchLabels": {"istio": "egressgateway"}},
+            "rules": [{"to": [{"operation": {"paths": ["/allowed"]}}]}],
+        },
+    }
+    mesh.lab.cluster.put([policy])
+    try:
+        until(lambda: (one := ask(mesh)) is not None and one.status == 403, what="the policy holds")
+        allowed = ask(mesh, path="/allowed")
+        assert allowed and allowed.version == "outside"
+    finally:
+        mesh.lab.cluster.delete(Key("AuthorizationPolicy", "istio-system", "leaving"))
+    gateway_is_the_way(mesh)
+
+
+def test_nothing_goes_past_it(mesh: Mesh) -> None:
+    """Neither to an address that nobody knows, nor without the gateway."""
+    gateway_is_the_way(mesh)
+    client = mesh.inside("client")
+    assert client.call(sockets.is_turned_away, ("192.0.2.99", 80))
+    gateway = mesh.lab.cluster.objects[Key("Gateway", "default", "istio-egressgateway")]
+    mesh.lab.cluster.delete(Key("Gateway", "default", "istio-egressgateway"))
+    try:
+        until(lambda: leaves_by(mesh) == "", what="there is no way any more")
+    finally:
+        mesh.lab.cluster.put([gateway])
+    gateway_is_the_way(mesh)
