@@ -347,9 +347,12 @@ def short_connections(to: Address, count: int) -> int:
 
 
 def comes_back(to: Address, data: bytes) -> bool:
-    """Whether a server that greets and echoes gets what is said; False: the connection is refused or reset."""
+    """Whether a server that greets and echoes gets what is said; False: it is refused or reset."""
     expected, seen = GREETING + data, b""
-    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError), socket.create_connection(to, timeout=20) as sock:
+    with (
+        contextlib.suppress(ConnectionRefusedError, ConnectionResetError),
+        socket.create_connection(to, timeout=20) as sock,
+    ):
         sock.sendall(data)
         while len(seen) < len(expected) and (more := sock.recv(_BLOCK)):
             seen += more
