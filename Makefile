@@ -83,6 +83,10 @@ test-upgrade: setup ## a thousand busy connections through ten upgrades of each 
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
 	$(PYTHON) -m tests.policy $(ARGS)
 
+.PHONY: test-why
+test-why: setup ## compare what `warren why` says with what becomes of 10,000 random requests in a lab; 3 minutes
+	WARREN_WHY_CASES=10000 $(PYTHON) -m pytest tests/mesh/test_why.py $(ARGS)
+
 .PHONY: test-rates
 test-rates: setup ## measure rate limits for a minute (WARREN_RATELIMIT: a binary of envoyproxy/ratelimit, with redis-server); 2 minutes
 	WARREN_RATE_SECONDS=60 $(PYTHON) -m pytest tests/mesh/test_limits.py -k "rates or field"

@@ -148,7 +148,7 @@ def _remedy(said: Why, one: WhyPort) -> str:
         "no_identity": "warren certs; warren check says why the CA gives none",
         "no_route": "warren routes explain says which rules were tried",
         "policy_unknown": "the agent's log: a policy has not arrived or was refused; warren policies",
-        "depends": "endpoints differ, see above",
+        "depends": "endpoints or shares differ, see above",
     }
     if one.verdict in remedies:
         return remedies[one.verdict]

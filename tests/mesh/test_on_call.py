@@ -235,7 +235,10 @@ def test_an_expired_certificate_is_named(lab: Lab, check: Check, here: Here) -> 
         with unknown_tokens(lab):
             check.says("node1", f"certificate: {identity} expired at ", "UNAUTHENTICATED")
             said = here.says(1, "certificate ended", "why", "brief", "web:80", within=WITHIN)
-            assert "for the workload's identity" in said.text
+            assert "port 80: there is no valid certificate" in said.text
+            argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", "http://web/"]
+            assert pod.run(argv, check=False).returncode
+            here.says(0, "certificate", "flows", "--pod", "brief", "--verdict", "refused")
     until(lambda: check("node1")[0] == 0, what="all is well again")
 
 

@@ -107,7 +107,7 @@ reasons! {
     NotMutual "not_mutual" TlsFailure 503 "the DestinationRule asks for ISTIO_MUTUAL, and the endpoint is not in the mesh";
     ProxyRefused "proxy_refused" Connect 503 "the proxy did not open the tunnel that the DestinationRule asks for";
     NotInRegistry "not_in_registry" BlackHole 503 "destination not in the service registry (outboundTrafficPolicy: REGISTRY_ONLY)";
-    NoIdentity "no_identity" IdentityError 503 "there is no certificate yet for the workload's identity";
+    NoIdentity "no_identity" IdentityError 503 "there is no valid certificate for the workload's identity";
     ConnectFailed "connect_failed" Connect 503 "the connection could not be made";
     NotSeen "direct_not_seen" Connect 503 "sent to the other pod of this node, which has not seen it: does a network policy or an address translation stand between them? New ones go through the tunnel";
     ConnectTimeout "connect_timeout" Connect 503 "the connection was not made in time";

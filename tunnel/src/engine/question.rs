@@ -3,6 +3,7 @@ use crate::base::{Identity, NotAnIdentity, PodKey};
 use crate::http::Normalization;
 use crate::mesh::{Mesh, Service, ServiceKey, TunnelProtocol, Workload};
 use crate::policy::{Attempt, Port, Request};
+use crate::routes::{self, Values, Variable, Weighted};
 use ::http::header::{HeaderMap, HeaderName, HeaderValue, HOST};
 use ::http::uri::PathAndQuery;
 use ::http::Method;
@@ -35,6 +36,7 @@ pub struct RequestQuestion {
 }
 
 /// The same as policies see it.
+#[derive(Clone)]
 pub struct Asked {
     method: Method,
     host: String,
@@ -61,6 +63,35 @@ impl RequestQuestion {
 }
 
 impl Asked {
+    /// As a route sends it on: the new path is without the query.
+    pub fn changed(&self, weighted: &Weighted, path: Option<&str>, port: u16) -> Asked {
+        let mut sent = self.clone();
+        for changes in &weighted.request {
+            let before = sent.clone();
+            changes.apply(&mut sent.headers, &Unconnected(before.routed(port)));
+        }
+        if let Some(path) = path.and_then(|path| PathAndQuery::try_from(path).ok()) {
+            sent.path = path;
+        }
+        if let Some(authority) = &weighted.authority {
+            sent.host = authority.to_string();
+        }
+        sent
+    }
+
+    /// As routes see it.
+    fn routed(&self, port: u16) -> routes::Request<'_> {
+        routes::Request {
+            method: &self.method,
+            scheme: "http",
+            authority: &self.host,
+            path: self.path.path(),
+            query: self.path.query(),
+            headers: &self.headers,
+            port,
+        }
+    }
+
     /// `remote`: whose it is.
     pub fn request(&self, remote: IpAddr) -> Request<'_> {
         Request {
@@ -71,6 +102,23 @@ impl Asked {
             remote,
             token: None,
         }
+    }
+}
+
+/// What headers may be set to of a request that nobody has sent: what a connection has is not known.
+struct Unconnected<'a>(routes::Request<'a>);
+
+impl Values for Unconnected<'_> {
+    fn request(&self) -> routes::Request<'_> {
+        self.0
+    }
+
+    fn response(&self) -> Option<&HeaderMap> {
+        None
+    }
+
+    fn variable(&self, _: Variable) -> Option<String> {
+        None
     }
 }
 

@@ -1,11 +1,11 @@
 //! What happens to requests, for those who ask: the routes in force, and why a request is routed as it is.
-use super::question::{best, fields, name, named};
+use super::question::{self, best, fields, name, named};
 use super::{lock, Core};
 use crate::base::PodKey;
 use crate::decision::Routed;
 use crate::http::Normalization;
 use crate::mesh::{Mesh, Service, Workload};
-use crate::routes::{Action, Balancing, Client, Connection, Destination, MILLION};
+use crate::routes::{Action, Balancing, Client, Connection, Decision, Destination, MILLION};
 use crate::routes::{PortRoutes, Request, Scope, Target};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method};
@@ -135,12 +135,19 @@ impl Asked<'_> {
         })
     }
 
-    /// Where it may go: none where no rule forwards it.
-    pub fn targets(&self, source: &Workload) -> Vec<Target> {
-        let Some(port) = self.routes else { return vec![of_itself(self.service, self.port)] };
+    /// Where it may go, and as what `request` gets there: nowhere where no rule forwards it.
+    pub fn targets(&self, source: &Workload, request: &question::Asked) -> Vec<(Target, question::Asked)> {
+        let Some(port) = self.routes else { return vec![(of_itself(self.service, self.port), request.clone())] };
         let client = Routed::client(source);
-        let shares = shares(port, port.scope(&client), &client, self.service, &self.request());
-        shares.into_iter().map(|(target, _)| target.clone()).collect()
+        let scope = port.scope(&client);
+        if !port.is_http() {
+            let shares = shares(port, scope, &client, self.service, &self.request());
+            return shares.into_iter().map(|(target, _)| (target.clone(), request.clone())).collect();
+        }
+        let Decision::Forward(forwarded) = scope.decide(&client, &self.request(), |_| 0) else { return vec![] };
+        let path = forwarded.path.as_deref();
+        let shares = forwarded.forward.split.shares().iter();
+        shares.map(|share| (share.what.target.clone(), request.changed(&share.what, path, self.port))).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a connection would go as it goes: each step of the decision, taken by the code that decides, and nothing is connected.
 mod answer;
 
-use super::question::{best, name, named, one_family, ports, Named, RequestQuestion};
+use super::question::{self, best, name, named, one_family, ports, Named, RequestQuestion};
 use super::routing::{service_of, RouteQuestion};
 use super::{lock, Core};
 use crate::base::{Identity, OriginalDst, PodKey, Refusal, Rng};
@@ -72,7 +72,7 @@ impl WhyQuestion {
         let source = self.source(mesh, node)?;
         let served = node.pods.contains(&source.key());
         let Asked { told, ports } = self.destination(mesh, source)?;
-        let judge = Judge { mesh, node, source, served, question: self };
+        let judge = Judge { mesh, node, source, served, question: self, request: self.request()? };
         let ports = ports.into_iter().map(|port| judge.port(&told, port)).collect::<Result<_, _>>()?;
         let answer = Answer {
             source: Source {
@@ -143,6 +143,13 @@ impl WhyQuestion {
         Ok(Asked { told, ports: self.ports(known)? })
     }
 
+    /// As it leaves the pod.
+    fn request(&self) -> Result<question::Asked, String> {
+        let WhyQuestion { to, method, path, headers, .. } = self;
+        let host = to.rsplit('/').next().unwrap_or(to);
+        RequestQuestion { method: method.clone(), path: path.clone(), headers: headers.clone() }.checked(host)
+    }
+
     fn ports(&self, known: BTreeSet<u16>) -> Result<BTreeSet<u16>, String> {
         let ports = self.port.map_or(known, |port| BTreeSet::from([port]));
         match ports.is_empty() {
@@ -159,6 +166,20 @@ struct Judge<'a> {
     source: &'a Arc<Workload>,
     served: bool,
     question: &'a WhyQuestion,
+    request: question::Asked,
+}
+
+/// A way that may be taken, by what gets there. `used`: now, and not only once nearer ends are gone.
+struct Chance {
+    way: Way,
+    used: bool,
+    request: question::Asked,
+}
+
+/// `missing`: why a share of the requests goes nowhere.
+struct Chances {
+    all: Vec<Chance>,
+    missing: Option<Refusal>,
 }
 
 impl Judge<'_> {
@@ -206,7 +227,7 @@ impl Judge<'_> {
             Outbound::Passthrough { .. } => return Ok(Port { path: "plain", ..found }),
             Outbound::Plain(Plain { destination: None, .. }) => return Ok(Port { path: "plain", ..found }),
             Outbound::Hbone(route) if route.authority != decision::Authority::Address(at_endpoint(&route)) => {
-                ("tunnel", true, Ok(vec![(Way::Hbone(route), true)]))
+                ("tunnel", true, Ok(self.only(Way::Hbone(route))))
             }
             Outbound::Http(_) => ("requests", false, self.ways(asked.as_ref(), dst)),
             decided => {
@@ -216,7 +237,7 @@ impl Judge<'_> {
                     _ => None,
                 };
                 let ways = match (self.is_balanced(dst), single) {
-                    (false, Some(way)) => Ok(vec![(way, true)]),
+                    (false, Some(way)) => Ok(self.only(way)),
                     _ => self.ways(asked.as_ref(), dst),
                 };
                 ("", false, ways)
@@ -224,13 +245,18 @@ impl Judge<'_> {
         };
         let found = Port { waypoint, routes, ..found };
         let ways = match ways {
-            Ok(ways) if ways.is_empty() => return Ok(found.without_forward(asked.is_some())),
+            Ok(ways) if ways.all.is_empty() => return Ok(found.without_forward(asked.is_some())),
             Ok(ways) => ways,
             Err(why) => return Ok(Port { path, ..found.because(why) }),
         };
         let is_direct = matches!(direct, Some(Ok(_)));
-        let endpoints = ways.iter().map(|(way, used)| self.endpoint(way, *used, is_direct)).collect();
-        Ok(Port { path, endpoints, ..found }.judged())
+        let endpoints = ways.all.iter().map(|one| self.endpoint(one, is_direct)).collect();
+        Ok(Port { path, endpoints, ..found }.judged().unless_missing(ways.missing))
+    }
+
+    /// Nothing is chosen, and nothing changed.
+    fn only(&self, way: Way) -> Chances {
+        Chances { all: vec![Chance { way, used: true, request: self.request.clone() }], missing: None }
     }
 
     /// It goes as if there were no mesh: whoever is captured at the other end sees plain text.
@@ -243,19 +269,20 @@ impl Judge<'_> {
         let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
         let ways = match (service, mesh.workload_at(&source.network, dst.ip())) {
             (Some(_), _) => self.ways(None, dst).map(|ways| {
-                let plain = |(found, used): (Way, bool)| {
-                    let (workload, addr) = end_of(&found);
-                    (workload.map_or_else(|| found.clone(), |workload| way(workload, addr)), used)
+                let plain = |found: Chance| {
+                    let (workload, addr) = end_of(&found.way);
+                    let way = workload.map(|workload| way(workload, addr));
+                    Chance { way: way.unwrap_or(found.way), ..found }
                 };
-                ways.into_iter().map(plain).collect()
+                ways.all.into_iter().map(plain).collect()
             }),
-            (None, Some(workload)) => Ok(vec![(way(workload, dst.address()), true)]),
+            (None, Some(workload)) => Ok(self.only(way(workload, dst.address())).all),
             (None, None) => Ok(vec![]),
         };
         match ways {
             Ok(ways) if ways.is_empty() => Port { path, ..found },
             Ok(ways) => {
-                let endpoints = ways.iter().map(|(way, used)| self.endpoint(way, *used, false)).collect();
+                let endpoints = ways.iter().map(|one| self.endpoint(one, false)).collect();
                 Port { path, endpoints, ..found }.judged()
             }
             Err(why) => found.because(why),
@@ -288,40 +315,42 @@ impl Judge<'_> {
         service.is_some_and(|service| service.balancing != Balancing::Passthrough)
     }
 
-    /// To all endpoints that may be chosen, each with whether it may be now; none where no rule forwards.
-    fn ways(&self, asked: Option<&super::routing::Asked<'_>>, dst: OriginalDst) -> Result<Vec<(Way, bool)>, Refusal> {
+    /// To all endpoints that may be chosen; none where no rule forwards.
+    fn ways(&self, asked: Option<&super::routing::Asked<'_>>, dst: OriginalDst) -> Result<Chances, Refusal> {
         let Judge { mesh, source, .. } = self;
         let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
         let own = || {
             let destination = |service: &Arc<Service>| routes::Destination::of(service.key.text().clone(), dst.port());
-            service.map(|service| routes::Target::Destination(Arc::new(destination(service)))).into_iter().collect()
+            let target = |service| routes::Target::Destination(Arc::new(destination(service)));
+            service.map(|service| (target(service), self.request.clone())).into_iter().collect()
         };
-        let (mut ways, mut missing) = (vec![], None);
-        for target in asked.map_or_else(own, |asked| asked.targets(source)) {
+        let (mut all, mut missing) = (vec![], None);
+        for (target, request) in asked.map_or_else(own, |asked| asked.targets(source, &self.request)) {
             match target {
-                routes::Target::Destination(destination) => {
-                    match mesh.eligible(source, &destination, dst.address()) {
-                        Ok(eligible) => {
-                            let nearest = eligible.iter().map(|one| one.priority).min();
-                            let service = mesh.service(&destination.service);
-                            ways.extend(eligible.iter().map(|one| {
-                                (decision::to_endpoint(one.chosen, service), Some(one.priority) == nearest)
-                            }));
-                        }
-                        Err(why) => missing = Some(why),
+                routes::Target::Destination(destination) => match mesh.eligible(source, &destination, dst.address()) {
+                    Ok(eligible) => {
+                        let nearest = eligible.iter().map(|one| one.priority).min();
+                        let service = mesh.service(&destination.service);
+                        all.extend(eligible.iter().map(|one| Chance {
+                            way: decision::to_endpoint(one.chosen, service),
+                            used: Some(one.priority) == nearest,
+                            request: request.clone(),
+                        }));
                     }
-                }
+                    Err(why) => missing = Some(why),
+                },
                 routes::Target::Unroutable(_) => missing = Some(Refusal::NoRoute),
             }
         }
         match missing {
-            Some(why) if ways.is_empty() => Err(why),
-            _ => Ok(ways),
+            Some(why) if all.is_empty() => Err(why),
+            _ => Ok(Chances { all, missing }),
         }
     }
 
     /// What this node knows of the other end.
-    fn endpoint(&self, way: &Way, used: bool, direct: bool) -> Endpoint {
+    fn endpoint(&self, chance: &Chance, direct: bool) -> Endpoint {
+        let Chance { way, used, request } = chance;
         let (workload, address) = end_of(way);
         let node = workload.map_or("", |workload| &workload.node).to_owned();
         let encrypted = matches!(way, Way::Hbone(_));
@@ -336,7 +365,7 @@ impl Judge<'_> {
             node,
             identity: workload.filter(|_| encrypted).map(|one| one.identity.to_string()).unwrap_or_default(),
             path,
-            used,
+            used: *used,
             verdict: "allowed",
             text: "allowed".into(),
             policy: None,
@@ -349,11 +378,7 @@ impl Judge<'_> {
             destination: address,
             door: None,
         };
-        let WhyQuestion { to, method, path: target, headers, .. } = self.question;
-        let asked = RequestQuestion { method: method.clone(), path: target.clone(), headers: headers.clone() };
-        let asked = asked.checked(to).ok();
-        let request = asked.as_ref().map(|asked| asked.request(attempt.source));
-        let explanation = self.mesh.guard_of(workload).explain(&attempt, request);
+        let explanation = self.mesh.guard_of(workload).explain(&attempt, Some(request.request(attempt.source)));
         let outcome = explanation.of_port(address.port());
         let (verdict, text) = match self.lacks_certificate(encrypted) {
             true => (Refusal::NoIdentity.name(), Refusal::NoIdentity.explain("")),

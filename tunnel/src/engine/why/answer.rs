@@ -92,6 +92,18 @@ impl Port {
         }
     }
 
+    /// Where a share of the requests goes nowhere, that it is allowed depends on the share.
+    pub fn unless_missing(self, why: Option<Refusal>) -> Port {
+        match why {
+            Some(why) if self.verdict == "allowed" => Port {
+                verdict: "depends",
+                text: format!("a share of the requests is refused: {}", why.explain("")),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// By the endpoints that may be chosen now: of several that differ, nothing is sure.
     pub fn judged(self) -> Port {
         let mut used = self.endpoints.iter().filter(|one| one.used);
