@@ -24,7 +24,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{net::TcpStream, task::spawn_local};
 
 /// Seconds, for TLS to be up.
@@ -205,6 +205,7 @@ impl Tunnel {
     async fn live(self: &Rc<Self>, sock: TcpStream) -> Result<(), Failure> {
         let _ = self.local.set(canonical(sock.local_addr()?));
         let _ = self.sock.set(sock);
+        let began = Instant::now();
         self.flush_now()?; // the client's first message
         let handshake = poll_fn(|cx| self.poll(cx, Stage::Open));
         let shaken = self.thread.clock.timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or_else(|_| {
@@ -219,7 +220,7 @@ impl Tunnel {
             self.thread.telemetry.handshake_failed(self.direction, failure.refusal);
             return Err(failure);
         }
-        let _up = self.thread.telemetry.tunnel_up(self.direction);
+        let _up = self.thread.telemetry.tunnel_up(self.direction, began.elapsed());
         spawn_local(keep_alive(self.thread.clone(), Rc::downgrade(self)));
         poll_fn(|cx| self.poll(cx, Stage::Dead)).await
     }

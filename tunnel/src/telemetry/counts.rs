@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::lookups::Lookups;
+use super::request::Histogram;
 use super::verdicts::Verdicts;
 use super::{Direction, Telemetry};
 use crate::base::Refusal;
@@ -13,7 +14,8 @@ use crate::base::Refusal;
 pub struct Counts {
     pub connections: [AtomicI64; 2],
     pub tunnels: [AtomicI64; 2],
-    pub handshakes: [AtomicU64; 2],
+    /// Milliseconds of those that were done; the sum has microseconds.
+    pub handshakes: [Histogram<AtomicU64>; 2],
     pub handshakes_failed: [ByReason; 2],
     pub tunnels_lost: [ByReason; 2],
     pub refused: [ByReason; 2],

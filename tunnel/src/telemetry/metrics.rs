@@ -19,6 +19,7 @@ pub(super) fn encode(series: &Series, requests: &Requests, counts: &Counts, log:
     traffic(&mut out, series);
     self::requests(&mut out, requests);
     open(&mut out, counts);
+    handshakes(&mut out, counts);
     failures(&mut out, counts);
     out.family(
         "warren_dns_queries",
@@ -132,16 +133,42 @@ fn histogram(
     out.family(name, "histogram", help);
     for (labels, totals) in rows {
         let (histogram, sum) = of(totals);
-        let mut count = 0;
-        for (bucket, counted) in histogram.buckets.iter().enumerate() {
-            count += counted;
-            match BUCKETS.get(bucket) {
-                Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{bound:?}\"}}"), count),
-                None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
-            }
+        buckets(out, name, labels, &histogram, 1.0, sum);
+    }
+}
+
+/// unit: so many of a bound's own make one of the metric's. Gives how many were counted.
+fn buckets(out: &mut Text, name: &str, labels: &str, histogram: &Histogram<u64>, unit: f64, sum: f64) -> u64 {
+    let mut count = 0;
+    for (bucket, counted) in histogram.buckets.iter().enumerate() {
+        count += counted;
+        match BUCKETS.get(bucket) {
+            Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{:?}\"}}", bound / unit), count),
+            None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
         }
-        out.sample(name, format_args!("_sum{{{labels}}}"), sum);
-        out.sample(name, format_args!("_count{{{labels}}}"), count);
+    }
+    out.sample(name, format_args!("_sum{{{labels}}}"), sum);
+    out.sample(name, format_args!("_count{{{labels}}}"), count);
+    count
+}
+
+fn handshakes(out: &mut Text, counts: &Counts) {
+    let done = Direction::ALL.map(|direction| {
+        let mut total = Histogram::default();
+        counts.handshakes[direction as usize].add_to(&mut total);
+        total
+    });
+    out.family("warren_handshake_seconds", "histogram", "TLS handshakes of tunnels that were done");
+    let number = Direction::ALL.map(|direction| {
+        let labels = format!("reporter=\"{}\"", direction.reporter());
+        let histogram = &done[direction as usize];
+        buckets(out, "warren_handshake_seconds", &labels, histogram, 1e3, histogram.sum as f64 / 1e6)
+    });
+    out.family("warren_handshakes", "counter", "TLS handshakes; reason is ok or what went wrong");
+    for direction in Direction::ALL {
+        let (reporter, done) = (direction.reporter(), number[direction as usize]);
+        out.sample("warren_handshakes_total", format_args!("{{reporter=\"{reporter}\",reason=\"ok\"}}"), done);
+        by_reason(out, "warren_handshakes_total", reporter, &counts.handshakes_failed[direction as usize]);
     }
 }
 
@@ -199,13 +226,6 @@ fn open(out: &mut Text, counts: &Counts) {
 }
 
 fn failures(out: &mut Text, counts: &Counts) {
-    out.family("warren_handshakes", "counter", "TLS handshakes; reason is ok or what went wrong");
-    for direction in Direction::ALL {
-        let reporter = direction.reporter();
-        let done = counts.handshakes[direction as usize].load(Ordering::Relaxed);
-        out.sample("warren_handshakes_total", format_args!("{{reporter=\"{reporter}\",reason=\"ok\"}}"), done);
-        by_reason(out, "warren_handshakes_total", reporter, &counts.handshakes_failed[direction as usize]);
-    }
     out.family("warren_tunnels_lost", "counter", "Tunnels that were up and did not end in order, by reason");
     for direction in Direction::ALL {
         let counts = &counts.tunnels_lost[direction as usize];

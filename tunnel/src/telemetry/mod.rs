@@ -168,11 +168,11 @@ impl WorkerTelemetry {
         }
     }
 
-    /// A TLS handshake is done, and its tunnel open for as long as the result lives: at the client's end outbound, at
-    /// the server's inbound.
-    pub fn tunnel_up(&self, direction: Direction) -> TunnelUp {
+    /// A TLS handshake is done that took so long, and its tunnel open for as long as the result lives: at the client's
+    /// end outbound, at the server's inbound.
+    pub fn tunnel_up(&self, direction: Direction, took: Duration) -> TunnelUp {
         let shared = self.0.shared.clone();
-        shared.counts.handshakes[direction as usize].fetch_add(1, Ordering::Relaxed);
+        shared.counts.handshakes[direction as usize].count(took.as_secs_f64() * 1e3, took.as_micros() as u64);
         shared.counts.tunnels[direction as usize].fetch_add(1, Ordering::Relaxed);
         TunnelUp::new(shared, direction)
     }

@@ -222,12 +222,12 @@ pub struct Histogram<C> {
 
 impl Histogram<AtomicU64> {
     /// sum: what is added to the sum, in a unit of its own.
-    fn count(&self, value: f64, sum: u64) {
+    pub fn count(&self, value: f64, sum: u64) {
         add(&self.buckets[BUCKETS.partition_point(|bound| *bound < value)], 1);
         add(&self.sum, sum);
     }
 
-    fn add_to(&self, totals: &mut Histogram<u64>) {
+    pub fn add_to(&self, totals: &mut Histogram<u64>) {
         let all = totals.buckets.iter_mut().zip(&self.buckets);
         for (total, counter) in all.chain([(&mut totals.sum, &self.sum)]) {
             *total += counter.load(Ordering::Relaxed);
