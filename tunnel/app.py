@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
 from protocols import admin
@@ -69,6 +69,10 @@ class Tunnel(Process):
     def generations(self) -> list[admin.Generation]:
         """All that carry connections of this node, where they follow each other."""
         return self._succession.generations if self._succession else []
+
+    def retired(self) -> Mapping[int, str]:
+        """What those have counted that serve no more."""
+        return self._succession.retired() if self._succession else {}
 
     async def _begin(self) -> None:
         if self._succession is None:  # else when it is our turn

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import resource
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 
@@ -14,12 +14,12 @@ from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Rout
 from tunnel import authorization, inspection, routing
 from tunnel._core import Core
 from tunnel.counters import Counters
+from tunnel.retired import END, counted, joined
 from tunnel.settings import ADMIN_ADDRESS, Listen
 from tunnel.succession import lines
 from tunnel.usage import usage
 from tunnel.xds import XdsClient
 
-_END = "# EOF\n"
 _COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 _LARGEST_BODY = 64 * 1024 * 1024  # of what only this host may ask: a mesh's policies, and this node's pods
 
@@ -28,7 +28,8 @@ class Endpoints:
     """The three ports. `quit` is called for POST /quitquitquit.
 
     `pending` says what readiness waits for, `warnings` what it mentions beside, `report` what `warren check`
-    is told, `generations` which processes carry connections of this node.
+    is told, `generations` which processes carry connections of this node, `retired` what those have counted
+    that serve no more, by their numbers.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Endpoints:
         report: Callable[[], Awaitable[Report]],
         quit: Callable[[], None],
         generations: Callable[[], list[Generation]],
+        retired: Callable[[], Mapping[int, str]],
     ) -> None:
         self._core = core
         self._counters = counters
@@ -51,6 +53,7 @@ class Endpoints:
         self._report = report
         self._quit = quit
         self._generations = generations
+        self._retired = retired
 
     async def serve(self, listen: Listen) -> list[asyncio.Server]:
         """Listen: admin, metrics, readiness. Raises OSError, which names the address."""
@@ -91,12 +94,12 @@ class Endpoints:
 
     async def _metrics(self, request: Request) -> Response:
         """OpenMetrics; in Prometheus' older text format for whoever asks for that alone."""
-        core = await asyncio.to_thread(self._core.metrics)
+        core = await asyncio.to_thread(lambda: joined(counted(self._core), self._retired()))
         ours = "\n".join([*self._counters.lines(), *_process(), *lines(self._generations())])
-        text = f"{core.removesuffix(_END)}{ours}\n"
+        text = f"{core}{ours}\n"
         accepted = request.headers.get("accept", "*/*")
         if "openmetrics" in accepted or "*/*" in accepted:
-            return Response(text + _END, OPENMETRICS)
+            return Response(text + END, OPENMETRICS)
         # There a counter's family has the name of its samples.
         return Response(_older_format(text), PROMETHEUS)
 

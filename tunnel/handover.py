@@ -69,6 +69,10 @@ class Places:
         """Held by that generation."""
         return self.directory / f"tunnel-{number}.lock"
 
+    def metrics(self, number: int) -> Path:
+        """What that generation has counted, once it serves no more."""
+        return self.directory / f"tunnel-{number}.metrics"
+
     def generations(self) -> list[Path]:
         return sorted(self.directory.glob("tunnel-*.lock"))
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,6 +50,7 @@ class Process(ABC):
             report=self.report,
             quit=self.stop,
             generations=lambda: self.generations,
+            retired=self.retired,
         )
 
     @property
@@ -79,6 +80,10 @@ class Process(ABC):
     def generations(self) -> list[admin.Generation]:
         """All that carry connections of this node, where they follow each other."""
         return []
+
+    def retired(self) -> Mapping[int, str]:
+        """What those have counted that serve no more."""
+        return {}
 
     def pending(self) -> list[str]:
         """What is missing before the process does its whole job."""

@@ -20,6 +20,7 @@ from tunnel import handover
 from tunnel._core import Core
 from tunnel.handover import DESCRIPTORS, Place, Places
 from tunnel.packets import PacketError, receive
+from tunnel.retired import counted, leave, left
 from tunnel.usage import usage
 
 log = logging.getLogger("warren.succession")
@@ -107,9 +108,21 @@ class Succession:
         """Pods have changed: there may be other listeners."""
         self._news.set()
 
+    def retired(self) -> dict[int, str]:
+        """What generations have counted that serve no more."""
+        return left(self._places)
+
     def close(self) -> None:
         """The process ends: nobody is to wait for it."""
+        if self._stage is not Stage.STANDBY:
+            self._leave_metrics()
         self._places.generation(self._number).unlink(missing_ok=True)
+
+    def _leave_metrics(self) -> None:
+        try:
+            leave(self._places, self._number, counted(self._core))
+        except OSError as error:
+            log.warning("what generation %d has counted is lost: %s", self._number, error)
 
     async def _is_over(self, alone_since: float) -> bool:
         """Without a keeper nobody follows us: we go on as long as we are of use, and not for ever."""
@@ -175,6 +188,7 @@ class Succession:
     async def _retire(self, keeper: socket.socket) -> None:
         self._stage, self._retired = Stage.RETIRED, time.time()
         await self._pods.retire()
+        await asyncio.to_thread(self._leave_metrics)
         await self._end()
         for netns in list(self._kept):
             self._close(netns)
@@ -202,6 +216,8 @@ class Succession:
             if time.monotonic() - reported >= _REPORT:
                 reported = time.monotonic()
                 handover.send(keeper, "open", asdict(await self._self()))
+                if self._stage is Stage.RETIRED:
+                    await asyncio.to_thread(self._leave_metrics)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _LOOK if self._stage is Stage.STANDBY else _KEEP)
             self._news.clear()

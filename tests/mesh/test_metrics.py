@@ -15,7 +15,7 @@ from agent.lab import Lab
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Mesh, in_force
 from tests.support import asking, traffic
-from tests.support.prometheus import PORTS, RULES, Prometheus, complaints, page, scraping
+from tests.support.prometheus import PORTS, RULES, Prometheus, complaints, page, scraping, total
 from tests.support.wait import until
 
 PODS = Path(__file__).with_name("metrics.yaml")
@@ -233,12 +233,7 @@ def test_the_page_of_metrics_names_all_and_no_others(watched: Watched) -> None:
 
 def figures(watched: Watched, name: str, **labels: str) -> float:
     """A counter, as both tunnels have it now."""
-    total = 0.0
-    for node in watched.mesh.lab.nodes:
-        for line in node.fetch(PORTS["tunnel"], "/metrics").splitlines():
-            wanted = all(f'{label}="{value}"' in line for label, value in labels.items())
-            total += float(line.rsplit(" ", 1)[1]) if line.startswith(f"{name}{{") and wanted else 0
-    return total
+    return total(watched.mesh.lab, name, **labels)
 
 
 def logged(watched: Watched, *words: str) -> int:

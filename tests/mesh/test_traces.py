@@ -4,17 +4,19 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.lab import Lab
+from agent.lab import Lab, upgrade
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh
 from tests.support import asking, backend, collector, sockets
 from tests.support.collector import Span
+from tests.support.prometheus import total
 from tests.support.wait import until
 
 PODS, CONFIG = Path(__file__).with_name("traces.yaml"), Path(__file__).with_name("traces-config.yaml")
@@ -273,22 +275,54 @@ def test_access_logs_go_where_a_telemetry_says(mesh: Mesh) -> None:
     assert {one.trace for one in records if one.attributes["path"] == "/"} == {trace}
 
 
-def test_figures_agree(mesh: Mesh) -> None:
-    """Requests that were sent, traced and logged; `WARREN_TEST_REQUESTS`: how many."""
+def upgrade_all(lab: Lab) -> None:
+    for node in lab.nodes:
+        upgrade.upgrade_tunnel(node)
+
+
+def send(mesh: Mesh, count: int, meanwhile: Callable[[Lab], None]) -> int:
+    """Requests over connections of 25, so many and until something else has happened; gives their number."""
+    to, sent = (mesh.service("shop", 4), 80), 0
+    with ThreadPoolExecutor(1) as beside:
+        going = beside.submit(meanwhile, mesh.lab)
+        while sent < count or not going.done():
+            assert mesh.inside("far").call(asking.versions, to, "shop", 25) == {"v1": 100}
+            sent += 100
+        going.result()
+    return sent
+
+
+@pytest.mark.parametrize("meanwhile", [lambda lab: None, upgrade_all], ids=["", "through-upgrades"])
+def test_figures_agree(mesh: Mesh, meanwhile: Callable[[Lab], None]) -> None:
+    """Requests and connections that were sent, counted, traced and logged.
+
+    `WARREN_TEST_REQUESTS`: how many requests, at least.
+    """
     count = int(os.environ.get("WARREN_TEST_REQUESTS", "400"))
     inside = mesh.inside("collector")
+
+    def counted(name: str) -> list[float]:
+        ends = ("source", "destination")
+        return [total(mesh.lab, name, reporter=end, source_workload="far") for end in ends]
+
+    names = ("istio_requests_total", "istio_request_bytes_count", "istio_tcp_connections_closed_total")
     with telemetry(mesh, accessLogging=[{"providers": [{"name": "otel-logs"}]}], tracing=[tracing()]):
-        to = (mesh.service("shop", 4), 80)
-        answered = mesh.inside("far").call(asking.versions, to, "shop", count // 4)
-        assert answered == {"v1": count}
-        found = spans(mesh, lambda span: span.name.startswith("GET"), 2 * count)
+        before = {name: counted(name) for name in names}
+        sent = send(mesh, count, meanwhile)
+        found = spans(mesh, lambda span: span.name.startswith("GET"), 2 * sent)
 
-        def requests() -> list[collector.Log]:
-            return [one for one in inside.call(collector.logs) if one.body == "request complete"]
+        def logged(body: str) -> list[collector.Log]:
+            return [one for one in inside.call(collector.logs) if one.body == body]
 
-        until(lambda: len(requests()) >= 2 * count, what="all records")
-        records = requests()
-    assert len(records) == 2 * count
+        def told(name: str) -> list[float]:
+            return [now - then for now, then in zip(counted(name), before[name], strict=True)]
+
+        until(lambda: len(logged("request complete")) >= 2 * sent, what="all records")
+        records = logged("request complete")
+        for name in names[:2]:
+            until(lambda: told(name) == [sent, sent], what=f"{sent} of {name}")  # noqa: B023
+        until(lambda: sum(told(names[2])) == len(logged("connection complete")), what="all connections")
+    assert len(records) == 2 * sent
     assert {one.span for one in records} == {one.span for one in found}
     for node in ("node1", "node2"):
         assert "warren_otlp_dropped_total{" not in mesh.lab.node(node).fetch(15020, "/metrics")

@@ -63,6 +63,16 @@ def page(node: Node, port: int, path: str, accept: str) -> tuple[str, str]:
     return kernel.in_netns(node.netns, ask)
 
 
+def total(lab: Lab, name: str, **labels: str) -> float:
+    """Of the samples of a counter with these labels, as the tunnels of all nodes have it now."""
+    found = 0.0
+    for node in lab.nodes:
+        for line in node.fetch(PORTS["tunnel"], "/metrics").splitlines():
+            wanted = all(f'{label}="{value}"' in line for label, value in labels.items())
+            found += float(line.rsplit(" ", 1)[1]) if line.startswith(f"{name}{{") and wanted else 0
+    return found
+
+
 class Prometheus:
     """One that runs."""
 
