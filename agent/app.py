@@ -397,5 +397,6 @@ class Agent:
             self._pods,
             self._cni,
             verdicts,
+            await self._enrolment.in_kernel(self._datapath.fill),
         )
         return Response(exposition(sources), PROMETHEUS)

@@ -38,6 +38,7 @@ class Sources(Struct, frozen=True):
     pods: Pods
     cni: CniServer
     verdicts: Mapping[str, int]
+    fill: Mapping[str, tuple[int, int]]
 
 
 def exposition(sources: Sources) -> str:
@@ -62,6 +63,10 @@ class _Figures(Collector):
         for name, count in self._sources.verdicts.items():
             verdicts.add_metric([name], count)
         yield verdicts
+        entries = ((name, now) for name, (now, _) in self._sources.fill.items())
+        yield _labelled("warren_map_entries", "Of maps in the kernel that can be full.", "map", entries)
+        most = ((name, most) for name, (_, most) in self._sources.fill.items())
+        yield _labelled("warren_map_max_entries", "That there can be.", "map", most)
 
 
 def _configuration(sources: Sources) -> Iterator[Metric]:

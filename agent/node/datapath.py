@@ -198,6 +198,13 @@ class Datapath:
         with self._doing("verdicts"):
             return state.verdicts(self._maps["verdicts"])
 
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """Of each map that can be full: its entries, and how many there can be. Raises DatapathError."""
+        with self._doing("maps"):
+            return {
+                name: state.fill(one) for name, one in self._maps.items() if one.info.type in state.BOUNDED
+            }
+
     def close(self) -> None:
         """Let another agent take over. What is pinned goes on."""
         for present in self._maps.values():

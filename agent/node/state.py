@@ -1,5 +1,6 @@
 """What the kernel holds, read from its maps and links. Changes nothing, and needs no agent to run."""
 
+import itertools
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from bpf.pins import Pins
 # The number by which the kernel knows a network namespace, and Warren the pod in it.
 Cookie = NewType("Cookie", int)
 Address: TypeAlias = IPv4Address | IPv6Address
+
+BOUNDED = (1, 18)  # BPF_MAP_TYPE_HASH, _SOCKHASH: they refuse what finds no room, as LRU maps do not
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ def pods(pins: Pins, maps: dict[str, Map], cookies: Iterable[Cookie] | None = No
         for cookie, key in keys.items()
         if (value := maps["pods"].get(key))
     }
+
+
+def fill(one: Map) -> tuple[int, int]:
+    """The entries of a map, and how many there can be."""
+    most = int(one.info.max_entries)
+    return sum(1 for _ in itertools.islice(one, most)), most  # which begins anew where its entry is deleted
 
 
 def verdicts(counters: Map) -> dict[str, int]:

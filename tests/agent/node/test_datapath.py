@@ -114,6 +114,10 @@ def test_a_map_that_is_full_is_named_and_nobody_else_is_concerned(stage: Stage) 
         addresses.put(key, bytes(8))
     with pytest.raises(DatapathError, match="map addresses is full: 16384 entries at most"):
         stage.prepare(late)
+    fill = stage.datapath.fill()
+    assert fill["addresses"] == (16384, 16384)
+    assert 0 < fill["pods"][0] < fill["pods"][1]
+    assert "verdicts" not in fill, "an array has all its entries"
     assert stage.datapath.pods()[cookie].captured
     for key in fillers:
         addresses.delete(key)
