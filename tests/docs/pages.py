@@ -34,6 +34,7 @@ What follows was printed on a lab of two nodes (`warren lab up`), on its first n
 # Under each command: what is run, and whether the policy is in force.
 SHOWN: dict[str, list[tuple[str, bool]]] = {
     "status": [("status", False)],
+    "check": [("check", False)],
     "why": [
         ("why client web", False),
         ("why client web", True),
@@ -42,6 +43,8 @@ SHOWN: dict[str, list[tuple[str, bool]]] = {
         ("why outside web", False),
         ("why client example.com:443", False),
     ],
+    "authz": [("authz explain client web", True)],
+    "routes": [("routes explain GET http://web/ --from client", False)],
     "pods": [("pods", False)],
     "workloads": [("workloads", False)],
     "services": [("services", False)],
@@ -50,6 +53,9 @@ SHOWN: dict[str, list[tuple[str, bool]]] = {
     "connections": [("connections", False)],
     "flows": [("flows --last 4", True), ("flows --verdict refused --last 2", True)],
     "top": [("top --by workload --once", False)],
+    "trace": [("trace client --for 1", False)],
+    "capture": [("capture client --for 1 -w client.pcapng", False)],
+    "dashboard": [("dashboard", False)],
     "analyze": [("analyze {manifests}", False), ("analyze --live", False)],
     "config": [("config dump", False), ("config diff", False)],
     "log": [("log level", False), ("log level debug --part tunnel", False), ("log level info", False)],
@@ -66,6 +72,7 @@ kind: VirtualService
 metadata: {name: reviews}
 spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v2}}]}]}
 """
+_TOKEN = re.compile(r"/[\w-]{43}/")  # of the map's link
 _VARIABLE = re.compile(r"-[a-z0-9]{9,10}-[a-z0-9]{5}\b|[0-9a-f]{16,}|\d+[.:\d]*[A-Za-z]?|\s+")
 
 
@@ -97,12 +104,13 @@ def run(lab: Lab, line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def traffic(lab: Lab) -> Iterator[Callable[[], None]]:
-    """A connection that stays open between the nodes, and something to make others with."""
+    """A connection that stays open between the nodes, requests in turn, and something to ask at once."""
     client = _on_node1(lab, "client")
     far = next(pod for pod in lab.pods if pod.deployment == "web" and pod.node == "node2")
     script = f"import socket, time; s = socket.create_connection(('{far.ipv4}', 8080)); time.sleep(600)"
     open_ = client.popen([sys.executable, "-c", script])
     argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", "http://web/"]
+    asking = client.popen(["sh", "-c", f"while sleep 0.2; do {' '.join(argv)}; done"])
 
     def connect() -> None:
         client.run(argv, check=False)
@@ -110,8 +118,9 @@ def traffic(lab: Lab) -> Iterator[Callable[[], None]]:
     try:
         yield connect
     finally:
-        open_.kill()
-        open_.wait()
+        for process in (open_, asking):
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -146,7 +155,8 @@ def _section(lab: Lab, name: str, folder: Path) -> str:
 def _block(lab: Lab, line: str, folder: Path) -> str:
     done = run(lab, line, folder)
     given = line.format(manifests="manifests.yaml", report="node1.tar.gz")
-    output = "\n".join(text.rstrip() for text in (done.stdout + done.stderr).splitlines())
+    said = _TOKEN.sub("/TOKEN/", done.stdout + done.stderr)
+    output = "\n".join(text.rstrip() for text in said.splitlines())
     code = f"\nExit code {done.returncode}.\n" if done.returncode else ""
     return f"\n```console\n$ warren {given}\n{output}\n```\n{code}"
 
