@@ -53,7 +53,6 @@ SHOWN: dict[str, list[tuple[str, bool]]] = {
     "connections": [("connections", False)],
     "flows": [("flows --last 4", True), ("flows --verdict refused --last 2", True)],
     "top": [("top --by workload --once", False)],
-    "trace": [("trace client --for 1", False)],
     "capture": [("capture client --for 1 -w client.pcapng", False)],
     "dashboard": [("dashboard", False)],
     "analyze": [("analyze {manifests}", False), ("analyze --live", False)],

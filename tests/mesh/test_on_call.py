@@ -238,7 +238,7 @@ def test_an_expired_certificate_is_named(lab: Lab, check: Check, here: Here) -> 
             assert "port 80: there is no valid certificate" in said.text
             argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", "http://web/"]
             assert pod.run(argv, check=False).returncode
-            here.says(0, "certificate", "flows", "--pod", "brief", "--verdict", "refused")
+            here.says(0, "certificate", "flows", "--pod", "brief", "--verdict", "failed")
     until(lambda: check("node1")[0] == 0, what="all is well again")
 
 
