@@ -57,7 +57,7 @@ def is_served(said: Row) -> bool:
 
 
 def _add_scope(tree: Tree, scope: Row, protocol: str) -> None:
-    branch = tree.add(Text(f"for {_clients(scope['clients'])}"))
+    branch = tree.add(Text(f"for {_clients(scope['clients'])}{_requests_to(scope['host'])}"))
     for number, rule in enumerate((*scope["http"], *scope["connections"])):
         text = f"{number}. {_name(rule)}: {_conditions(rule)} -> {action(rule['action'])}"
         branch.add(Text(text + "".join(f", {extra}" for extra in _extras(rule))))
@@ -68,6 +68,10 @@ def _add_scope(tree: Tree, scope: Row, protocol: str) -> None:
     else:
         unmatched = "the connection is closed"
     branch.add(Text(f"no rule matches -> {unmatched}", "dim"))
+
+
+def _requests_to(host: str) -> str:
+    return f", requests to {host}" if host else ""
 
 
 def _clients(clients: Row) -> str:

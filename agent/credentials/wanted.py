@@ -1,6 +1,7 @@
 """Which credentials the routes in force name, for the pods of this node."""
 
 from collections.abc import Iterable, Iterator, Set
+from itertools import chain
 
 from agent.model.resources import ROUTES, Delta
 from agent.model.translation.routes.policy import FILES, SECRET
@@ -42,7 +43,7 @@ class Wanted:
 def _asked(routes: ServiceRoutes) -> Iterator[tuple[str, frozenset[str]]]:
     """Credentials, each with the namespaces of the clients that use it; none: all."""
     for port in routes.ports:
-        for scope in port.scopes:
+        for scope in chain(port.scopes, *(named.scopes for named in port.hosts)):
             for destination in scope.destinations:
                 if name := destination.policy.tls.credential:
                     yield name, frozenset(scope.namespaces)

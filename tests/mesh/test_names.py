@@ -15,7 +15,9 @@ import yaml
 from agent.lab import Lab, addresses
 from agent.model.translation.allotment import V4, V6
 from tests.mesh.conftest import Manifest, Mesh, in_force
-from tests.support import asking, questions, sockets
+from tests.support import asking, endpoints, questions, sockets
+from tests.support.certificates import Authority
+from tests.support.endpoints import Encrypted
 from tests.support.questions import message
 from tests.support.resident import Resident
 from tests.support.samples import SAMPLES
@@ -29,8 +31,16 @@ EDNS = bytes([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0])
 
 
 @pytest.fixture(scope="module")
-def mesh() -> Iterator[Mesh]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The one root of the world."""
+    return Authority(tmp_path_factory.mktemp("world"), "world")
+
+
+@pytest.fixture(scope="module")
+def mesh(authority: Authority) -> Iterator[Mesh]:
     with ExitStack() as exits:
+        environment = exits.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("SSL_CERT_FILE", str(authority.root_file))
         lab = exits.enter_context(Lab.up([PODS], name=f"wt-names-{os.getpid()}"))
         mesh = Mesh(lab, {})
         exits.callback(mesh.close)
@@ -271,6 +281,34 @@ def test_requests_to_an_entry_that_is_not_resolved_go_where_they_went(mesh: Mesh
         assert said(elsewhere)[0] == 502
 
 
+def routed(mesh: Mesh, name: str) -> bool:
+    """Whether rules of a VirtualService are in force."""
+    return f"VirtualService default/{name}" in mesh.lab.node("node1").fetch(15000, "/routes")
+
+
+def test_rules_for_names_under_a_wildcard(mesh: Mesh, elsewhere: str) -> None:
+    """By each request's Host; a name without rules, or that is their destination, is where it was."""
+    wild = entry("api", "*.api.example", ports=[(80, "HTTP")], resolution="NONE")
+    teapot = {"hosts": ["teapot.api.example"], "http": [{"directResponse": {"status": 418}}]}
+    route = [{"destination": {"host": "slow.api.example"}}]
+    slow = {"hosts": ["slow.api.example"], "http": [{"timeout": "10s", "route": route}]}
+    rules = [manifest("VirtualService", "teapot", teapot), manifest("VirtualService", "slow", slow)]
+    client = mesh.inside("client")
+
+    def said(host: str) -> int:
+        return client.call(asking.ask, (elsewhere, 80), host).status
+
+    with (
+        restricted(mesh),
+        applied(mesh, wild),
+        in_force(mesh, rules, lambda: not routed(mesh, "teapot"), "they are gone"),
+    ):
+        until(lambda: all(routed(mesh, name) for name in ("teapot", "slow")), what="they hold")
+        assert [said(host) for host in ("teapot.api.example", "TEAPOT.api.example:80")] == [418, 418]
+        for host in ("slow.api.example", "other.api.example", "x.teapot.api.example"):
+            assert said(host) == 502, "its echo, which is no answer"
+
+
 def sample(path: str) -> list[Manifest]:
     """The objects of a file, in the namespace `default`."""
     items = yaml.safe_load_all((SAMPLES / path).read_text())
@@ -286,3 +324,21 @@ def test_githubs_entries_as_they_stand(mesh: Mesh, elsewhere: str) -> None:
             assert client.call(sockets.comes_back, (elsewhere, 443), hello) == passes
         assert client.call(sockets.is_turned_away, (elsewhere, 22))
         assert client.call(sockets.is_turned_away, (elsewhere, 7000))
+
+
+def test_googles_entries_as_they_stand(mesh: Mesh, authority: Authority) -> None:
+    """Istio's sample: plain requests to port 80 leave the pod's node encrypted, for port 443."""
+    host = "www.googleapis.com"
+    certificate = authority.issue(host)
+    encrypted = Encrypted(str(certificate.chain), str(certificate.key))
+    mesh.inside("world").call(endpoints.serve, 443, encrypted, name="google")
+    [service, *rules] = sample("bookinfo/networking/egress-rule-google-apis.yaml")
+    name = rules[0]["metadata"]["name"]
+    with (
+        restricted(mesh),
+        applied(mesh, service),
+        in_force(mesh, rules, lambda: not routed(mesh, name), "they are gone"),
+    ):
+        until(lambda: routed(mesh, name) and dump(mesh)["names"].get(host), what="they hold")
+        answer = mesh.inside("client").call(asking.ask, (virtual(mesh, host)[0], 80), host)
+        assert (answer.status, answer.facts["sni"], answer.facts["host"]) == (200, host, host)

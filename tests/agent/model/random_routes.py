@@ -8,7 +8,7 @@ from tests.agent.model.objects import make
 
 _HOSTS = (
     *("s1", "s2", "s1.a.svc.cluster.local", "s2.b.svc.cluster.local", "one.example", "two.example"),
-    *("*.example", "*.a.svc.cluster.local", "*.local", "gone"),
+    *("*.example", "*.two.example", "far.two.example", "*.a.svc.cluster.local", "*.local", "gone"),
 )
 _EXPORTS: tuple[list[str], ...] = ([], ["*"], ["."], ["b"], ["a", "istio-system"])
 _KINDS = ("HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
@@ -57,6 +57,8 @@ def _virtual_service(rng: random.Random, namespace: str, labels: dict[str, str])
         spec |= {"hosts": [rng.choice(_HOSTS)], "gateways": rng.choice([[], ["mesh"], ["gw"]])}
         if rng.random() < 0.3:
             spec["tcp"] = [{"route": route}]
+        if rng.random() < 0.3:
+            spec["tls"] = [{"match": [{"sniHosts": spec["hosts"]}], "route": route}]
     else:
         spec["http"] = [rule]
     return make("VirtualService", f"v{rng.randrange(4)}", namespace, spec=spec, creationTimestamp=_since(rng))

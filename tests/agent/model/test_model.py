@@ -106,12 +106,13 @@ def random_policy(rng: random.Random, manifest: Manifest) -> Object:
 def random_service_entry(rng: random.Random, namespace: str, labels: dict[str, str]) -> Object:
     """With hostnames that others have as well, Services among them."""
     name = rng.choice(["http", "web"])
-    hosts = rng.sample(["one.example", "two.example", "s1.a.svc.cluster.local", "s2.b.svc.cluster.local"], 2)
+    known = ["one.example", "two.example", "*.example", "s1.a.svc.cluster.local", "s2.b.svc.cluster.local"]
+    hosts = rng.sample(known, 2)
     spec = {
         "hosts": hosts,
         "addresses": rng.choice([[], ["10.1.0.1"], ["10.1.0.2"]]),
-        "ports": [{"number": 80, "name": name, "protocol": "HTTP"}],
-        "resolution": rng.choice(["STATIC", "DNS"]),
+        "ports": [{"number": 80, "name": name, "protocol": rng.choice(["HTTP", "HTTP", "TLS"])}],
+        "resolution": "STATIC" if "*.example" in hosts else rng.choice(["STATIC", "DNS"]),
         "exportTo": rng.choice([[], ["."], ["~"], ["b"]]),
     }
     if rng.random() < 0.5:

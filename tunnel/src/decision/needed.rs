@@ -24,7 +24,9 @@ pub fn needed(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Vec<Needed> {
     match (service, workload) {
         (Some(service), _) => {
             if let Some(routed) = Routed::of(mesh, source, service, workload, dst) {
-                let destinations = routed.scope.destinations.iter().map(|destination| &destination.service);
+                let client = Routed::client(source);
+                let scopes = routed.port.scopes_for(&client);
+                let destinations = scopes.flat_map(|scope| &scope.destinations).map(|destination| &destination.service);
                 needed.extend(
                     destinations.map(|name| Needed { name: name.to_string(), known: mesh.service(name).is_some() }),
                 );

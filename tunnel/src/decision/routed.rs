@@ -186,7 +186,7 @@ mod tests {
         let v = |version| to("web", version, &[("version", version)]);
         let mut sent = proto::Scope { destinations: vec![v("v1"), v("v2"), to("other", "", &[])], ..scope(vec![]) };
         change(&mut sent);
-        let port = proto::PortRoutes { port: 80, protocol: protocol.into(), scopes: vec![sent] };
+        let port = proto::PortRoutes { port: 80, protocol: protocol.into(), scopes: vec![sent], hosts: vec![] };
         let (namespace, hostname) = ("default".into(), web.hostname.clone());
         let routes = proto::ServiceRoutes { namespace, hostname, ports: vec![port] };
         let (mesh, rejected) = mesh.apply(SERVICE_ROUTES, [self::sent(SERVICE_ROUTES, &key(&web), &routes)], &[]);

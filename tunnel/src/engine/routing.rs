@@ -139,7 +139,7 @@ impl Asked<'_> {
     pub fn targets(&self, source: &Workload, request: &question::Asked) -> Vec<(Target, question::Asked)> {
         let Some(port) = self.routes else { return vec![(of_itself(self.service, self.port), request.clone())] };
         let client = Routed::client(source);
-        let scope = port.scope(&client);
+        let scope = scope(port, &client, &self.request());
         if !port.is_http() {
             let shares = shares(port, scope, &client, self.service, &self.request());
             return shares.into_iter().map(|(target, _)| (target.clone(), request.clone())).collect();
@@ -155,8 +155,8 @@ fn unknown_service(name: &str) -> String {
     format!("no Service or ServiceEntry {name} is known to this node's tunnel")
 }
 
-/// The service that a client in `namespace` means: by its hostname or the beginning of it that Kubernetes' DNS takes, or by an
-/// address.
+/// The service that a client in `namespace` means: by its hostname or the beginning of it that Kubernetes' DNS takes, by a wildcard
+/// over it, or by an address.
 pub(super) fn service_of<'a>(mesh: &'a Mesh, network: &str, host: &str, namespace: &str) -> Option<&'a Arc<Service>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return mesh.service_at(network, ip.to_canonical(), namespace);
@@ -166,6 +166,7 @@ pub(super) fn service_of<'a>(mesh: &'a Mesh, network: &str, host: &str, namespac
         .or_else(|| begins(format!("{host}.{namespace}.svc.")))
         .or_else(|| begins(format!("{host}.svc.")))
         .or_else(|| begins(format!("{host}.")).filter(|_| host.ends_with(".svc")))
+        .or_else(|| mesh.named(&host.to_ascii_lowercase(), namespace))
 }
 
 /// Without routes.
@@ -175,7 +176,7 @@ fn of_itself(service: &Service, port: u16) -> Target {
 
 fn routed(mesh: &Mesh, source: &Workload, port: &PortRoutes, service: &Service, request: &Request<'_>) -> Value {
     let client = Routed::client(source);
-    let scope = port.scope(&client);
+    let scope = scope(port, &client, request);
     let mut told = match port.is_http() {
         true => scope.explain(&client, request),
         false => scope.explain_connection(&client, &connection(service, request)),
@@ -188,9 +189,20 @@ fn routed(mesh: &Mesh, source: &Workload, port: &PortRoutes, service: &Service, 
     told
 }
 
+fn scope<'a>(port: &'a PortRoutes, client: &Client<'_>, request: &Request<'_>) -> &'a Scope {
+    match port.is_http() {
+        true => port.scope_of(client, host(request)),
+        false => port.scope(client),
+    }
+}
+
+fn host<'a>(request: &Request<'a>) -> &'a str {
+    request.authority.split(':').next().unwrap_or_default()
+}
+
 fn connection<'a>(service: &Service, request: &Request<'a>) -> Connection<'a> {
     let destination = service.vips.first().map_or_else(|| IpAddr::from([0, 0, 0, 0]), |vip| vip.ip);
-    Connection { destination, port: request.port, sni: Some(request.authority.split(':').next().unwrap_or_default()) }
+    Connection { destination, port: request.port, sni: Some(host(request)) }
 }
 
 /// Where requests that the same rule takes go, with the parts of a million that do.
@@ -278,7 +290,7 @@ mod tests {
         let sent =
             crate::routes::proto::Scope { destinations: vec![to("v1"), to("v2")], ..scope(vec![jason, normal, rest]) };
         let protocol = crate::routes::proto::Protocol::Http.into();
-        let ports = vec![crate::routes::proto::PortRoutes { port: 80, protocol, scopes: vec![sent] }];
+        let ports = vec![crate::routes::proto::PortRoutes { port: 80, protocol, scopes: vec![sent], hosts: vec![] }];
         let (namespace, hostname) = ("default".into(), web.hostname.clone());
         let routes = crate::routes::proto::ServiceRoutes { namespace, hostname, ports };
         mesh.apply(SERVICE_ROUTES, [self::sent(SERVICE_ROUTES, &key(&web), &routes)], &[]).0

@@ -79,8 +79,8 @@ impl Mesh {
         self.named(hostname, namespace).filter(has_port)
     }
 
-    /// By its own hostname, else by the wildcard that says most of it.
-    fn named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
+    /// Of a ServiceEntry: by its own hostname, else by the wildcard that says most of it.
+    pub fn named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
         let of =
             |host: &str| preferred(self.hosts.get(&host.into()), namespace).filter(|service| service.named.is_some());
         let suffixes = || hostname.match_indices('.').map(|(dot, _)| &hostname[dot..]);

@@ -265,11 +265,11 @@ impl Node for Requests {
         &self,
         downstream: &Downstream,
         remote: IpAddr,
+        scope: &Scope,
         request: &mut http::Request,
     ) -> Result<HeaderMap, Denied> {
         let Some(Edge { peer, local, .. }) = downstream.edge else { return Ok(HeaderMap::new()) };
         let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
-        let scope = self.scope(downstream, request.authority.host()).ok_or_else(gone)?;
         let guard = self.guard.of(&proxy, &pod, &scope.policies).ok_or_else(gone)?;
         let attempt = Attempt { peer: None, source: peer, destination: local, door: None };
         let (guard, attempt, client) = (&*guard, &attempt, downstream.source);
@@ -288,7 +288,7 @@ impl Node for Requests {
             return None; // it is the waypoint's to route
         }
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
-        Some(port.scope(&client).clone())
+        Some(port.scope_of(&client, host).clone())
     }
 
     fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {

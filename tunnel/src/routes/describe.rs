@@ -7,7 +7,7 @@ use serde_json::{json, Map, Value};
 use super::connection::ConnectionRule;
 use super::rule::{Abort, Action, Fault, Forward, HttpRule, Mirror, Retry};
 use super::split::{Share, Split, Target};
-use super::{Balancing, Destination, HashKey, PortRoutes, Scope, ServiceRoutes, Tls, MILLION};
+use super::{Balancing, Destination, HashKey, PortRoutes, Scope, Scopes, ServiceRoutes, Tls, MILLION};
 
 impl ServiceRoutes {
     /// `service`, and its `ports`.
@@ -21,12 +21,18 @@ impl ServiceRoutes {
 }
 
 impl PortRoutes {
-    /// Port 0: all that are not named.
+    /// Port 0: all that are not named. The `host` of a scope is empty for all of which nothing else is said.
     fn json(&self) -> Value {
+        let mut all: Vec<_> = self.hosts.patterns().collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all.push((String::new(), &self.scopes));
+        let of_host = |(host, scopes): (String, &Scopes)| {
+            scopes.iter().map(|scope| with(scope.json(), "host", &*host)).collect::<Vec<_>>()
+        };
         json!({
             "port": self.port,
             "protocol": constant(self.protocol),
-            "scopes": self.scopes.iter().map(|scope| scope.json()).collect::<Vec<_>>(),
+            "scopes": all.into_iter().flat_map(of_host).collect::<Vec<_>>(),
         })
     }
 }

@@ -11,10 +11,16 @@ pub struct Hosts<T> {
     any: Option<T>,
 }
 
-impl<T: Clone> Hosts<T> {
+impl<T> Default for Hosts<T> {
+    fn default() -> Self {
+        Hosts { exact: HashMap::new(), wildcards: vec![], any: None }
+    }
+}
+
+impl<T> Hosts<T> {
     /// Fails for a pattern that is there twice.
     pub fn new<'a>(all: impl IntoIterator<Item = (&'a str, T)>) -> Result<Hosts<T>, String> {
-        let mut hosts = Hosts { exact: HashMap::new(), wildcards: vec![], any: None };
+        let mut hosts = Hosts::default();
         for (pattern, what) in all {
             let lower = pattern.to_ascii_lowercase();
             let twice = match lower.strip_prefix('*') {
@@ -36,6 +42,9 @@ impl<T: Clone> Hosts<T> {
 
     /// Of a name without a port.
     pub fn get(&self, name: &str) -> Option<&T> {
+        if self.is_one_for_all() {
+            return self.any();
+        }
         let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(name.to_ascii_lowercase()),
             false => Cow::Borrowed(name),
@@ -52,6 +61,12 @@ impl<T: Clone> Hosts<T> {
 
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.exact.values().chain(self.wildcards.iter().map(|(_, what)| what)).chain(&self.any)
+    }
+
+    /// All patterns but `*`, in no order.
+    pub fn patterns(&self) -> impl Iterator<Item = (String, &T)> {
+        let exact = self.exact.iter().map(|(name, what)| (name.to_string(), what));
+        exact.chain(self.wildcards.iter().map(|(suffix, what)| (format!("*{suffix}"), what)))
     }
 
     /// Whether there is nothing but `*`.

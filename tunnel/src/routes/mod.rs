@@ -43,6 +43,7 @@ pub use destination::{
     OutlierDetection, Policy, PriorityKey, ProxyProtocol, RetryBudget, Tls, Tunnel, UpstreamProtocol, Warmup,
 };
 pub use headers::{HeaderChanges, Values, Variable};
+use hosts::Hosts;
 pub use labels::Labels;
 pub use listeners::{Listener, Listeners, Server, ServerKind};
 pub use matching::{Client, Condition, HttpMatch, Request};
@@ -50,7 +51,7 @@ pub use proto::Protocol;
 pub use rule::{Abort, Action, Cors, Fault, Forward, HttpRule, Mirror, Retry, RetryOn, Weighted};
 pub use scope::Scope;
 pub use split::{Share, Split, Target, Unroutable};
-use within::each;
+use within::{each, Within};
 
 /// Percentages are parts of it.
 pub const MILLION: u32 = 1_000_000;
@@ -70,9 +71,13 @@ pub struct ServiceRoutes {
 pub struct PortRoutes {
     pub port: u16,
     pub protocol: Protocol,
-    /// The first that fits a client holds; the last fits all.
-    pub scopes: Box<[Arc<Scope>]>,
+    pub scopes: Scopes,
+    /// Of a wildcard: what holds in their place for requests to a host under it.
+    hosts: Hosts<Scopes>,
 }
+
+/// The first that fits a client holds; the last fits all.
+type Scopes = Box<[Arc<Scope>]>;
 
 impl ServiceRoutes {
     /// The resource of a serialised message.
@@ -121,31 +126,46 @@ impl PortRoutes {
             Ok(Protocol::Unspecified) | Err(_) => Err(format!("protocol {} is unknown", sent.protocol)),
             Ok(protocol) => Ok(protocol),
         };
-        let scopes: Box<[_]> = each("scopes", &sent.scopes, |scope| Scope::decode(scope).map(Arc::new))?;
-        match scopes.last() {
-            Some(last) if last.is_for_all() => {
-                Ok(PortRoutes { port: destination::port(sent.port)?, protocol: protocol?, scopes })
-            }
-            _ => Err(format!("port {}: no scope is for all clients", sent.port)),
+        let port = sent.port;
+        let scopes = |sent| scopes(sent).within(format_args!("port {port}"));
+        let mut hosts = Vec::with_capacity(sent.hosts.len());
+        for named in &sent.hosts {
+            hosts.push((&*named.host, scopes(&named.scopes).within(&named.host)?));
         }
+        Ok(PortRoutes {
+            port: destination::port(port)?,
+            protocol: protocol?,
+            scopes: scopes(&sent.scopes)?,
+            hosts: Hosts::new(hosts)?,
+        })
     }
 
     /// Each request goes where its connection would.
     pub fn forwarding(namespace: &str, hostname: &str, port: u16) -> PortRoutes {
         let scope = Scope::forwarding(namespace, hostname, port);
-        PortRoutes { port, protocol: Protocol::Http, scopes: [Arc::new(scope)].into() }
+        PortRoutes { port, protocol: Protocol::Http, scopes: [Arc::new(scope)].into(), hosts: Hosts::default() }
     }
 
     /// Requests get 503, connections are closed.
     fn refused(sent: &proto::PortRoutes, reason: &str) -> PortRoutes {
         let protocol = Protocol::try_from(sent.protocol).unwrap_or(Protocol::Tcp);
-        PortRoutes { port: sent.port as u16, protocol, scopes: [Arc::new(Scope::refused(reason))].into() }
+        let scopes = [Arc::new(Scope::refused(reason))].into();
+        PortRoutes { port: sent.port as u16, protocol, scopes, hosts: Hosts::default() }
     }
 
-    /// What holds for a client.
+    /// What holds for connections of a client, and for its requests to hosts of which nothing else is said.
     pub fn scope(&self, client: &Client<'_>) -> &Arc<Scope> {
-        let [others @ .., last] = &*self.scopes else { unreachable!("there is a last scope") };
-        others.iter().find(|scope| scope.fits(client)).unwrap_or(last)
+        scope(&self.scopes, client)
+    }
+
+    /// What holds for a client's requests to a host, a name without a port.
+    pub fn scope_of(&self, client: &Client<'_>, host: &str) -> &Arc<Scope> {
+        scope(self.hosts.get(host).unwrap_or(&self.scopes), client)
+    }
+
+    /// All that may hold for a client.
+    pub fn scopes_for<'a>(&'a self, client: &'a Client<'_>) -> impl Iterator<Item = &'a Arc<Scope>> {
+        std::iter::once(&self.scopes).chain(self.hosts.values()).map(|scopes| scope(scopes, client))
     }
 
     pub fn speaks_http2(&self) -> bool {
@@ -155,4 +175,15 @@ impl PortRoutes {
     pub fn is_http(&self) -> bool {
         matches!(self.protocol, Protocol::Http | Protocol::Http2 | Protocol::Grpc)
     }
+}
+
+fn scopes(sent: &[proto::Scope]) -> Result<Scopes, String> {
+    let scopes: Scopes = each("scopes", sent, |scope| Scope::decode(scope).map(Arc::new))?;
+    let is_whole = scopes.last().is_some_and(|last| last.is_for_all());
+    is_whole.then_some(scopes).ok_or_else(|| "no scope is for all clients".to_owned())
+}
+
+fn scope<'a>(scopes: &'a Scopes, client: &Client<'_>) -> &'a Arc<Scope> {
+    let [others @ .., last] = &**scopes else { unreachable!("there is a last scope") };
+    others.iter().find(|scope| scope.fits(client)).unwrap_or(last)
 }

@@ -30,6 +30,16 @@ pub struct PortRoutes {
     pub protocol: i32,
     #[prost(message, repeated, tag = "3")]
     pub scopes: Vec<Scope>,
+    #[prost(message, repeated, tag = "4")]
+    pub hosts: Vec<NamedHost>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NamedHost {
+    #[prost(string, tag = "1")]
+    pub host: String,
+    #[prost(message, repeated, tag = "2")]
+    pub scopes: Vec<Scope>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -98,7 +98,7 @@ pub fn scope(http: Vec<proto::HttpRule>) -> proto::Scope {
 }
 
 pub fn service(scopes: Vec<proto::Scope>) -> proto::ServiceRoutes {
-    let port = proto::PortRoutes { port: 9080, protocol: proto::Protocol::Http.into(), scopes };
+    let port = proto::PortRoutes { port: 9080, protocol: proto::Protocol::Http.into(), scopes, hosts: vec![] };
     proto::ServiceRoutes {
         namespace: "shop".into(),
         hostname: "reviews.shop.svc.cluster.local".into(),

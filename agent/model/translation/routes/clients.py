@@ -1,6 +1,6 @@
 """Which clients of a service something may hold for that does not hold for others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agent.model.engine.view import ServiceLike, View
 from agent.model.schema.gateway.base import Route
@@ -16,13 +16,14 @@ from agent.model.translation.routes.parents import ROUTES_OF
 from agent.model.translation.routes.virtual_services import ROUTED_BY, destinations_of
 
 
-def clients(view: View, service: ServiceLike, host: str) -> list[Client]:
-    """Those with labels before all of their namespace; the last are all others."""
-    virtual, routes = (
-        list(_virtual_services(view, host)),
-        list(_routes(view, view.parts(host, service.metadata.namespace))),
-    )
-    hosts = {host, *_sent_to(view, virtual, routes)}
+def clients(view: View, service: ServiceLike, names: Sequence[str]) -> list[Client]:
+    """Those with labels before all of their namespace; the last are all others.
+
+    names: the service's hostname and, where that is a wildcard, those under it that have rules of their own.
+    """
+    virtual = [item for name in names for item in _virtual_services(view, name)]
+    routes = list(_routes(view, view.parts(names[0], service.metadata.namespace)))
+    hosts = {names[0], *_sent_to(view, virtual, routes)}
     rules = list(_rules(view, hosts))
     places = {one.metadata.namespace for one in routes} | {*_exported(virtual), *_exported(rules)}
     places |= {rule.metadata.namespace for rule in rules}

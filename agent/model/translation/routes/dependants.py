@@ -1,6 +1,6 @@
 """Whose translation a change of a route, a rule or a service concerns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from agent.model.engine import invalidation
 from agent.model.engine.store import Entry
@@ -27,9 +27,11 @@ from agent.model.translation.routes.names import (
     resolve,
     routes_of,
     routes_of_service,
+    routes_over,
+    wildcards_over,
 )
 from agent.model.translation.routes.parents import ROUTES_OF, parent_of
-from agent.model.translation.routes.virtual_services import ROUTED_BY, destinations_of
+from agent.model.translation.routes.virtual_services import ROUTED_BY, ROUTED_UNDER, destinations_of
 
 _SENDS_TO = "sends to"  # index: rules by the hosts that they send to
 _DELEGATES_TO = "delegates to"
@@ -38,7 +40,9 @@ _SENDS_INTO = "sends into"  # index: routes by the other namespaces whose object
 
 def virtual_service_index(item: VirtualService) -> Iterator[Entry]:
     namespace = item.metadata.namespace
-    yield from ((ROUTED_BY, entry_of(host, namespace)) for host in item.spec.hosts)
+    for host in item.spec.hosts:
+        yield ROUTED_BY, entry_of(host, namespace)
+        yield from ((ROUTED_UNDER, wildcard) for wildcard in wildcards_over(host))
     yield from ((BOUND_TO, *place) for place in bound_to(item))
     for rule in item.spec.http:
         if rule.delegate:
@@ -89,6 +93,7 @@ def _of_hosts(view: View, item: VirtualService) -> Iterator[Key]:
         yield from gateways.keys(view)
     for host in item.spec.hosts:
         yield from routes_of(view, resolve(view.mesh, host, item.metadata.namespace))
+        yield from routes_over(view, host)
 
 
 def of_destination_rule(view: View, item: DestinationRule) -> Iterator[Key]:
@@ -115,7 +120,7 @@ def of_route(view: View, item: Route) -> Iterator[Key]:
         if service:
             yield from routes_of_service(view, service)
             yield from _routes_for(view, service)
-            yield from naming(view, ROUTED_BY, view.claims(service))
+            yield from _routing(view, view.claims(service))
 
 
 def of_grant(view: View, item: ReferenceGrant) -> Iterator[Key]:
@@ -156,9 +161,16 @@ def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
     yield from _sending_to(view, item)
     for host in view.claims(item):
         yield from routes_of(view, host)
-        yield from naming(view, ROUTED_BY, [host])
+        yield from _routing(view, [host])
         yield from naming(view, POLICY_OF, [host])
         yield from _senders(view, host)
+
+
+def _routing(view: View, hosts: Iterable[str]) -> Iterator[Key]:
+    """The VirtualServices that may be for one of these hostnames, or for a name under it."""
+    yield from naming(view, ROUTED_BY, hosts)
+    for host in hosts:
+        yield from view.store.find(ROUTED_UNDER, host)
 
 
 def _senders(view: View, host: str) -> Iterator[Key]:

@@ -38,6 +38,14 @@ def entries_of(mesh: Mesh, host: str) -> Iterator[str]:
         yield f"{name}/{namespace}"
 
 
+def wildcards_over(host: str) -> Iterator[str]:
+    """The wildcards that cover a host, the longest first; itself is none of them."""
+    _, _, rest = host.removeprefix("*.").partition(".")
+    while rest:
+        yield f"*.{rest}"
+        _, _, rest = rest.partition(".")
+
+
 def covers(mesh: Mesh, written: str, namespace: str, host: str) -> bool:
     """Whether a host in a rule of a namespace means a service's hostname, or a wildcard that does."""
     return matches_host(host, resolve(mesh, written, namespace))
@@ -67,6 +75,13 @@ def routes_of(view: View, host: str) -> Iterator[Key]:
     for item in view.store.objects.values():
         if isinstance(item, Service | ServiceEntry):
             yield from (key for key in routes_of_service(view, item) if matches_host(key.name, host))
+
+
+def routes_over(view: View, host: str) -> Iterator[Key]:
+    """The routes of the wildcards that cover a hostname."""
+    for wildcard in wildcards_over(host):
+        for one in view.claimants(wildcard):
+            yield Key(ROUTES, one.metadata.namespace, wildcard)
 
 
 def routes_of_service(view: View, item: ServiceLike) -> Iterator[Key]:

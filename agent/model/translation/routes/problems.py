@@ -18,9 +18,9 @@ from agent.model.translation.routes.bound import bound_to
 from agent.model.translation.routes.client import Client
 from agent.model.translation.routes.delegates import delegate_of
 from agent.model.translation.routes.destinations import Destinations, Unroutable, rules_for
-from agent.model.translation.routes.names import WILDCARD, resolve, routes_of
+from agent.model.translation.routes.names import WILDCARD, resolve, routes_of, wildcards_over
 from agent.model.translation.routes.parents import ROUTES_OF
-from agent.model.translation.routes.virtual_services import destinations_of
+from agent.model.translation.routes.virtual_services import destinations_of, is_part_of
 from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
@@ -56,12 +56,12 @@ def _gateways(view: View, item: VirtualService) -> Iterator[str]:
 def _hosts(view: View, item: VirtualService) -> Iterator[str]:
     for written in item.spec.hosts:
         host = resolve(view.mesh, written, item.metadata.namespace)
-        services = [*view.claimants(host)]
+        services = [(name, one) for name in (host, *wildcards_over(host)) for one in view.claimants(name)]
         known = services or (host.startswith(WILDCARD) and any(routes_of(view, host)))
         if not known:
             yield f"hosts: {host} is no service of the mesh; its rules have no effect yet"
-        for service in services:
-            yield from _of_service(view, item, service, host)
+        for name, service in services:
+            yield from _of_service(view, item, service, name)
 
 
 def _of_service(view: View, item: VirtualService, service: ServiceLike, host: str) -> Iterator[str]:
@@ -116,10 +116,16 @@ def _missing(
     view = destinations.view
     for one in wanted:
         host = resolve(view.mesh, one.host, item.metadata.namespace)
+        if host in item.spec.hosts:
+            host = next((name for name in wildcards_over(host) if _means(view, host, name)), host)
         try:
             destinations.named(host, one.subset, one.port_number, one.port_number or _first_port(view, host))
         except Unroutable as error:
             yield f"{error}; its share is answered with 503"
+
+
+def _means(view: View, host: str, wildcard: str) -> bool:
+    return is_part_of(view, host, wildcard) and any(view.claimants(wildcard))
 
 
 def _first_port(view: View, host: str) -> int:

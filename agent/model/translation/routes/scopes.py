@@ -1,12 +1,14 @@
 """What holds for some clients of one port of a service: `warren.routes.Scope`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from agent.model.engine.view import ServiceLike, View
 from agent.model.schema.gateway.grpc_route import GRPCRoute
 from agent.model.schema.gateway.http_route import HTTPRoute
 from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
+from agent.model.schema.istio.virtual_service import VirtualService
+from agent.model.schema.objects import key_of
 from agent.model.translation.routes import virtual_services
 from agent.model.translation.routes.changes import default_retry
 from agent.model.translation.routes.client import Client
@@ -38,8 +40,11 @@ class Scope(NamedTuple):
     routed: bool
 
 
-def http(view: View, client: Client, target: Target) -> Scope:
-    """By requests. A route of the Gateway API comes before VirtualServices."""
+def http(view: View, client: Client, target: Target, named: str = "") -> Scope:
+    """By requests. A route of the Gateway API comes before VirtualServices.
+
+    named: the host that they name, where the service's is a wildcard over it.
+    """
     destinations = Destinations(view, client)
     types: tuple[type[HttpLike], ...] = (HTTPRoute, GRPCRoute)
     routes = for_port(view, client, target.parts(view), target.port, types)
@@ -47,8 +52,8 @@ def http(view: View, client: Client, target: Target) -> Scope:
     if routes:
         rules = GatewayRules(destinations).http(one for one in routes if type(one) is type(routes[0]))
     else:
-        items = virtual_services.of_host(view, client, target.host)
-        rules = list(virtual_services.Rules(destinations, target.port).http(items))
+        items = virtual_services.of_host(view, client, named or target.host)
+        rules = list(_virtual(destinations, target).http(items))
     grpc = bool(routes) and isinstance(routes[0], GRPCRoute)
     message = pb.Scope(
         http=rules if routes or rules else [_forward(destinations, target)],
@@ -67,14 +72,25 @@ def connections(view: View, client: Client, target: Target, protocol: pb.Protoco
         message = pb.Scope(tls=gateway.tls(tls), tcp=gateway.tcp(tcp))
     else:
         items = virtual_services.of_host(view, client, target.host) if protocol != pb.HTTP else []
-        rules = virtual_services.Rules(destinations, target.port)
-        by_sni = rules.tls(items) if protocol == pb.TLS else ()
+        rules = _virtual(destinations, target)
+        by_sni = rules.tls([*_under(view, client, target.host), *items]) if protocol == pb.TLS else ()
         message = pb.Scope(tls=by_sni, tcp=rules.tcp(items))
     routed = bool(message.tls or message.tcp)
     if not tls and not tcp:
         message.tcp.append(pb.TcpRule(destinations=[_itself(destinations, target)]))
     message.destinations.extend(destinations.messages)
     return Scope(message, routed)
+
+
+def _virtual(destinations: Destinations, target: Target) -> virtual_services.Rules:
+    return virtual_services.Rules(destinations, target.port, wildcard=target.host)
+
+
+def _under(view: View, client: Client, wildcard: str) -> Iterable[VirtualService]:
+    """Those for names under a wildcard: which of them is meant the SNI says."""
+    hosts = virtual_services.hosts_under(view, wildcard)
+    found = (item for host in hosts for item in virtual_services.of_host(view, client, host))
+    return {key_of(item): item for item in found}.values()
 
 
 def _l4_routes(

@@ -12,6 +12,7 @@ from agent.model.translation.routes.clients import clients
 from agent.model.translation.routes.destinations import own_policy
 from agent.model.translation.routes.policy import needs_connections, needs_requests
 from agent.model.translation.routes.scopes import Target
+from agent.model.translation.routes.virtual_services import hosts_under
 from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
@@ -23,40 +24,54 @@ def translate(view: View, key: Key) -> Iterator[Resource]:
     if not any(one.metadata.namespace == key.namespace for one in view.claimants(key.name)):
         return
     service = view.owner(key.name, key.namespace)
-    whom = clients(view, service, key.name)
+    names = hosts_under(view, key.name)
+    whom = clients(view, service, [key.name, *names])
     ports = ports_of_host(view, key.name, key.namespace).items()
-    found = (_port(view, Target(service, key.name, number), port, whom) for number, port in ports)
+    found = (_port(view, Target(service, key.name, number), port, whom, names) for number, port in ports)
     if told := [port for port in found if port]:
         yield routes_resource(pb.ServiceRoutes(namespace=key.namespace, hostname=key.name, ports=told))
 
 
-def _port(view: View, target: Target, port: AnyPort, whom: Sequence[Client]) -> pb.PortRoutes | None:
-    """None: connections are forwarded, and nothing else is to be done."""
+def _port(
+    view: View, target: Target, port: AnyPort, whom: Sequence[Client], names: Sequence[str]
+) -> pb.PortRoutes | None:
+    """None: connections are forwarded, and no more. names: those under the service's wildcard."""
     protocol = route_protocol(port)
     policies = [own_policy(view, client, *target) for client in whom]
     if protocol in HTTP_LIKE:
         found = {client: scopes.http(view, client, target) for client in whom}
-        asked = any(one.routed for one in found.values()) or _is_annotated(view, target.service)
-        if asked or any(map(needs_requests, policies)):
-            return _told(target, protocol, found)
+        named = {name: {client: scopes.http(view, client, target, name) for client in whom} for name in names}
+        named = {name: one for name, one in named.items() if _is_routed(one)}
+        if (
+            named
+            or _is_routed(found)
+            or _is_annotated(view, target.service)
+            or any(map(needs_requests, policies))
+        ):
+            hosts = [pb.NamedHost(host=name, scopes=_told(one)) for name, one in named.items()]
+            return pb.PortRoutes(port=target.port, protocol=protocol, scopes=_told(found), hosts=hosts)
         protocol = pb.HTTP
     found = {client: scopes.connections(view, client, target, protocol) for client in whom}
-    if any(one.routed for one in found.values()) or any(map(needs_connections, policies)):
-        return _told(target, pb.TCP if protocol == pb.HTTP else protocol, found)
+    if _is_routed(found) or any(map(needs_connections, policies)):
+        protocol = pb.TCP if protocol == pb.HTTP else protocol
+        return pb.PortRoutes(port=target.port, protocol=protocol, scopes=_told(found))
     return None
 
 
-def _told(target: Target, protocol: pb.Protocol, found: dict[Client, scopes.Scope]) -> pb.PortRoutes:
+def _is_routed(found: dict[Client, scopes.Scope]) -> bool:
+    return any(one.routed for one in found.values())
+
+
+def _told(found: dict[Client, scopes.Scope]) -> Iterator[pb.Scope]:
     """Without scopes that say what a wider one behind them says; each with its condition."""
-    result = pb.PortRoutes(port=target.port, protocol=protocol)
     for client, scope in found.items():
         wider = found[Client(client.namespace) if client.labels else Client()]
         if client == Client() or scope.message != wider.message:
-            message = result.scopes.add()
+            message = pb.Scope()
             message.CopyFrom(scope.message)
             message.namespaces.extend([client.namespace] if client.namespace else ())
             message.labels.update(dict(client.labels))
-    return result
+            yield message
 
 
 def _is_annotated(view: View, service: ServiceLike) -> bool:

@@ -28,10 +28,17 @@ from agent.model.translation.routes.matches import (
     string_match,
     tls_match,
 )
-from agent.model.translation.routes.names import covers, naming, resolve, specificity
+from agent.model.translation.routes.names import (
+    covers,
+    naming,
+    resolve,
+    specificity,
+    wildcards_over,
+)
 from protocols import routes_pb2 as pb
 
 ROUTED_BY = "routed by"  # index: VirtualServices by the hosts that they are for
+ROUTED_UNDER = "routed under"  # index: VirtualServices by the wildcards that cover one of their hosts
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNROUTABLE = 503
@@ -51,6 +58,13 @@ def of_host(view: View, client: Client, host: str) -> list[VirtualService]:
     best = max((_specificity(view, item, host) for item in known), default=None)
     counting = [item for item in known if _specificity(view, item, host) == best]
     return sorted(counting, key=lambda item: (not _is_private(item), *seniority(item)))
+
+
+def hosts_under(view: View, wildcard: str) -> list[str]:
+    """The hosts of VirtualServices that a service's wildcard covers, the most specific first."""
+    items = view.store.each(VirtualService, ROUTED_UNDER, wildcard)
+    hosts = {host for item in items for host in item.spec.hosts if wildcard in wildcards_over(host)}
+    return sorted(hosts, key=lambda host: (specificity(host), host), reverse=True)
 
 
 def _holds(view: View, item: VirtualService, client: Client, host: str) -> bool:
@@ -82,11 +96,14 @@ def seniority(item: VirtualService) -> tuple[str, Key]:
 class Rules:
     """Those of VirtualServices, for the clients of one scope that call one port.
 
-    fits: whether a match may hold for them; None: they are within the mesh.
+    fits: whether a match may hold for them; None: they are within the mesh. wildcard: the service's hostname,
+    where that is one.
     """
 
-    def __init__(self, destinations: Destinations, port: int, fits: "Fits | None" = None) -> None:
-        self._destinations, self._port = destinations, port
+    def __init__(
+        self, destinations: Destinations, port: int, fits: "Fits | None" = None, wildcard: str = ""
+    ) -> None:
+        self._destinations, self._port, self._wildcard = destinations, port, wildcard
         self._view = destinations.view
         self._fits: Fits = fits or (lambda _, match: in_mesh(match, port))
 
@@ -167,6 +184,8 @@ class Rules:
 
     def _find(self, owner: VirtualService, wanted: Destination) -> int:
         host = resolve(self._view.mesh, wanted.host, owner.metadata.namespace)
+        if host in owner.spec.hosts and is_part_of(self._view, host, self._wildcard):
+            host = self._wildcard
         return self._destinations.named(host, wanted.subset, wanted.port_number, self._port)
 
     def _mirrors(self, owner: VirtualService, rule: schema.HttpRule) -> list[pb.Mirror]:
@@ -187,6 +206,11 @@ def destinations_of(rule: schema.HttpRule) -> Iterator[Destination]:
     """All that a rule sends to, mirrors too."""
     yield from (one.destination for one in rule.route)
     yield from (one.destination for one in mirrors_of(rule))
+
+
+def is_part_of(view: View, host: str, wildcard: str) -> bool:
+    """Whether a hostname that no object has means the service of a wildcard."""
+    return wildcard in wildcards_over(host) and not any(view.claimants(host))
 
 
 def mirrors_of(rule: schema.HttpRule) -> Sequence[schema.Mirror]:

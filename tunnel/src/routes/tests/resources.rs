@@ -99,6 +99,25 @@ fn the_first_scope_that_fits_the_client_holds() {
 }
 
 #[test]
+fn requests_to_a_name_under_a_wildcard_have_scopes_of_their_own() {
+    let named = |name: &str| proto::NamedHost { host: name.into(), scopes: vec![scope(vec![rule(name, &[])])] };
+    let mut sent = service(vec![scope(vec![rule("whole", &[])])]);
+    sent.ports[0].hosts = vec![named("api.example"), named("*.b.example")];
+    let routes = ServiceRoutes::compile(&sent).unwrap();
+    let (port, labels) = (routes.port(9080).unwrap(), labels(""));
+    let client = client(&labels);
+    for (host, expected) in
+        [("API.example", "api.example"), ("x.b.example", "*.b.example"), ("b.example", "whole"), ("", "whole")]
+    {
+        assert_eq!(&*port.scope_of(&client, host).http[0].name, expected, "{host}");
+    }
+    assert_eq!(&*port.scope(&client).http[0].name, "whole");
+    assert_eq!(port.scopes_for(&client).count(), 3);
+    let told = &routes.json()["ports"][0]["scopes"];
+    assert_eq!([0, 1, 2].map(|place| &told[place]["host"]), ["*.b.example", "api.example", ""]);
+}
+
+#[test]
 fn routes_are_named_by_rule_and_match() {
     let scope = compiled(vec![rule("canary", &["exact:/a name:beta", "exact:/b"]), rule("rest", &[])]);
     for (path, expected) in [("/a", "canary.beta"), ("/b", "canary"), ("/c", "rest")] {
@@ -207,6 +226,14 @@ fn what_cannot_be_held_whole_is_refused_by_its_place() {
     let rows: &[(&str, Spoil)] = &[
         ("ports[0]: port 9080: no scope is for all clients", |sent| sent.ports[0].scopes.clear()),
         ("ports[0]: port 9080: no scope is for all clients", |sent| scope_of(sent).namespaces.push("x".into())),
+        ("ports[0]: host A.b is there twice", |sent| {
+            let (scopes, names) = (vec![scope(vec![])], ["a.b", "A.b"]);
+            sent.ports[0].hosts =
+                names.map(|host| proto::NamedHost { host: host.into(), scopes: scopes.clone() }).into();
+        }),
+        ("ports[0]: a.b: port 9080: no scope is for all clients", |sent| {
+            sent.ports[0].hosts.push(proto::NamedHost { host: "a.b".into(), scopes: vec![] });
+        }),
         ("ports[0]: no port", |sent| sent.ports[0].port = 0),
         ("ports[0]: port 65536 is out of range", |sent| sent.ports[0].port = 65536),
         ("ports[0]: protocol 99 is unknown", |sent| sent.ports[0].protocol = 99),

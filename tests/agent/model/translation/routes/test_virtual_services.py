@@ -402,6 +402,52 @@ def test_a_redirect_and_rules_of_a_service_entry() -> None:
     assert scope(*items, host="api.example").http[0].redirect.full == "/"
 
 
+def under(*items: Object, host: str = "*.example") -> dict[str, list[pb.Scope]]:
+    """What holds for names under a wildcard at its port."""
+    found = port(service_entry(hosts=[host], resolution="NONE"), *items, host=host)
+    return {one.host: list(one.scopes) for one in found.hosts} if found else {}
+
+
+def test_rules_for_a_name_under_a_wildcard() -> None:
+    """Each name has its own; its own name is the service's there, unless another object has it."""
+    slow = {"timeout": "1s", "route": [to("api.example")]}
+    items = (
+        virtual_service(slow, name="api", hosts=["api.example"]),
+        virtual_service({"redirect": {"uri": "/"}}, name="b", hosts=["*.b.example", "web"]),
+        virtual_service({"route": [to("far.example")]}, name="c", hosts=["c.example"]),
+    )
+    found = under(*items)
+    assert [*found] == ["api.example", "c.example", "*.b.example"]
+    assert shares(found["api.example"][0]) == [("*.example:80", 0)]
+    assert found["api.example"][0].http[0].forward.timeout_ms == 1000
+    assert found["*.b.example"][0].http[0].redirect.full == "/"
+    assert shares(found["c.example"][0]) == [("503 NC", 0)], "another name is no part of it"
+    assert shares(scope(service_entry(hosts=["*.example"]), *items, host="*.example")) == [
+        ("*.example:80", 1)
+    ]
+    itself = service_entry("itself", hosts=["api.example"])
+    assert shares(under(*items, itself)["api.example"][0]) == [("api.example:80", 0)]
+    assert under(*items, host="*.b.example") == {}, "what is for the whole wildcard is the service's"
+
+
+def test_clients_of_a_name_under_a_wildcard() -> None:
+    item = virtual_service({"redirect": {"uri": "/"}}, hosts=["api.example"], exportTo=["."])
+    mine, others = under(item)["api.example"]
+    assert (mine.namespaces, mine.http[0].redirect.full) == (["default"], "/")
+    assert shares(others) == [("*.example:80", 1)]
+
+
+def test_names_of_servers_under_a_wildcard() -> None:
+    ports = [{"number": 443, "name": "tls", "protocol": "TLS"}]
+    wild = service_entry(hosts=["*.example"], ports=ports, resolution="NONE")
+    rules = [{"match": [{"sniHosts": ["api.example"]}], "route": [to("api.example")]}]
+    item = virtual_service(hosts=["api.example"], tls=rules, tcp=[{"route": [to("web")]}])
+    found = scope(wild, item, host="*.example", number=443)
+    assert found.tls[0].matches[0].sni_hosts == ["api.example"]
+    assert [one.hostname for one in found.destinations] == ["*.example"]
+    assert connection_shares(found) == [("*.example:443", 1)], "what names no server is nobody's"
+
+
 @pytest.mark.parametrize(
     ("protocol", "expected"),
     [
@@ -432,6 +478,10 @@ def test_what_the_author_should_know() -> None:
     assert problems(virtual_service(PLAIN)) == ""
     assert "is no service of the mesh" in problems(virtual_service(PLAIN, hosts=["gone"]))
     assert "http[1] is never reached" in problems(virtual_service(PLAIN, {"name": "b", **PLAIN}))
+    wild = service_entry(hosts=["*.example"], resolution="NONE")
+    named = virtual_service({"route": [to("api.example")]}, hosts=["api.example"])
+    assert problems(named, wild) == ""
+    assert "is no service of the mesh" in problems(named)
     assert "no service gone.default" in problems(virtual_service({"route": [to("gone")]}))
     assert "has no subset v9" in problems(virtual_service({"route": [to("web", "v9")]}))
     assert "there is no Gateway default/gw" in problems(virtual_service(PLAIN, gateways=["gw"]))
