@@ -58,8 +58,9 @@ pub struct Finder {
 impl Finder {
     /// Takes the next head from `input`, if it is whole; its lines end properly. Empty lines before it are passed over (RFC 9112 section 2.2).
     pub fn take(&mut self, input: &mut BytesMut, limits: Limits) -> Result<Option<Bytes>, Refused> {
-        while self.searched == 0 && input.starts_with(b"\r\n") {
+        while input.starts_with(b"\r\n") {
             input.advance(2);
+            self.searched = 0;
         }
         let from = self.searched.saturating_sub(3);
         let end = memmem::find(&input[from..], b"\r\n\r\n").map(|at| from + at + 4);

@@ -1,7 +1,10 @@
 //! Request smuggling and malformed heads: each row is what a client sends, and what must become of it.
+use super::super::head::Finder;
 use super::super::serve;
+use crate::http::settings::Limits;
 use crate::http::testing::{collect, pair, read_to_end, run, send};
 use crate::http::{Drain, Request, Response, Server, Settings};
+use bytes::BytesMut;
 use http::StatusCode;
 use std::cell::RefCell;
 use tokio::io::AsyncWriteExt;
@@ -298,4 +301,19 @@ fn lines_and_fields() {
         ("garbage behind a request", b"GET / HTTP/1.1\r\nhost: a\r\n\r\ngarbage\r\n\r\n", Pass(&["GET a/ "])),
         ("h2c is not switched to", b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n", Pass(&["GET a/ "])),
     ]);
+}
+
+#[test]
+fn empty_lines_before_a_head_are_passed_over_however_they_arrive() {
+    let sent = b"\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
+    for size in 1..sent.len() {
+        let (mut finder, mut input, mut heads) = (Finder::default(), BytesMut::new(), Vec::new());
+        for piece in sent.chunks(size) {
+            input.extend_from_slice(piece);
+            while let Some(head) = finder.take(&mut input, Limits::default()).unwrap() {
+                heads.push(head);
+            }
+        }
+        assert_eq!(heads, [&b"GET / HTTP/1.1\r\n\r\n"[..], b"GET /2 HTTP/1.1\r\n\r\n"], "in pieces of {size}");
+    }
 }
