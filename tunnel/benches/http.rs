@@ -108,7 +108,8 @@ fn routes() -> Arc<PortRoutes> {
     ];
     let scope =
         proto::Scope { http: rules, destinations: vec![destination("v1"), destination("v2")], ..Default::default() };
-    let port = proto::PortRoutes { port: 9080, protocol: proto::Protocol::Http.into(), scopes: vec![scope] };
+    let port =
+        proto::PortRoutes { port: 9080, protocol: proto::Protocol::Http.into(), scopes: vec![scope], hosts: vec![] };
     let sent = proto::ServiceRoutes { namespace: "shop".into(), hostname: "reviews".into(), ports: vec![port] };
     ServiceRoutes::compile(&sent).expect("right").port(9080).expect("it is there").clone()
 }

@@ -64,7 +64,8 @@ fn scope(size: usize, kind: Kind) -> std::sync::Arc<Scope> {
     let destinations = ["v1", "v2"].map(destination).into();
     // Places have as many digits in either table: requests' paths have one length.
     let scope = proto::Scope { http: (1000..1000 + size).map(rule).collect(), destinations, ..Default::default() };
-    let port = proto::PortRoutes { port: 80, protocol: proto::Protocol::Http.into(), scopes: vec![scope] };
+    let port =
+        proto::PortRoutes { port: 80, protocol: proto::Protocol::Http.into(), scopes: vec![scope], hosts: vec![] };
     let sent = proto::ServiceRoutes { namespace: "shop".into(), hostname: "reviews".into(), ports: vec![port] };
     let routes = ServiceRoutes::compile(&sent).expect("it is well formed");
     routes.port(80).expect("it has the port").scopes[0].clone()

@@ -109,11 +109,13 @@ pub trait Node: 'static {
     }
 
     /// Whether a request is let through, whose path is normalised, and the fields that its answer gets then. It may take
-    /// fields of the request away, and add some. `remote`: who has sent it, as far as trusted proxies say so.
+    /// fields of the request away, and add some. `remote`: who has sent it, as far as trusted proxies say so; `scope`: what
+    /// holds for it.
     fn admit(
         &self,
         _: &Downstream,
         _remote: IpAddr,
+        _scope: &Scope,
         _: &mut Request,
     ) -> impl Future<Output = Result<HeaderMap, Denied>> {
         ready(Ok(HeaderMap::new()))

@@ -93,12 +93,14 @@ impl<N: Node> Router<N> {
             request.path = self.settings.normalization.of(&request.path).ok_or(bad)?;
         }
         recording.record.path = request.path.clone();
-        match self.node.admit(downstream, remote, request).await {
+        let scope = session.scope(&self.node, request.authority.host());
+        match self.node.admit(downstream, remote, &scope, request).await {
             Ok(added) => {
-                let mut response = self.route(session, request, recording, grpc).await.unwrap_or_else(|answer| {
-                    recording.record.flags |= answer.flags;
-                    answer.response(grpc)
-                });
+                let mut response =
+                    self.route(downstream, &scope, request, recording, grpc).await.unwrap_or_else(|answer| {
+                        recording.record.flags |= answer.flags;
+                        answer.response(grpc)
+                    });
                 response.headers.extend(added);
                 Ok(response)
             }
@@ -113,14 +115,13 @@ impl<N: Node> Router<N> {
     /// A request that may go on.
     async fn route(
         self: &Rc<Self>,
-        session: &Session,
+        downstream: &Rc<Downstream>,
+        scope: &Scope,
         request: &mut Request,
         recording: &mut Recording<N>,
         grpc: bool,
     ) -> Result<Response, Answer> {
         let draw = |limit| self.node.draw(limit);
-        let downstream = &session.downstream;
-        let scope = session.scope(&self.node, request.authority.host());
         let client = Client { namespace: &downstream.pod.namespace, labels: &downstream.pod.labels };
         let decision = scope.decide(&client, &fields::view(request, &request.headers, downstream.port), draw);
         let Some(matched) = decision.matched().cloned() else {

@@ -52,6 +52,10 @@ impl<S: Io> Io for Begun<S> {
     fn reset(&mut self) {
         self.io.reset();
     }
+
+    fn is_gone(&self) -> bool {
+        self.io.is_gone()
+    }
 }
 
 impl<S: Io> AsyncRead for Begun<S> {

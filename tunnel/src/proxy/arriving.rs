@@ -89,7 +89,13 @@ impl Node for Arriving {
     }
 
     /// By one version of the policies.
-    async fn admit(&self, _: &Downstream, _: IpAddr, request: &mut http::Request) -> Result<HeaderMap, Denied> {
+    async fn admit(
+        &self,
+        _: &Downstream,
+        _: IpAddr,
+        _: &Scope,
+        request: &mut http::Request,
+    ) -> Result<HeaderMap, Denied> {
         let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
         let guard = self.guard.of(&proxy, &pod, &[]).ok_or_else(gone)?;
         let Arrival { attempt, delivery, .. } = &self.arrival;

@@ -92,6 +92,10 @@ impl Duplex for Here {
     fn reset(&mut self) {
         self.broken.set(true);
     }
+
+    fn is_gone(&self) -> bool {
+        self.other.get()
+    }
 }
 
 impl Drop for Here {

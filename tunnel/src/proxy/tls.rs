@@ -67,4 +67,8 @@ impl<S: Duplex> Duplex for TlsDuplex<S> {
             TlsStream::Server(stream) => stream.get_mut().0.reset(),
         }
     }
+
+    fn is_gone(&self) -> bool {
+        self.0.get_ref().0.is_gone()
+    }
 }

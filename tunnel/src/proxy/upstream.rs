@@ -124,6 +124,10 @@ impl<T: Duplex + 'static> http::Io for T {
         Duplex::reset(self);
     }
 
+    fn is_gone(&self) -> bool {
+        Duplex::is_gone(self)
+    }
+
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
         Duplex::poll_relay(self, cx, to, left)
     }
@@ -132,6 +136,15 @@ impl<T: Duplex + 'static> http::Io for T {
 impl Duplex for Upstream {
     fn reset(&mut self) {
         Duplex::reset(&mut *self.bytes());
+    }
+
+    fn is_gone(&self) -> bool {
+        match &self.bytes {
+            Bytes::Stream(stream) => stream.is_gone(),
+            Bytes::Socket(sock) => Duplex::is_gone(sock),
+            Bytes::Here(here) => here.is_gone(),
+            Bytes::Tls(stream) => stream.is_gone(),
+        }
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {

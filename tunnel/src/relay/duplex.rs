@@ -22,6 +22,9 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// Ends it: the other side sees a reset, at the latest when this is dropped.
     fn reset(&mut self);
 
+    /// Whether the other side has broken off, or somebody else has ended it, also where nobody reads or writes.
+    fn is_gone(&self) -> bool;
+
     /// Has the next `left` bytes that it would read written to `to` as they come, and counts them down. Ready when that is
     /// over; until then it is not read.
     fn poll_relay(&mut self, _: &mut Context<'_>, _: &Rc<dyn Sink>, _left: &mut u64) -> Poll<Relayed> {
@@ -180,6 +183,12 @@ impl Duplex for TcpDuplex {
     fn reset(&mut self) {
         reset_on_close(&self.sock);
         self.cancel.cancel(Refusal::Abandoned, "");
+    }
+
+    fn is_gone(&self) -> bool {
+        let error = self.sock.take_error().and_then(|error| error.map_or(Ok(()), Err));
+        let _ = self.noted(error);
+        self.cancel.why.borrow().is_some()
     }
 }
 

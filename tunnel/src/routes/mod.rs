@@ -127,7 +127,7 @@ impl PortRoutes {
             Ok(protocol) => Ok(protocol),
         };
         let port = sent.port;
-        let scopes = |sent| scopes(sent).within(format_args!("port {port}"));
+        let scopes = |sent| scopes(sent, port);
         let mut hosts = Vec::with_capacity(sent.hosts.len());
         for named in &sent.hosts {
             hosts.push((&*named.host, scopes(&named.scopes).within(&named.host)?));
@@ -177,10 +177,10 @@ impl PortRoutes {
     }
 }
 
-fn scopes(sent: &[proto::Scope]) -> Result<Scopes, String> {
+fn scopes(sent: &[proto::Scope], port: u32) -> Result<Scopes, String> {
     let scopes: Scopes = each("scopes", sent, |scope| Scope::decode(scope).map(Arc::new))?;
     let is_whole = scopes.last().is_some_and(|last| last.is_for_all());
-    is_whole.then_some(scopes).ok_or_else(|| "no scope is for all clients".to_owned())
+    is_whole.then_some(scopes).ok_or_else(|| format!("port {port}: no scope is for all clients"))
 }
 
 fn scope<'a>(scopes: &'a Scopes, client: &Client<'_>) -> &'a Arc<Scope> {

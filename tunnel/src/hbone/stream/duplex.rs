@@ -85,6 +85,10 @@ impl Duplex for StreamDuplex {
         self.0.tunnel.close(self.0.id, Some(Code::CANCEL));
     }
 
+    fn is_gone(&self) -> bool {
+        self.0.broken.borrow().is_some()
+    }
+
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
         self.0.poll_lent(cx, to, left)
     }

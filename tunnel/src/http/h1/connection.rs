@@ -12,12 +12,17 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 /// Bytes that are read at once of heads, and of bodies.
 pub const HEAD_ROOM: usize = 4 << 10;
 pub const BODY_ROOM: usize = 64 << 10;
+
+/// Between two looks at whether a peer is there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How far the reading of a body has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,17 @@ impl<S: Io> Connection<S> {
 
     pub fn reset(&self) {
         self.io.borrow_mut().reset();
+    }
+
+    /// Ready when the peer has broken off. A stream that nobody reads, or that has room to write, tells nobody of that: it is
+    /// looked at from time to time.
+    pub async fn gone(&self) {
+        loop {
+            sleep(LOOK).await;
+            if self.io.borrow().is_gone() {
+                return;
+            }
+        }
     }
 }
 

@@ -46,7 +46,13 @@ pub async fn serve<S: Io>(io: S, read: Bytes, server: &Server, handle: impl Asyn
         request.body = incoming::body(&connection, head.framing, server.settings.limits, || {});
         request.interim = (asked.version == Version::HTTP_11).then(|| connection.clone() as _);
         let handling = pin!(handle(request));
-        let Some(response) = attended(&connection, handling).await else { return connection.reset() };
+        let open = connection.body.get() != Reading::Done;
+        let response = tokio::select! {
+            biased;
+            response = attended(&connection, handling) => response,
+            () = connection.gone(), if open => None,
+        };
+        let Some(response) = response else { return connection.reset() };
         match answer(&connection, server, &asked, response).await {
             After::Next => {}
             After::Close => return linger(&connection).await,
@@ -151,7 +157,13 @@ async fn answer<S: Io>(
     let keep = asked.keep_alive && read && outgoing != Outgoing::UntilClose && !server.drain.is_announced();
     let mut head = BytesMut::new();
     encode::response(&mut head, &response, outgoing, persistence(asked, &response, keep));
-    match encode::message(connection, head, &mut response.body, outgoing).await {
+    let streamed = !response.body.is_here();
+    let written = tokio::select! {
+        biased;
+        written = encode::message(connection, head, &mut response.body, outgoing) => written,
+        () = connection.gone(), if streamed => Err(WriteError::Io),
+    };
+    match written {
         Ok(()) => {}
         Err(WriteError::Io) => return After::Gone,
         Err(WriteError::Body(_)) => {

@@ -6,6 +6,7 @@ use crate::http::testing::{abort, read_until, run, run_paused};
 use std::io::ErrorKind::WouldBlock;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -259,6 +260,20 @@ fn a_slow_server_is_asked_by_as_many_as_may_wait() {
     });
 }
 
+/// Writes until no more is taken; how many bytes.
+async fn fill(client: &TcpStream) -> usize {
+    let (more, mut sent, mut idle) = (vec![7; 64 << 10], 0, 0);
+    while idle < 200 {
+        match client.try_write(&more) {
+            Ok(n) => (sent, idle) = (sent + n, 0),
+            Err(error) if error.kind() == WouldBlock => idle += 1,
+            Err(error) => panic!("{error}"),
+        }
+        yield_now().await;
+    }
+    sent
+}
+
 #[test]
 fn a_server_that_does_not_read_holds_up_its_client() {
     for http2 in [false, true] {
@@ -274,16 +289,78 @@ fn a_server_that_does_not_read_holds_up_its_client() {
             stage.place("v1", endpoints(&[silent.await], http2));
             let mut client = stage.connect().await;
             send(&mut client, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n").await;
-            let (more, mut sent, mut idle) = (vec![7; 64 << 10], 0, 0);
-            while idle < 200 {
-                match client.try_write(&more) {
-                    Ok(n) => (sent, idle) = (sent + n, 0),
-                    Err(error) if error.kind() == WouldBlock => idle += 1,
-                    Err(error) => panic!("{error}"),
-                }
-                yield_now().await;
-            }
+            let sent = fill(&client).await;
             assert!(sent < 32 << 20, "{sent} bytes were taken");
+        });
+    }
+}
+
+/// A server that begins an answer, or reads a head and no more until `go`; what it meets in the end. Where a node's stream is
+/// reset, a socket of this stage closes.
+async fn waiting(http2: bool, says: &'static str, go: Rc<Notify>) -> (SocketAddr, Rc<RefCell<Option<String>>>) {
+    let end = Rc::new(RefCell::new(None));
+    let met = end.clone();
+    let address = raw(async move |mut io: TcpStream| {
+        let found = if http2 {
+            io.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+            let mut preface = [0; PREFACE.len()];
+            io.read_exact(&mut preface).await.unwrap();
+            reset_of(&mut io).await
+        } else {
+            read_until(&mut io, "\r\n\r\n").await;
+            send(&mut io, says).await;
+            go.notified().await;
+            io.read_exact(&mut vec![0; 1 << 30]).await.unwrap_err().kind().to_string()
+        };
+        *met.borrow_mut() = Some(found);
+    });
+    (address.await, end)
+}
+
+/// Reads frames, of which none is acknowledged, until a stream is reset.
+async fn reset_of(io: &mut TcpStream) -> String {
+    loop {
+        let mut start = [0; 9];
+        io.read_exact(&mut start).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, start[0], start[1], start[2]]) as usize];
+        io.read_exact(&mut payload).await.unwrap();
+        if start[3] == RST_STREAM {
+            return format!("reset with {}", payload[3]);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_breaks_off_is_noticed_although_nobody_reads_it() {
+    let event = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+    for (http2, says, expected) in
+        [(false, "", "unexpected end of file"), (true, "", "reset with 8"), (false, event, "unexpected end of file")]
+    {
+        run(async {
+            let go = Rc::new(Notify::new());
+            let (server, end) = waiting(http2, says, go.clone()).await;
+            let stage = Stage::new(vec![rule()]);
+            stage.place("v1", endpoints(&[server], http2));
+            let mut client = stage.connect().await;
+            if says.is_empty() {
+                send(&mut client, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n").await;
+                fill(&client).await;
+            } else {
+                send(&mut client, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+                read_until(&mut client, "data: 1").await;
+            }
+            let records = stage.router.node.records.clone();
+            assert_eq!(records.borrow().len(), 0);
+            abort(client).await;
+            while records.borrow().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!((records.borrow().len(), records.borrow()[0].flags.to_string()), (1, "DC".to_owned()));
+            go.notify_one();
+            while end.borrow().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(end.take().unwrap(), expected);
         });
     }
 }

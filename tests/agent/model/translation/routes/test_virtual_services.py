@@ -433,7 +433,7 @@ def test_rules_for_a_name_under_a_wildcard() -> None:
 def test_clients_of_a_name_under_a_wildcard() -> None:
     item = virtual_service({"redirect": {"uri": "/"}}, hosts=["api.example"], exportTo=["."])
     mine, others = under(item)["api.example"]
-    assert (mine.namespaces, mine.http[0].redirect.full) == (["default"], "/")
+    assert ([*mine.namespaces], mine.http[0].redirect.full) == (["default"], "/")
     assert shares(others) == [("*.example:80", 1)]
 
 
