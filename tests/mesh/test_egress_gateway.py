@@ -11,10 +11,12 @@ from agent.lab import Lab
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh
 from tests.support import asking, sockets
+from tests.support.resident import Resident
 from tests.support.wait import until
 
 MANIFESTS = Path(__file__).with_name("egress_gateway.yaml")
 HOST, ADDRESS = "outside.example", "240.240.0.80"
+PORT = 7200  # of a server that nobody in the mesh knows, on a node itself
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +94,13 @@ def test_the_gateway_judges_who_leaves(mesh: Mesh) -> None:
 def test_nothing_goes_past_it(mesh: Mesh) -> None:
     """Neither to an address that nobody knows, nor without the gateway."""
     gateway_is_the_way(mesh)
-    client = mesh.inside("client")
-    assert client.call(sockets.is_turned_away, ("192.0.2.99", 80))
+    node = mesh.lab.node("node2")
+    unknown = Resident(mesh.lab.pod("outside").cgroup, node.netns)
+    try:
+        unknown.call(sockets.serve, PORT)
+        assert mesh.inside("client").call(sockets.is_turned_away, (str(node.ipv4), PORT))
+    finally:
+        unknown.close()
     gateway = mesh.lab.cluster.objects[Key("Gateway", "default", "istio-egressgateway")]
     mesh.lab.cluster.delete(Key("Gateway", "default", "istio-egressgateway"))
     try:
