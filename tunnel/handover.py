@@ -2,10 +2,11 @@
 
 A generation is one process that carries connections. Packets over `keeper.sock` in the run directory, JSON,
 with descriptors; only processes of the same user are heard. The sides may be of different builds: unknown
-fields and kinds are passed over.
+fields and kinds are passed over. Where that does not do, VERSION is raised: a generation of another one keeps
+what it listens on for itself, and `retire` is all that a keeper says to it.
 
     generation -> keeper
-        hello       who it is and how far, first of all; `kept` follows for what it listens on
+        hello       who it is, how far, and VERSION, first of all; `kept` follows for what it listens on
         kept        listeners that it uses; with their descriptors
         closed      a network namespace in which it listens no more
         ready       it knows all that a tunnel has to know
@@ -15,7 +16,7 @@ fields and kinds are passed over.
     keeper -> generation
         output      where to write its log from now on; with two descriptors
         left        listeners of the generation before; with their descriptors
-        serve       accept connections
+        serve       accept connections; `alone`: nobody has before
         retire      accept no more, and end with the last one
         others      all generations, for reports
     keeper -> keeper
@@ -34,6 +35,7 @@ from typing import Any
 from protocols.admin import Generation, Stage
 from tunnel.packets import PacketError
 
+VERSION = 1
 DESCRIPTORS = 250  # the kernel takes 253 with one packet
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 

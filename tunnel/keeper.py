@@ -25,9 +25,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
-from protocols.admin import Generation, Stage
+from protocols.admin import Stage
 from tunnel import handover
 from tunnel.handover import DESCRIPTORS, Place, Places
+from tunnel.membership import BY_NUMBER, Child, Member
 from tunnel.packets import PacketError, received
 
 log = logging.getLogger("warren.keeper")
@@ -39,42 +40,6 @@ _PATIENCE = (
     5.0  # seconds for which connections wait, where no generation serves, until the next knows everything
 )
 _BACKOFF = 5.0  # seconds, at most, between two starts of a generation that is killed each time
-
-
-class _Child:
-    """A generation of this keeper's own making."""
-
-    def __init__(self, number: int, pid: int) -> None:
-        self.number, self.pid, self.started = number, pid, time.monotonic()
-        self.outlasts = False
-        self.fd = os.pidfd_open(pid)
-
-
-class _Member:
-    """A generation that is connected."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.told: Generation | None = None
-        self.since = time.monotonic()
-        self.ready = False
-        self.retiring: float | None = None  # since when
-        self.promoted = False
-        self.kept: dict[int, list[tuple[Place, int]]] = {}  # by network namespace
-
-    @property
-    def stage(self) -> Stage:
-        return self.told.stage if self.told else Stage.RETIRED
-
-    def close(self) -> None:
-        self.connection.close()
-        self.drop_kept()
-
-    def drop_kept(self) -> None:
-        for listeners in self.kept.values():
-            for _, fd in listeners:
-                os.close(fd)
-        self.kept = {}
 
 
 class KeeperError(Exception):
@@ -89,9 +54,9 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._lock = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._listener: socket.socket | None = None
-        self._members: dict[socket.socket, _Member] = {}
+        self._members: dict[socket.socket, Member] = {}
         self._left: list[tuple[Place, int]] = []  # of a generation that is gone
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
         self._fresh = True  # no generation was started yet
         self._failures = 0
         self._not_before = 0.0  # monotonic, of the next start
@@ -175,7 +140,7 @@ class Keeper:
                 os.close(fd)
         return running
 
-    def _let_go(self, successor: _Member) -> None:
+    def _let_go(self, successor: Member) -> None:
         """The one that asks is the keeper now. We come back when it ends."""
         log.info("another keeper takes over")
         self._forget(successor)
@@ -191,7 +156,7 @@ class Keeper:
         fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._selector.register(successor.connection, selectors.EVENT_READ, lambda: self._return(successor))
 
-    def _return(self, successor: _Member) -> None:
+    def _return(self, successor: Member) -> None:
         self._selector.unregister(successor.connection)
         successor.close()
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -208,7 +173,7 @@ class Keeper:
         pid = os.fork()
         if pid == 0:
             os._exit(self._be(number))
-        child = self._children[pid] = _Child(number, pid)
+        child = self._children[pid] = Child(number, pid)
         self._selector.register(child.fd, selectors.EVENT_READ, lambda: self._ended(child))
         log.info("started generation %d of the tunnel, pid %d", number, pid)
 
@@ -241,7 +206,7 @@ class Keeper:
         os.pwrite(self._lock, b"%d" % number, 0)
         return number
 
-    def _ended(self, child: _Child) -> None:
+    def _ended(self, child: Child) -> None:
         self._selector.unregister(child.fd)
         os.close(child.fd)
         del self._children[child.pid]
@@ -268,10 +233,10 @@ class Keeper:
             connection.close()
             return
         connection.settimeout(1.0)  # for what we say to it
-        member = self._members[connection] = _Member(connection)
+        member = self._members[connection] = Member(connection)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(member))
 
-    def _hear(self, member: _Member) -> None:
+    def _hear(self, member: Member) -> None:
         try:
             packet, fds = received(member.connection, DESCRIPTORS)
             if not packet:
@@ -281,20 +246,19 @@ class Keeper:
             log.warning("closed the connection of a generation: %s", error)
             self._lost(member)
 
-    def _obey(self, member: _Member, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
+    def _obey(self, member: Member, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         match kind:
             case "hello":
                 member.told = handover.generation(fields)
                 self._wait_for.discard(member.told.number)
+                self._compare(member, fields.get("handover", 1))
                 if child := self._children.get(member.told.pid):
                     child.outlasts = member.told.outlasts
                 handover.send(member.connection, "output", fds=[1, 2])
-            case "kept":
-                for place, fd in handover.listeners_of(fields, fds):
-                    member.kept.setdefault(place[0], []).append((place, fd))
+            case "kept" if not member.foreign:
+                member.keep(handover.listeners_of(fields, fds))
             case "closed":
-                for _, fd in member.kept.pop(int(fields["netns"]), ()):
-                    os.close(fd)
+                member.drop(int(fields["netns"]))
             case "ready":
                 member.ready = True
             case "serving":
@@ -303,36 +267,48 @@ class Keeper:
             case "retired":
                 self._inherit(member)
                 self._set_stage(member, Stage.RETIRED)
-                self._retired.add(_number(member))
+                self._retired.add(member.number)
             case "open":
                 member.told = handover.generation(fields)
                 self._tell_others()
             case "take_over":
                 self._let_go(member)
+            case _:
+                for fd in fds:
+                    os.close(fd)
 
-    def _set_stage(self, member: _Member, stage: Stage) -> None:
+    def _compare(self, member: Member, version: object) -> None:
+        """Raises PacketError for one that waits for its turn, which never comes."""
+        member.foreign = version != handover.VERSION
+        if not member.foreign:
+            return
+        text = f"generation {member.number} speaks version {version} of the handover, not {handover.VERSION}"
+        if member.stage is Stage.STANDBY:
+            raise PacketError(text)
+        log.warning("%s: it goes on with its own listeners until the next generation has others", text)
+
+    def _set_stage(self, member: Member, stage: Stage) -> None:
         if member.told:
             member.told = replace(member.told, stage=stage)
         self._tell_others()
 
     def _tell_others(self) -> None:
         told = {"all": [asdict(one.told) for one in self._members.values() if one.told]}
-        for member in list(self._members.values()):
-            if member.stage is Stage.SERVING:
-                self._say(member, "others", told)
+        for member in self._in(Stage.SERVING):
+            self._say(member, "others", told)
 
-    def _lost(self, member: _Member) -> None:
+    def _lost(self, member: Member) -> None:
         """A generation is gone, or is no good: what it listened on stays."""
         if member.stage is Stage.SERVING:
             self._inherit(member)
         self._forget(member)
         member.close()
 
-    def _inherit(self, member: _Member) -> None:
+    def _inherit(self, member: Member) -> None:
         self._left += [one for some in member.kept.values() for one in some]
         member.kept = {}
 
-    def _forget(self, member: _Member) -> None:
+    def _forget(self, member: Member) -> None:
         if self._members.pop(member.connection, None):
             self._selector.unregister(member.connection)
 
@@ -350,12 +326,17 @@ class Keeper:
         now = time.monotonic()
         if self._lacks_generation(now):
             self._start()
-        standby = [one for one in self._members.values() if one.stage is Stage.STANDBY]
-        serving = sorted((one for one in self._members.values() if one.stage is Stage.SERVING), key=_number)
-        for member in serving[:-1]:
-            self._retire(member, now)
-        if standby and self._may_follow(following := max(standby, key=_number), serving, now):
+        standby, serving = self._in(Stage.STANDBY), self._in(Stage.SERVING)
+        if ours := [one for one in serving if not one.foreign]:
+            for member in serving:
+                if member is not ours[-1]:
+                    self._retire(member, now)
+        if standby and self._may_follow(following := standby[-1], ours, now):
             self._promote(following)
+
+    def _in(self, stage: Stage) -> list[Member]:
+        """Those that are so far, the newest last."""
+        return sorted((one for one in self._members.values() if one.stage is stage), key=BY_NUMBER)
 
     def _until_due(self) -> float | None:
         """Seconds until something has to be looked at that no event tells of; None: nothing."""
@@ -376,13 +357,13 @@ class Keeper:
         if now < self._not_before or self._wait_for or self._ending:
             return False
         coming = {child.number for child in self._children.values()} - self._retired
-        useful = any(one.stage is not Stage.RETIRED for one in self._members.values())
+        useful = any(one.stage is not Stage.RETIRED and not one.foreign for one in self._members.values())
         return self._fresh or not (coming or useful)
 
-    def _may_follow(self, following: _Member, serving: list[_Member], now: float) -> bool:
+    def _may_follow(self, following: Member, serving: list[Member], now: float) -> bool:
         """Whether it is its turn; asks those that serve to retire when it is ready."""
         if not serving:
-            return following.ready or not self._left or now >= following.since + _PATIENCE
+            return following.ready or not self._somebody() or now >= following.since + _PATIENCE
         if not following.ready:
             return False
         for member in serving:
@@ -393,27 +374,31 @@ class Keeper:
             self._inherit(member)
         return True
 
-    def _retire(self, member: _Member, now: float) -> None:
+    def _somebody(self) -> bool:
+        """Whether somebody has served, for whom connections wait, or does."""
+        return bool(self._left or self._in(Stage.SERVING))
+
+    def _retire(self, member: Member, now: float) -> None:
         if member.retiring is None:
             member.retiring = now
             self._say(member, "retire")
 
-    def _promote(self, member: _Member) -> None:
+    def _promote(self, member: Member) -> None:
         if member.promoted:
             return
         member.promoted = True
         try:
             handover.send_listeners(member.connection, "left", self._left)
-            handover.send(member.connection, "serve")
+            handover.send(member.connection, "serve", {"alone": not self._somebody()})
         except OSError as error:
-            log.warning("generation %d: %s", _number(member), error)
+            log.warning("generation %d: %s", member.number, error)
             self._lost(member)
 
-    def _say(self, member: _Member, kind: str, fields: dict[str, Any] | None = None) -> None:
+    def _say(self, member: Member, kind: str, fields: dict[str, Any] | None = None) -> None:
         try:
             handover.send(member.connection, kind, fields)
         except OSError as error:
-            log.warning("generation %d: %s", _number(member), error)
+            log.warning("generation %d: %s", member.number, error)
             self._lost(member)
 
     def _leave(self) -> None:
@@ -428,7 +413,3 @@ class Keeper:
         self._ending = True
         for child in ending:
             os.kill(child.pid, signal.SIGTERM)
-
-
-def _number(member: _Member) -> int:
-    return member.told.number if member.told else 0

@@ -133,7 +133,7 @@ class Succession:
         keeper.setblocking(False)
         if not handover.is_one_of_us(keeper):
             raise PacketError("it is another user's process")
-        handover.send(keeper, "hello", asdict(await self._self()))
+        handover.send(keeper, "hello", {**asdict(await self._self()), "handover": handover.VERSION})
         handover.send_listeners(keeper, "kept", [one for some in self._kept.values() for one in some])
         telling = asyncio.create_task(self._tell(keeper))
         try:
@@ -155,7 +155,7 @@ class Succession:
             case "left":
                 self._left = [*self._left, *handover.listeners_of(fields, fds)]
             case "serve":
-                await self._serve(keeper)
+                await self._serve(keeper, alone=bool(fields.get("alone", not self._left)))
             case "retire":
                 await self._retire(keeper)
             case "others":
@@ -164,14 +164,14 @@ class Succession:
                 for fd in fds:
                     os.close(fd)
 
-    async def _serve(self, keeper: socket.socket) -> None:
+    async def _serve(self, keeper: socket.socket, *, alone: bool) -> None:
         left, self._left = self._left, []
         self._stage = Stage.SERVING
         await self._pods.serve([(netns, port, fd) for (netns, port), fd in left])
         self._keep(keeper)
         handover.send(keeper, "serving")
         log.info("generation %d serves, with %d listeners of the one before", self._number, len(left))
-        self._beginning = asyncio.create_task(self._answer(first=not left))
+        self._beginning = asyncio.create_task(self._answer(first=alone))
 
     async def _answer(self, *, first: bool) -> None:
         """Open our own ports: without them a first generation is of no use, a later one serves pods still."""

@@ -19,6 +19,7 @@ from agent.lab.members import Node
 from tests.mesh.conftest import PODS, Mesh, in_force, revoke_all
 from tests.support import longlived
 from tests.support.wait import until
+from tunnel import handover
 
 ROUTED = Path(__file__).with_name("upgrade.yaml")
 RAW, WEB, GRPC, PLAIN = 7400, 7401, 7402, 7403
@@ -200,6 +201,40 @@ def test_a_successor_that_never_gets_ready_leaves_all_to_the_one_before(
     until(lambda: serving(node)["number"] > before, what="the keeper starts another one")
     for made, _, _ in calls():
         assert made > 0
+
+
+@pytest.fixture
+def other_build(tmp_path: Path) -> Path:
+    """The same tunnel with another version of the handover, for PYTHONPATH."""
+    (tmp_path / "tunnel").mkdir()
+    for path in Path(handover.__file__).parent.iterdir():
+        if path.suffix in (".py", ".so"):
+            (tmp_path / "tunnel" / path.name).symlink_to(path)
+    changed = tmp_path / "tunnel" / "handover.py"
+    text = changed.read_text()
+    changed.unlink()
+    changed.write_text(text.replace(f"\nVERSION = {handover.VERSION}\n", "\nVERSION = 99\n"))
+    return tmp_path
+
+
+def test_a_tunnel_of_another_handover_takes_over_without_the_listeners(
+    mesh: Mesh, other_build: Path
+) -> None:
+    """Both listen for a moment; what is open goes on in the former one."""
+    client, node = mesh.inside("a"), mesh.lab.node("node1")
+    former = alone(node)
+    talk = client.call(longlived.talk, (mesh.address("far", 4), RAW), 1, PAUSE)
+    before = set(node.pids("tunnel"))
+    argv = ["env", f"PYTHONPATH={other_build}", *mesh_of_lab.command(node.state, node.place, "tunnel")]
+    mesh_of_lab.run(node.state, node.place, "tunnel", argv)
+    until(lambda: serving(node)["pid"] not in before, what="the other build serves")
+    assert numbers(node) == {former, former + 1}
+    assert "speaks version 1 of the handover, not 99" in node.log("tunnel").read_text()
+    assert client.call(longlived.answers, (mesh.address("far", 4), PLAIN))
+    assert client.call(longlived.account, talk).errors == []
+    upgrade.upgrade_tunnel(node)  # and back
+    assert client.call(longlived.answers, (mesh.address("far", 4), PLAIN))
+    alone(node)
 
 
 def test_the_pods_of_a_daemon_set_follow_each_other(
