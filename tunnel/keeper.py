@@ -27,7 +27,8 @@ from typing import Any, NoReturn
 
 from protocols.admin import Stage
 from tunnel import handover
-from tunnel.handover import DESCRIPTORS, Place, Places
+from tunnel.handover import DESCRIPTORS, Places
+from tunnel.kept import Kept
 from tunnel.membership import BY_NUMBER, Child, Member
 from tunnel.packets import PacketError, received
 
@@ -55,7 +56,7 @@ class Keeper:
         self._lock = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._listener: socket.socket | None = None
         self._members: dict[socket.socket, Member] = {}
-        self._left: list[tuple[Place, int]] = []  # of a generation that is gone
+        self._left = Kept()  # of a generation that is gone
         self._children: dict[int, Child] = {}
         self._fresh = True  # no generation was started yet
         self._failures = 0
@@ -147,7 +148,7 @@ class Keeper:
         for member in list(self._members.values()):
             self._forget(member)
             member.close()
-        self._drop_left()
+        self._left.close_all()
         if self._listener:
             self._selector.unregister(self._listener)
             self._listener.close()
@@ -188,7 +189,7 @@ class Keeper:
             self._former.close()
         for member in self._members.values():
             member.close()
-        self._drop_left()
+        self._left.close_all()
         for child in self._children.values():
             os.close(child.fd)
         os.close(self._lock)
@@ -256,13 +257,13 @@ class Keeper:
                     child.outlasts = member.told.outlasts
                 handover.send(member.connection, "output", fds=[1, 2])
             case "kept" if not member.foreign:
-                member.keep(handover.listeners_of(fields, fds))
+                member.kept.add(handover.listeners_of(fields, fds))
             case "closed":
-                member.drop(int(fields["netns"]))
+                member.kept.close(int(fields["netns"]))
             case "ready":
                 member.ready = True
             case "serving":
-                self._drop_left()
+                self._left.close_all()
                 self._set_stage(member, Stage.SERVING)
             case "retired":
                 self._inherit(member)
@@ -305,17 +306,11 @@ class Keeper:
         member.close()
 
     def _inherit(self, member: Member) -> None:
-        self._left += [one for some in member.kept.values() for one in some]
-        member.kept = {}
+        self._left.add(member.kept.take())
 
     def _forget(self, member: Member) -> None:
         if self._members.pop(member.connection, None):
             self._selector.unregister(member.connection)
-
-    def _drop_left(self) -> None:
-        for _, fd in self._left:
-            os.close(fd)
-        self._left = []
 
     # --- who serves
 
@@ -376,7 +371,7 @@ class Keeper:
 
     def _somebody(self) -> bool:
         """Whether somebody has served, for whom connections wait, or does."""
-        return bool(self._left or self._in(Stage.SERVING))
+        return bool(self._left.namespaces or self._in(Stage.SERVING))
 
     def _retire(self, member: Member, now: float) -> None:
         if member.retiring is None:
@@ -388,7 +383,7 @@ class Keeper:
             return
         member.promoted = True
         try:
-            handover.send_listeners(member.connection, "left", self._left)
+            handover.send_listeners(member.connection, "left", [*self._left])
             handover.send(member.connection, "serve", {"alone": not self._somebody()})
         except OSError as error:
             log.warning("generation %d: %s", member.number, error)

@@ -6,7 +6,7 @@ import time
 from operator import attrgetter
 
 from protocols.admin import Generation, Stage
-from tunnel.handover import Place
+from tunnel.kept import Kept
 
 BY_NUMBER = attrgetter("number")
 
@@ -31,7 +31,7 @@ class Member:
         self.ready = False
         self.retiring: float | None = None  # since when
         self.promoted = False
-        self.kept: dict[int, list[tuple[Place, int]]] = {}  # by network namespace
+        self.kept = Kept()
 
     @property
     def number(self) -> int:
@@ -41,17 +41,6 @@ class Member:
     def stage(self) -> Stage:
         return self.told.stage if self.told else Stage.RETIRED
 
-    def keep(self, listeners: list[tuple[Place, int]]) -> None:
-        """With their descriptors, which are ours to close from now on."""
-        for place, fd in listeners:
-            self.kept.setdefault(place[0], []).append((place, fd))
-
-    def drop(self, netns: int) -> None:
-        """Close what is kept of one network namespace."""
-        for _, fd in self.kept.pop(netns, ()):
-            os.close(fd)
-
     def close(self) -> None:
         self.connection.close()
-        for netns in list(self.kept):
-            self.drop(netns)
+        self.kept.close_all()

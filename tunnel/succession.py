@@ -19,6 +19,7 @@ from protocols.version import version
 from tunnel import handover
 from tunnel._core import Core
 from tunnel.handover import DESCRIPTORS, Place, Places
+from tunnel.kept import Kept
 from tunnel.packets import PacketError, receive
 from tunnel.retired import counted, leave, left
 from tunnel.usage import usage
@@ -70,7 +71,7 @@ class Succession:
         self._stage = Stage.STANDBY
         self._retired = 0.0  # Unix seconds
         self._left: list[tuple[Place, int]] = []
-        self._kept: dict[int, list[tuple[Place, int]]] = {}  # by network namespace; duplicates, ours to close
+        self._kept = Kept()
         self._news = asyncio.Event()
         self.generations: list[Generation] = []
         self.failure: OSError | None = None  # for which we ended
@@ -82,8 +83,7 @@ class Succession:
         try:
             await self._run()
         finally:
-            for netns in list(self._kept):
-                self._close(netns)
+            self._kept.close_all()
 
     async def _run(self) -> None:
         alone_since = time.monotonic()
@@ -134,7 +134,7 @@ class Succession:
         if not handover.is_one_of_us(keeper):
             raise PacketError("it is another user's process")
         handover.send(keeper, "hello", {**asdict(await self._self()), "handover": handover.VERSION})
-        handover.send_listeners(keeper, "kept", [one for some in self._kept.values() for one in some])
+        handover.send_listeners(keeper, "kept", [*self._kept])
         telling = asyncio.create_task(self._tell(keeper))
         try:
             while True:
@@ -188,10 +188,10 @@ class Succession:
     async def _retire(self, keeper: socket.socket) -> None:
         self._stage, self._retired = Stage.RETIRED, time.time()
         await self._pods.retire()
+        self._keep(keeper)  # with what is left in the end alone
         await asyncio.to_thread(self._leave_metrics)
         await self._end()
-        for netns in list(self._kept):
-            self._close(netns)
+        self._kept.close_all()
         handover.send(keeper, "retired")
         handover.send(keeper, "open", asdict(await self._self()))
         log.info("generation %d is retired: what is open goes on", self._number)
@@ -225,16 +225,11 @@ class Succession:
     def _keep(self, keeper: socket.socket) -> None:
         """Give what is new to the keeper, and have it close what is gone."""
         new = [((netns, port), fd) for netns, port, fd in self._core.listeners()]
-        for place, fd in new:
-            self._kept.setdefault(place[0], []).append((place, fd))
+        self._kept.add(new)
         handover.send_listeners(keeper, "kept", new)
-        for netns in self._kept.keys() - self._pods.namespaces:
-            self._close(netns)
+        for netns in self._kept.namespaces - self._pods.namespaces:
+            self._kept.close(netns)
             handover.send(keeper, "closed", {"netns": netns})
-
-    def _close(self, netns: int) -> None:
-        for _, fd in self._kept.pop(netns):
-            os.close(fd)
 
     async def _self(self) -> Generation:
         connections = await asyncio.to_thread(self._core.open)

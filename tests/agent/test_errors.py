@@ -3,7 +3,7 @@
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,26 +11,38 @@ import pytest
 from agent.ca import files
 from agent.errors import SettingsError, describe, naming
 from agent.lab.state import write_atomically
+from agent.node import conflist
+from agent.xds import certificate
 from bpf.maps import pinned
+
+FORMER = b"former\n"
+WRITERS = (write_atomically, files.write_atomically, certificate._write, conflist._put)
 
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a device without space."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", tmp_path], check=True)
-    with (tmp_path / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(b"x" * 512)
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
+    """A file on a device on which there is no space for another."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", tmp_path], check=True)
+    try:
+        path = tmp_path / "root.pem"
+        path.write_bytes(FORMER)
+        with (tmp_path / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"x" * 512)
+        yield path
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_device_without_space_is_named(full: Path) -> None:
-    path = full / "root.pem"
-    for write in (write_atomically, files.write_atomically):
-        with pytest.raises(OSError, match="No space") as caught:
-            write(path, b"x" * 5000, 0o600)
-        assert describe(caught.value) == f"{path}: No space left on device; free space there"
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__module__)
+def test_a_device_without_space_is_named_and_what_was_written_stays_whole(
+    full: Path, write: Callable[[Path, bytes, int], None]
+) -> None:
+    """The new content is larger than what the former one would leave behind."""
+    with pytest.raises(OSError, match="No space") as caught:
+        write(full, b"x" * 9000, 0o600)
+    assert describe(caught.value) == f"{full}: No space left on device; free space there"
+    assert full.read_bytes() == FORMER
 
 
 def test_what_is_pinned_and_cannot_be_had_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,7 +13,7 @@ import dns.message
 import pytest
 import yaml
 
-from agent.lab import Lab, addresses
+from agent.lab import Lab, addresses, upgrade
 from agent.model.translation.allotment import V4, V6
 from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.support import asking, endpoints, questions, sockets
@@ -180,6 +181,16 @@ def test_without_a_tunnel_the_server_that_was_asked_answers(mesh: Mesh, known: l
     finally:
         node.start("tunnel")
     until(lambda: is_captured(mesh), what="it answers again")
+
+
+def test_no_question_is_lost_when_a_tunnel_follows_another(mesh: Mesh, known: list[str]) -> None:
+    """Not even to the server that does not know the name."""
+    with ThreadPoolExecutor(1) as pool:
+        upgraded = pool.submit(upgrade.upgrade_tunnel, mesh.lab.node("node1"))
+        while not upgraded.done():
+            [answer], _ = mesh.inside("client").call(questions.connected, SERVER[4], message(NAME, "A"))
+            assert addresses_in(answer) == known[:1]
+        upgraded.result()
 
 
 def test_a_name_of_the_world_is_resolved(mesh: Mesh) -> None:

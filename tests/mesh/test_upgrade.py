@@ -217,9 +217,7 @@ def other_build(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tunnel_of_another_handover_takes_over_without_the_listeners(
-    mesh: Mesh, other_build: Path
-) -> None:
+def test_a_tunnel_of_another_handover_takes_over_without_the_listeners(mesh: Mesh, other_build: Path) -> None:
     """Both listen for a moment; what is open goes on in the former one."""
     client, node = mesh.inside("a"), mesh.lab.node("node1")
     former = alone(node)

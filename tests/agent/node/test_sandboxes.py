@@ -97,6 +97,10 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
             sandboxes.add(attachment("b", created=2))
         assert "/sandboxes/b" in describe(caught.value)
         assert describe(caught.value).endswith("No space left on device; free space there")
+        with pytest.raises(OSError, match="No space"):
+            sandboxes.add(
+                attachment("a", uid="u" * 9000)
+            )  # more than what is freed by giving up the former one
         assert sandboxes.of(pod("u1")) == attachment("a")
         assert Sandboxes(tmp_path / "sandboxes").of(pod("u1")) == attachment("a")
         (tmp_path / "filler").unlink()

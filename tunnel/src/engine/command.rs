@@ -1,17 +1,16 @@
 //! What is asked of a worker.
-use super::worker::Role;
+use super::listening::Accepting;
 use crate::pending;
 use crate::policy::Admitted;
 use crate::sys::PodInfo;
 use std::io;
-use std::net::TcpListener;
 use std::sync::{mpsc, Arc};
 
 /// It answers when it is done.
 pub enum Command {
     Add(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
     /// Takes what comes for a pod that was added.
-    Accept(Arc<str>, Vec<(TcpListener, Role)>),
+    Accept(Arc<str>, Accepting),
     /// The gateway's own pod, which listens where the mesh says.
     AddGateway(Arc<PodInfo>, mpsc::Sender<io::Result<()>>),
     /// With `drain`, what is open goes on to its end.

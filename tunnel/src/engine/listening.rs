@@ -3,11 +3,12 @@ use super::command::Command;
 use super::worker::Role;
 use super::{lock, Core};
 use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
+use crate::proxy::questions::DNS_PORT;
 use crate::sys::listeners::Place;
 use crate::sys::PodInfo;
 use crate::{direct, pending};
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -15,8 +16,12 @@ use std::sync::Arc;
 const ROLES: [(u16, Role); 3] =
     [(OUTBOUND_PORT, Role::Outbound), (INBOUND_PLAIN_PORT, Role::Plain), (HBONE_PORT, Role::Tunnel)];
 
-/// What one worker accepts from.
-pub(super) type Accepting = Vec<(TcpListener, Role)>;
+/// What one worker accepts from, and where a predecessor has waited for questions to name servers.
+#[derive(Default)]
+pub struct Accepting {
+    pub listeners: Vec<(TcpListener, Role)>,
+    pub questions: Vec<UdpSocket>,
+}
 
 impl Core {
     /// Listens in all pods, also in those that come later, with what a predecessor has left. Gives the uids of pods in which
@@ -61,21 +66,24 @@ impl Core {
     /// What each worker is to accept from.
     pub(super) fn listen(&self, pod: &PodInfo) -> io::Result<Vec<Accepting>> {
         let workers = self.workers.len();
-        let mut accepting: Vec<Accepting> = (0..workers).map(|_| Vec::new()).collect();
+        let mut accepting: Vec<Accepting> = (0..workers).map(|_| Accepting::default()).collect();
         for (port, role) in ROLES {
             let listeners = self.shared.listeners.at((pod.netns.inode(), port), workers, || pod.netns.listen(port));
             let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {pod}: {e}"));
             for (number, listener) in listeners.map_err(named)?.into_iter().enumerate() {
-                accepting[number % workers].push((listener, role));
+                accepting[number % workers].listeners.push((listener, role));
             }
+        }
+        for (number, socket) in self.shared.listeners.left((pod.netns.inode(), DNS_PORT)).into_iter().enumerate() {
+            accepting[number % workers].questions.push(socket);
         }
         Ok(accepting)
     }
 
     pub(super) fn accept(&self, pod: &PodInfo, accepting: Vec<Accepting>) {
-        for (worker, listeners) in self.workers.iter().zip(accepting) {
+        for (worker, accepting) in self.workers.iter().zip(accepting) {
             // Fails only when the worker has ended, with the process.
-            drop(worker.commands.send(Command::Accept(pod.uid.clone(), listeners)));
+            drop(worker.commands.send(Command::Accept(pod.uid.clone(), accepting)));
         }
     }
 }

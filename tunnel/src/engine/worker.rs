@@ -2,6 +2,7 @@
 use super::command::Command;
 use super::exhaustion::turn_away;
 use super::gateway::Gateway;
+use super::listening::Accepting;
 use crate::base::Refusal;
 use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
@@ -117,7 +118,7 @@ impl Worker {
                 self.add(info);
                 drop(done.send(Ok(())));
             }
-            Command::Accept(uid, listeners) => self.listen(&uid, listeners),
+            Command::Accept(uid, accepting) => self.listen(&uid, accepting),
             Command::AddGateway(info, done) => {
                 let pod = Pod::new(info, &self.context.thread);
                 self.context.pods.insert(pod.clone());
@@ -137,7 +138,7 @@ impl Worker {
                 self.context.change();
                 self.follow_listeners();
                 let mesh = self.context.shared.mesh.load();
-                self.context.pods.enrolled().iter().for_each(|pod| self.proxy.review_questions(pod, &mesh));
+                self.context.pods.enrolled().iter().for_each(|pod| self.proxy.review_questions(pod, &mesh, vec![]));
             }
             Command::Revoked => {
                 for pod in self.context.pods.all() {
@@ -170,6 +171,7 @@ impl Worker {
                 let _ = answer.send(pods.iter().flat_map(|pod| pod.pool.destinations()).collect());
             }
             Command::Retire => {
+                self.context.pods.enrolled().iter().for_each(|pod| self.proxy.leave_questions(pod));
                 self.context.pods.all().iter().for_each(|pod| pod.drain());
                 self.proxy.routers.announce_end();
             }
@@ -193,15 +195,15 @@ impl Worker {
         }
     }
 
-    fn listen(self: &Rc<Self>, uid: &str, listeners: Vec<(std::net::TcpListener, Role)>) {
+    fn listen(self: &Rc<Self>, uid: &str, accepting: Accepting) {
         let Some(pod) = self.context.pods.get(uid) else { return };
-        for (listener, role) in listeners {
+        for (listener, role) in accepting.listeners {
             // Fails only where epoll has no room, which no kernel limits below what descriptors are.
             let Ok(listener) = TcpListener::from_std(listener) else { continue };
             let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
-        self.proxy.review_questions(&pod, &self.context.shared.mesh.load());
+        self.proxy.review_questions(&pod, &self.context.shared.mesh.load(), accepting.questions);
     }
 
     /// Serves a pod that leaves the mesh until its connections have ended, or its namespace has no network any more.

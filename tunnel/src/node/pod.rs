@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 pub struct Pod {
@@ -24,7 +25,7 @@ pub struct Pod {
     pub pool: Rc<Pool>,
     pub accepting: RefCell<Vec<AbortHandle>>,
     /// Answers its applications' questions for names.
-    pub answering: RefCell<Option<AbortHandle>>,
+    pub answering: RefCell<Vec<(Rc<UdpSocket>, AbortHandle)>>,
     served: RefCell<Vec<Weak<Tunnel>>>,
     live: RefCell<HashMap<u64, Open>>,
     /// One for each accepted connection, and one of its own.
@@ -258,7 +259,8 @@ impl Pod {
     }
 
     fn stop_accepting(&self) {
-        for task in self.accepting.borrow_mut().drain(..).chain(self.answering.take()) {
+        let answering = self.answering.take().into_iter().map(|(_, task)| task);
+        for task in self.accepting.borrow_mut().drain(..).chain(answering) {
             task.abort();
         }
     }

@@ -14,7 +14,7 @@ mod layers;
 mod named;
 pub mod outbound;
 mod proxy_protocol;
-mod questions;
+pub mod questions;
 mod reached;
 mod requests;
 mod tls;

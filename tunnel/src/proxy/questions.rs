@@ -20,7 +20,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::spawn_local;
 
 /// Where questions over UDP are redirected to (bpf/constants.h).
-const DNS_PORT: u16 = 15053;
+pub const DNS_PORT: u16 = 15053;
 /// Where name servers listen.
 pub const DOMAIN_PORT: u16 = 53;
 /// Seconds that a server has for its answer: what clients wait before they ask again.
@@ -61,7 +61,7 @@ impl Servers {
 
 /// A pod's questions: the socket at which they arrive, and how many wait for an answer.
 struct Questions {
-    socket: UdpSocket,
+    socket: Rc<UdpSocket>,
     waiting: Cell<usize>,
 }
 
@@ -86,24 +86,31 @@ impl Drop for Waiting {
 
 impl Proxy {
     /// Listens for a pod's questions if there is something to answer, and not otherwise: without a listener nothing is
-    /// redirected (bpf/dns.h).
-    pub fn review_questions(self: &Rc<Self>, pod: &Rc<Pod>, mesh: &Mesh) {
+    /// redirected (bpf/dns.h). left: a predecessor's sockets, with the questions that wait in them.
+    pub fn review_questions(self: &Rc<Self>, pod: &Rc<Pod>, mesh: &Mesh, left: Vec<std::net::UdpSocket>) {
         let needed = self.servers.is_some() && mesh.has_virtual_hosts(&pod.key.namespace) && pod.is_accepting();
         let mut answering = pod.answering.borrow_mut();
-        match (&*answering, needed) {
-            (None, true) => match pod.netns.enter(|| datagrams::listen(DNS_PORT)).and_then(UdpSocket::from_std) {
-                Ok(socket) => {
-                    let questions = Rc::new(Questions { socket, waiting: Cell::new(0) });
-                    let task = spawn_local(answer(self.clone(), pod.clone(), questions));
-                    *answering = Some(task.abort_handle());
-                }
-                Err(_) => self.thread.telemetry.accept_failed(), // its servers answer
-            },
-            (Some(task), false) => {
-                task.abort();
-                *answering = None;
-            }
-            _ => {}
+        if !needed {
+            return answering.drain(..).for_each(|(_, task)| task.abort());
+        }
+        let sockets = match left.is_empty() && answering.is_empty() {
+            true => pod.netns.enter(|| datagrams::listen(DNS_PORT)).map(|socket| vec![socket]),
+            false => Ok(left),
+        };
+        let Ok(sockets) = sockets else { return self.thread.telemetry.accept_failed() }; // its servers answer
+        for socket in sockets.into_iter().filter_map(|socket| UdpSocket::from_std(socket).ok().map(Rc::new)) {
+            let questions = Rc::new(Questions { socket: socket.clone(), waiting: Cell::new(0) });
+            let task = spawn_local(answer(self.clone(), pod.clone(), questions));
+            answering.push((socket, task.abort_handle()));
+        }
+    }
+
+    /// Has what waits in a pod's sockets, and arrives there, answered by our successor: only now, for a socket that nobody reads
+    /// would take questions from the servers that were asked.
+    pub fn leave_questions(&self, pod: &Pod) {
+        for (socket, _) in &*pod.answering.borrow() {
+            let _ = self.shared.listeners.keep((pod.netns.inode(), DNS_PORT), &**socket);
+            // its servers answer
         }
     }
 
@@ -124,7 +131,7 @@ impl Proxy {
 
     /// Whether a connection may ask for what the mesh answers.
     pub fn may_ask(&self, pod: &Pod, to: OriginalDst) -> bool {
-        to.port() == DOMAIN_PORT && pod.answering.borrow().is_some() && !to.is_loopback()
+        to.port() == DOMAIN_PORT && !pod.answering.borrow().is_empty() && !to.is_loopback()
     }
 
     fn answer(&self, pod: &Pod, question: &[u8], stream: bool) -> Option<Vec<u8>> {

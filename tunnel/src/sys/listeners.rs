@@ -37,17 +37,25 @@ impl Listeners {
     where
         T: AsFd + From<OwnedFd>,
     {
-        let inherited = lock(&self.inherited).remove(&place).unwrap_or_default();
-        let mut listeners: Vec<T> = inherited.into_iter().map(T::from).collect();
+        let mut listeners: Vec<T> = self.left(place);
         while listeners.len() < count {
             listeners.push(make()?);
         }
-        if self.kept {
-            for listener in &listeners {
-                lock(&self.made).push((place, listener.as_fd().try_clone_to_owned()?));
-            }
-        }
+        listeners.iter().try_for_each(|listener| self.keep(place, listener))?;
         Ok(listeners)
+    }
+
+    /// What the predecessor left of a place; it is not kept further.
+    pub fn left<T: From<OwnedFd>>(&self, place: Place) -> Vec<T> {
+        lock(&self.inherited).remove(&place).unwrap_or_default().into_iter().map(T::from).collect()
+    }
+
+    /// Has a duplicate kept, where somebody wants it.
+    pub fn keep(&self, place: Place, listener: &impl AsFd) -> io::Result<()> {
+        if self.kept {
+            lock(&self.made).push((place, listener.as_fd().try_clone_to_owned()?));
+        }
+        Ok(())
     }
 
     /// Duplicates of those that came into use since it was asked last.
