@@ -37,9 +37,7 @@ log = logging.getLogger("warren.keeper")
 _RECONNECT = 2.0  # seconds for generations that run to come to a new keeper
 _TAKE_OVER = 5.0  # seconds for the keeper before us to let go
 _RETIRE = 2.0  # seconds for a generation to accept no more
-_PATIENCE = (
-    5.0  # seconds for which connections wait, where no generation serves, until the next knows everything
-)
+_PATIENCE = 5.0  # seconds for which connections wait, where no generation serves, for one that knows everything
 _BACKOFF = 5.0  # seconds, at most, between two starts of a generation that is killed each time
 
 
@@ -55,6 +53,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._lock = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._listener: socket.socket | None = None
+        self._former: socket.socket | None = None  # to the keeper before us, which returns when it closes
         self._members: dict[socket.socket, Member] = {}
         self._left = Kept()  # of a generation that is gone
         self._children: dict[int, Child] = {}
@@ -91,10 +90,6 @@ class Keeper:
                 time.sleep(0.002)
             self._former = former
         self._open()
-
-    _former: socket.socket | None = (
-        None  # held open as long as we live: the former keeper returns when it closes
-    )
 
     def _claim(self) -> bool:
         try:

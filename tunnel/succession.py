@@ -189,10 +189,10 @@ class Succession:
         self._stage, self._retired = Stage.RETIRED, time.time()
         await self._pods.retire()
         self._keep(keeper)  # with what is left in the end alone
-        await asyncio.to_thread(self._leave_metrics)
         await self._end()
         self._kept.close_all()
         handover.send(keeper, "retired")
+        await asyncio.to_thread(self._leave_metrics)
         handover.send(keeper, "open", asdict(await self._self()))
         log.info("generation %d is retired: what is open goes on", self._number)
         self._fading = asyncio.create_task(self._fade())
