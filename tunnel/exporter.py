@@ -60,35 +60,41 @@ class Exporter:
         self._core = core
         self._counters = counters
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._links: dict[tuple[str, str], _Link] = {}
         self._http: PoolManager | None = None
         self._more = asyncio.Event()
 
     async def run(self) -> NoReturn:
         """Look at what waits, for ever."""
-        try:
-            while True:
-                self._more.clear()
-                for export in await asyncio.to_thread(self._core.exports, [*self._sending]):
-                    self._send(export)
-                try:
-                    await asyncio.wait_for(self._more.wait(), _EVERY)
-                except TimeoutError:
-                    continue
-        finally:
-            for task in self._sending.values():
-                task.cancel()
+        while True:
+            self._more.clear()
+            self._looking = asyncio.create_task(self._look())
+            await asyncio.shield(self._looking)  # what it takes from the core is nowhere else
+            try:
+                await asyncio.wait_for(self._more.wait(), _EVERY)
+            except TimeoutError:
+                continue
 
     async def flush(self, deadline: float) -> None:
-        """Send what waits, once, within so many seconds; to be called when `run` has ended."""
+        """Send what waits, once, and end what was begun, within so many seconds; once `run` has ended."""
         try:
             async with asyncio.timeout(deadline):
+                if self._looking:
+                    await self._looking
                 while exports := await asyncio.to_thread(self._core.exports, []):
                     await asyncio.gather(*(self._try(export) for export in exports))
+                await asyncio.gather(*self._sending.values())
         except TimeoutError:
             log.warning("collectors did not take all that there was within %g s", deadline)
+            for task in self._sending.values():
+                task.cancel()
         for _, channel in self._links.values():
             await channel.close()
+
+    async def _look(self) -> None:
+        for export in await asyncio.to_thread(self._core.exports, [*self._sending]):
+            self._send(export)
 
     def _send(self, export: Export) -> None:
         lane = (export.provider, export.signal)

@@ -37,7 +37,7 @@ log = logging.getLogger("warren.keeper")
 _RECONNECT = 2.0  # seconds for generations that run to come to a new keeper
 _TAKE_OVER = 5.0  # seconds for the keeper before us to let go
 _RETIRE = 2.0  # seconds for a generation to accept no more
-_PATIENCE = 5.0  # seconds for which connections wait, where no generation serves, for one that knows everything
+_PATIENCE = 5.0  # seconds for which connections wait, where no generation serves, for one that knows all
 _BACKOFF = 5.0  # seconds, at most, between two starts of a generation that is killed each time
 
 

@@ -32,6 +32,7 @@ class Process(ABC):
     def __init__(self, settings: Settings, core: Core) -> None:
         self._settings, self._core = settings, core
         self._stop = asyncio.Event()
+        self._told_to_stop = False  # by somebody else: an end of our own is not to be cut short
         self._servers: list[asyncio.Server] = []
         self._counters = counters = Counters()
         self._authority = authority = AuthorityClient(core, settings.ca, settings.cluster)
@@ -115,9 +116,10 @@ class Process(ABC):
 
     def stop(self) -> None:
         """Begin to drain; a second call ends the process at once."""
-        if self._stop.is_set():
+        if self._told_to_stop:
             log.warning("ended without waiting for connections")
             os._exit(1)
+        self._told_to_stop = True
         self._stop.set()
 
     async def run(self) -> None:

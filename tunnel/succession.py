@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
@@ -73,6 +74,7 @@ class Succession:
         self._left: list[tuple[Place, int]] = []
         self._kept = Kept()
         self._news = asyncio.Event()
+        self._leaving = threading.Lock()
         self.generations: list[Generation] = []
         self.failure: OSError | None = None  # for which we ended
         self._lock = os.open(places.generation(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -120,7 +122,8 @@ class Succession:
 
     def _leave_metrics(self) -> None:
         try:
-            leave(self._places, self._number, counted(self._core))
+            with self._leaving:  # what was counted last counts
+                leave(self._places, self._number, counted(self._core))
         except OSError as error:
             log.warning("what generation %d has counted is lost: %s", self._number, error)
 

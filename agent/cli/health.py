@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agent.cli.admin_client import Unanswered, fetch
-from agent.cli.units import size, span
+from agent.cli.generations import draining
 from agent.node.report import Report
 from protocols import admin
 from protocols.version import version
@@ -79,18 +79,6 @@ def diagnose(parts: Parts) -> Health:
         health.problems.extend(f"rejected by the tunnel: {line}" for line in agent.rejected)
     health.problems.extend(_versions(parts))
     return health
-
-
-def draining(tunnel: admin.Report) -> dict[str, str]:
-    """Each generation that accepts no more: since when, what is left of it, and how long it may last."""
-    now = time.time()
-    return {
-        f"tunnel {one.number}": f"draining for {span(now - one.retired)}: "
-        f"{one.connections} connections left, {size(one.resident)}B of memory, version {one.version}; "
-        f"ends with the last one, in {span(max(0.0, one.ends - now))} at the latest"
-        for one in tunnel.generations
-        if one.stage is admin.Stage.RETIRED
-    }
 
 
 def _no_agent(url: str, error: Unanswered) -> str:

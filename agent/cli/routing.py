@@ -57,7 +57,7 @@ def is_served(said: Row) -> bool:
 
 
 def _add_scope(tree: Tree, scope: Row, protocol: str) -> None:
-    branch = tree.add(Text(f"for {_clients(scope['clients'])}{_requests_to(scope['host'])}"))
+    branch = tree.add(Text(f"for {_clients(scope['clients'])}{_requests_to(scope.get('host'))}"))
     for number, rule in enumerate((*scope["http"], *scope["connections"])):
         text = f"{number}. {_name(rule)}: {_conditions(rule)} -> {action(rule['action'])}"
         branch.add(Text(text + "".join(f", {extra}" for extra in _extras(rule))))
@@ -70,7 +70,8 @@ def _add_scope(tree: Tree, scope: Row, protocol: str) -> None:
     branch.add(Text(f"no rule matches -> {unmatched}", "dim"))
 
 
-def _requests_to(host: str) -> str:
+def _requests_to(host: str | None) -> str:
+    """None: said by a tunnel that knows no such scopes."""
     return f", requests to {host}" if host else ""
 
 

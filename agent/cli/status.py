@@ -10,7 +10,7 @@ import click
 from msgspec import Struct
 
 from agent.cli.command import Command
-from agent.cli.health import draining
+from agent.cli.generations import draining
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, data, good, notes, output, table
 from agent.cli.units import span

@@ -29,6 +29,10 @@ SERIES = {
     "WarrenCertificateRequestsFail": {
         'warren_certificate_requests_total{instance="n",result="refused"}': "0+5x40"
     },
+    "WarrenMapNearlyFull": {
+        'warren_map_entries{instance="n",map="direct"}': "900x40",
+        'warren_map_max_entries{instance="n",map="direct"}': "1000x40",
+    },
     "WarrenConnectionsRefused": {
         'warren_connections_refused_total{reporter="source",reason="policy"}': "0+10x40",
         'istio_tcp_connections_opened_total{reporter="source"}': "0+100x40",

@@ -65,6 +65,8 @@ REFUSED: dict[
     "policy.warren.dev/v1alpha1": {"RateLimitPolicy": {"rules": [{}]}},
     "telemetry.istio.io/v1": {"Telemetry": {"metrics": [{"providers": [{"name": "unknown"}]}]}},
     "networking.istio.io/v1alpha3": {"EnvoyFilter": {}},
+    "networking.istio.io/v1beta1": {"ProxyConfig": {}},
+    "extensions.istio.io/v1alpha1": {"WasmPlugin": {}},
     "gateway.networking.k8s.io/v1": {
         "HTTPRoute": {"parentRefs": PARENTS},
         "GRPCRoute": {"parentRefs": PARENTS},

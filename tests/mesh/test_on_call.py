@@ -237,7 +237,7 @@ def test_an_expired_certificate_is_named(lab: Lab, check: Check, here: Here) -> 
             said = here.says(1, "certificate ended", "why", "brief", "web:80", within=WITHIN)
             assert "port 80: there is no valid certificate" in said.text
             argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", "http://web/"]
-            assert pod.run(argv, check=False).returncode
+            until(lambda: pod.run(argv, check=False).returncode, what="the last second of its life is over")
             here.says(0, "certificate", "flows", "--pod", "brief", "--verdict", "failed")
     until(lambda: check("node1")[0] == 0, what="all is well again")
 

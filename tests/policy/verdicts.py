@@ -76,8 +76,9 @@ class Core:
 def build() -> Path:
     """The program that gives verdicts, as the sources have it."""
     manifest = str(_CRATE / "Cargo.toml")
-    subprocess.run(["cargo", "build", "--quiet", "--example", _NAME, "--manifest-path", manifest], check=True)
-    return _CRATE / "target" / "debug" / "examples" / _NAME
+    command = ["cargo", "build", "--quiet", "--profile", "checked", "--example", _NAME]
+    subprocess.run([*command, "--manifest-path", manifest], check=True)
+    return _CRATE / "target" / "checked" / "examples" / _NAME
 
 
 @contextmanager

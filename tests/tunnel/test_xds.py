@@ -262,14 +262,17 @@ async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
     client = client_of(tmp_path, core, counters)
     async with recording(tmp_path, most=1000) as server, running(client):
         many = [workload(f"w{number}", bytes([10, 1, number, 1])) for number in range(50)]
+
+        def first() -> list[DeltaDiscoveryRequest]:
+            return [one for one in server.heard if one.type_url == ADDRESS and one.node.id]
+
+        await eventually(first)
         server.say.put_nowait(push(ADDRESS, *many))
         await eventually(lambda: len(names(core)) == 50)
         server.say.put_nowait(None)
         await eventually(lambda: counters.xds_ends.get("Error") == 1)
-        first = await eventually(
-            lambda: [one for one in server.heard if one.type_url == ADDRESS and one.node.id][1:]
-        )
-        assert not first[0].initial_resource_versions
+        await eventually(lambda: len(first()) == 2)
+        assert not first()[1].initial_resource_versions
         assert len(names(core)) == 50, "until then what there was is in force"
         for _ in range(2):  # one of them may go to the stream that has failed
             server.say.put_nowait(push(ADDRESS, workload("new"), many[7]))

@@ -1,7 +1,13 @@
+use super::judge::end_of;
 use super::*;
+use crate::base::{OriginalDst, Rng};
 use crate::config::proto;
+use crate::decision::{self, Outbound, Way};
 use crate::mesh::testing::{pod, resource, sent, service};
+use crate::mesh::TunnelProtocol;
+use crate::policy::Attempt;
 use serde_json::json;
+use std::net::SocketAddr;
 
 /// Random meshes, each with a question that is answered and done five times.
 const CASES: u64 = 500;
