@@ -192,6 +192,6 @@ def test_a_tunnel_that_is_killed_leaves_what_waits_to_the_next_one(mesh: Mesh, c
     number = client.call(sockets.begin, to)
     *_, tunnel = node.pids("tunnel")  # its keeper is first
     os.kill(tunnel, signal.SIGKILL)
-    server.call(sockets.accept, listener)
-    assert client.call(sockets.settled, number, 2 * PATIENCE), "while the client's kernel tries: 127 s"
+    server.call(sockets.make_room, listener, 8)  # what the killed one has asked for may take a place
+    assert client.call(sockets.settled, number, PATIENCE)
     assert client.call(sockets.peer, number) == to

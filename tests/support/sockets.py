@@ -37,6 +37,11 @@ def listen(port: int, device: str = "") -> int:
     return keep(sock)
 
 
+def make_room(listener: int, more: int) -> None:
+    """Let so many more connections wait to be accepted."""
+    _sockets[listener].listen(more)
+
+
 def accept(listener: int) -> tuple[int, str]:
     """The next connection, and the client's address as the server sees it."""
     sock, address = _sockets[listener].accept()
