@@ -28,7 +28,7 @@ _READY_PORTS = {"agent": 15014, "tunnel": READY_PORT}  # ztunnel's cannot be cha
 _XDS_ADDRESS = "127.0.0.1:15012"
 _API_PORT = 6443  # of the way to the API server, on each node's loopback
 _ROOT_WITHIN = 20.0  # seconds
-_READY_WITHIN = 20.0  # seconds; a start takes 1 to 2 on an idle machine of 2 CPUs
+_READY_WITHIN = 60.0  # seconds; a start takes 1 to 2 on an idle machine of 2 CPUs, 20 on a busy one
 
 
 def roles(state: State, node: NodeState) -> list[str]:
