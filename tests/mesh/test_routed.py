@@ -131,6 +131,8 @@ def routed(mesh: Mesh, objects: list[Manifest]) -> ExitStack:
     def told() -> str:
         return mesh.lab.node(mesh.lab.pod("client").node).fetch(_ADMIN, "/routes")
 
+    # Subsets before the routes that name them, for these are waited for.
+    objects = sorted(objects, key=lambda one: one["kind"] != "DestinationRule")
     exits.enter_context(
         in_force(mesh, objects, lambda: not any(one in told() for one in origins), "it is over")
     )
