@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from agent.lab import Lab, cgroups
 from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.support import asking, naming, traffic
+from tests.support.attempts import attempt
 from tests.support.certificates import Authority
 from tests.support.samples import SAMPLES
 from tests.support.wait import until
@@ -69,9 +71,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             files_of = (str(certificate.chain), str(certificate.key))
             mesh.inside(pod.name).call(naming.serve_tls, TLS, version, *files_of)
             mesh.inside(pod.name).call(traffic.serve_grpc, GRPC, pod.name, version)
+            to = (mesh.address(pod.name, 4), 9000)
+            until(partial(reaches, mesh, to), what=f"{pod.name} is served")
         cgroups.kill(lab.pod("tornado").cgroup)  # the lab's server, which speaks no WebSocket
         mesh.inside("tornado").call(naming.serve_websocket, 8888)
         yield mesh
+
+
+def reaches(mesh: Mesh, to: tuple[str, int]) -> bool:
+    return mesh.inside("client").call(attempt, to)[0] == ""
 
 
 def sample(name: str, service: str, **more: Any) -> list[Manifest]:
