@@ -9,7 +9,7 @@ import pytest
 
 from agent.lab import Lab
 from agent.model.schema.objects import Key
-from tests.mesh.conftest import Manifest, Mesh
+from tests.mesh.conftest import Manifest, Mesh, in_force
 from tests.support import asking, sockets
 from tests.support.resident import Resident
 from tests.support.wait import until
@@ -81,14 +81,11 @@ def test_the_gateway_judges_who_leaves(mesh: Mesh) -> None:
             "rules": [{"to": [{"operation": {"paths": ["/allowed"]}}]}],
         },
     }
-    mesh.lab.cluster.put([policy])
-    try:
+    own = mesh.address("istio-egressgateway", 4)
+    with in_force(mesh, [policy], lambda: leaves_by(mesh) == own, "requests leave by the gateway"):
         until(lambda: (one := ask(mesh)) is not None and one.status == 403, what="the policy holds")
         allowed = ask(mesh, path="/allowed")
         assert allowed and allowed.version == "outside"
-    finally:
-        mesh.lab.cluster.delete(Key("AuthorizationPolicy", "istio-system", "leaving"))
-    gateway_is_the_way(mesh)
 
 
 def test_nothing_goes_past_it(mesh: Mesh) -> None:
