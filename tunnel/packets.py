@@ -1,9 +1,10 @@
 """Packets with descriptors over Unix SEQPACKET sockets: one message each, none of them halved."""
 
 import array
-import asyncio
 import os
 import socket
+
+from tunnel.readable import readable
 
 LARGEST = 64 * 1024
 
@@ -36,14 +37,5 @@ async def receive(connection: socket.socket, most: int) -> tuple[bytes, list[int
         try:
             return received(connection, most)
         except BlockingIOError:
-            await _readable(connection)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
+            with readable(connection) as packet:
+                await packet.wait()

@@ -20,6 +20,7 @@ from tunnel import channel
 from tunnel._core import Core
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
+from tunnel.readable import readable
 from tunnel.settings import Configuration
 
 log = logging.getLogger("warren.xds")
@@ -144,11 +145,10 @@ class XdsClient:
         """On demand: ask for what the core meets, and forget what it does not need any more."""
         if not self._source.on_demand:
             return
-        loop, core, news = asyncio.get_running_loop(), self._core, asyncio.Event()
+        loop, core = asyncio.get_running_loop(), self._core
         descriptor = core.demand_fd()
         assert descriptor is not None  # the core is on demand as we are
-        loop.add_reader(descriptor, news.set)
-        try:
+        with readable(descriptor) as news:
             look_at = loop.time() + _LOOK_EVERY
             while True:
                 try:
@@ -163,25 +163,17 @@ class XdsClient:
                     request = DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=asked)
                     request.resource_names_unsubscribe.extend(dropped)
                     await stream.send(request.SerializeToString())
-        finally:
-            loop.remove_reader(descriptor)
 
     async def _ask_for_keys(self, stream: "_Stream") -> None:
         """Ask again for policies whose tokens name unknown keys: the control plane fetches their key sets."""
-        loop, core, news = asyncio.get_running_loop(), self._core, asyncio.Event()
-        descriptor = core.unknown_keys_fd()
-        loop.add_reader(descriptor, news.set)
-        try:
+        with readable(self._core.unknown_keys_fd()) as news:
             while await news.wait():
                 news.clear()
+                names = self._core.unknown_keys()
                 # Asked for and dropped at once: all of them we have as it is.
-                request = DeltaDiscoveryRequest(
-                    type_url=AUTHORIZATION, resource_names_subscribe=(names := core.unknown_keys())
-                )
+                request = DeltaDiscoveryRequest(type_url=AUTHORIZATION, resource_names_subscribe=names)
                 request.resource_names_unsubscribe.extend(names)
                 await stream.send(request.SerializeToString())
-        finally:
-            loop.remove_reader(descriptor)
 
     def _take(self, data: bytes) -> bytes:
         """Apply one push; gives the answer to it."""

@@ -2,10 +2,10 @@
 //!
 //! Names are those of the protocol: `<network>/<ip>`, `<namespace>/<hostname>`, a workload's uid. Whoever needs something
 //! says so each time; a name that nobody has needed for a while is dropped, with what it brought.
-use rustix::event::{eventfd, EventfdFlags};
+use crate::sys::bell::Bell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ const ABSENT_MAX: usize = 16_384;
 
 pub struct Subscriptions {
     table: Mutex<Table>,
-    /// Readable while there is news.
-    news: OwnedFd,
+    /// Rung while there is news.
+    bell: Bell,
 }
 
 #[derive(Default)]
@@ -40,13 +40,12 @@ pub struct News {
 
 impl Subscriptions {
     pub fn new() -> io::Result<Subscriptions> {
-        let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Subscriptions { table: Mutex::default(), news })
+        Ok(Subscriptions { table: Mutex::default(), bell: Bell::new()? })
     }
 
     /// To wait for news.
     pub fn descriptor(&self) -> RawFd {
-        self.news.as_raw_fd()
+        self.bell.descriptor()
     }
 
     /// Asks for a name, if that was not done yet. Gives whether it is known that there is nothing of that name.
@@ -63,7 +62,7 @@ impl Subscriptions {
         let name: Arc<str> = name.into();
         table.asked.insert(name.clone(), Asked { used, absent: false });
         table.news.asked.push(name);
-        self.tell();
+        self.bell.ring();
         false
     }
 
@@ -80,8 +79,7 @@ impl Subscriptions {
     /// What was asked for and dropped since the last call.
     pub fn news(&self) -> News {
         let mut table = self.lock();
-        // It is empty when somebody else has asked meanwhile.
-        let _ = rustix::io::read(&self.news, &mut [0; 8]);
+        self.bell.clear();
         let News { asked, mut dropped } = std::mem::take(&mut table.news);
         dropped.retain(|name| !table.asked.contains_key(name)); // it was asked for again
         News { asked, dropped }
@@ -96,13 +94,13 @@ impl Subscriptions {
     /// Drops what nobody has needed since then.
     pub fn drop_unused(&self, since: Instant) {
         self.lock().drop_where(|asked| asked.used < since);
-        self.tell();
+        self.bell.ring();
     }
 
     /// These came with what was dropped: a control plane may go on telling of them.
     pub fn drop_too(&self, names: Vec<Arc<str>>) {
         self.lock().news.dropped.extend(names);
-        self.tell();
+        self.bell.ring();
     }
 
     /// Whether a name is asked for, for as long as the result lives.
@@ -113,11 +111,6 @@ impl Subscriptions {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self) {
-        // Fails only when the counter is full: then it is readable anyway.
-        let _ = rustix::io::write(&self.news, &1_u64.to_ne_bytes());
     }
 }
 

@@ -1,9 +1,9 @@
 //! Policies of which tokens name a key that is in none of their key sets: the issuer may have got another one since its set
 //! was fetched, so the control plane is asked to look. Whoever invents names of keys has it asked no more often.
-use rustix::event::{eventfd, EventfdFlags};
+use crate::sys::bell::Bell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 pub struct UnknownKeys {
     table: Mutex<Table>,
-    /// Readable while there is news.
-    news: OwnedFd,
+    /// Rung while there is news.
+    bell: Bell,
 }
 
 #[derive(Default)]
@@ -24,13 +24,12 @@ struct Table {
 
 impl UnknownKeys {
     pub fn new() -> io::Result<UnknownKeys> {
-        let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(UnknownKeys { table: Mutex::default(), news })
+        Ok(UnknownKeys { table: Mutex::default(), bell: Bell::new()? })
     }
 
     /// To wait for news.
     pub fn descriptor(&self) -> RawFd {
-        self.news.as_raw_fd()
+        self.bell.descriptor()
     }
 
     /// A token has come to these policies, by `namespace/name`.
@@ -41,8 +40,7 @@ impl UnknownKeys {
             if !table.asked.contains_key(policy) {
                 table.asked.insert(policy.clone(), now);
                 table.news.push(policy.clone());
-                // Fails only when the counter is full: then it is readable anyway.
-                let _ = rustix::io::write(&self.news, &1_u64.to_ne_bytes());
+                self.bell.ring();
             }
         }
     }
@@ -50,8 +48,7 @@ impl UnknownKeys {
     /// The policies since the last call.
     pub fn news(&self) -> Vec<Arc<str>> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is empty when somebody else has asked meanwhile.
-        let _ = rustix::io::read(&self.news, &mut [0; 8]);
+        self.bell.clear();
         std::mem::take(&mut table.news)
     }
 }
