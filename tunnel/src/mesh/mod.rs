@@ -158,7 +158,7 @@ impl Mesh {
         self.endpoints.get(service).map(Arc::as_ref)
     }
 
-    /// The workload at an address; a host's own address is nobody's.
+    /// The workload at an address. A node's own address has none: it counts as unknown.
     pub fn workload_at(&self, network: &str, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.networks.get(network)?.workload(ip)
     }
