@@ -79,8 +79,17 @@ class Core:
         """What there is of a type, as the serialised `initial_resource_versions` of a request."""
     def names(self) -> list[str]:
         """The DNS names of endpoints that pods of this node may use, in no order."""
-    def resolve(self, name: str, addresses: Sequence[IPv4Address | IPv6Address] | None) -> None:
-        """What DNS has answered for a name, in its order; None: it is not asked for any more."""
+    def lookups_fd(self) -> int:
+        """A descriptor that is readable while there are new `lookups`."""
+    def lookups(self) -> list[str]:
+        """The DNS names that clients have given lately (resolution DYNAMIC_DNS), in no order."""
+    def resolve(self, name: str, addresses: Sequence[IPv4Address | IPv6Address] | None) -> bool:
+        """What DNS has answered for a name, in its order; None: nothing, and the last answer stays.
+
+        Gives whether it is still needed.
+        """
+    def forget_name(self, name: str) -> None:
+        """A name is not asked for any more."""
     def demand_fd(self) -> int | None:
         """On demand: a descriptor that is readable while there is `demand_news`."""
     def demand_news(self) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""The names of endpoints, resolved: by the node's resolvers, as long as pods of this node may use them.
+"""The names of endpoints, and those that clients give, resolved by the node's resolvers while they are used.
 
 The last good answer stays in force while a name server fails or is silent. That a name does not exist, or has
 no address, is an answer as well: then there are no endpoints (RFC 8767 section 4).
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tunnel._core import Core
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
+from tunnel.readable import readable
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -53,6 +54,7 @@ class Names:
         self._counters = counters
         self._lookup = Lookup(servers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._given: set[str] = set()  # by clients
         self._failing: dict[str, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._news = asyncio.Event()
@@ -71,23 +73,26 @@ class Names:
 
     async def run(self) -> None:
         """For good."""
-        try:
-            while True:
-                await self._review()
-                await self._news.wait()
-                self._news.clear()
-        finally:
-            for task in self._tasks.values():
-                task.cancel()
+        with readable(self._core.lookups_fd()) as self._news:
+            try:
+                while True:
+                    await self._review()
+                    await self._news.wait()
+                    self._news.clear()
+            finally:
+                for task in self._tasks.values():
+                    task.cancel()
 
     async def _review(self) -> None:
         wanted = sorted(await asyncio.to_thread(self._core.names))
         self._too_many = len(wanted) - len(wanted[:_NAMES])
         wanted = wanted[:_NAMES]
+        self._given = {*self._core.lookups()}.difference(wanted)
+        wanted += self._given
         for name in self._tasks.keys() - wanted:
             self._tasks.pop(name).cancel()
             self._failing.pop(name, None)
-            await asyncio.to_thread(self._core.resolve, name, None)
+            await asyncio.to_thread(self._core.forget_name, name)
         for name in wanted:
             if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(self._follow(name))
@@ -102,13 +107,15 @@ class Names:
                     answer = await self._lookup.addresses(name)
             except LookupFailed as error:
                 self._fails(name, str(error))
-                await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            self._take(name, answer)
-            await asyncio.to_thread(self._core.resolve, name, answer.addresses)
-            holds = min(max(answer.ttl, _LEAST), _MOST)
-            await asyncio.sleep(holds * random.uniform(1 - _JITTER, 1))
+                addresses, holds = None, backoff.next()
+            else:
+                backoff.reset()
+                self._take(name, answer)
+                addresses = answer.addresses
+                holds = min(max(answer.ttl, _LEAST), _MOST) * random.uniform(1 - _JITTER, 1)
+            if not await asyncio.to_thread(self._core.resolve, name, addresses):
+                self._news.set()
+            await asyncio.sleep(holds)
 
     def _take(self, name: str, answer: Answer) -> None:
         if not answer.addresses:
@@ -119,6 +126,8 @@ class Names:
 
     def _fails(self, name: str, why: str, result: str = "FAILED") -> None:
         self._counters.lookups.add(result)
+        if name in self._given:  # the client is told, as often as it asks
+            return
         if name not in self._failing:
             stays = "it has no endpoint" if result == "EMPTY" else "the last good answer stays in force"
             log.warning("name %s does not resolve: %s; %s", name, why, stays)

@@ -320,6 +320,52 @@ def test_rules_for_names_under_a_wildcard(mesh: Mesh, elsewhere: str) -> None:
             assert said(host) == 502, "its echo, which is no answer"
 
 
+def dynamic() -> Manifest:
+    """At port 80 by requests, at 8443 by ClientHellos."""
+    ports = [(80, "HTTP"), (8443, "TLS")]
+    return entry("wild", "*.example", ports=ports, resolution="DYNAMIC_DNS")
+
+
+def answers(mesh: Mesh, to: tuple[str, int], host: str) -> set[str] | int:
+    """The pods that answer requests for a host, or the status of who does in their place."""
+    client = mesh.inside("client")
+    asked = [client.call(asking.ask, to, host) for _ in range(10)]
+    refused = next((one.status for one in asked if one.status != 200), None)
+    return refused or {json.loads(one.body)["pod"] for one in asked}
+
+
+def test_names_under_a_wildcard_are_resolved_as_they_are_asked_for(mesh: Mesh, elsewhere: str) -> None:
+    """Each request by its own Host, wherever its connection was going; what is no such name leads nowhere."""
+    with restricted(mesh), applied(mesh, dynamic()):
+        until(lambda: is_captured(mesh), what="questions are answered by the tunnel")
+        [own, _] = virtual(mesh, "*.example")
+        until(lambda: answers(mesh, (own, 80), "other.example") == {"other"}, what="it has its routes")
+        said = mesh.lab.pod("client").run(["getent", "ahostsv4", "other.example"]).stdout
+        assert {line.split()[0] for line in said.splitlines()} == {own}
+        assert answers(mesh, (elsewhere, 80), "other.example") == {"other"}
+        for address in (own, elsewhere):
+            assert answers(mesh, (address, 80), "API.example:80") == {"world", "other"}
+        assert answers(mesh, (own, 80), "nobody.example") == 503
+        assert answers(mesh, (own, 80), "github.com") == 503, "it is under no wildcard"
+        assert {*dump(mesh)["names"]} == {"other.example", "api.example", "nobody.example"}
+
+
+def test_servers_under_a_wildcard_are_resolved_as_client_hellos_name_them(mesh: Mesh, elsewhere: str) -> None:
+    """Only where the name leads is a server."""
+    client, other = mesh.inside("client"), mesh.inside("other")
+    other.call(sockets.serve, 8443)
+
+    def passes(address: str, server: str) -> bool:
+        return client.call(sockets.comes_back, (address, 8443), client.call(sockets.client_hello, server))
+
+    with restricted(mesh), applied(mesh, dynamic()):
+        [own, _] = virtual(mesh, "*.example")
+        until(lambda: passes(own, "other.example"), what="it has its routes")
+        assert passes(elsewhere, "Other.example")
+        for name in ("nobody.example", "github.com"):
+            assert not passes(own, name)
+
+
 def sample(path: str) -> list[Manifest]:
     """The objects of a file, in the namespace `default`."""
     items = yaml.safe_load_all((SAMPLES / path).read_text())

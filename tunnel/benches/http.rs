@@ -46,7 +46,7 @@ impl Node for Fixed {
         Some(self.scope.clone())
     }
 
-    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
+    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream, _: &str) -> Option<Endpoints> {
         Some(self.endpoints.clone())
     }
 

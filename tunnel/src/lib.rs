@@ -40,7 +40,7 @@ use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The threads that carry bytes. Methods may be called from any thread; none of them holds the interpreter's lock.
 /// Method, path with query, and header fields.
@@ -185,8 +185,20 @@ impl Core {
         texts(&py.detach(|| self.0.names()))
     }
 
-    fn resolve(&self, py: Python<'_>, name: &str, addresses: Option<Vec<IpAddr>>) {
-        py.detach(|| self.0.resolve(name, addresses.as_deref()));
+    fn lookups_fd(&self) -> i32 {
+        self.0.lookups().descriptor()
+    }
+
+    fn lookups(&self) -> Vec<String> {
+        texts(&self.0.lookups().names(Instant::now()))
+    }
+
+    fn resolve(&self, py: Python<'_>, name: &str, addresses: Option<Vec<IpAddr>>) -> bool {
+        py.detach(|| self.0.resolve(name, addresses.as_deref()))
+    }
+
+    fn forget_name(&self, py: Python<'_>, name: &str) {
+        py.detach(|| self.0.forget_name(name));
     }
 
     fn demand_fd(&self) -> Option<i32> {

@@ -118,8 +118,8 @@ def network(mesh: Mesh, store: Store) -> str:
 def _are_one(owner: ServiceLike, other: ServiceLike) -> bool:
     if isinstance(owner, Service) or isinstance(other, Service):
         return False
-    same_way = owner.spec.passes_through == other.spec.passes_through
-    return same_way and visibility(owner) == visibility(other)
+    ways = [(one.spec.passes_through, one.spec.is_dynamic) for one in (owner, other)]
+    return ways[0] == ways[1] and visibility(owner) == visibility(other)
 
 
 def _seniority(item: ServiceLike) -> tuple[bool, str, Key]:

@@ -74,7 +74,7 @@ def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpe
     Where it is the hostnames themselves that are to be resolved, each is the endpoint of its own service.
     """
     hosts = list(view.hosts(entry))
-    if entry.spec.passes_through:
+    if entry.spec.passes_through or entry.spec.is_dynamic:
         return []
     if entry.spec.resolution in RESOLVED and not entry.spec.endpoints and not entry.spec.workload_selector:
         return [(EndpointSpec(address=host), [host]) for host in hosts]
@@ -84,8 +84,6 @@ def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpe
 def _problems(view: View, item: ServiceEntry) -> Iterator[str]:
     yield from services.problems(view, item)
     yield from allotment.problems(view, item)
-    if item.spec.resolution == "DYNAMIC_DNS":
-        yield "resolution DYNAMIC_DNS: connections go to the address that the client has resolved"
     yield from _endpoints(item)
 
 

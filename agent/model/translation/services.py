@@ -132,13 +132,13 @@ def _ports(parts: list[ServiceLike]) -> Iterator[PortMessage]:
     """Of all parts. 0 for a target: each workload says which, or has none where its part lacks the port."""
     for number, (first, *others) in _by_number(parts).items():
         targets = {target_port(port) for port in (first, *others)}
-        common = len(targets) == 1 and (len(others) + 1 == len(parts) or _passes_through(parts[0]))
+        common = len(targets) == 1 and (len(others) + 1 == len(parts) or _is_without_endpoints(parts[0]))
         target = target_port(first) if common else None
         yield PortMessage(service_port=number, target_port=target or 0, app_protocol=app_protocol(first))
 
 
-def _passes_through(item: ServiceLike) -> bool:
-    return isinstance(item, ServiceEntry) and item.spec.passes_through
+def _is_without_endpoints(item: ServiceLike) -> bool:
+    return isinstance(item, ServiceEntry) and (item.spec.passes_through or item.spec.is_dynamic)
 
 
 def _load_balancing(item: ServiceLike, namespace: Namespace | None) -> LoadBalancing | None:

@@ -1,5 +1,6 @@
 //! Values that every room uses: who a workload is, where a connection wanted to go, why one was refused. No I/O but the log.
 pub mod address;
+mod dns_name;
 mod failure;
 mod identity;
 pub mod intern;
@@ -13,6 +14,7 @@ pub mod sizes;
 mod slashes;
 
 pub use address::{canonical, Prefix};
+pub use dns_name::dns_name;
 pub use failure::Failure;
 pub use identity::{Identity, NotAnIdentity};
 pub use log::error as log_error;

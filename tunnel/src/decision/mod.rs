@@ -14,7 +14,7 @@ pub use inbound::{inbound, inbound_local, inbound_plain, ConnectRequest, Inbound
 pub use named::{named, Said};
 pub use needed::{address_name, needed, Needed};
 pub use outbound::{leave, outbound, to_endpoint, Outbound, Plain, Route, Target, Way};
-pub use routed::{by_rules, Governed, Routed};
+pub use routed::{by_rules, Governed, Hello, Routed};
 
 /// Where applications' outgoing connections are captured.
 pub const OUTBOUND_PORT: u16 = 15001;

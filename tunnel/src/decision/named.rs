@@ -25,10 +25,7 @@ pub fn named(
     let Some(service) = said.and_then(|said| meant(mesh, source, dst, said)) else {
         return leave(mesh, source, dst).map(|()| Outbound::Passthrough { addr: dst.address() });
     };
-    match to_service(mesh, source, service, None, dst, rng)? {
-        Outbound::Tls(routed) => routed.connect(mesh, source, dst, said.map(|said| &*said.name), rng),
-        decided => Ok(decided),
-    }
+    to_service(mesh, source, service, None, dst, rng)
 }
 
 fn meant<'a>(mesh: &'a Mesh, source: &Workload, dst: OriginalDst, said: &Said) -> Option<&'a Arc<Service>> {

@@ -4,7 +4,7 @@ use crate::base::OriginalDst;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::routed::{Governed, Routed};
+use super::routed::{Governed, Hello, Routed};
 use super::{is_own_port, Authority, HBONE_PORT};
 use crate::base::{Identity, Refusal, Rng};
 use crate::mesh::{
@@ -173,7 +173,7 @@ pub fn to_service(
     match to_endpoint(mesh.owner(choose(mesh, wanted, rng)?), Some(service)) {
         Way::Plain(_) if only_tls == Some(Tls::IstioMutual) => {
             // One of those that are in the mesh, if any is.
-            routed.ok_or(Refusal::NotMutual)?.connect(mesh, source, dst, None, rng)
+            routed.ok_or(Refusal::NotMutual)?.connect(mesh, source, dst, Hello::default(), rng)
         }
         way => Ok(way.into()),
     }

@@ -1,7 +1,7 @@
 //! Connections to ports that have routes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outbound::{to_endpoint, Outbound};
@@ -25,6 +25,17 @@ pub struct Governed {
     /// The destination's.
     pub service: Arc<Service>,
     pub destination: Arc<Destination>,
+    /// That DNS has the endpoints of; empty: they are the service's.
+    pub name: String,
+}
+
+/// What a client has said of the server that it means.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hello<'a> {
+    /// What its ClientHello names, if it is one and does.
+    pub sni: Option<&'a str>,
+    /// What DNS has for it, where that matters ([`Scope::name_of`]).
+    pub addresses: &'a [IpAddr],
 }
 
 impl Routed {
@@ -63,20 +74,20 @@ impl Routed {
         }
         match self.scope.needs_sni() {
             true => Ok(Outbound::Tls(self)),
-            false => self.connect(mesh, source, dst, None, rng),
+            false => self.connect(mesh, source, dst, Hello::default(), rng),
         }
     }
 
-    /// By rules for connections. `sni`: what the ClientHello names, if it is one and does.
+    /// By rules for connections.
     pub fn connect(
         &self,
         mesh: &Mesh,
         source: &Workload,
         dst: OriginalDst,
-        sni: Option<&str>,
+        hello: Hello<'_>,
         rng: &mut Rng,
     ) -> Result<Outbound, Refusal> {
-        by_rules(&self.scope, mesh, source, dst, sni, rng)
+        by_rules(&self.scope, mesh, source, dst, hello, rng)
     }
 }
 
@@ -86,19 +97,36 @@ pub fn by_rules(
     mesh: &Mesh,
     source: &Workload,
     dst: OriginalDst,
-    sni: Option<&str>,
+    hello: Hello<'_>,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
-    let connection = Connection { destination: dst.ip(), port: dst.port(), sni };
+    let connection = Connection { destination: dst.ip(), port: dst.port(), sni: hello.sni };
     let draw = |limit| rng.below(limit).unwrap_or_default();
     match scope.connect(&Routed::client(source), &connection, draw) {
         Some((_, Target::Destination(destination))) if destination.policy.governs_connections() => {
-            mesh.eligible(source, destination, dst.address())?;
+            eligible(mesh, source, destination, dst.address(), hello)?;
             let service = mesh.service(&destination.service).ok_or(Refusal::UnknownService)?.clone();
-            Ok(Outbound::Governed(Governed { service, destination: destination.clone() }))
+            let name = hello.sni.and_then(|sni| destination.name_of(sni)).unwrap_or_default();
+            Ok(Outbound::Governed(Governed { service, destination: destination.clone(), name }))
         }
-        Some((_, Target::Destination(destination))) => to_destination(mesh, source, destination, dst.address(), rng),
+        Some((_, Target::Destination(destination))) => {
+            to_destination(mesh, source, destination, eligible(mesh, source, destination, dst.address(), hello)?, rng)
+        }
         Some((_, Target::Unroutable(_))) | None => Err(Refusal::NoRoute),
+    }
+}
+
+fn eligible<'a>(
+    mesh: &'a Mesh,
+    source: &Workload,
+    destination: &Destination,
+    called: SocketAddr,
+    hello: Hello<'_>,
+) -> Result<Vec<Eligible<'a>>, Refusal> {
+    match destination.policy.balancing {
+        Balancing::DynamicDns if hello.sni.and_then(|sni| destination.name_of(sni)).is_none() => Err(Refusal::NoRoute),
+        Balancing::DynamicDns => mesh.resolved(source, destination, hello.addresses),
+        _ => mesh.eligible(source, destination, called),
     }
 }
 
@@ -106,10 +134,9 @@ fn to_destination(
     mesh: &Mesh,
     source: &Workload,
     destination: &Destination,
-    called: SocketAddr,
+    mut eligible: Vec<Eligible<'_>>,
     rng: &mut Rng,
 ) -> Result<Outbound, Refusal> {
-    let mut eligible = mesh.eligible(source, destination, called)?;
     if destination.policy.tls == Some(Tls::IstioMutual) {
         eligible.retain(|one| one.chosen.workload.tunnel == TunnelProtocol::Hbone);
         if eligible.is_empty() {
@@ -347,7 +374,7 @@ mod tests {
         for number in 0..200u8 {
             let ip = format!("10.9.0.{number}");
             let clients = self::mesh([resource(pod("client", &[&ip]))]);
-            let decided = routed.connect(&mesh, &clients.pod("client"), dst("10.1.0.1:80"), None, &mut rng);
+            let decided = routed.connect(&mesh, &clients.pod("client"), dst("10.1.0.1:80"), Hello::default(), &mut rng);
             *counts.entry(name(decided.unwrap())).or_insert(0) += 1;
         }
         assert!(counts.len() == 2 && counts.values().all(|count| (60..140).contains(count)), "{counts:?}");
@@ -365,8 +392,57 @@ mod tests {
         let Outbound::Tls(routed) = outbound(&mesh, &source, dst("10.1.0.1:80"), &mut Rng::seeded(1)) else { panic!() };
         for (sni, expected) in [(Some("b.example.com"), "two of web"), (Some("x"), "one of web"), (None, "one of web")]
         {
-            let decided = routed.connect(&mesh, &source, dst("10.1.0.1:80"), sni, &mut Rng::seeded(1));
+            let decided =
+                routed.connect(&mesh, &source, dst("10.1.0.1:80"), Hello { sni, addresses: &[] }, &mut Rng::seeded(1));
             assert_eq!(name(decided.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_dns_is_asked_for_is_what_a_client_hello_names() {
+        let dynamic = |limit: u32| {
+            let wild = crate::config::proto::Service { hostname: "*.example".into(), ..service("wild", &[]) };
+            let mesh = routed(proto::Protocol::Tls, |scope| {
+                let balancer =
+                    proto::LoadBalancer { algorithm: proto::Algorithm::DynamicDns.into(), ..Default::default() };
+                let pool = proto::ConnectionPool { max_connections: limit, ..Default::default() };
+                let pool = (limit > 0).then_some(pool);
+                let policy =
+                    proto::Policy { load_balancer: Some(balancer), connection_pool: pool, ..Default::default() };
+                scope.destinations[0] = proto::Destination {
+                    namespace: "default".into(),
+                    hostname: "*.example".into(),
+                    port: 80,
+                    policy: Some(policy),
+                    ..Default::default()
+                };
+                scope.tcp.push(tcp(&[(0, 1)]));
+            });
+            mesh.and([resource(wild)])
+        };
+        let addresses = ["192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+        for (limit, sni, addresses, expected) in [
+            (0, Some("API.example"), &addresses[..], "192.0.2.1:8080"),
+            (0, Some("api.example"), &[], "no_address"),
+            (0, Some("api.other"), &addresses, "no_route"),
+            (0, None, &addresses, "no_route"),
+            (1, Some("API.example"), &addresses, "governed wild as api.example"),
+            (1, Some("api.other"), &addresses, "no_route"),
+            (1, Some("api.example"), &addresses[1..], "no_address"),
+        ] {
+            let mesh = dynamic(limit);
+            let source = mesh.pod("client");
+            let decided = outbound(&mesh, &source, dst("10.1.0.1:80"), &mut Rng::seeded(1));
+            let Outbound::Tls(routed) = decided else { panic!("{decided:?}") };
+            let hello = Hello { sni, addresses };
+            let decided = routed.connect(&mesh, &source, dst("10.1.0.1:80"), hello, &mut Rng::seeded(1));
+            let told = match decided {
+                Ok(Outbound::Plain(plain)) => plain.addr.to_string(),
+                Ok(Outbound::Governed(to)) => format!("governed {} as {}", to.service.name, to.name),
+                Err(refusal) => refusal.name().to_owned(),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(told, expected, "{limit} {sni:?}");
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Command {
     },
     /// The mesh or the credentials are new.
     Changed,
+    /// DNS has answered for a name that somebody may wait for.
+    Resolved,
     /// Other certificates are revoked.
     Revoked,
     /// A tunnel that another worker has accepted for this one.

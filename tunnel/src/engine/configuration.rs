@@ -6,6 +6,7 @@ use crate::config::push::{self, Push};
 use crate::config::subscriptions::Subscriptions;
 use crate::config::unknown_keys::UnknownKeys;
 use crate::mesh::{Mesh, Rejected};
+use crate::node::Lookups;
 use crate::sys::heap;
 use crate::{direct, pending};
 use prost::bytes::Bytes;
@@ -79,18 +80,38 @@ impl Core {
         self.tell_pending(|| pending::Command::Changed);
     }
 
-    /// The names that are to be resolved: of endpoints of services that pods of this node may use.
+    /// The names of endpoints that are to be resolved: of services that pods of this node may use.
     pub fn names(&self) -> Vec<Arc<str>> {
         let namespaces = lock(&self.pods).values().map(|pod| pod.key.namespace.clone()).collect();
         self.mesh().names(&namespaces)
     }
 
-    /// What DNS has answered for a name; None: the answer is to be forgotten.
-    pub fn resolve(&self, name: &str, addresses: Option<&[IpAddr]>) {
+    /// The names that are to be resolved because clients give them.
+    pub fn lookups(&self) -> &Lookups {
+        &self.shared.lookups
+    }
+
+    /// What DNS has answered for a name; None: nothing, and the last answer stays. Gives whether it is still needed.
+    pub fn resolve(&self, name: &str, addresses: Option<&[IpAddr]>) -> bool {
+        let given = self.shared.lookups.answer(name, addresses, Instant::now());
+        self.tell_all(|| Command::Resolved);
         let mut newest = lock(&self.newest);
+        let of_endpoints = newest.mesh.has_name(name);
+        if let (true, Some(_)) = (of_endpoints, addresses) {
+            self.take_answer(&mut newest, name, addresses);
+        }
+        of_endpoints || given
+    }
+
+    /// Nobody asks for a name any more.
+    pub fn forget_name(&self, name: &str) {
+        self.take_answer(&mut lock(&self.newest), name, None);
+    }
+
+    fn take_answer(&self, newest: &mut Newest, name: &str, addresses: Option<&[IpAddr]>) {
         if let Some(mesh) = newest.mesh.resolve(name, addresses) {
             newest.mesh = mesh;
-            self.publish(&newest);
+            self.publish(newest);
         }
     }
 

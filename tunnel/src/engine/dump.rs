@@ -8,14 +8,16 @@ use serde_json::{json, Value};
 
 /// A JSON object: workloads, services, policies, what may leave the mesh (namespace empty) or a namespace, what
 /// is told of whose traffic, what DNS has answered
-/// for names of endpoints, certificates with their end in Unix seconds, revocation lists, pods. Nothing in it is secret.
+/// for names of endpoints and those that clients give, certificates with their end in Unix seconds, revocation lists, pods. Nothing in it is secret.
 pub fn dump(core: &Core) -> String {
     let mesh = core.mesh();
     let mut traffic = vec![];
     mesh.traffic(|namespace, outbound| {
         traffic.push(json!({ "namespace": namespace, "outbound_traffic_policy": outbound.name() }));
     });
-    let names = mesh.answers().map(|(name, addresses)| (name.to_string(), json!(**addresses)));
+    let lookups = core.lookups().answers();
+    let names = lookups.iter().map(|(name, addresses)| (name, addresses)).chain(mesh.answers());
+    let names = names.map(|(name, addresses)| (name.to_string(), json!(**addresses)));
     json!({
         "direct": core.direct(),
         "workloads": mesh.workloads().map(|one| workload(one)).collect::<Vec<_>>(),

@@ -17,7 +17,7 @@ use crate::base::{log_error, Identity, PodKey};
 use crate::config::subscriptions::Subscriptions;
 use crate::config::unknown_keys::UnknownKeys;
 use crate::mesh::Mesh;
-use crate::node::Shared;
+use crate::node::{Lookups, Shared};
 use crate::sys::bpf::Places;
 use crate::sys::budget::Budget;
 use crate::sys::listeners::Listeners;
@@ -123,6 +123,7 @@ impl Core {
             budget: Budget::process(),
             listeners: Listeners::new(settings.kept),
             limits: Default::default(),
+            lookups: Lookups::new()?,
             unknown_keys: UnknownKeys::new()?,
             subscriptions: settings.on_demand.as_ref().map(|_| Subscriptions::new()).transpose()?,
         });

@@ -233,9 +233,14 @@ fn endpoints(mesh: &Mesh, source: &Workload, service: &Service, target: &Target,
     told["percent"] = (parts as f64 * 100.0 / f64::from(MILLION)).into();
     let Target::Destination(destination) = target else { return told };
     told["policy"] = destination.json();
-    if destination.policy.balancing == Balancing::Passthrough {
+    let unknown = match destination.policy.balancing {
+        Balancing::Passthrough => Some("PASSTHROUGH: the address that the client calls"),
+        Balancing::DynamicDns => Some("DYNAMIC_DNS: the addresses of the host that the client names"),
+        _ => None,
+    };
+    if let Some(unknown) = unknown {
         told["endpoints"] = json!([]);
-        told["missing"] = "PASSTHROUGH: the address that the client calls".into();
+        told["missing"] = unknown.into();
         return told;
     }
     let ip = service.vips.first().map_or_else(|| source.addresses[0], |vip| vip.ip);

@@ -140,6 +140,7 @@ impl Worker {
                 let mesh = self.context.shared.mesh.load();
                 self.context.pods.enrolled().iter().for_each(|pod| self.proxy.review_questions(pod, &mesh, vec![]));
             }
+            Command::Resolved => self.context.wake(),
             Command::Revoked => {
                 for pod in self.context.pods.all() {
                     pod.pool.forget_failures();

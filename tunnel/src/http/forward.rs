@@ -13,7 +13,7 @@ use super::retry::{self, Tried};
 use super::router::Router;
 use super::upstream::{Active, Choice, Cluster, Host, Outcome, PoolError};
 use super::{Body, Request, Response};
-use crate::routes::{Forwarded, Retry, Target, UpstreamProtocol};
+use crate::routes::{Balancing, Forwarded, Retry, Target, UpstreamProtocol};
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Version};
 use std::pin::pin;
@@ -90,7 +90,11 @@ pub async fn forward<N: Node>(
     recording.record.destination = Some(destination.clone());
     let unknown = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "", Flags::NO_CLUSTER);
     prepare(request, forwarded, downstream)?;
-    let cluster = router.cluster(destination, downstream, request.authority.host()).ok_or(unknown)?;
+    let host = request.authority.host();
+    if destination.policy.balancing == Balancing::DynamicDns {
+        Box::pin(router.node.resolve(destination, host)).await;
+    }
+    let cluster = router.cluster(destination, downstream, host).ok_or(unknown)?;
     let counted = cluster.breaker.request(&destination.policy.pool).ok_or(Answer::from(&Failure::Overflow))?;
     recording.counted = Some(counted);
     let key = hashing::key(&destination.policy.balancing, request, downstream, &|limit| router.node.draw(limit));

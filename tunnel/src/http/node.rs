@@ -125,8 +125,13 @@ pub trait Node: 'static {
     fn scope(&self, downstream: &Downstream, host: &str) -> Option<Arc<Scope>>;
 
     /// Those of the destination's subset, with priorities and weights as its policy has them; for PASSTHROUGH what the client
-    /// called. None: there is no such service.
-    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints>;
+    /// called, for DYNAMIC_DNS what `resolve` has found for the request's host. None: there is no such service.
+    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream, host: &str) -> Option<Endpoints>;
+
+    /// Finds the addresses of a request's host, where these are the endpoints.
+    fn resolve(&self, _: &Destination, _host: &str) -> impl Future<Output = ()> {
+        ready(())
+    }
 
     /// By HBONE, TLS or plain TCP, as the destination's policy and the endpoint have it; within the pool's connect_timeout.
     fn connect(

@@ -196,9 +196,11 @@ impl<N: Node> Router<N> {
         downstream: &Downstream,
         host: &str,
     ) -> Option<Rc<Cluster<N::Io>>> {
-        let by_host = destination.policy.originate().is_some_and(|tls| tls.sni.is_empty());
+        let policy = &destination.policy;
+        let by_host =
+            policy.balancing == Balancing::DynamicDns || policy.originate().is_some_and(|tls| tls.sni.is_empty());
         let host = if by_host { host } else { "" };
-        let name = match destination.policy.balancing {
+        let name = match policy.balancing {
             Balancing::Passthrough => format!("{}|{host}|{}", destination.name, downstream.original).into(),
             _ if by_host => format!("{}|{host}", destination.name).into(),
             _ => destination.name.clone(),

@@ -1,9 +1,9 @@
 //! All endpoints that a destination of routes may use, with what balancing among them needs to know.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::endpoints::{Chosen, Wanted};
-use super::{Mesh, Workload};
+use super::{service, Mesh, Workload};
 use crate::base::Refusal;
 use crate::routes::{Balancing, Destination, Distribute, Locality};
 
@@ -22,7 +22,7 @@ const PERCENT: u64 = 10_000;
 
 impl Mesh {
     /// Those of the destination's service and subset that a client may use; never none. `called`: by the client; its family
-    /// is preferred, and for PASSTHROUGH it is the endpoint (Envoy's ORIGINAL_DST).
+    /// is preferred, and for PASSTHROUGH it is the endpoint (Envoy's ORIGINAL_DST), as one of the addresses is for DYNAMIC_DNS.
     pub fn eligible(
         &self,
         source: &Workload,
@@ -34,7 +34,7 @@ impl Mesh {
         if let Some(waypoint) = service.waypoint().filter(|waypoint| !waypoint.is_served_by(self, source)) {
             return self.before(source, waypoint, service.address(source, destination.port, ip));
         }
-        if destination.policy.balancing == Balancing::Passthrough {
+        if matches!(destination.policy.balancing, Balancing::Passthrough | Balancing::DynamicDns) {
             let workload = self.workload_at(&source.network, ip).unwrap_or(Workload::outside());
             return Ok(vec![Eligible { chosen: Chosen::new(workload, ip, called.port()), weight: 1, priority: 0 }]);
         }
@@ -57,6 +57,39 @@ impl Mesh {
             distribute(&mut eligible, shares);
         }
         (!eligible.is_empty()).then_some(eligible).ok_or(missing)
+    }
+
+    /// Those of a destination with DYNAMIC_DNS at the addresses that the name which a client gives has; never none.
+    pub fn resolved(
+        &self,
+        source: &Workload,
+        destination: &Destination,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<Eligible<'_>>, Refusal> {
+        let service = self.service(&destination.service).ok_or(Refusal::UnknownService)?;
+        let port = service.target_port(destination.port).unwrap_or(destination.port);
+        let mut eligible = vec![];
+        for ip in addresses.iter().filter(|ip| self.is_outside(source, **ip)) {
+            eligible.extend(self.eligible(source, destination, SocketAddr::new(*ip, port))?);
+        }
+        (!eligible.is_empty()).then_some(eligible).ok_or(Refusal::NoAddress)
+    }
+
+    /// Whether a name of the world may lead a client to an address: to nothing of the client's own, nor past what is before a
+    /// service of the mesh.
+    fn is_outside(&self, source: &Workload, ip: IpAddr) -> bool {
+        let reachable = source.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4());
+        let own = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_link_local(ip);
+        let service = self.service_at(&source.network, ip, &source.identity.namespace);
+        reachable && !own && service.is_none_or(|service| service.balancing == service::Balancing::Passthrough)
+    }
+}
+
+/// Where clouds have their metadata, too.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
@@ -204,6 +237,45 @@ mod tests {
             let [Eligible { chosen, .. }] = eligible[..] else { panic!("{eligible:?}") };
             assert_eq!(SocketAddr::new(chosen.ip, chosen.port).to_string(), called);
             assert_eq!((&*chosen.workload.name, chosen.workload.is_outside()), (who, who.is_empty()));
+        }
+    }
+
+    #[test]
+    fn dynamic_dns_leads_outside_or_to_pods_by_their_tunnel() {
+        let ports = vec![proto::Port { service_port: 80, target_port: 8080, ..Default::default() }];
+        let wild = proto::Service { hostname: "*.example".into(), ports, ..service("wild", &["10.1.0.2"]) };
+        let everywhere = proto::Service {
+            load_balancing: Some(proto::LoadBalancing { mode: proto::Mode::Passthrough as i32, ..Default::default() }),
+            ..service("everywhere", &["198.51.100.0/24"])
+        };
+        let mesh = a_mesh().and([resource(wild), resource(everywhere)]);
+        let destination = Destination {
+            service: "default/*.example".into(),
+            port: 80,
+            policy: crate::routes::Policy { balancing: Balancing::DynamicDns, ..Default::default() },
+            ..destination(None, &[])
+        };
+        let to = |ips: &[&str]| {
+            let ips: Vec<_> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+            let eligible = mesh.resolved(&mesh.pod("client"), &destination, &ips)?;
+            let told =
+                |one: &Eligible<'_>| format!("{}:{} {}", one.chosen.ip, one.chosen.port, one.chosen.workload.name);
+            Ok(eligible.iter().map(told).collect::<Vec<_>>())
+        };
+        let found = to(&["192.0.2.1", "10.0.0.4", "198.51.100.1", "2001:db8::1"]).unwrap();
+        assert_eq!(found, ["192.0.2.1:8080 ", "10.0.0.4:8080 region", "198.51.100.1:8080 "]);
+        for never in ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "10.1.0.1", "10.1.0.2", "2001:db8::1"] {
+            assert_eq!(to(&[never]), Err(Refusal::NoAddress), "{never}");
+        }
+        assert_eq!(to(&[]), Err(Refusal::NoAddress));
+        for (host, name) in [
+            ("Api.Example.", Some("api.example")),
+            ("a.b.example", Some("a.b.example")),
+            ("example", None),
+            ("api.example.org", None),
+            ("192.0.2.1", None),
+        ] {
+            assert_eq!(destination.name_of(host).as_deref(), name, "{host}");
         }
     }
 

@@ -79,12 +79,11 @@ impl Mesh {
         self.named(hostname, namespace).filter(has_port)
     }
 
-    /// Of a ServiceEntry: by its own hostname, else by the wildcard that says most of it.
+    /// Of a ServiceEntry: by its own hostname, else by the wildcard that says most of it. A Service's hostname is its own.
     pub fn named(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
-        let of =
-            |host: &str| preferred(self.hosts.get(&host.into()), namespace).filter(|service| service.named.is_some());
         let suffixes = || hostname.match_indices('.').map(|(dot, _)| &hostname[dot..]);
-        of(hostname).or_else(|| suffixes().find_map(|suffix| of(&format!("*{suffix}"))))
+        let wildcard = || suffixes().find_map(|suffix| self.service_named(&format!("*{suffix}"), namespace));
+        self.service_named(hostname, namespace).or_else(wildcard).filter(|service| service.named.is_some())
     }
 }
 
@@ -105,6 +104,7 @@ mod tests {
             resource(entry("api.example", &["240.240.0.1"], &[80], &[443])),
             resource(entry("*.example", &["240.240.0.2"], &[80], &[])),
             resource(entry("*.b.example", &[], &[80], &[])),
+            resource(entry("*.svc.cluster.local", &[], &[80], &[])),
             resource(in_namespace(entry("api.example", &["240.240.0.3"], &[], &[443]), "shop")),
         ])
     }
@@ -127,6 +127,7 @@ mod tests {
             ("example", "default", 80, NamedIn::Host, None),
             ("badexample", "default", 80, NamedIn::Host, None),
             ("web.default.svc.cluster.local", "default", 80, NamedIn::Host, None),
+            ("gone.default.svc.cluster.local", "default", 80, NamedIn::Host, Some("default/*.svc.cluster.local")),
         ] {
             assert_eq!(named(&mesh, host, namespace, port, by).as_deref(), expected, "{host} {namespace} {port}");
         }
@@ -152,7 +153,14 @@ mod tests {
         let (mesh, _) = mesh.apply(
             proto::ADDRESS,
             [resource(private("own.example", &["240.240.0.9"]))],
-            &["default/api.example", "default/*.example", "default/*.b.example", "shop/api.example"].map(str::to_owned),
+            &[
+                "default/api.example",
+                "default/*.example",
+                "default/*.b.example",
+                "default/*.svc.cluster.local",
+                "shop/api.example",
+            ]
+            .map(str::to_owned),
         );
         assert!(mesh.has_virtual_hosts("default") && !mesh.has_virtual_hosts("shop"));
         assert_eq!((mesh.named_in(80).count(), mesh.named_in(443).count(), mesh.named_in(81).count()), (0, 0, 1));

@@ -91,6 +91,10 @@ impl Mesh {
         wanted.map(|(name, _)| name.clone()).collect()
     }
 
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.workloads.contains_key(name)
+    }
+
     /// What DNS has answered for each name.
     pub fn answers(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<[IpAddr]>)> {
         self.names.answers.iter()

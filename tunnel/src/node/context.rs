@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Seconds for which a connection waits for the configuration or the certificate that it needs.
 const CONFIGURATION_TIMEOUT: u64 = 5;
@@ -22,7 +23,7 @@ pub struct Context {
     pub thread: Rc<Thread>,
     pub pods: Pods,
     pub rng: RefCell<Rng>,
-    /// For a change of the configuration.
+    /// For a change of the configuration, or an answer of DNS.
     waiters: Waiters,
 }
 
@@ -39,6 +40,11 @@ impl Context {
         for pod in self.pods.all() {
             pod.change(&mesh);
         }
+    }
+
+    /// DNS has answered: who waits looks again.
+    pub fn wake(&self) {
+        self.waiters.wake();
     }
 
     /// What `find` finds, now or after a change of the configuration within a few seconds.
@@ -74,6 +80,12 @@ impl Context {
         let Some(subscriptions) = &self.shared.subscriptions else { return };
         let answered = || subscriptions.want(name) || self.shared.mesh.load().service(name).is_some();
         self.wait_for(|| answered().then_some(())).await;
+    }
+
+    /// The addresses of a name of the world; empty: it has none, or DNS takes too long.
+    pub async fn look_up(&self, name: &str) -> Arc<[IpAddr]> {
+        let find = || self.shared.lookups.addresses(name, Instant::now());
+        self.wait_for(find).await.unwrap_or_default()
     }
 
     /// Asks for the workload of a peer, for the next record of it: what a peer may is decided by what it has proven.

@@ -1,5 +1,5 @@
 //! What all threads of the tunnel share.
-use super::Limits;
+use super::{Limits, Lookups};
 use crate::base::Identity;
 use crate::config::subscriptions::Subscriptions;
 use crate::config::unknown_keys::UnknownKeys;
@@ -23,6 +23,7 @@ pub struct Shared {
     pub subscriptions: Option<Subscriptions>,
     pub unknown_keys: UnknownKeys,
     pub limits: Limits,
+    pub lookups: Lookups,
     pub telemetry: Arc<Telemetry>,
     pub budget: Arc<Budget>,
     pub listeners: Listeners,

@@ -107,7 +107,7 @@ impl Node for Arriving {
         Some(TO_APPLICATION.clone())
     }
 
-    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
+    fn endpoints(&self, _: &Arc<Destination>, _: &Downstream, _: &str) -> Option<Endpoints> {
         Some(self.application.clone())
     }
 

@@ -4,7 +4,7 @@ use super::connector::Source;
 use super::tls::TlsDuplex;
 use super::{governed, outbound, proxy_protocol, requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
-use crate::decision::{self, Outbound, Way};
+use crate::decision::{self, Hello, Outbound, Way};
 use crate::http::{self, ClientPod, Downstream, Edge};
 use crate::mesh::Workload;
 use crate::node::Pod;
@@ -15,7 +15,7 @@ use crate::sys::sockets::reset_on_close;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
 use crate::tls::client_hello::server_name;
 use rustls::ServerConfig;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::copy_bidirectional;
@@ -38,6 +38,8 @@ struct Client {
     wanted: SocketAddr,
     listener: Arc<Listener>,
     edge: Edge,
+    /// What DNS has for the server that the client names, where that matters.
+    addresses: Arc<[IpAddr]>,
 }
 
 /// A connection to a port of the gateway's pod, until its end.
@@ -69,10 +71,14 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
     let Some(server) = listener.server(sni.as_deref()).cloned() else {
         return refuse(&sock, &record, Refusal::NoRoute);
     };
+    let addresses = match &server.kind {
+        ServerKind::Connections(scope) => outbound::look_up(&proxy, scope, sni.as_deref()).await,
+        ServerKind::Http(_) => Arc::default(),
+    };
     let (tls, sni) = (server.tls.is_some(), sni.map(Arc::from));
     let edge = Edge { tls, sni, trusted_proxies, peer: peer.ip(), local };
     let wanted = SocketAddr::new(local.ip(), listener.port);
-    let client = Client { proxy, pod, workload, address, wanted, listener, edge };
+    let client = Client { proxy, pod, workload, address, wanted, listener, edge, addresses };
     match (&server.kind, &server.tls) {
         (ServerKind::Connections(scope), None) => client.pass_through(scope, sock, record).await,
         (ServerKind::Connections(scope), Some(tls)) => {
@@ -165,9 +171,10 @@ impl Client {
     }
 
     fn decide(&self, scope: &Scope) -> Outbound {
-        let (mesh, sni) = (self.proxy.shared.mesh.load(), self.edge.sni.as_deref());
+        let hello = Hello { sni: self.edge.sni.as_deref(), addresses: &self.addresses };
+        let mesh = self.proxy.shared.mesh.load();
         let (wanted, rng) = (OriginalDst::new(self.wanted), &mut self.proxy.rng.borrow_mut());
-        decision::by_rules(scope, &mesh, &self.workload, wanted, sni, rng).unwrap_or_else(Outbound::Refuse)
+        decision::by_rules(scope, &mesh, &self.workload, wanted, hello, rng).unwrap_or_else(Outbound::Refuse)
     }
 
     /// Bytes as they are.

@@ -84,6 +84,7 @@ struct Looking<'a> {
     proxy: &'a Rc<Proxy>,
     source: &'a Source<'a>,
     destination: &'a Arc<Destination>,
+    name: &'a str,
     router: Rc<Router<Requests>>,
     downstream: Downstream,
     /// That was tried last.
@@ -96,6 +97,7 @@ impl<'a> Looking<'a> {
             proxy,
             source,
             destination: &governed.destination,
+            name: &governed.name,
             router: proxy.routers.of(proxy, source.pod),
             downstream: requests::downstream(source, &governed.service, wanted.port(), wanted),
             last: None,
@@ -106,7 +108,7 @@ impl<'a> Looking<'a> {
     async fn find(&mut self, mut caller: Option<&mut Caller>) -> Result<(Reached, Held), Lost> {
         let refused = |refusal: Refusal| Lost::from(Failure { refusal, detail: self.destination.origin.to_string() });
         let policy = &self.destination.policy;
-        let cluster = self.router.cluster(self.destination, &self.downstream, "");
+        let cluster = self.router.cluster(self.destination, &self.downstream, self.name);
         let cluster = cluster.ok_or_else(|| refused(Refusal::UnknownService))?;
         let permit = self.permit().map_err(refused)?;
         let hash = match policy.balancing {
@@ -157,7 +159,11 @@ impl<'a> Looking<'a> {
         let limit = policy.pool.connect_timeout.unwrap_or(requests::CONNECT_TIMEOUT);
         let hostname = self.destination.service.split_once('/').map_or("", |(_, hostname)| hostname);
         let called = self.downstream.original.ip().to_string();
-        let server_name = if hostname.starts_with('*') { &called } else { hostname };
+        let server_name = match hostname.starts_with('*') {
+            true if self.name.is_empty() => &called,
+            true => self.name,
+            false => hostname,
+        };
         let call = Call { destination: self.destination, server_name, http2: false };
         let calling = timeout(limit, self.proxy.call(self.source, &target, &call));
         let called = match caller {

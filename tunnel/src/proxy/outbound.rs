@@ -5,11 +5,12 @@ use super::reached::{carry, reach, Lost, Reached};
 use super::{governed, named, requests, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
-use crate::decision::{self, Outbound, Plain, Routed, Said, Way};
+use crate::decision::{self, Hello, Outbound, Plain, Routed, Said, Way};
 use crate::mesh::Workload;
 use crate::node::Pod;
 use crate::pending::Unreachable;
 use crate::relay::TcpDuplex;
+use crate::routes::Scope;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
 use crate::tls::client_hello::server_name;
 use std::net::{IpAddr, SocketAddr};
@@ -49,12 +50,15 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     match decide() {
         Outbound::Tls(routed) => match hello(&proxy, &pod, caller).await {
             Ok((caller, sni)) => {
-                let by_sni = || by_sni(&proxy, &workload, &routed, wanted, sni.as_deref());
-                go(&proxy, source, wanted, caller, by_sni(), &by_sni, record).await;
+                Box::pin(go_by_sni(&proxy, source, wanted, caller, &routed, sni, record)).await;
             }
             Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
         },
         Outbound::Named => match by_name(&proxy, &pod, caller, &workload, wanted, &record).await {
+            Ok((caller, Outbound::Tls(routed), said)) => {
+                let sni = said.map(|said| said.name);
+                Box::pin(go_by_sni(&proxy, source, wanted, caller, &routed, sni, record)).await;
+            }
             Ok((caller, decision, said)) => {
                 let by_name = || named_again(&proxy, &workload, wanted, said.as_ref());
                 go(&proxy, source, wanted, caller, decision, &by_name, record).await;
@@ -65,9 +69,31 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
     }
 }
 
-fn by_sni(proxy: &Proxy, source: &Workload, routed: &Routed, wanted: OriginalDst, sni: Option<&str>) -> Outbound {
-    let decided = routed.connect(&proxy.shared.mesh.load(), source, wanted, sni, &mut proxy.rng.borrow_mut());
-    decided.unwrap_or_else(Outbound::Refuse)
+/// By the rules for what a ClientHello names.
+async fn go_by_sni(
+    proxy: &Rc<Proxy>,
+    source: Source<'_>,
+    wanted: OriginalDst,
+    caller: Caller,
+    routed: &Routed,
+    sni: Option<String>,
+    record: ConnectionRecord,
+) {
+    let (workload, addresses) = (source.workload, look_up(proxy, &routed.scope, sni.as_deref()).await);
+    let decide = || {
+        let (mesh, hello) = (proxy.shared.mesh.load(), Hello { sni: sni.as_deref(), addresses: &addresses });
+        let decided = routed.connect(&mesh, workload, wanted, hello, &mut proxy.rng.borrow_mut());
+        decided.unwrap_or_else(Outbound::Refuse)
+    };
+    go(proxy, source, wanted, caller, decide(), &decide, record).await;
+}
+
+/// What DNS has for the server that a client names, where rules may send there.
+pub async fn look_up(proxy: &Proxy, scope: &Scope, sni: Option<&str>) -> Arc<[IpAddr]> {
+    match sni.and_then(|sni| scope.name_of(sni)) {
+        Some(name) => proxy.look_up(&name).await,
+        None => Arc::default(),
+    }
 }
 
 fn named_again(proxy: &Proxy, source: &Workload, wanted: OriginalDst, said: Option<&Said>) -> Outbound {

@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Weak as ArcWeak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// For a connection to an endpoint; Istio's `meshConfig.connectTimeout`.
@@ -183,11 +183,21 @@ struct Known {
 
 impl Requests {
     /// The destination's endpoints as they are now. None: there is no such service.
-    fn look(&self, mesh: &Arc<Mesh>, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
-        if destination.policy.balancing == Balancing::Passthrough {
-            // Another one for each address that is called, and cheap to find.
-            let eligible = mesh.eligible(&*self.source(mesh)?, destination, downstream.original).ok()?;
-            return Some(Endpoints { all: eligible.iter().map(endpoint).collect(), http2: destination.http2 });
+    fn look(
+        &self,
+        mesh: &Arc<Mesh>,
+        destination: &Arc<Destination>,
+        downstream: &Downstream,
+        host: &str,
+    ) -> Option<Endpoints> {
+        match destination.policy.balancing {
+            Balancing::Passthrough => {
+                // Another one for each address that is called, and cheap to find.
+                let eligible = mesh.eligible(&*self.source(mesh)?, destination, downstream.original).ok()?;
+                return Some(Endpoints { all: eligible.iter().map(endpoint).collect(), http2: destination.http2 });
+            }
+            Balancing::DynamicDns => return self.look_up(mesh, destination, host),
+            _ => {}
         }
         let mut all = self.known.borrow_mut();
         let known = all.get(&destination.name);
@@ -219,6 +229,18 @@ impl Requests {
         Some(endpoints)
     }
 
+    /// The addresses of a request's host. None: the host is not one of the service's.
+    fn look_up(&self, mesh: &Arc<Mesh>, destination: &Destination, host: &str) -> Option<Endpoints> {
+        let (proxy, name) = (self.proxy.upgrade()?, destination.name_of(host)?);
+        let addresses = proxy.shared.lookups.addresses(&name, Instant::now()).unwrap_or_default();
+        let eligible = mesh.resolved(&*self.source(mesh)?, destination, &addresses).unwrap_or_default();
+        let endpoint = |one| {
+            let endpoint = endpoint(one);
+            Endpoint { id: endpoint.address.to_string().into(), ..endpoint }
+        };
+        Some(Endpoints { all: eligible.iter().map(endpoint).collect(), http2: destination.http2 })
+    }
+
     /// The pod's own workload.
     fn source(&self, mesh: &Mesh) -> Option<Arc<Workload>> {
         mesh.local(&self.pod.upgrade()?.key).cloned()
@@ -226,8 +248,9 @@ impl Requests {
 
     /// Of an endpoint that `endpoints` has told of, for a connection to `called`.
     pub fn target(&self, endpoint: &str, destination: &Destination, called: SocketAddr) -> Option<Target> {
-        if destination.policy.balancing == Balancing::Passthrough {
+        if matches!(destination.policy.balancing, Balancing::Passthrough | Balancing::DynamicDns) {
             let mesh = self.proxy.upgrade()?.shared.mesh.load();
+            let called = endpoint.parse().unwrap_or(called);
             let eligible = mesh.eligible(&*self.source(&mesh)?, destination, called).ok()?;
             return eligible.first().map(|one| target(one, mesh.service(&destination.service)));
         }
@@ -291,8 +314,14 @@ impl Node for Requests {
         Some(port.scope_of(&client, host).clone())
     }
 
-    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream) -> Option<Endpoints> {
-        self.look(&self.proxy.upgrade()?.shared.mesh.load(), destination, downstream)
+    fn endpoints(&self, destination: &Arc<Destination>, downstream: &Downstream, host: &str) -> Option<Endpoints> {
+        self.look(&self.proxy.upgrade()?.shared.mesh.load(), destination, downstream, host)
+    }
+
+    async fn resolve(&self, destination: &Destination, host: &str) {
+        if let Some((proxy, name)) = self.proxy.upgrade().zip(destination.name_of(host)) {
+            proxy.look_up(&name).await;
+        }
     }
 
     async fn connect(

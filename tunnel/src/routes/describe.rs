@@ -168,6 +168,7 @@ impl Balancing {
             Balancing::RoundRobin => "ROUND_ROBIN".to_owned(),
             Balancing::Random => "RANDOM".to_owned(),
             Balancing::Passthrough => "PASSTHROUGH".to_owned(),
+            Balancing::DynamicDns => "DYNAMIC_DNS".to_owned(),
             Balancing::Hash { key: HashKey::Header(name), .. } => format!("hash of header {name}"),
             Balancing::Hash { key: HashKey::Cookie(cookie), .. } => format!("hash of cookie {}", cookie.name),
             Balancing::Hash { key: HashKey::SourceIp, .. } => "hash of the source address".to_owned(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::labels::Labels;
 use super::proto;
 use super::within::{each, Within};
+use crate::base::dns_name;
 
 /// A service's port, or a subset of its endpoints, as clients of a scope reach it. Equal ones may share connections.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +80,8 @@ pub enum Balancing {
     Random,
     /// The address that the client called.
     Passthrough,
+    /// The addresses of the host that the client names.
+    DynamicDns,
     Hash {
         key: HashKey,
         table: HashTable,
@@ -274,6 +277,16 @@ impl Destination {
         }
     }
 
+    /// What DNS is to be asked for clients that name a host, in lower case. None: this is not for DNS, or the host is not one
+    /// of its service's.
+    pub fn name_of(&self, host: &str) -> Option<String> {
+        if self.policy.balancing != Balancing::DynamicDns {
+            return None;
+        }
+        let suffix = self.service.split_once("/*")?.1;
+        dns_name(host).filter(|name| name.len() > suffix.len() && name.ends_with(suffix))
+    }
+
     pub fn decode(sent: &proto::Destination) -> Result<Destination, String> {
         if sent.namespace.is_empty() || sent.hostname.is_empty() {
             return Err("no namespace or no hostname".to_owned());
@@ -327,6 +340,7 @@ fn balancing(sent: &proto::LoadBalancer) -> Result<Balancing, String> {
         proto::Algorithm::RoundRobin => Balancing::RoundRobin,
         proto::Algorithm::Random => Balancing::Random,
         proto::Algorithm::Passthrough => Balancing::Passthrough,
+        proto::Algorithm::DynamicDns => Balancing::DynamicDns,
     })
 }
 

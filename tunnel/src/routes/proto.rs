@@ -509,6 +509,7 @@ pub enum Algorithm {
     RoundRobin = 1,
     Random = 2,
     Passthrough = 3,
+    DynamicDns = 4,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -172,7 +172,13 @@ impl Scope {
 
     /// Whether the SNI must be known before a connection's target is.
     pub fn needs_sni(&self) -> bool {
-        self.connections.iter().any(|rule| rule.tls)
+        let by_name = |one: &Arc<Destination>| one.policy.balancing == Balancing::DynamicDns;
+        self.connections.iter().any(|rule| rule.tls) || self.destinations.iter().any(by_name)
+    }
+
+    /// What DNS is to be asked before the target of a connection to a server is known; None: nothing.
+    pub fn name_of(&self, sni: &str) -> Option<String> {
+        self.destinations.iter().find_map(|one| one.name_of(sni))
     }
 }
 

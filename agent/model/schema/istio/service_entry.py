@@ -29,7 +29,7 @@ from agent.model.schema.syntax import (
 )
 
 Resolution = Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"]
-RESOLVED = frozenset({"DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"})  # the endpoints are known by names
+RESOLVED = frozenset({"DNS", "DNS_ROUND_ROBIN"})  # the endpoints are known by names
 
 _HTTP_OR_TLS = ("http", "http2", "http_proxy", "grpc", "grpc-web", "https", "tls")
 _PROTOCOLS = frozenset({*_HTTP_OR_TLS, "tcp", "udp", "mongo", "mysql", "redis"})
@@ -64,18 +64,20 @@ class ServiceEntrySpec(Strict, frozen=True):
 
     @property
     def passes_through(self) -> bool:
-        """Whether it has no endpoints: connections go to where they went.
+        """Whether connections go to where they went."""
+        return self.resolution == "NONE"
 
-        So they do for now with DYNAMIC_DNS: the client has resolved the name.
-        """
-        return self.resolution in ("NONE", "DYNAMIC_DNS")
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether DNS is asked for what requests and ClientHellos name, under its wildcards."""
+        return self.resolution == "DYNAMIC_DNS"
 
     def __post_init__(self) -> None:
         self._check_hosts()
         self._check_addresses()
         self._check_ports()
         self._check_endpoints()
-        if self.resolution == "DYNAMIC_DNS":
+        if self.is_dynamic:
             self._check_dynamic_dns()
         _check_export_to(self.export_to)
 
@@ -112,7 +114,7 @@ class ServiceEntrySpec(Strict, frozen=True):
     def _check_endpoints(self) -> None:
         if self.endpoints and self.workload_selector:
             raise FieldError("endpoints and workloadSelector exclude each other; keep one", "endpoints")
-        if self.endpoints and self.resolution in ("NONE", "DYNAMIC_DNS"):
+        if self.endpoints and (self.passes_through or self.is_dynamic):
             raise FieldError(
                 f"resolution {self.resolution} has none; remove them, or use STATIC", "endpoints"
             )
@@ -170,7 +172,7 @@ class ServiceEntry(IstioObject, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        internal = self.spec.resolution == "DYNAMIC_DNS" and self.spec.location == "MESH_INTERNAL"
+        internal = self.spec.is_dynamic and self.spec.location == "MESH_INTERNAL"
         if internal and self.metadata.labels.get(_WAYPOINT, "none").lower() not in ("", "none"):
             raise FieldError(
                 "MESH_INTERNAL with resolution DYNAMIC_DNS takes no waypoint", "spec", "location"
@@ -204,8 +206,8 @@ class ServiceEntry(IstioObject, frozen=True, kw_only=True):
         return not self.spec.addresses and not self.spec.passes_through and label.lower() != "false"
 
     def can_be_allotted(self, host: str) -> bool:
-        """A wildcard is many names."""
-        return not host.startswith("*")
+        """A wildcard is many names: they can have one address where clients name which they mean."""
+        return self.spec.is_dynamic or not host.startswith("*")
 
 
 def _check_export_to(namespaces: Iterable[str]) -> None:

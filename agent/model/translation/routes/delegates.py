@@ -1,6 +1,6 @@
 """Rules that one VirtualService leaves to another: both's matches, the other's actions before its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -12,6 +12,8 @@ from agent.model.schema.istio.virtual_service import VirtualService
 from agent.model.translation.routes.client import is_exported
 
 T = TypeVar("T")
+
+DELEGATES_TO = "delegates to"  # index: VirtualServices by those that they delegate to
 
 _INHERITED = (
     *("rewrite", "direct_response", "timeout", "retries", "fault", "mirror", "mirror_percent"),
@@ -31,6 +33,12 @@ def with_delegates(view: View, item: VirtualService) -> Iterator[tuple[VirtualSe
         elif other := delegate_of(view, item, rule):
             merged = (_merged(rule, theirs) for theirs in other.spec.http)
             yield from ((other, one) for one in merged if one)
+
+
+def hosts_of(view: View, item: VirtualService) -> Set[str]:
+    """The hosts that its rules are for: its own, or those of whoever delegates to it."""
+    roots = view.store.each(VirtualService, DELEGATES_TO, item.metadata.namespace, item.metadata.name)
+    return {*item.spec.hosts, *(host for root in roots for host in root.spec.hosts)}
 
 
 def delegate_of(view: View, item: VirtualService, rule: HttpRule) -> VirtualService | None:

@@ -19,6 +19,7 @@ from agent.model.translation.remotes import ASKS
 from agent.model.translation.routes import parents
 from agent.model.translation.routes.backends import refs_of
 from agent.model.translation.routes.bound import BOUND_TO, bound_to
+from agent.model.translation.routes.delegates import DELEGATES_TO, delegate_of
 from agent.model.translation.routes.destinations import POLICY_OF
 from agent.model.translation.routes.names import (
     WILDCARD,
@@ -34,7 +35,6 @@ from agent.model.translation.routes.parents import ROUTES_OF, parent_of
 from agent.model.translation.routes.virtual_services import ROUTED_BY, ROUTED_UNDER, destinations_of
 
 _SENDS_TO = "sends to"  # index: rules by the hosts that they send to
-_DELEGATES_TO = "delegates to"
 _SENDS_INTO = "sends into"  # index: routes by the other namespaces whose objects they send to
 
 
@@ -46,7 +46,7 @@ def virtual_service_index(item: VirtualService) -> Iterator[Entry]:
     yield from ((BOUND_TO, *place) for place in bound_to(item))
     for rule in item.spec.http:
         if rule.delegate:
-            yield _DELEGATES_TO, rule.delegate.namespace or namespace, rule.delegate.name
+            yield DELEGATES_TO, rule.delegate.namespace or namespace, rule.delegate.name
         yield from ((_SENDS_TO, entry_of(one.host, namespace)) for one in destinations_of(rule))
     for l4 in item.spec.l4:
         yield from ((_SENDS_TO, entry_of(one.destination.host, namespace)) for one in l4.route)
@@ -81,7 +81,7 @@ def _by_name(kind: str, namespace: str, name: str) -> str:
 def of_virtual_service(view: View, item: VirtualService) -> Iterator[Key]:
     """The routes of its hosts, and of those whose rules are left to it."""
     yield from _of_hosts(view, item)
-    for key in view.store.find(_DELEGATES_TO, item.metadata.namespace, item.metadata.name):
+    for key in view.store.find(DELEGATES_TO, item.metadata.namespace, item.metadata.name):
         yield key
         root = view.store.objects[key]
         if isinstance(root, VirtualService):
@@ -167,10 +167,12 @@ def _of_service(view: View, item: ServiceLike) -> Iterator[Key]:
 
 
 def _routing(view: View, hosts: Iterable[str]) -> Iterator[Key]:
-    """The VirtualServices that may be for one of these hostnames, or for a name under it."""
+    """The VirtualServices that may be for one of these hostnames, or for a name under it and send there."""
     yield from naming(view, ROUTED_BY, hosts)
     for host in hosts:
-        yield from view.store.find(ROUTED_UNDER, host)
+        for item in view.store.each(VirtualService, ROUTED_UNDER, host):
+            yield from _with_routes(view, key_of(item))
+            yield from (key_of(other) for rule in item.spec.http if (other := delegate_of(view, item, rule)))
 
 
 def _senders(view: View, host: str) -> Iterator[Key]:

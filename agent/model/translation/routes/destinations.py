@@ -7,6 +7,7 @@ from typing import NamedTuple
 from agent.model.engine.view import ServiceLike, View
 from agent.model.mesh import ROOT_NAMESPACE
 from agent.model.schema.istio.destination_rule import DestinationRule, Subset
+from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.istio.traffic_policy import TrafficPolicy
 from agent.model.schema.kubernetes import Service
 from agent.model.schema.objects import Key, key_of
@@ -197,8 +198,10 @@ def _policy(service: ServiceLike, written: TrafficPolicy | None) -> pb.Policy:
 def _prefer(view: View, service: ServiceLike, policy: pb.Policy) -> None:
     """What the service itself prefers (trafficDistribution), where no rule says where to go."""
     own = load_balancing(view, service)
+    if isinstance(service, ServiceEntry) and service.spec.is_dynamic:
+        policy.load_balancer.CopyFrom(pb.LoadBalancer(algorithm=pb.DYNAMIC_DNS))
     if own.mode == LoadBalancing.PASSTHROUGH:
-        policy.load_balancer.algorithm = pb.PASSTHROUGH
+        policy.load_balancer.CopyFrom(pb.LoadBalancer(algorithm=pb.PASSTHROUGH))
     if own.mode == LoadBalancing.FAILOVER and not policy.load_balancer.HasField("locality"):
         priority = [_TOPOLOGY[scope] for scope in own.routing_preference]
         policy.load_balancer.locality.priority.extend(priority)

@@ -16,11 +16,11 @@ from agent.model.translation.ports import route_protocol
 from agent.model.translation.routes import status
 from agent.model.translation.routes.bound import bound_to
 from agent.model.translation.routes.client import Client
-from agent.model.translation.routes.delegates import delegate_of
+from agent.model.translation.routes.delegates import delegate_of, hosts_of
 from agent.model.translation.routes.destinations import Destinations, Unroutable, rules_for
 from agent.model.translation.routes.names import WILDCARD, resolve, routes_of, wildcards_over
 from agent.model.translation.routes.parents import ROUTES_OF
-from agent.model.translation.routes.virtual_services import destinations_of, is_part_of
+from agent.model.translation.routes.virtual_services import destinations_of, part_of
 from agent.model.translation.services import ports_of_host
 from protocols import routes_pb2 as pb
 
@@ -116,16 +116,13 @@ def _missing(
     view = destinations.view
     for one in wanted:
         host = resolve(view.mesh, one.host, item.metadata.namespace)
-        if host in item.spec.hosts:
-            host = next((name for name in wildcards_over(host) if _means(view, host, name)), host)
+        if host in hosts_of(view, item):
+            called = wildcards_over(host) if item.spec.in_mesh else ("",)
+            host = next(filter(None, (part_of(view, host, name) for name in called)), host)
         try:
             destinations.named(host, one.subset, one.port_number, one.port_number or _first_port(view, host))
         except Unroutable as error:
             yield f"{error}; its share is answered with 503"
-
-
-def _means(view: View, host: str, wildcard: str) -> bool:
-    return is_part_of(view, host, wildcard) and any(view.claimants(wildcard))
 
 
 def _first_port(view: View, host: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.model.engine.view import ServiceLike, View
 from agent.model.resources import Resource, routes_resource
+from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.objects import Key
 from agent.model.translation.ports import HTTP_LIKE, AnyPort, route_protocol
 from agent.model.translation.routes import scopes
@@ -37,6 +38,7 @@ def _port(
 ) -> pb.PortRoutes | None:
     """None: connections are forwarded, and no more. names: those under the service's wildcard."""
     protocol = route_protocol(port)
+    dynamic = isinstance(target.service, ServiceEntry) and target.service.spec.is_dynamic
     policies = [own_policy(view, client, *target) for client in whom]
     if protocol in HTTP_LIKE:
         found = {client: scopes.http(view, client, target) for client in whom}
@@ -44,6 +46,7 @@ def _port(
         named = {name: one for name, one in named.items() if _is_routed(one)}
         if (
             named
+            or dynamic
             or _is_routed(found)
             or _is_annotated(view, target.service)
             or any(map(needs_requests, policies))
@@ -52,7 +55,7 @@ def _port(
             return pb.PortRoutes(port=target.port, protocol=protocol, scopes=_told(found), hosts=hosts)
         protocol = pb.HTTP
     found = {client: scopes.connections(view, client, target, protocol) for client in whom}
-    if _is_routed(found) or any(map(needs_connections, policies)):
+    if dynamic or _is_routed(found) or any(map(needs_connections, policies)):
         protocol = pb.TCP if protocol == pb.HTTP else protocol
         return pb.PortRoutes(port=target.port, protocol=protocol, scopes=_told(found))
     return None

@@ -1,12 +1,13 @@
 """VirtualService -> rules of `warren.routes`, for one scope and port."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from agent.model.engine.view import View
 from agent.model.schema.http_values import milliseconds
 from agent.model.schema.istio import http_rule as schema
 from agent.model.schema.istio.route_values import Destination
+from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.istio.string_match import PRESENT, StringMatch
 from agent.model.schema.istio.virtual_service import L4Match, RouteDestination, TlsMatch, VirtualService
 from agent.model.schema.objects import Key, key_of
@@ -93,6 +94,16 @@ def seniority(item: VirtualService) -> tuple[str, Key]:
     return item.metadata.creation_timestamp, key_of(item)
 
 
+class Author(NamedTuple):
+    """Who has written a rule, in whose namespace its names are resolved, and the hosts that it is for.
+
+    Those of a rule that is delegated to are the hosts of who delegates.
+    """
+
+    item: VirtualService
+    hosts: Sequence[str]
+
+
 class Rules:
     """Those of VirtualServices, for the clients of one scope that call one port.
 
@@ -112,13 +123,13 @@ class Rules:
             for owner, rule in with_delegates(self._view, item):
                 matches = [one for one in rule.match if self._fits(item, one)]
                 if matches or not rule.match:
-                    yield self._http(owner, rule, matches)
+                    yield self._http(Author(owner, item.spec.hosts), rule, matches)
 
     def tls(self, items: Sequence[VirtualService]) -> Iterator[pb.TlsRule]:
         for item in items:
             for rule in item.spec.tls:
                 if matches := [tls_match(one) for one in rule.match if self._fits(item, one)]:
-                    destinations = self._l4(item, rule.route)
+                    destinations = self._l4(Author(item, item.spec.hosts), rule.route)
                     yield pb.TlsRule(origin=str(key_of(item)), matches=matches, destinations=destinations)
 
     def tcp(self, items: Sequence[VirtualService]) -> Iterator[pb.TcpRule]:
@@ -126,22 +137,22 @@ class Rules:
             for rule in item.spec.tcp:
                 matches = [connection_match(one) for one in rule.match if self._fits(item, one)]
                 if matches or not rule.match:
-                    destinations = self._l4(item, rule.route)
+                    destinations = self._l4(Author(item, item.spec.hosts), rule.route)
                     yield pb.TcpRule(origin=str(key_of(item)), matches=matches, destinations=destinations)
 
     def _http(
-        self, owner: VirtualService, rule: schema.HttpRule, matches: Sequence[schema.HttpMatch]
+        self, author: Author, rule: schema.HttpRule, matches: Sequence[schema.HttpMatch]
     ) -> pb.HttpRule:
         request, response = rule.headers.request, rule.headers.response
         result = pb.HttpRule(
             name=rule.name,
-            origin=str(key_of(owner)),
+            origin=str(key_of(author.item)),
             matches=map(http_match, matches),
             request=header_changes(request.set, request.add, request.remove),
             response=header_changes(response.set, response.add, response.remove),
             fault=_fault(rule.fault),
             cors=_cors(rule.cors_policy),
-            mirrors=self._mirrors(owner, rule),
+            mirrors=self._mirrors(author, rule),
         )
         if rule.redirect:
             result.redirect.CopyFrom(_redirect(rule.redirect))
@@ -150,20 +161,20 @@ class Rules:
             result.respond.status = rule.direct_response.status
             result.respond.body = body.content if body else b""
         else:
-            result.forward.CopyFrom(self._forward(owner, rule))
+            result.forward.CopyFrom(self._forward(author, rule))
         return result
 
-    def _forward(self, owner: VirtualService, rule: schema.HttpRule) -> pb.Forward:
+    def _forward(self, author: Author, rule: schema.HttpRule) -> pb.Forward:
         return pb.Forward(
-            destinations=[self._weighted(owner, one) for one in rule.route],
+            destinations=[self._weighted(author, one) for one in rule.route],
             rewrite=_rewrite(rule),
             timeout_ms=milliseconds(rule.timeout) if rule.timeout else 0,
             retry=_retry(rule.retries),
         )
 
-    def _weighted(self, owner: VirtualService, one: schema.HttpDestination) -> pb.Weighted:
+    def _weighted(self, author: Author, one: schema.HttpDestination) -> pb.Weighted:
         request, response = one.headers.request, one.headers.response
-        result = self._to(owner, one.destination, one.weight)
+        result = self._to(author, one.destination, one.weight)
         if changes := header_changes(request.set, request.add, request.remove):
             result.request.CopyFrom(changes)
         if changes := header_changes(response.set, response.add, response.remove):
@@ -171,30 +182,30 @@ class Rules:
         result.authority = authority(request.set, request.add)
         return result
 
-    def _l4(self, owner: VirtualService, route: Sequence[RouteDestination]) -> list[pb.Weighted]:
+    def _l4(self, author: Author, route: Sequence[RouteDestination]) -> list[pb.Weighted]:
         shares = route if len(route) == 1 else [one for one in route if one.weight]
-        return [self._to(owner, one.destination, one.weight) for one in shares]
+        return [self._to(author, one.destination, one.weight) for one in shares]
 
-    def _to(self, owner: VirtualService, destination: Destination, weight: int) -> pb.Weighted:
+    def _to(self, author: Author, destination: Destination, weight: int) -> pb.Weighted:
         try:
-            return pb.Weighted(destination=self._find(owner, destination), weight=weight)
+            return pb.Weighted(destination=self._find(author, destination), weight=weight)
         except Unroutable as error:
             unroutable = pb.Unroutable(status=_UNROUTABLE, flag=error.flag, reason=str(error))
             return pb.Weighted(unroutable=unroutable, weight=weight)
 
-    def _find(self, owner: VirtualService, wanted: Destination) -> int:
-        host = resolve(self._view.mesh, wanted.host, owner.metadata.namespace)
-        if host in owner.spec.hosts and is_part_of(self._view, host, self._wildcard):
-            host = self._wildcard
+    def _find(self, author: Author, wanted: Destination) -> int:
+        host = resolve(self._view.mesh, wanted.host, author.item.metadata.namespace)
+        if host in author.hosts:
+            host = part_of(self._view, host, self._wildcard) or host
         return self._destinations.named(host, wanted.subset, wanted.port_number, self._port)
 
-    def _mirrors(self, owner: VirtualService, rule: schema.HttpRule) -> list[pb.Mirror]:
+    def _mirrors(self, author: Author, rule: schema.HttpRule) -> list[pb.Mirror]:
         """Those that lead somewhere: of others only their author is told."""
         result = []
         for mirror in mirrors_of(rule):
             percent = 100.0 if mirror.percentage is None else mirror.percentage.value
             try:
-                found = self._find(owner, mirror.destination)
+                found = self._find(author, mirror.destination)
             except Unroutable:
                 continue
             if percent:
@@ -208,9 +219,19 @@ def destinations_of(rule: schema.HttpRule) -> Iterator[Destination]:
     yield from (one.destination for one in mirrors_of(rule))
 
 
-def is_part_of(view: View, host: str, wildcard: str) -> bool:
-    """Whether a hostname that no object has means the service of a wildcard."""
-    return wildcard in wildcards_over(host) and not any(view.claimants(host))
+def part_of(view: View, host: str, called: str = "") -> str | None:
+    """The wildcard that a name means which no object has: that of the service called, or one of DYNAMIC_DNS.
+
+    Of another one nothing tells where the name leads.
+    """
+    if any(view.claimants(host)):
+        return None
+    wildcards = (one for one in wildcards_over(host) if any(view.claimants(one)))
+    return next((one for one in wildcards if one == called or _is_dynamic(view, one)), None)
+
+
+def _is_dynamic(view: View, host: str) -> bool:
+    return any(isinstance(one, ServiceEntry) and one.spec.is_dynamic for one in view.claimants(host))
 
 
 def mirrors_of(rule: schema.HttpRule) -> Sequence[schema.Mirror]:

@@ -49,10 +49,6 @@ GATEWAY = "no address: the endpoint is behind a network gateway, which this vers
             "label istio.io/use-waypoint: Gateway default/w is not there; connections are refused until then",
         ),
         (
-            service_entry(resolution="DYNAMIC_DNS", hosts=["*.example"]),
-            "resolution DYNAMIC_DNS: connections go to the address that the client has resolved",
-        ),
-        (
             service_entry(),
             "resolution STATIC without endpoints or a workloadSelector: connections are refused",
         ),

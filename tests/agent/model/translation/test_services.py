@@ -194,8 +194,9 @@ def test_allotted_addresses(spec: dict[str, Any], expected: list[str]) -> None:
     assert [a.address.hex() for a in external(status=ALLOTTED, **spec).addresses] == expected
 
 
-@pytest.mark.parametrize(("resolution", "count"), [("STATIC", 0), ("DYNAMIC_DNS", 0)])
+@pytest.mark.parametrize(("resolution", "count"), [("STATIC", 0), ("DYNAMIC_DNS", 1)])
 def test_allotted_addresses_of_a_wildcard(resolution: str, count: int) -> None:
+    """It has one where clients name the host that they mean."""
     status = {"addresses": [{"value": "240.240.0.1", "host": "*.example"}]}
     message = external("*.example", hosts=["*.example"], resolution=resolution, status=status)
     assert len(message.addresses) == count

@@ -38,7 +38,7 @@ impl Node for TestNode {
         self.scope.borrow().clone()
     }
 
-    fn endpoints(&self, destination: &Arc<Destination>, _: &Downstream) -> Option<Endpoints> {
+    fn endpoints(&self, destination: &Arc<Destination>, _: &Downstream, _: &str) -> Option<Endpoints> {
         self.endpoints.borrow().get(&*destination.subset).cloned()
     }
 

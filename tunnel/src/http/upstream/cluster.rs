@@ -84,7 +84,7 @@ impl<S: Io> Cluster<S> {
 
     /// What is in force now. False: there is no such service.
     pub fn refresh<N: Node<Io = S>>(&self, node: &N, destination: &Arc<Destination>, downstream: &Downstream) -> bool {
-        let Some(endpoints) = node.endpoints(destination, downstream) else { return false };
+        let Some(endpoints) = node.endpoints(destination, downstream, &self.host) else { return false };
         self.http2.set(endpoints.http2);
         let same = Arc::ptr_eq(&self.destination.borrow(), destination);
         let changed = !same && **self.destination.borrow() != **destination;

@@ -6,7 +6,7 @@ use crate::config::unknown_keys::UnknownKeys;
 use crate::config::Resource;
 use crate::mesh::testing::{mesh, pod, resource, sent};
 use crate::mesh::Mesh;
-use crate::node::{Context, Shared};
+use crate::node::{Context, Lookups, Shared};
 use crate::relay::thread::testing;
 use crate::relay::Thread;
 use crate::sys::budget::Budget;
@@ -61,6 +61,7 @@ impl Node {
             credentials: ArcSwap::default(),
             revocation: Revocation::new(false),
             limits: Default::default(),
+            lookups: Lookups::new().unwrap(),
             subscriptions: None,
             unknown_keys: UnknownKeys::new().unwrap(),
             telemetry: Telemetry::with_output(options, io::sink()).unwrap(),

@@ -7,7 +7,8 @@ import pytest
 from agent.model.model import apply
 from agent.model.resources import LISTENERS
 from agent.model.schema.objects import Key, Object, key_of
-from tests.agent.model.objects import changes, model_of, resources, service
+from protocols import routes_pb2 as pb
+from tests.agent.model.objects import changes, model_of, resources, service, service_entry
 from tests.agent.model.translation.gateways.tables import (
     INGRESS,
     answers,
@@ -155,3 +156,19 @@ def test_problems() -> None:
     assert told == "gateways: there is no Gateway default/nowhere; nothing listens for it yet"
     well = model_of(ingress(), gateway(http_server()), bound(), web())
     assert not well.problems
+
+
+@pytest.mark.parametrize("resolution", ["DYNAMIC_DNS", "NONE"])
+def test_a_name_under_a_wildcard_is_left_for(resolution: str) -> None:
+    """Where DNS is asked for it: an address that the client has called is the gateway's own."""
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    out = bound({"route": [to("api.example")]}, hosts=["api.example"])
+    base = model_of(web(), ingress(), gateway(http_server()), out)
+    model = model_of(service_entry(hosts=["*.example"], ports=ports, resolution=resolution), base=base)
+    [server] = listeners(model).listeners[0].servers
+    [share] = server.http.hosts[0].scope.http[0].forward.destinations
+    dynamic = resolution == "DYNAMIC_DNS"
+    assert share.HasField("destination") == dynamic
+    assert (key_of(out) in model.problems) != dynamic
+    policies = [one.policy.load_balancer.algorithm for one in server.http.hosts[0].scope.destinations]
+    assert policies == ([pb.DYNAMIC_DNS] if dynamic else [])

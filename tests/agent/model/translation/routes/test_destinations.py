@@ -344,6 +344,24 @@ def test_a_service_entry_without_resolution_is_passed_through() -> None:
     assert found.policy.load_balancer.algorithm == pb.PASSTHROUGH
 
 
+DYNAMIC = [
+    {"number": number, "name": protocol.lower(), "protocol": protocol}
+    for number, protocol in ((80, "HTTP"), (81, "HTTP2"), (82, "GRPC"), (443, "TLS"))
+]
+
+
+@pytest.mark.parametrize("number", [80, 81, 82, 443])
+@pytest.mark.parametrize("balancer", [{}, {"simple": "RANDOM"}, {"consistentHash": {"useSourceIp": True}}])
+def test_a_service_entry_that_dns_is_asked_for_is_routed_by_name(number: int, balancer: Spec) -> None:
+    """Without anybody's rules, whatever a DestinationRule says of its endpoints."""
+    policy = rule(host="*.example", trafficPolicy={"loadBalancer": balancer})
+    entry = service_entry(hosts=["*.example"], ports=DYNAMIC, resolution="DYNAMIC_DNS")
+    for items in ((entry,), (entry, policy)):
+        [found] = scope(*items, host="*.example", number=number).destinations
+        assert (found.hostname, found.port) == ("*.example", number)
+        assert found.policy.load_balancer == pb.LoadBalancer(algorithm=pb.DYNAMIC_DNS)
+
+
 @pytest.mark.parametrize(
     ("tls", "name"),
     [

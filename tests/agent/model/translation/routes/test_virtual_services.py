@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from agent.model.engine.refusal import strictest
 from agent.model.kinds import KINDS
 from agent.model.schema.istio.policy import Policy
-from agent.model.schema.objects import Key, Object
+from agent.model.schema.objects import Key, Object, key_of
 from protocols import routes_pb2 as pb
 from tests.agent.model.objects import make, model_of, service_entry
 from tests.agent.model.translation.routes.tables import (
@@ -428,6 +428,35 @@ def test_rules_for_a_name_under_a_wildcard() -> None:
     itself = service_entry("itself", hosts=["api.example"])
     assert shares(under(*items, itself)["api.example"][0]) == [("api.example:80", 0)]
     assert under(*items, host="*.b.example") == {}, "what is for the whole wildcard is the service's"
+
+
+def test_a_delegates_rules_for_a_name_under_a_wildcard() -> None:
+    """They are for the hosts of whoever delegates, in mirrors too; without these they are for none."""
+    delegates = {"delegate": {"name": "other"}}
+    root = virtual_service(delegates, name="api", hosts=["api.example"])
+    theirs = {"route": [to("api.example")], "mirror": to("api.example")["destination"]}
+    other = virtual_service(theirs, name="other", hosts=[])
+    [found] = under(root, other)["api.example"]
+    assert shares(found) == [("*.example:80", 0)]
+    assert [one.destination for one in found.http[0].mirrors] == [0]
+    wild, key = service_entry(hosts=["*.example"], resolution="NONE"), key_of(other)
+    early = model_of(root, other)
+    assert "503" in early.problems[key]
+    assert key not in model_of(wild, base=early).problems, "it is looked at again"
+    assert "503" in model_of(wild, other).problems[key], "nobody has left this name to it"
+
+
+def test_rules_for_a_name_that_dns_is_asked_for() -> None:
+    """Its own name is the wildcard's; another one is not where a request's Host leads."""
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    wild = service_entry(hosts=["*.example"], ports=ports, resolution="DYNAMIC_DNS")
+    rules = ({"timeout": "1s", "route": [to("api.example")]}, {"route": [to("b.example")]})
+    item = virtual_service(*rules, name="api", hosts=["api.example"])
+    told = port(wild, item, host="*.example")
+    assert told
+    [[found]] = [list(one.scopes) for one in told.hosts]
+    assert [shares(found, index) for index in (0, 1)] == [[("*.example:80", 0)], [("503 NC", 0)]]
+    assert found.destinations[0].policy.load_balancer == pb.LoadBalancer(algorithm=pb.DYNAMIC_DNS)
 
 
 def test_clients_of_a_name_under_a_wildcard() -> None:
