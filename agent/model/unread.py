@@ -18,7 +18,8 @@ class Unread(Struct, frozen=True):
     @classmethod
     def of(cls, mesh: Mesh, objects: Container[Key], rejected: Iterable[Key | None]) -> "Unread":
         """Of what a source rejects, those that are not in force in some version: among `objects`."""
-        return cls(mesh, frozenset(key for key in rejected if key is None or key not in objects))
+        known = (key for key in rejected if key is None or key.kind in KINDS)
+        return cls(mesh, frozenset(key for key in known if key is None or key not in objects))
 
     def may_make(self, type_url: str, name: str) -> bool:
         """Whether one of them may be what a resource was made of."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -81,8 +82,16 @@ def head(value: Any) -> tuple[str, str]:
         raise Refused(f"an object with apiVersion and kind belongs here, not {value!r:.60}")
     version, kind = value.get("apiVersion"), value.get("kind")
     if not isinstance(version, str) or not isinstance(kind, str):
-        raise Refused("apiVersion and kind are needed")
+        raise Refused("apiVersion and kind are needed", _named(kind, value))
     return version, kind
+
+
+def _named(kind: Any, value: dict[str, Any]) -> Key | None:
+    """Which object it is, where it says that without an apiVersion."""
+    if isinstance(kind, str) and kind in KINDS:
+        with suppress(Refused):
+            return key_of(kind, value)
+    return None
 
 
 def kind_of(value: Any) -> str:

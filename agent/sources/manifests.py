@@ -65,7 +65,7 @@ def kind_of(raw: Any) -> Kind | None:
 
 
 def _take(raw: Any, manifest: Manifest) -> None:
-    kind = kind_of(raw)
+    kind = _known(raw, manifest)
     if kind is None or kind.struct is None:
         version, name = documents.head(raw)
         manifest.strangers.add((version.rpartition("/")[0], name))
@@ -84,9 +84,20 @@ def _take(raw: Any, manifest: Manifest) -> None:
     manifest.objects[key] = item
 
 
+def _known(raw: Any, manifest: Manifest) -> Kind | None:
+    """Its kind. Of what is misspelt the meant kind's strictest reading is in force. Raises Refused."""
+    try:
+        return kind_of(raw)
+    except Refused as refused:
+        if refused.key:
+            _refuse(refused.key, raw, str(refused), manifest)
+        raise
+
+
 def _refuse(key: Key, raw: Any, reason: str, manifest: Manifest) -> bool:
     """Whether something is in force of it."""
-    strict = strictest(KINDS[key.kind], key, raw, reason)
+    kind = KINDS.get(key.kind)
+    strict = strictest(kind, key, raw, reason) if kind else None
     if strict is None or key in manifest.objects:
         return False
     manifest.refused.setdefault(key, strict)

@@ -8,7 +8,7 @@ had it been understood:
 | --- | --- |
 | a part of a rule of ALLOW | the rule allows nothing |
 | a part of a rule of DENY, CUSTOM or AUDIT | it fits everybody; AUDIT enforces nothing all the same |
-| the action, or all of the spec | everybody is denied |
+| the action, or all of the spec; the kind or its version | everybody is denied; ALLOW allows nothing |
 | anything of a PeerAuthentication | STRICT, without exceptions |
 | anything of a RequestAuthentication | all requests are denied |
 | anything of a Sidecar | REGISTRY_ONLY |
@@ -43,7 +43,7 @@ def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Object | None:
         return None
     raw = raw if isinstance(raw, dict) else {"spec": None}
     spec, written = raw.get("spec", {}), raw.get("metadata")
-    clear = isinstance(spec, dict) and raw.keys() <= names(kind.struct)
+    clear = isinstance(spec, dict) and raw.keys() <= names(kind.struct) and _is_read_as(kind, raw)
     strict = kind.strictest(spec if isinstance(spec, dict) else {}, clear, get(written, "annotations"))
     since = read({"name": "any", "creationTimestamp": get(written, "creationTimestamp")}, Dated)
     revision = get(get(written, "labels"), REVISION)
@@ -58,6 +58,12 @@ def strictest(kind: Kind, key: Key, raw: Any, reason: str) -> Object | None:
         return strict.hidden(metadata=metadata, spec=strict.spec)  # type: ignore[call-arg]
     policy: Policy = kind.struct(metadata=metadata, spec=strict.spec, refusal=Refusal(reason, strictest=True))
     return policy
+
+
+def _is_read_as(kind: Kind, raw: Any) -> bool:
+    """Whether it says, where it says so, that it is of this kind, in a version that is read."""
+    version, name = raw.get("apiVersion", kind.api_versions[0]), raw.get("kind", kind.written)
+    return version in kind.api_versions and name == kind.written
 
 
 def last_good(former: Object | None, reason: str) -> Object | None:

@@ -25,6 +25,11 @@ def test_all_that_is_missing_without_an_object_may_be_its_own(seed: int) -> None
         assert not {name for name in missing if not unread.may_make(*name)}, key
 
 
+def test_what_is_not_acted_on_makes_nothing() -> None:
+    """Its name may be known, of one that is misspelt."""
+    assert not Unread.of(Mesh(), {}, [Key("WasmPlugin", "ns", "a")]).may_make(AUTHORIZATION, "ns/a")
+
+
 POD = "Kubernetes//Pod/{}"
 ENTRY = "Kubernetes/networking.istio.io/WorkloadEntry/{}"
 INLINE = "Kubernetes/networking.istio.io/ServiceEntry/{}/10.0.0.1"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.model.schema.istio.policy import Policy
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key
 from agent.sources.manifests import is_of_the_mesh, parse
@@ -258,7 +259,7 @@ NEAREST = "the nearest is apiVersion: security.istio.io/v1, kind: AuthorizationP
 def test_what_is_misspelt_is_refused_with_the_nearest_spelling(
     version: str, kind: str, line: int, reason: str
 ) -> None:
-    """And nothing else happens: an API server would not have it either."""
+    """And it holds in its strictest reading, as all that is refused: its author relies on it."""
     text = POLICY.replace("security.istio.io/v1", f'"{version}"').replace("AuthorizationPolicy", kind)
     manifest = parse(text.encode())
     [problem] = manifest.problems
@@ -267,6 +268,22 @@ def test_what_is_misspelt_is_refused_with_the_nearest_spelling(
         "AuthorizationPolicy default/p",
         reason,
     )
+    assert not (manifest.objects or manifest.strangers)
+    [policy] = manifest.refused.values()
+    assert isinstance(policy, Policy) and policy.strictest
+
+
+def test_without_an_api_version_it_holds_as_well() -> None:
+    manifest = parse(POLICY.partition("\n")[2].encode())
+    [problem] = manifest.problems
+    assert problem.reason == "apiVersion and kind are needed"
+    assert [*manifest.refused] == [problem.key] == [Key("AuthorizationPolicy", "default", "p")]
+
+
+def test_of_a_kind_that_is_not_acted_on_nothing_holds() -> None:
+    manifest = parse(b"apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugins\nmetadata: {name: p}\n")
+    [problem] = manifest.problems
+    assert str(problem.key) == "WasmPlugin default/p"
     assert not (manifest.objects or manifest.refused or manifest.strangers)
 
 

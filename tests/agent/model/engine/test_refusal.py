@@ -128,6 +128,28 @@ def test_what_may_be_anything_denies_everybody(body: Spec, action: Action, rule:
     assert (one.action, [*one.rules]) == (action, [rule])
 
 
+@pytest.mark.parametrize(
+    "misspelt",
+    [
+        {"apiVersion": "security.istio.io/v7"},
+        {"apiVersion": "v1"},
+        {"apiVersion": 1},
+        {"kind": "AuthorisationPolicy"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("act", "action", "rule"), [("DENY", Action.DENY, EVERYBODY), ("ALLOW", Action.ALLOW, NEVER)]
+)
+def test_in_a_version_that_is_not_known_it_may_say_anything(
+    misspelt: Spec, act: str, action: Action, rule: Rule
+) -> None:
+    raw = {**misspelt, "metadata": {"name": "p"}, "spec": {"action": act, "rules": [GOOD], **OF_X}}
+    policy = strictest(KINDS["AuthorizationPolicy"], Key("AuthorizationPolicy", "default", "p"), raw, "x")
+    assert isinstance(policy, Policy) and policy.selector == {"app": "x"}
+    one = message(policy)
+    assert (one.action, [*one.rules]) == (action, [rule])
+
+
 def test_what_cannot_be_read_at_all_denies_everybody() -> None:
     policy = strictest(KINDS["AuthorizationPolicy"], Key("AuthorizationPolicy", "default", "p"), None, "x")
     assert isinstance(policy, Policy)
