@@ -39,6 +39,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _ROOT = 1  # inode of the root of the cgroup v2 hierarchy
 _WIDTH = 80  # columns of what is to be read at 3 a.m.
 _NAMED = 3  # pods with the same fault that are named
+_SHOWN = 5  # problems of one kind that are shown without -v: what else there is must stay in sight
 _POD = re.compile(r"pod (\S+): (.*)", re.DOTALL)
 
 
@@ -134,7 +135,7 @@ def report(
         told = {**_plain(found, view or NodeView(), health), "checks": [*map(_told, results)]}
         click.echo(json.dumps(told, indent=2))
     else:
-        _show(health, view, results)
+        _show(health, view, results, verbose=verbose)
         if verbose:
             _show_checks(results)
             _show_kernel(Console(), view or NodeView())
@@ -152,7 +153,7 @@ def _report_before(
         told = {"problems": health.problems, "remarks": health.remarks, "checks": [*map(_told, results)]}
         click.echo(json.dumps(told, indent=2))
     else:
-        _show(health, None, results)
+        _show(health, None, results, verbose=verbose)
         if verbose:
             _show_checks(results)
     return 1 if health.problems else 0
@@ -221,11 +222,14 @@ def _plain(found: list[Feature], view: NodeView, health: Health) -> dict[str, ob
     }
 
 
-def _show(health: Health, view: NodeView | None, results: Sequence[Result]) -> None:
+def _show(health: Health, view: NodeView | None, results: Sequence[Result], *, verbose: bool) -> None:
     console = Console(highlight=False)
     console.width = min(console.width, _WIDTH)
-    _lines(console, (("wrong", problem) for problem in grouped(health.problems)), ("bold red", "bold"))
-    _lines(console, (("note", remark) for remark in health.remarks), ("yellow", ""))
+    problems, remarks = grouped(health.problems), iter(health.remarks)
+    if not verbose:
+        problems, remarks = shortened(problems), shortened(remarks)
+    _lines(console, (("wrong", problem) for problem in problems), ("bold red", "bold"))
+    _lines(console, (("note", remark) for remark in remarks), ("yellow", ""))
     parts = health.parts | ({"kernel": _in_kernel(view)} if view else {})
     _lines(console, parts.items(), ("dim", "dim"))
     if count := len(health.problems):
@@ -261,6 +265,17 @@ def grouped(problems: Sequence[str]) -> Iterator[str]:
     for text, names in pods.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"pod{'s' if len(names) > 1 else ''} {', '.join(names[:_NAMED])}{more}: {text}"
+
+
+def shortened(lines: Iterable[str]) -> Iterator[str]:
+    """Of each kind, which is what stands before the colon, the first ones, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for line in lines:
+        kinds.setdefault(line.partition(":")[0], []).append(line)
+    for kind, those in kinds.items():
+        yield from those[:_SHOWN]
+        if len(those) > _SHOWN:
+            yield f"{kind}: {len(those) - _SHOWN} more, which -v shows"
 
 
 def _in_kernel(view: NodeView) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.cli.check import grouped
+from agent.cli.check import grouped, shortened
 from agent.node.datapath import Datapath
 from bpf.pins import Pins
 from tests.support.netns import Pod
@@ -76,6 +76,16 @@ def test_what_many_pods_have_in_common_is_said_once() -> None:
     assert [*grouped(["agent: dead", *problems])] == [
         "agent: dead",
         "pods default/p0, default/p1, default/p2 and 2 more: no tunnel: start it",
+    ]
+
+
+def test_of_many_problems_of_one_kind_some_are_shown() -> None:
+    refused = [f"refused: object {number}" for number in range(5000)]
+    assert [*shortened(["CA: dead", *refused, "versions differ (1, 2)"])] == [
+        "CA: dead",
+        *refused[:5],
+        "refused: 4995 more, which -v shows",
+        "versions differ (1, 2)",
     ]
 
 
