@@ -118,6 +118,35 @@ def a_call_to_its_own_address(place: Place) -> Report:
 
 
 @behaviour(to_the_end, bare=True)
+def a_call_to_any_address(place: Place) -> Report:
+    """Which is its own."""
+    any_address = "::" if place.family == socket.AF_INET6 else "0.0.0.0"
+    with (
+        socket.create_server((any_address, 0), family=place.family) as own,
+        socket.create_connection((any_address, own.getsockname()[1]), TIME) as sock,
+    ):
+        served, address = own.accept()
+        with served:
+            served.sendall(b"any")
+            return [address[0], sock.getpeername()[0], sock.recv(3)]
+
+
+@behaviour(to_the_end, bare=True)
+def a_connection_to_itself(place: Place) -> Report:
+    """Both ends are one socket (RFC 9293, section 3.5: simultaneous open)."""
+    with made(place) as sock:
+        sock.bind((place.client, place.port + 1000))
+        sock.connect((place.client, place.port + 1000))
+        return [*names(sock, place), *carries(sock)]
+
+
+@behaviour(to_the_end, bare=True)
+def a_call_to_port_zero(place: Place) -> Report:
+    with made(place) as sock:
+        return [attempt(lambda: sock.connect((place.server, 0)))]
+
+
+@behaviour(to_the_end, bare=True)
 def a_call_to_its_loopback(place: Place) -> Report:
     loopback = "::1" if place.family == socket.AF_INET6 else "127.0.0.1"
     with (
@@ -135,6 +164,16 @@ def an_ipv6_socket_that_calls_ipv4(place: Place) -> Report:
     with socket.socket(socket.AF_INET6) as sock:
         sock.settimeout(TIME)
         sock.connect((mapped, place.port))
+        return names(sock, place) + carries(sock)
+
+
+@behaviour(echo)
+def a_client_that_is_bound_to_a_mapped_address(place: Place) -> Report:
+    mapped = [one if ":" in one else f"::ffff:{one}" for one in (place.client, place.server)]
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.settimeout(TIME)
+        sock.bind((mapped[0], 0))
+        sock.connect((mapped[1], place.port))
         return names(sock, place) + carries(sock)
 
 

@@ -35,6 +35,33 @@ def a_connect_that_does_not_wait(place: Place) -> Report:
         return [begun, *told, *names(sock, place), *carries(sock)]
 
 
+@behaviour(to_the_end, bare=True)
+def a_refusal_that_is_not_waited_for(place: Place) -> Report:
+    """Nobody listens there. The refusal may come before the call returns."""
+    with made(place) as sock:
+        sock.setblocking(False)
+        begun = errno.errorcode[sock.connect_ex((place.server, place.port + 2000))]
+        if begun != "EINPROGRESS":
+            return [begun]
+        told = events(sock, select.POLLIN | select.POLLOUT)
+        return [errno.errorcode[option(sock, socket.SO_ERROR)]] if "POLLERR" in told else told
+
+
+@behaviour(echo)
+def a_socket_that_is_refused_and_tries_again(place: Place) -> Report:
+    with made(place) as sock:
+        sock.setblocking(True)
+        refused = attempt(lambda: sock.connect((place.server, place.port + 2000)))
+        sock.connect(place.to)
+        return [refused, *names(sock, place), *carries(sock)]
+
+
+@behaviour(echo, options=[(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)])
+def a_server_that_shares_its_port(place: Place) -> Report:
+    with connected(place) as sock:
+        return carries(sock)
+
+
 @behaviour(echo)
 def a_second_connect(place: Place) -> Report:
     with connected(place) as sock:

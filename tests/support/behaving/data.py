@@ -7,12 +7,14 @@ import socket
 import struct
 import tempfile
 import termios
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.behaving.behaviour import TIME, Place, Report, behaviour, name_of
-from tests.support.behaving.clients import attempt, carries, connected, events, exactly
-from tests.support.behaving.servers import echo, inline, late, reset
+from tests.support.behaving.clients import attempt, carries, connected, events, exactly, made
+from tests.support.behaving.servers import echo, inline, late, reset, to_the_end, urgent
 
 _MUCH = 8 << 20
+_SO_ZEROCOPY, _MSG_ZEROCOPY = 60, 0x4000000
 
 
 @behaviour(echo)
@@ -26,6 +28,21 @@ def an_urgent_byte(place: Place) -> Report:
     with connected(place) as sock:
         assert exactly(sock, 5)
         return [sock.send(b"abc"), sock.send(b"!", socket.MSG_OOB), sock.send(b"def")]
+
+
+@behaviour(inline)
+def many_urgent_bytes(place: Place) -> Report:
+    with connected(place) as sock:
+        assert exactly(sock, 5)
+        return [sock.send(b"abc"), sock.send(b"!" * 1000, socket.MSG_OOB), sock.send(b"def")]
+
+
+@behaviour(urgent)
+def an_urgent_byte_of_the_server(place: Place) -> Report:
+    with made(place) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        sock.connect(place.to)
+        return [exactly(sock, 7)]
 
 
 @behaviour(echo)
@@ -53,6 +70,57 @@ def a_low_water_mark(place: Place) -> Report:
         sock.sendall(b"hello")
         sock.sendall(b"!")
         return [events(sock, select.POLLIN), sock.recv(10)]
+
+
+@behaviour(echo)
+def a_read_that_waits_for_all(place: Place) -> Report:
+    with connected(place) as sock:
+        sock.setblocking(True)
+        sent = [sock.sendmsg([b"in ", b"three "]), sock.send(b"pieces")]
+        return [*sent, sock.recv(15, socket.MSG_WAITALL)]
+
+
+@behaviour(echo)
+def a_read_that_times_out(place: Place) -> Report:
+    with connected(place) as sock:
+        sock.setblocking(True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 10_000))
+        return [attempt(lambda: sock.recv(1)), *carries(sock)]
+
+
+@behaviour(echo)
+def much_both_ways_at_once(place: Place) -> Report:
+    with connected(place) as sock, ThreadPoolExecutor(1) as threads:
+        returned = threads.submit(to_the_end, sock)
+        sent = bytes(range(256)) * (_MUCH >> 9)
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        data, end = returned.result()
+        return [data == sent, end]
+
+
+@behaviour(echo, options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+def little_room(place: Place) -> Report:
+    """For bytes that wait, at both ends."""
+    with made(place) as sock, ThreadPoolExecutor(1) as threads:
+        for name in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, name, 4096)
+        sock.connect(place.to)
+        returned = threads.submit(exactly, sock, 50_000)
+        sock.sendall(bytes(50_000))
+        return [len(returned.result())]
+
+
+@behaviour(echo)
+def bytes_that_are_not_copied(place: Place) -> Report:
+    """The kernel tells when it needs them no more; whether it copied them after all is its own matter."""
+    with connected(place) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
+        sent = sock.send(bytes(20_000), _MSG_ZEROCOPY)
+        arrived = len(exactly(sock, 20_000))
+        told = events(sock, 0)
+        _, [(_, _, extended)], *_ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+        return [sent, arrived, told, extended[:5]]  # errno and origin of struct sock_extended_err
 
 
 @behaviour(echo)

@@ -7,14 +7,16 @@ import struct
 from contextlib import suppress
 
 from tests.support.behaving.behaviour import Place, Report, behaviour
-from tests.support.behaving.clients import attempt, carries, connected, events, exactly, made, option
+from tests.support.behaving.clients import attempt, becomes, carries, connected, events, exactly, made, option
 from tests.support.behaving.servers import (
     answer_at_the_end,
     echo,
     end_first,
     errors,
+    how_it_ends,
     reset,
     reset_when_told,
+    speaks_on,
     to_the_end,
     unread,
 )
@@ -47,6 +49,28 @@ def a_server_that_ends_first(place: Place) -> Report:
         seen = to_the_end(sock)
         sock.sendall(b"the rest")
         return seen
+
+
+@behaviour(echo)
+def an_end_of_both_ways(place: Place) -> Report:
+    with connected(place) as sock:
+        carried = carries(sock)
+        sock.shutdown(socket.SHUT_RDWR)
+        return [*carried, sock.recv(1), attempt(lambda: sock.send(b"x"))]
+
+
+@behaviour(speaks_on)
+def a_client_that_reads_no_answer(place: Place) -> Report:
+    """Its kernel resets what comes after an end of both ways."""
+    with connected(place) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+        return [becomes(sock, {7})]  # CLOSE
+
+
+@behaviour(speaks_on)
+def a_client_that_has_gone(place: Place) -> Report:
+    with connected(place):
+        return []
 
 
 @behaviour(end_first)
@@ -84,6 +108,13 @@ def a_reset_at_once(place: Place) -> Report:
 def a_reset_in_between(place: Place) -> Report:
     with connected(place) as sock:
         return carries(sock) + reset(sock)
+
+
+@behaviour(how_it_ends)
+def a_reset_behind_many_bytes(place: Place) -> Report:
+    with connected(place) as sock:
+        sock.sendall(bytes(1 << 20))
+        return reset(sock)
 
 
 @behaviour(errors)

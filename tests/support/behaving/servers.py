@@ -21,6 +21,11 @@ def to_the_end(sock: socket.socket) -> Report:
     return [data, "end"]
 
 
+def how_it_ends(sock: socket.socket) -> Report:
+    """How much has been read until then is chance."""
+    return to_the_end(sock)[1:]
+
+
 def echo(sock: socket.socket) -> Report:
     while data := sock.recv(1 << 16):
         sock.sendall(data)
@@ -31,6 +36,13 @@ def answer_at_the_end(sock: socket.socket) -> Report:
     seen = to_the_end(sock)
     sock.sendall(b"answer")
     return seen
+
+
+def speaks_on(sock: socket.socket) -> Report:
+    """After its client's end; what the kernel tells of that."""
+    seen = to_the_end(sock)
+    sock.sendall(b"is anybody there?")
+    return [*seen, events(sock, 0), errno.errorcode[option(sock, socket.SO_ERROR)]]
 
 
 def reset(sock: socket.socket) -> Report:
@@ -81,6 +93,11 @@ def told_its_client(sock: socket.socket) -> Report:
     peer, own = sock.getpeername(), sock.getsockname()
     sock.sendall(f"{peer[0]} {peer[1]} {own[0]} {own[1]}\n".encode())
     return to_the_end(sock)
+
+
+def urgent(sock: socket.socket) -> Report:
+    sent = [sock.send(b"abc"), sock.send(b"!", socket.MSG_OOB), sock.send(b"def")]
+    return [*sent, *to_the_end(sock)]
 
 
 def inline(sock: socket.socket) -> Report:
