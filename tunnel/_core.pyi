@@ -1,4 +1,4 @@
-__all__ = ["Applied", "Core", "Export"]
+__all__ = ["Applied", "Call", "Channel", "Core", "Export"]
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -237,3 +237,36 @@ class Export:
     def timeout(self) -> float: ...
     @property
     def body(self) -> bytes: ...
+
+@final
+class Channel:
+    """A server that is called by gRPC; see `tunnel.channel`."""
+
+    def __new__(cls, url: str, roots: bytes | None) -> Channel:
+        """url: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`; roots: PEM, None for the system's.
+
+        Raises OSError when one of them cannot be used.
+        """
+    def connect(self, timeout_s: float) -> Call:
+        """A call that ends as soon as there is a connection."""
+    def call(
+        self,
+        method: str,
+        metadata: list[tuple[str, str]],
+        message: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Call:
+        """Call `/package.Service/Method`. With a message that is the whole request."""
+
+@final
+class Call:
+    """A call that runs, until its end or until it is dropped."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable after `next` gave None."""
+    def send(self, message: bytes) -> None:
+        """Send a message; more than 64 MiB that the server does not read end the call."""
+    def next(self) -> bytes | tuple[int, str] | None:
+        """The next message, or the end by its code and text; None: nothing has come yet."""
+    def cancel(self) -> None:
+        """End it."""

@@ -7,13 +7,11 @@ import random
 import time
 from collections.abc import Iterable
 
-import grpc
-
 from protocols.admin import Certificate
 from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
-from tunnel import channel
 from tunnel._core import Core
 from tunnel.backoff import Backoff
+from tunnel.channel import Channel, RpcError, metadata
 from tunnel.counters import Counters
 from tunnel.settings import CertificateAuthority
 
@@ -37,7 +35,7 @@ class AuthorityClient:
         self._core = core
         self._authority = authority
         self._cluster = cluster
-        self._link: tuple[bytes, grpc.aio.Channel] | None = None
+        self._link: tuple[bytes, Channel] | None = None
 
     @property
     def root(self) -> bytes | None:
@@ -55,15 +53,9 @@ class AuthorityClient:
     async def unreachable(self) -> str:
         """Why a connection made now fails, known within `_REACHED` seconds; empty: it does not."""
         try:
-            async with channel.connect(self.url, self._authority.root) as link, asyncio.timeout(_REACHED):
-                state = link.get_state(try_to_connect=True)
-                while state is not grpc.ChannelConnectivity.READY:
-                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                        return "no connection, or no TLS handshake with the root that we trust"
-                    await link.wait_for_state_change(state)
-                    state = link.get_state(try_to_connect=True)
-        except TimeoutError:
-            return f"no answer within {_REACHED:g} s"
+            await Channel(self.url, self._authority.root).connect(_REACHED)
+        except RpcError as error:
+            return error.details
         except OSError as error:
             return str(error)
         return ""
@@ -71,25 +63,23 @@ class AuthorityClient:
     async def certify(self, identity: str) -> int:
         """Get a certificate for a new key, into use; gives its end in Unix seconds.
 
-        Raises OSError (our files), AioRpcError (the authority), ValueError (what it sent is of no use).
+        Raises OSError (our files), RpcError (the authority), ValueError (what it sent is of no use).
         """
-        metadata = channel.metadata(self._cluster, self._authority.token)
-        method = self._channel().unary_unary(
-            METHOD, IstioCertificateRequest.SerializeToString, IstioCertificateResponse.FromString
-        )
+        headers = metadata(self._cluster, self._authority.token)
+        channel = self._channel()
         request = IstioCertificateRequest(csr=self._core.new_key(identity))
         request.metadata.update({"ImpersonatedIdentity": identity})
-        response = await method(request, timeout=_CALL_TIMEOUT, metadata=metadata)
-        *chain, roots = response.cert_chain or [""]
+        answer = await channel.call(METHOD, request.SerializeToString(), _CALL_TIMEOUT, headers)
+        *chain, roots = IstioCertificateResponse.FromString(answer).cert_chain or [""]
         if not chain:
             raise ValueError("the authority sent no chain of leaf and root")
         return self._core.set_certificate(identity, chain, roots)
 
-    def _channel(self) -> grpc.aio.Channel:
+    def _channel(self) -> Channel:
         """The connection that there is, as long as the root is the same."""
         root = self._authority.root.read_bytes()
         if self._link is None or self._link[0] != root:
-            self._link = (root, channel.connect(self._authority.url, self._authority.root))
+            self._link = (root, Channel(self._authority.url, self._authority.root))
         return self._link[1]
 
 
@@ -201,8 +191,8 @@ class Certificates:
 def _explain(error: Exception) -> tuple[str, str]:
     """What went wrong, as the metric's label and for the log."""
     match error:
-        case grpc.aio.AioRpcError():
-            return error.code().name, f"{error.code().name}: {error.details()}"
+        case RpcError():
+            return error.code.name, str(error)
         case OSError():
             return "FILE", str(error)
         case ValueError():

@@ -10,11 +10,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-import grpc
+from google.protobuf.message import DecodeError
 
 from protocols.otlp_pb2 import ExportResponse
 from tunnel._core import Core, Export
 from tunnel.backoff import Backoff
+from tunnel.channel import Channel, Code, RpcError
 from tunnel.counters import Counters
 
 if TYPE_CHECKING:
@@ -32,17 +33,16 @@ _METHODS = {
 _PATHS = {"traces": "/v1/traces", "logs": "/v1/logs"}
 # What may succeed later (OTLP, "Failures" of gRPC and of HTTP).
 _LATER = (
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DATA_LOSS,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.CANCELLED,
+    Code.DEADLINE_EXCEEDED,
+    Code.ABORTED,
+    Code.OUT_OF_RANGE,
+    Code.UNAVAILABLE,
+    Code.DATA_LOSS,
+    Code.RESOURCE_EXHAUSTED,
 )
 _LATER_HTTP = (429, 502, 503, 504)
-_Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
-_Link: TypeAlias = tuple[str, grpc.aio.Channel]  # to an address
+_Link: TypeAlias = tuple[str, Channel]  # to an address
 
 
 class Unavailable(Exception):
@@ -89,8 +89,6 @@ class Exporter:
             log.warning("collectors did not take all that there was within %g s", deadline)
             for task in self._sending.values():
                 task.cancel()
-        for _, channel in self._links.values():
-            await channel.close()
 
     async def _look(self) -> None:
         for export in await asyncio.to_thread(self._core.exports, [*self._sending]):
@@ -132,7 +130,7 @@ class Exporter:
         except Unavailable as error:
             self._counters.export_failures.add(*lane)
             return str(error)
-        except Rejected as error:
+        except (Rejected, DecodeError) as error:
             log.warning("%s: %s", _name(export), error)
             self._counters.export_dropped.add(*lane, "rejected", by=export.count)
             return None
@@ -145,19 +143,15 @@ class Exporter:
     async def _over_grpc(self, export: Export) -> bytes:
         to = (export.collector, export.signal)
         address, channel = self._links.get(to) or self._connect(export)
-        call: _Call = channel.unary_unary(_METHODS[export.signal])
-        headers = tuple((name.lower(), value) for name, value in export.headers)
         try:
-            return bytes(await call(export.body, timeout=export.timeout, metadata=headers))
-        except grpc.aio.AioRpcError as error:
-            if self._links.pop(to, None):
-                await channel.close()  # another endpoint may be there
-            text = f"{address}: {error.code().name}: {error.details()}"
-            raise (Unavailable if error.code() in _LATER else Rejected)(text) from error
+            return await channel.call(_METHODS[export.signal], export.body, export.timeout, export.headers)
+        except RpcError as error:
+            self._links.pop(to, None)  # another endpoint may be there
+            raise (Unavailable if error.code in _LATER else Rejected)(f"{address}: {error}") from error
 
     def _connect(self, export: Export) -> _Link:
         address = self._core.address_of(export)
-        link = address, grpc.aio.insecure_channel(address)
+        link = address, Channel(f"http://{address}")
         self._links[export.collector, export.signal] = link
         return link
 

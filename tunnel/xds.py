@@ -6,19 +6,17 @@ workloads and services that connections of this node meet.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
-import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, Node, Status
-from tunnel import channel
 from tunnel._core import Core
 from tunnel.backoff import Backoff
+from tunnel.channel import Channel, Code, RpcError, Stream, metadata
 from tunnel.counters import Counters
 from tunnel.readable import readable
 from tunnel.settings import Configuration
@@ -44,9 +42,7 @@ _REASONS = 50  # of rejected resources in one refusal: a gRPC message must stay 
 _FEATURES = ("warren.parts", "warren.aliases")
 _UNUSED = 600.0  # seconds after which what was asked for, and is not needed any more, is forgotten
 _LOOK_EVERY = 60.0  # seconds
-_CALM_ENDS = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
-# Only the core looks into what is received.
-Method: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, bytes]"
+_CALM_ENDS = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
 
 
 class XdsClient:
@@ -93,11 +89,11 @@ class XdsClient:
                 await self._session()
                 reason = "Complete"
                 log.info("%s has closed the stream", self._source.url)
-            except grpc.aio.AioRpcError as error:
-                reason = "Reconnect" if error.code() in _CALM_ENDS else "Error"
-                log.warning("%s: %s: %s", self._source.url, error.code().name, error.details())
+            except RpcError as error:
+                reason = "Reconnect" if error.code in _CALM_ENDS else "Error"
+                log.warning("%s: %s", self._source.url, error)
                 # Of a large mesh the versions are more than some servers take: 4 MiB are 50,000 workloads.
-                self._tells_versions &= error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED
+                self._tells_versions &= error.code != Code.RESOURCE_EXHAUSTED
             except OSError as error:
                 reason = "ConnectionError"
                 log.warning("%s: %s", self._source.url, error)
@@ -109,17 +105,16 @@ class XdsClient:
     async def _session(self) -> None:
         source = self._source
         token = None if source.url.startswith("unix:") else source.token
-        async with channel.connect(source.url, source.root) as link:
-            method: Method = link.stream_stream(METHOD)
-            stream = _Stream(method(metadata=channel.metadata(self._cluster, token)))
+        link = Channel(source.url, source.root)
+        with link.stream(METHOD, metadata(self._cluster, token)) as stream:
             for type_url in self._types:
-                await stream.send(await asyncio.to_thread(self._subscription, type_url))
+                stream.send(await asyncio.to_thread(self._subscription, type_url))
             asking = [asyncio.create_task(self._ask(stream)), asyncio.create_task(self._ask_for_keys(stream))]
             try:
-                while push := await stream.read():
+                while (push := await stream.read()) is not None:
                     self._counters.xds_connected.set(1)
                     # A push of a whole large mesh takes a while: pods and probes must not wait for it.
-                    await stream.send(await asyncio.to_thread(self._take, push))
+                    stream.send(await asyncio.to_thread(self._take, push))
                     self.changed()
                     self._backoff.reset()
             finally:
@@ -141,7 +136,7 @@ class XdsClient:
             return request.SerializeToString()
         return request.SerializeToString() + self._core.held(type_url)
 
-    async def _ask(self, stream: "_Stream") -> None:
+    async def _ask(self, stream: Stream) -> None:
         """On demand: ask for what the core meets, and forget what it does not need any more."""
         if not self._source.on_demand:
             return
@@ -162,9 +157,9 @@ class XdsClient:
                 if asked or dropped:
                     request = DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=asked)
                     request.resource_names_unsubscribe.extend(dropped)
-                    await stream.send(request.SerializeToString())
+                    stream.send(request.SerializeToString())
 
-    async def _ask_for_keys(self, stream: "_Stream") -> None:
+    async def _ask_for_keys(self, stream: Stream) -> None:
         """Ask again for policies whose tokens name unknown keys: the control plane fetches their key sets."""
         with readable(self._core.unknown_keys_fd()) as news:
             while await news.wait():
@@ -173,7 +168,7 @@ class XdsClient:
                 # Asked for and dropped at once: all of them we have as it is.
                 request = DeltaDiscoveryRequest(type_url=AUTHORIZATION, resource_names_subscribe=names)
                 request.resource_names_unsubscribe.extend(names)
-                await stream.send(request.SerializeToString())
+                stream.send(request.SerializeToString())
 
     def _take(self, data: bytes) -> bytes:
         """Apply one push; gives the answer to it."""
@@ -205,24 +200,6 @@ class XdsClient:
         return answer.SerializeToString()
 
 
-class _Stream:
-    """A stream to which several tasks write."""
-
-    def __init__(self, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
-        self._call = call
-        self._writing = asyncio.Lock()
-
-    async def send(self, request: bytes) -> None:
-        async with self._writing:
-            with contextlib.suppress(asyncio.InvalidStateError):  # it has ended: the next read says how
-                await self._call.write(request)
-
-    async def read(self) -> bytes | None:
-        """The next push; None at the end. Raises AioRpcError."""
-        push = await self._call.read()
-        return push if isinstance(push, bytes) else None
-
-
 def _node(name: str, cluster: str) -> Node:
     """Who we are, in the form by which istiod knows a node's proxy: type~address~name.namespace~domain."""
     metadata = Struct()
@@ -232,7 +209,7 @@ def _node(name: str, cluster: str) -> Node:
 
 
 def _invalid(text: str) -> Status:
-    return Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=text)
+    return Status(code=Code.INVALID_ARGUMENT, message=text)
 
 
 def _summary(rejected: list[tuple[str, str]]) -> str:

@@ -69,7 +69,7 @@ def tunnel(
     own = {name: given.pop(name) for name in ("keep_listeners", "drain_age", "cgroup")}
     common = core_settings(given, on_demand=on_demand)
     settings = TunnelSettings(**common, **own, zds=zds, direct=direct, bpffs=bpffs, dns_capture=dns_capture)
-    # asyncio can do without OpenSSL; gRPC and the core bring their own TLS. 4 MB less.
+    # asyncio can do without OpenSSL: the core brings its own TLS. 4 MB less.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from tunnel.app import run  # noqa: PLC0415
 

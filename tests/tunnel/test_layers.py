@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "config": set(),
     "tls": set(),
     "h2": set(),
+    "grpc": {"tls"},
     "limits": set(),
     "policy": {"limits", "config"},
     "routes": {"config", "tls"},  # tls: what a gateway terminates
@@ -29,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "telemetry": {"decision", "mesh", "policy", "observability"},
     "relay": {"telemetry", "h2"},  # h2: a connection may end with one of its error codes
     "http": {"routes", "mesh", "policy", "telemetry"},
-    "external": {"http", "policy"},
+    "external": {"http", "policy", "grpc"},
     "hbone": {"relay", "telemetry", "decision", "h2", "tls"},
     "node": {"hbone", "relay", "telemetry", "decision", "mesh", "policy", "config", "h2", "tls"},
     "direct": {"node", "telemetry", "decision", "mesh", "policy"},

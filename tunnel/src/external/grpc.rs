@@ -1,23 +1,17 @@
 //! Unary calls of gRPC (its PROTOCOL-HTTP2).
 
-use bytes::{BufMut, BytesMut};
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Version};
 use prost::Message;
 
 use super::Reply;
+use crate::grpc::{framed, Status, PREFIX};
 use crate::http::{Body, Request};
-
-/// Flag and length.
-const PREFIX: usize = 5;
 
 /// A call of a method (`/package.Service/Method`).
 pub fn request(authority: Authority, method: &'static str, message: &impl Message) -> Request {
-    let mut body = BytesMut::with_capacity(PREFIX + message.encoded_len());
-    body.put_u8(0); // not compressed
-    body.put_u32(message.encoded_len() as u32);
-    message.encode_raw(&mut body);
+    let body = framed(message.encoded_len(), |buffer| message.encode_raw(buffer));
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -28,7 +22,7 @@ pub fn request(authority: Authority, method: &'static str, message: &impl Messag
         path: PathAndQuery::from_static(method),
         version: Version::HTTP_2,
         headers,
-        body: Body::from(body.freeze()),
+        body: Body::from(body),
         upgrade: None,
         interim: None,
     }
@@ -36,13 +30,10 @@ pub fn request(authority: Authority, method: &'static str, message: &impl Messag
 
 /// The message of an answer. Errors: the call has failed, or is not what it should be.
 pub fn message<T: Message + Default>(reply: &Reply) -> Result<T, String> {
-    let field = |name| reply.trailers.get(name).or_else(|| reply.headers.get(name));
-    match field("grpc-status").map(HeaderValue::as_bytes) {
-        Some(b"0") => {}
-        Some(status) => {
-            let said = field("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
-            let text = String::from_utf8_lossy;
-            return Err(format!("it answers with gRPC's status {} {}", text(status), text(said)).trim_end().to_owned());
+    match Status::told(&reply.trailers).or_else(|| Status::told(&reply.headers)) {
+        Some(Ok(())) => {}
+        Some(Err(Status { code, text })) => {
+            return Err(format!("it answers with gRPC's status {code} {text}").trim_end().to_owned());
         }
         None => return Err(format!("it answers {} without a status of gRPC", reply.status)),
     }
