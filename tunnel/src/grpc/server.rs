@@ -108,13 +108,12 @@ mod tests {
 
     #[test]
     fn a_url_names_a_server_or_what_is_wrong_with_it() {
-        for (url, scheme, host) in [
-            ("unix:/run/x", Scheme::HTTP, "localhost"),
-            ("http://[::1]:1", Scheme::HTTP, "::1"),
-            ("https://istiod.istio-system.svc:15012", Scheme::HTTPS, "istiod.istio-system.svc"),
+        for (url, host) in [
+            ("unix:/run/x", "localhost"),
+            ("http://[::1]:1", "::1"),
+            ("http://istiod.istio-system.svc:15010", "istiod.istio-system.svc"),
         ] {
-            let server = Server::new(url, None).unwrap();
-            assert_eq!((server.scheme(), server.host()), (scheme, host));
+            assert_eq!(Server::new(url, None).unwrap().host(), host);
         }
         for (url, reason) in [
             ("istiod:15012", "is neither unix:PATH nor"),
