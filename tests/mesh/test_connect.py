@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -116,11 +118,25 @@ def test_a_pair_that_policy_denies_is_refused_and_logged(
         there.tells("reason=policy_denied", f":{CLOSED}")
 
 
+@pytest.fixture
+def beyond(mesh: Mesh) -> Iterator[None]:
+    """A server that the mesh does not know: on the other node itself."""
+    with closing(Resident(mesh.lab.pod("outside").cgroup, mesh.lab.node("node2").netns)) as resident:
+        resident.call(sockets.serve, unknown(4)[1])
+        yield
+
+
 @FAMILIES
+@pytest.mark.usefixtures("beyond")
 def test_what_may_not_leave_the_mesh_is_refused(mesh: Mesh, client: Resident, family: int) -> None:
+    def told(error: str) -> bool:
+        return client.call(attempt, unknown(family))[0] == error
+
+    until(lambda: told(""), what="it may leave")
     with egress(mesh, sidecar("default", "REGISTRY_ONLY")):
-        until(lambda: client.call(attempt, unknown(family))[0] == "ECONNREFUSED", what="it holds")
-    assert client.call(attempt, (mesh.address("far", family), PORT))[0] == ""
+        until(lambda: told("ECONNREFUSED"), what="it may not any more")
+        assert client.call(attempt, (mesh.address("far", family), PORT))[0] == ""
+    until(lambda: told(""), what="it may leave again")
 
 
 @FAMILIES

@@ -236,10 +236,12 @@ def test_a_listener_that_is_bound_to_a_device_is_reached(
 ) -> None:
     server, client = mesh.inside("near"), mesh.inside(source)
     listener = server.call(sockets.listen, 7400, "eth0")
-    near = client.call(sockets.connect, (mesh.address("near", family), 7400))
-    far, seen = server.call(sockets.accept, listener)
-    assert seen == mesh.address(source, family)
-    assert carries(Connection(client, server, near, far, seen))
-    client.call(sockets.forget, near)
-    for number in (far, listener):
-        server.call(sockets.forget, number)
+    try:
+        near = client.call(sockets.connect, (mesh.address("near", family), 7400))
+        far, seen = server.call(sockets.accept, listener)
+        assert seen == mesh.address(source, family)
+        assert carries(Connection(client, server, near, far, seen))
+        client.call(sockets.forget, near)
+        server.call(sockets.forget, far)
+    finally:
+        server.call(sockets.forget, listener)
