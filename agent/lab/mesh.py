@@ -295,6 +295,7 @@ def gateway(state: State, node: NodeState, pod: Body) -> list[str]:
         ca=f"https://{_authority(state)}",
         ca_root=state.run / "ca" / "root.pem",
         ca_token=run / "ca-token",
+        dns_server=addresses.DNS_V4,
         crl=state.run / "ca" / "ca-crl.pem",
         access_log=state.access_log,
         ready_port=READY_PORT,

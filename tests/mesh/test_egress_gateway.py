@@ -105,3 +105,42 @@ def test_nothing_goes_past_it(mesh: Mesh) -> None:
     finally:
         mesh.lab.cluster.put([gateway])
     gateway_is_the_way(mesh)
+
+
+NAME = "api.wild.example"
+
+
+def wild() -> list[Manifest]:
+    """The same task for a name under a wildcard that is resolved by whoever needs it."""
+    meta = {"name": "wild", "namespace": "default"}
+    api = "networking.istio.io/v1"
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}]
+    entry = {"hosts": ["*.wild.example"], "ports": ports, "resolution": "DYNAMIC_DNS"}
+    gateway = {"host": "istio-egressgateway.istio-system.svc.cluster.local", "port": {"number": 80}}
+    rules = [
+        {"match": [{"gateways": [by]}], "route": [{"destination": to}]}
+        for by, to in (("mesh", gateway), ("istio-egressgateway", {"host": NAME}))
+    ]
+    spec = {"hosts": [NAME], "gateways": ["istio-egressgateway", "mesh"], "http": rules}
+    return [
+        {"apiVersion": api, "kind": "ServiceEntry", "metadata": meta, "spec": entry},
+        {"apiVersion": api, "kind": "VirtualService", "metadata": meta, "spec": spec},
+    ]
+
+
+def test_names_under_a_wildcard_leave_by_the_gateway(mesh: Mesh) -> None:
+    """Which asks DNS for the name of each request; the client has an address of the mesh for it."""
+    client, own = mesh.lab.pod("client"), mesh.address("istio-egressgateway", 4)
+
+    def address() -> str:
+        said = client.run(["getent", "ahostsv4", NAME], check=False).stdout
+        return next((line.split()[0] for line in said.splitlines() if line.startswith("240.240.")), "")
+
+    def comes_from() -> str:
+        answer = mesh.inside("client").call(asking.ask, (address(), 80), NAME)
+        ours = answer.version == "outside"
+        return str(answer.facts["request"]["from"]).rpartition(":")[0] if ours else str(answer.status)
+
+    with in_force(mesh, wild(), lambda: not address(), "nobody knows the name"):
+        until(address, what="the client's name server knows the name")
+        until(lambda: comes_from() == own, what="requests leave by the gateway")
