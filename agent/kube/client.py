@@ -1,11 +1,12 @@
-"""Requests to an API server. The `kubernetes` package finds it and the credentials, and connects."""
+"""Requests to an API server, with the credentials of a pod or of a kubeconfig."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,16 +15,18 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from agent.errors import SettingsError
 from agent.kube.errors import ApiError, CredentialsError, refused, unanswered
+from agent.kube.in_cluster import HOST, InCluster
 from agent.kube.stream import Stream
 
 if TYPE_CHECKING:
-    from agent.kube.credentials import Session
+    from agent.kube.credentials import Session as OfKubeconfig
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"  # RFC 7396: what is given replaces what is there
 _CONNECT = 10.0  # seconds
 
 Query = Mapping[str, str]
+Session: TypeAlias = "InCluster | OfKubeconfig"
 NOTHING: Query = MappingProxyType({})
 
 
@@ -34,7 +37,7 @@ class Client:
     picked up without a restart.
     """
 
-    def __init__(self, open_session: "Callable[[], Session]") -> None:
+    def __init__(self, open_session: Callable[[], Session]) -> None:
         """open_session: reads the credentials, now and each time that they are refused."""
         self._open = open_session
         self._renewing = threading.Lock()
@@ -46,16 +49,16 @@ class Client:
 
         Raises SettingsError.
         """
-        from agent.kube.credentials import Session  # noqa: PLC0415
-
+        in_pod = kubeconfig is None and HOST in os.environ
         try:
-            return cls(partial(Session, kubeconfig))
+            if in_pod:
+                return cls(InCluster)
+            from agent.kube.credentials import Session as OfKubeconfig  # noqa: PLC0415
+
+            return cls(partial(OfKubeconfig, kubeconfig))
         except CredentialsError as error:
-            where = (
-                f"--kubeconfig {kubeconfig}"
-                if kubeconfig
-                else "--kubeconfig is not given, and no other found"
-            )
+            none = "as a pod of the cluster" if in_pod else "--kubeconfig is not given, and no other found"
+            where = f"--kubeconfig {kubeconfig}" if kubeconfig else none
             raise SettingsError(f"{where}: {error}") from error
 
     def request(
@@ -108,7 +111,7 @@ class Client:
         return Stream(response, f"GET {path}")
 
     @property
-    def session(self) -> "Session":
+    def session(self) -> Session:
         """Where the server is and who we are, as of now; for what is no plain request."""
         return self._session
 
@@ -126,7 +129,7 @@ class Client:
                 raise
         return _send(self._renewed(session), method, path, query, **how)
 
-    def _renewed(self, former: "Session") -> "Session":
+    def _renewed(self, former: Session) -> Session:
         """The session after `former`; whoever asks first makes it."""
         with self._renewing:
             if self._session is former:
@@ -144,7 +147,7 @@ def path_of(*steps: str) -> str:
 
 
 def _send(
-    session: "Session", method: str, path: str, query: Query, headers: Mapping[str, str], **how: Any
+    session: Session, method: str, path: str, query: Query, headers: Mapping[str, str], **how: Any
 ) -> urllib3.BaseHTTPResponse:
     request = f"{method} {path}"
     try:

@@ -1,9 +1,9 @@
-"""Where the API server is and by what we are known to it; the `kubernetes` package finds both.
+"""Where the API server is and who we are, by a kubeconfig: the `kubernetes` package reads it.
 
-A client imports this when it is opened: that package takes 25 MB, and a third of a second of CPU.
+That package takes 15 MB and a third of a second of CPU: a client imports this when it is opened, and not in a
+pod (`agent.kube.in_cluster`).
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,28 +12,23 @@ import urllib3
 import yaml
 from kubernetes.client import Configuration
 from kubernetes.client.rest import RESTClientObject
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
+from kubernetes.config import ConfigException, load_kube_config
 
 from agent.kube.errors import CredentialsError
-
-_CONNECTIONS = 64  # kept open: one for each kind that is watched, and some
+from agent.kube.in_cluster import CONNECTIONS
 
 
 class Session:
     """One reading of the credentials, and the connections made with its certificates."""
 
     def __init__(self, kubeconfig: Path | None) -> None:
-        """As `agent.kube.client.Client.load`. Raises CredentialsError."""
+        """None: where KUBECONFIG or ~/.kube/config say. Raises CredentialsError."""
         with _readable():
             configuration = Configuration()
             configuration.keep_alive = True  # a peer that vanished is found out within minutes
-            configuration.connection_pool_maxsize = _CONNECTIONS
-            if kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                file = str(kubeconfig) if kubeconfig else None
-                load_kube_config(config_file=file, client_configuration=configuration)
+            configuration.connection_pool_maxsize = CONNECTIONS
+            file = str(kubeconfig) if kubeconfig else None
+            load_kube_config(config_file=file, client_configuration=configuration)
             self.pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
         self.host: str = configuration.host
         self.configuration = configuration

@@ -41,7 +41,7 @@ def open_source(
     """
     if source != "kube":
         return Opened(Folder(source), netns_of)
-    # The kubernetes package takes 25 MB, which a folder can do without.
+    # A client of an API server takes megabytes, which a folder can do without.
     from agent.kube.client import Client  # noqa: PLC0415
     from agent.sources.kube import Kube  # noqa: PLC0415
 
