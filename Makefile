@@ -75,8 +75,8 @@ test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (AR
 	$(PYTHON) -m tests.kernels $(ARGS)
 
 .PHONY: test-upgrade
-test-upgrade: setup ## a thousand busy connections through ten upgrades of each node's agent and tunnel; 10 minutes
-	WARREN_UPGRADE_CONNECTIONS=1000 WARREN_UPGRADE_ROUNDS=10 $(PYTHON) -m pytest tests/mesh/test_upgrade.py \
+test-upgrade: setup ## a thousand busy connections through ten upgrades, or between versions (OTHER=CHECKOUT, built); 10 minutes
+	WARREN_UPGRADE_CONNECTIONS=1000 WARREN_UPGRADE_ROUNDS=10 $(if $(OTHER),WARREN_UPGRADE_OTHER=$(abspath $(OTHER)) )$(PYTHON) -m pytest tests/mesh/test_upgrade.py \
 		-k break_nothing -s $(ARGS)
 
 .PHONY: test-policies

@@ -134,12 +134,18 @@ def stop(name: str, role: str, node: str, kill: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("node", default="")
+@option(
+    "--checkout",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    envvar=None,
+    help="of another version, built there: to it [default: to what is installed]",
+)
 @click.pass_obj
-def upgrade(name: str, node: str) -> None:
+def upgrade(name: str, node: str, checkout: Path | None) -> None:
     """Replace a node's agent and tunnel, or each node's, by what is installed: no connection ends."""
     lab = Lab.open(name)
     for found in [lab.node(node)] if node else lab.nodes:
-        lab_upgrade.upgrade(found)
+        lab_upgrade.upgrade(found, checkout)
         for one in lab_upgrade.generations(found):
             click.echo("{}: tunnel {number} is {stage}, {connections} connections".format(found.name, **one))
 

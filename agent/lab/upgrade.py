@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from agent.lab import mesh
@@ -17,14 +18,18 @@ _ADMIN_PORT = 15000
 Generations = list[dict[str, Any]]
 
 
-def upgrade(node: Node) -> None:
-    """Replace agent and tunnel by what is installed now. Raises LabError; what ran before then goes on."""
-    upgrade_tunnel(node)
+def upgrade(node: Node, checkout: Path | None = None) -> None:
+    """Replace agent and tunnel by what is installed now, or by another version, built in a checkout of it.
+
+    Raises LabError; what ran before then goes on.
+    """
+    upgrade_tunnel(node, checkout=checkout)
     node.stop("agent")
-    node.start("agent")
+    _run(node, "agent", checkout)
+    mesh.await_ready(node.state, node.place, "agent")
 
 
-def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN) -> None:
+def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN, checkout: Path | None = None) -> None:
     """Start another tunnel, wait until it serves, and end the former one, whose connections go on.
 
     options: more of the new one's. within: seconds for it to serve. Raises LabError when it does not; the
@@ -33,7 +38,7 @@ def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN) -> None:
     before = set(node.pids("tunnel"))
     if not before:
         raise LabError(f"no tunnel runs on {node.name}: `warren lab start tunnel --node={node.name}`")
-    mesh.run(node.state, node.place, "tunnel", [*mesh.command(node.state, node.place, "tunnel"), *options])
+    _run(node, "tunnel", checkout, *options)
     if not wait(lambda: bool(_serving(generations(node)) - before), within):
         for pid in set(node.pids("tunnel")) - before:
             _end(pid)
@@ -56,6 +61,11 @@ def generations(node: Node) -> Generations:
     except LabError:
         return []
     return found
+
+
+def _run(node: Node, role: str, checkout: Path | None, *options: str) -> None:
+    version = ["env", f"PYTHONPATH={checkout}"] if checkout else []
+    mesh.run(node.state, node.place, role, [*version, *mesh.command(node.state, node.place, role), *options])
 
 
 def _serving(found: Generations) -> set[int]:

@@ -1,6 +1,7 @@
 """Agents and tunnels are replaced while pods are busy: no connection is refused, none is cut short.
 
-`make test-upgrade` has the whole: a thousand connections through ten upgrades of each.
+`make test-upgrade` has the whole: a thousand connections through ten upgrades of each; with OTHER=CHECKOUT
+every second one is to that version, built there, and the next one back.
 """
 
 import itertools
@@ -25,6 +26,7 @@ ROUTED = Path(__file__).with_name("upgrade.yaml")
 RAW, WEB, GRPC, PLAIN = 7400, 7401, 7402, 7403
 CONNECTIONS = int(os.environ.get("WARREN_UPGRADE_CONNECTIONS", "60"))
 ROUNDS = int(os.environ.get("WARREN_UPGRADE_ROUNDS", "2"))
+OTHER = os.environ.get("WARREN_UPGRADE_OTHER")
 EVERY = 0.01  # seconds between two new connections
 PAUSE = 0.05 if CONNECTIONS < 100 else 1.0  # seconds between two blocks of one connection
 
@@ -97,9 +99,10 @@ def test_upgrades_break_nothing(
     mesh: Mesh, talks: dict[str, int], calls: Callable[[], list[tuple[int, list[str], float]]]
 ) -> None:
     before = {node.name: serving(node)["number"] for node in mesh.lab.nodes}
-    for _ in range(ROUNDS):
+    other = Path(OTHER) if OTHER else None
+    for checkout in itertools.islice(itertools.cycle((other, None)), ROUNDS):
         for node in mesh.lab.nodes:
-            upgrade.upgrade(node)
+            upgrade.upgrade(node, checkout)
     for made, errors, slowest in calls():
         assert errors == []
         assert made > 100
@@ -222,10 +225,7 @@ def test_a_tunnel_of_another_handover_takes_over_without_the_listeners(mesh: Mes
     client, node = mesh.inside("a"), mesh.lab.node("node1")
     former = alone(node)
     talk = client.call(longlived.talk, (mesh.address("far", 4), RAW), 1, PAUSE)
-    before = set(node.pids("tunnel"))
-    argv = ["env", f"PYTHONPATH={other_build}", *mesh_of_lab.command(node.state, node.place, "tunnel")]
-    mesh_of_lab.run(node.state, node.place, "tunnel", argv)
-    until(lambda: serving(node)["pid"] not in before, what="the other build serves")
+    upgrade.upgrade_tunnel(node, checkout=other_build)
     assert numbers(node) == {former, former + 1}
     assert "speaks version 1 of the handover, not 99" in node.log("tunnel").read_text()
     assert client.call(longlived.answers, (mesh.address("far", 4), PLAIN))
