@@ -17,9 +17,11 @@ from tests.support.wait import PATIENCE
 def held(directory: Path) -> Iterator[None]:
     """As by an agent."""
     descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
-    os.close(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 async def test_it_is_ready_while_it_waits_and_goes_on_when_the_other_one_ends(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_it_runs_out_when_nobody_renews_it(cluster: Cluster) -> None:
     assert not a.attempt() and not a.held, "it knows that it was too late"
 
 
+def test_who_cannot_renew_it_counts_on_it_no_more(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own clock, before another may take it."""
+    monkeypatch.setattr("agent.kube.lease.DURATION", 1)
+    a = lease(cluster, "a")
+    assert a.attempt()
+    until(lambda: not a.held)
+    assert cluster.get(*path(cluster))["spec"]["holderIdentity"] == "a"
+
+
 def test_another_was_faster(fake: Fake) -> None:
     cluster = Cluster(fake.kubeconfig)
     a = lease(cluster, "a")
