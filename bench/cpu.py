@@ -12,6 +12,10 @@ from bench.errors import BenchError
 TICK = os.sysconf("SC_CLK_TCK")
 CPUS = os.cpu_count() or 1
 PAGE = os.sysconf("SC_PAGE_SIZE")
+# A mapping of proc(5)'s smaps: offset, inode, kB of it that are resident, and of these anonymous.
+_MAPPING = re.compile(
+    r"^\S+-\S+ \S+ (\w+) \S+ (\d+).*\n(?:.*\n)*?Rss: +(\d+) kB\n(?:.*\n)*?Anonymous: +(\d+) kB", re.MULTILINE
+)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -36,6 +40,18 @@ def memory(*pids: int) -> int:
     """Resident memory of processes in bytes; a page that several have counts in part (Pss of proc(5))."""
     rollups = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
     return 1024 * sum(map(int, re.findall(r"^Pss:\s+(\d+) kB", rollups, re.MULTILINE)))
+
+
+def together(*pids: int) -> int:
+    """Memory of processes in bytes, as if there were no others: what they share counts once."""
+    files: dict[tuple[str, str], int] = {}  # by offset and inode: the most that one of them has in memory
+    anonymous = 0
+    for pid in pids:
+        for offset, inode, rss, own in _MAPPING.findall(Path(f"/proc/{pid}/smaps").read_text()):
+            files[offset, inode] = max(files.get((offset, inode), 0), int(rss) - int(own))
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        anonymous += sum(map(int, re.findall(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)))
+    return 1024 * (anonymous + sum(files.values()))
 
 
 def busy_seconds() -> float:

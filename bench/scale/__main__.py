@@ -4,11 +4,10 @@ import asyncio
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -21,7 +20,6 @@ from bench.errors import BenchError
 from bench.scale import loader, node, pods, report, run
 from bench.scale.api import Api
 from bench.scale.cluster import Size
-from bench.tools import ROOT
 
 
 @click.command(context_settings={"auto_envvar_prefix": "WARREN_BENCH_SCALE", "show_default": True})
@@ -64,7 +62,7 @@ def main(
         with ExitStack() as stack:
             out = out.resolve()
             out.mkdir(parents=True, exist_ok=True)
-            server = kubeconfig or stack.enter_context(_own_server(out))
+            server = kubeconfig or stack.enter_context(node.own_server(out))
             at = stack.enter_context(node.place(out, server))
             figures = asyncio.run(measure(plan, at, rounds, console))
         report.write(out, _environment(plan, kubeconfig), figures)
@@ -94,21 +92,6 @@ async def measure(plan: run.Plan, at: node.Place, rounds: int, console: Console)
 def _interrupted(number: int, _: FrameType | None) -> None:
     """End by way of every `finally`."""
     sys.exit(128 + number)
-
-
-@contextmanager
-def _own_server(out: Path) -> Iterator[Path]:
-    """The API server of the tests, with its kubeconfig. Raises BenchError."""
-    command = [sys.executable, "-m", "tests.support.kubernetes", "--dir", str(out / "kubernetes")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout
-            ready, _, kubeconfig = server.stdout.readline().strip().partition(": ")
-            if ready != "ready":
-                raise BenchError("the API server of the tests does not start")
-            yield Path(kubeconfig)
-        finally:
-            server.terminate()
 
 
 def _environment(plan: run.Plan, kubeconfig: Path | None) -> dict[str, object]:

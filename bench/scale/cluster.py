@@ -45,8 +45,12 @@ def nodes(size: Size) -> Iterator[Object]:
 
 
 def service_accounts(size: Size) -> Iterator[Object]:
-    for index in range(size.services):
-        yield _object("v1", "ServiceAccount", namespace_of(index), app_name(index))
+    yield from map(service_account, range(size.services))
+
+
+def service_account(service: int) -> Object:
+    """Of a service's pods."""
+    return _object("v1", "ServiceAccount", namespace_of(service), app_name(service))
 
 
 def services(size: Size) -> Iterator[Object]:

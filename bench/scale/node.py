@@ -4,11 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+import yaml
+
+from agent.kube import in_cluster
 from agent.lab import cgroups
 from bench.cpu import cpu_seconds
 from bench.errors import BenchError
@@ -17,6 +22,12 @@ from bench.tools import ROOT
 
 NAME = cluster.node_name(0)
 _CGROUP = f"wt-scale-{os.getpid()}"
+# A pod's mounts: what is in the folder $1 is at $0, for what follows.
+_MOUNTED = """
+mkdir -p /run/secrets && mount -t tmpfs secrets /run/secrets && mkdir -p "$0" && cp "$1"/* "$0" || exit
+shift
+exec "$@"
+"""
 
 
 class Place(NamedTuple):
@@ -31,13 +42,20 @@ class Place(NamedTuple):
 class Process:
     """One of the two, with its log."""
 
-    def __init__(self, name: str, options: Sequence[object], log: Path) -> None:
-        command = [sys.executable, "-m", "agent.cli.main", name, *map(str, options)]
+    def __init__(self, name: str, options: Sequence[object], log: Path, within: Sequence[str] = ()) -> None:
+        """within: a command that runs it in the place of its own."""
+        command = [*within, sys.executable, "-m", "agent.cli.main", name, *map(str, options)]
         self.name, self.log = name, log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+
+    @property
+    def pids(self) -> list[int]:
+        """Its own, and those of its children."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
 
     def check(self) -> None:
         """Raise BenchError, with the end of its log, when it has ended."""
@@ -83,17 +101,50 @@ def place(out: Path, kubeconfig: Path) -> Iterator[Place]:
         group.rmdir()
 
 
+@contextmanager
+def own_server(out: Path) -> Iterator[Path]:
+    """The API server of the tests, with its kubeconfig. Raises BenchError."""
+    command = [sys.executable, "-m", "tests.support.kubernetes", "--dir", str(out / "kubernetes")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            ready, _, kubeconfig = server.stdout.readline().strip().partition(": ")
+            if ready != "ready":
+                raise BenchError("the API server of the tests does not start")
+            yield Path(kubeconfig)
+        finally:
+            server.terminate()
+
+
 def agent(at: Place, ports: tuple[int, int]) -> Process:
     """Its log says which resources its tunnel has acknowledged. ports: of metrics, of xDS over TLS."""
-    options = [
-        *("--source", "kube", "--kubeconfig", at.kubeconfig, "--node", NAME),
+    options = ("--kubeconfig", at.kubeconfig, "--log-level", "debug")
+    return Process("agent", [*_of_agent(at, ports), *options], at.run / "agent.log")
+
+
+def agent_in_pod(at: Place, ports: tuple[int, int], *options: object) -> Process:
+    """One that finds its API server as a pod does."""
+    config = yaml.safe_load(at.kubeconfig.read_text())
+    server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    account = at.run / "account"
+    account.mkdir()
+    (account / "ca.crt").write_bytes(b64decode(server["certificate-authority-data"]))
+    (account / "token").write_text(user["token"])
+    url = urlsplit(server["server"])
+    where = [f"{in_cluster.HOST}={url.hostname}", f"{in_cluster.PORT}={url.port}"]
+    pod = ["unshare", "--mount", "env", *where, "sh", "-c", _MOUNTED, str(in_cluster.FOLDER), str(account)]
+    return Process("agent", [*_of_agent(at, ports), *options], at.run / "agent.log", pod)
+
+
+def _of_agent(at: Place, ports: tuple[int, int]) -> list[object]:
+    return [
+        *("--source", "kube", "--node", NAME),
         *("--run-dir", at.run, "--cgroup", at.cgroup, "--bpffs", at.bpffs),
-        *("--metrics-port", ports[0], "--xds-address", f"127.0.0.1:{ports[1]}", "--log-level", "debug"),
+        *("--metrics-port", ports[0], "--xds-address", f"127.0.0.1:{ports[1]}"),
     ]
-    return Process("agent", options, at.run / "agent.log")
 
 
-def tunnel(at: Place, zds: Path, on_demand: bool) -> Process:
+def tunnel(at: Place, zds: Path, on_demand: bool, *more: object) -> Process:
     """Of our own pods, told of at `zds`. It has no authority: nobody speaks through it."""
     for name in ("token", "root.pem"):
         (at.run / name).touch()
@@ -102,6 +153,7 @@ def tunnel(at: Place, zds: Path, on_demand: bool) -> Process:
         *("--ca", "https://127.0.0.1:1", "--ca-root", at.run / "root.pem", "--ca-token", at.run / "token"),
         *("--admin-port", 0, "--metrics-port", 0, "--ready-port", 0, "--workers", 2),
         *(["--on-demand"] if on_demand else []),
+        *more,
     ]
     return Process("tunnel", options, at.run / "tunnel.log")
 

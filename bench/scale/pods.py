@@ -20,9 +20,9 @@ _TUNNEL = 15001  # its port in a pod; without a redirection that is where a conn
 
 
 @contextmanager
-def namespaces() -> Iterator[list[NetnsFd]]:
+def namespaces(count: int = PODS) -> Iterator[list[NetnsFd]]:
     """Network namespaces for the pods, gone afterwards."""
-    names = [f"wt-scale-{os.getpid()}-{number}" for number in range(PODS)]
+    names = [f"wt-scale-{os.getpid()}-{number}" for number in range(count)]
     made: list[NetnsFd] = []
     try:
         for name in names:

@@ -1,44 +1,50 @@
 """Many agents' streams at one replica of `warren discovery`: `python -m bench.scale.streams`.
 
-The replica is a process of its own, with its model in memory instead of an API server. Each agent is a TLS
-connection that asks, as a tunnel on demand does, for all policies, its node's pods and some services by name.
+Each agent is a TLS connection that asks, as a tunnel on demand does, for all policies, its node's pods and
+some services by name. Beside them is one real node, an agent and a tunnel, whose pods talk to a few hundred
+services.
 """
 
 import asyncio
 import multiprocessing
+import os
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import grpc
-import msgspec
 
-from agent.model.kinds import KINDS
-from agent.model.mesh import Mesh
-from agent.model.model import Change, Model, apply
 from agent.model.resources import ADDRESS, AUTHORIZATION
-from agent.model.schema.objects import key_of
-from agent.xds.certificate import serving_certificate
-from agent.xds.server import METHOD, SERVICE, XdsServer
-from bench.scale import cluster
+from agent.xds.server import METHOD, SERVICE
+from bench.scale import cluster, replica
 from bench.scale.cluster import Size
+from bench.scale.member import NodeMemory, node_memory
+from bench.scale.replica import LOOPBACK, ROOT, Done, Order, Serving
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
 
 SERVICES = 20  # that an agent's pods talk to
-LOOPBACK = IPv4Address("127.0.0.1")
+PODS_A_SERVICE = 10
+PODS_A_NODE = 100  # at most: more nodes then
+NODES = 1_000
 
 
 class Figures(NamedTuple):
-    """Of a number of agents. Times in milliseconds from a change to its acknowledgement; CPU in percent."""
+    """Of a number of agents.
 
+    read_cpu_s: what reading the cluster costs a replica; connected_s: until each agent has its first answers;
+    mb: resident; cpu: of the replica, in percent of one core; p50, p99: milliseconds from a change to its
+    acknowledgement; told: responses; agent_mb, tunnel_mb, node_mb: see `NodeMemory`.
+    """
+
+    pods: int
     agents: int
+    read_cpu_s: float
     connected_s: float
     replica_mb: float
     cpu: float
@@ -47,50 +53,93 @@ class Figures(NamedTuple):
     bytes_a_change: float
     p50: float
     p99: float
+    agent_mb: float
+    tunnel_mb: float
+    node_mb: float
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--agents", default="10,100,1000", help="How many, one round for each.")
-@click.option("--pods", type=int, default=50_000)
+@click.option("--pods", default="50000", help="How many, one replica for each.")
 @click.option("--rate", type=float, default=100.0, help="Pod changes per second.")
 @click.option("--seconds", type=float, default=20.0)
-def main(*, agents: str, pods: int, rate: float, seconds: float) -> None:
-    """Print a line of figures for each number of agents."""
-    size = Size(services=pods // 10, pods=pods)
+def main(*, agents: str, pods: str, rate: float, seconds: float) -> None:
+    """Print a line of figures for each number of pods and of agents. The real node needs root."""
     click.echo("| " + " | ".join(Figures._fields) + " |")
     click.echo("|" + " --- |" * len(Figures._fields))
-    for count in map(int, agents.split(",")):
+    for count in map(int, pods.split(",")):
+        size = Size(count // PODS_A_SERVICE, count, max(NODES, count // PODS_A_NODE))
         with tempfile.TemporaryDirectory() as folder:
-            figures = asyncio.run(measured(Path(folder), size, count, rate, seconds))
-        click.echo("| " + " | ".join(f"{value:,.1f}" for value in figures) + " |")
+            asyncio.run(measure(Path(folder), size, [*map(int, agents.split(","))], Order(rate, seconds)))
 
 
-async def measured(folder: Path, size: Size, count: int, rate: float, seconds: float) -> Figures:
+class Running(NamedTuple):
+    """A replica, which takes orders, and what a real node holds beside it."""
+
+    folder: Path
+    size: Size
+    serving: Serving
+    orders: Connection
+    node: NodeMemory
+
+
+async def measure(folder: Path, size: Size, agents: list[int], order: Order) -> None:
+    with replica_of(folder, size) as orders:
+        serving = await asyncio.to_thread(orders.recv)
+        root = os.geteuid() == 0
+        node = await node_memory(folder, size, f"{LOOPBACK}:{serving.port}") if root else NodeMemory()
+        for count in agents:
+            figures = await measured(Running(folder, size, serving, orders, node), count, order)
+            click.echo("| " + " | ".join(f"{value:,.1f}".removesuffix(".0") for value in figures) + " |")
+
+
+@contextmanager
+def replica_of(folder: Path, size: Size) -> Iterator[Connection]:
+    """A process that says what it serves, and takes orders."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    child = spawn.Process(target=replica, args=(folder, size, theirs))
+    child = spawn.Process(target=replica.run, args=(folder, size, theirs))
     child.start()
+    theirs.close()
     try:
-        port = await asyncio.to_thread(ours.recv)
-        began = time.monotonic()
-        root = (folder / "xds-root.pem").read_bytes()
-        agents = [Agent(f"127.0.0.1:{port}", root, size, number) for number in range(count)]
-        tasks = [asyncio.create_task(agent.run()) for agent in agents]
+        yield ours
+    finally:
+        child.kill()
+        child.join()
+
+
+async def measured(running: Running, count: int, order: Order) -> Figures:
+    """One round, of so many agents."""
+    folder, size, serving, orders, node = running
+    began, root = time.monotonic(), (folder / ROOT).read_bytes()
+    agents = [Agent(f"{LOOPBACK}:{serving.port}", root, size, number) for number in range(count)]
+    tasks = [asyncio.create_task(agent.run()) for agent in agents]
+    try:
         await asyncio.gather(*(agent.ready.wait() for agent in agents))
         connected = time.monotonic() - began
         for agent in agents:
             agent.received = agent.responses = 0
-        ours.send((rate, seconds))
-        done = await asyncio.to_thread(ours.recv)
+        orders.send(order)
+        done: Done = await asyncio.to_thread(orders.recv)
+    finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    finally:
-        child.kill()
-    received = sum(agent.received for agent in agents)
-    told = sum(agent.responses for agent in agents)
-    return Figures(count, connected, done["mb"], done["cpu"], done["changes"], told,
-                   received / max(done["changes"], 1), done["p50"], done["p99"])  # fmt: skip
+    received, told = sum(agent.received for agent in agents), sum(agent.responses for agent in agents)
+    return Figures(
+        size.pods,
+        count,
+        serving.synced_cpu,
+        connected,
+        done.mb,
+        done.cpu,
+        done.changes,
+        told,
+        received / max(done.changes, 1),
+        done.p50,
+        done.p99,
+        *node,
+    )
 
 
 class Agent:
@@ -127,69 +176,6 @@ class Agent:
                 await call.write(answer)
 
 
-def replica(folder: Path, size: Size, orders: Connection) -> None:
-    asyncio.run(_replica(folder, size, orders))
-
-
-async def _replica(folder: Path, size: Size, orders: Connection) -> None:
-    model, delta = apply(Model(Mesh()), objects(size))
-    server = XdsServer()
-    server.update(delta, model.version)
-    credentials = grpc.ssl_server_credentials([serving_certificate(folder, LOOPBACK)])
-    orders.send(await server.start_remote((LOOPBACK, 0), credentials, _anyone))
-    rate, seconds = await asyncio.to_thread(orders.recv)
-    took: list[float] = []
-    server.convergence.observe = took.append  # type: ignore[method-assign,assignment]
-    began, cpu, changes = time.monotonic(), _cpu(), 0
-    chosen = random.Random(7)
-    while (now := time.monotonic() - began) < seconds:
-        due = int(now * rate) - changes  # as many as a source would tell at once
-        if due > 0:
-            told = [_change(size, chosen.randrange(size.pods), changes + n) for n in range(due)]
-            since = time.monotonic()
-            model, delta = await asyncio.to_thread(apply, model, told)
-            server.update(delta, model.version, since=since)
-            changes += due
-        await asyncio.sleep(0.05)
-    used = (_cpu() - cpu) / (time.monotonic() - began)
-    await asyncio.sleep(1.0)
-    took.sort()
-    mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    times = {name: _part(took, share) for name, share in (("p50", 0.5), ("p99", 0.99))}
-    orders.send({"mb": mb, "cpu": 100 * used, "changes": changes, **times})
-    await server.stop()
-
-
-def _part(took: list[float], share: float) -> float:
-    """Milliseconds; of sorted seconds."""
-    return 1000 * took[int((len(took) - 1) * share)] if took else 0.0
-
-
-async def _anyone(_: str | None, __: str) -> str:
-    return ""
-
-
-def objects(size: Size) -> Iterator[Change]:
-    for body in (*cluster.namespaces(size), *cluster.nodes(size), *cluster.services(size)):
-        yield _read(body)
-    for body in cluster.pods(size):
-        yield _read(body)
-
-
-def _change(size: Size, index: int, number: int) -> Change:
-    """A pod of which something is different that tunnels are told."""
-    body = cluster.pod(size, index)
-    body["metadata"]["labels"]["version"] = f"v{number}"
-    return _read(body)
-
-
-def _read(body: dict[str, Any]) -> Change:
-    kind = KINDS[body["kind"]]
-    assert kind.struct
-    item = msgspec.convert(body, kind.struct)
-    return key_of(item), item
-
-
 def _pod_name(size: Size, index: int) -> str:
     metadata = cluster.pod(size, index)["metadata"]
     return f"Kubernetes//Pod/{metadata['namespace']}/{metadata['name']}"
@@ -198,11 +184,6 @@ def _pod_name(size: Size, index: int) -> str:
 def _service_name(index: int) -> str:
     namespace = cluster.namespace_of(index)
     return f"{namespace}/{cluster.app_name(index)}.{namespace}.svc.cluster.local"
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

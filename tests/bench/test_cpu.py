@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.cpu import busy_seconds, cpu_seconds, memory, pinned, resident, threads
+from bench.cpu import busy_seconds, cpu_seconds, memory, pinned, resident, threads, together
 from bench.errors import BenchError
 from tests.support.wait import until
 
@@ -40,6 +40,19 @@ def test_the_clock_holds_the_time_of_threads_that_have_ended(burnt: int) -> None
     assert busy_seconds() >= busy
     assert 1_000_000 < memory(burnt) <= resident(burnt)
     assert memory(burnt, os.getpid()) > memory(burnt)
+
+
+def test_what_processes_share_counts_once_whoever_else_has_it(burnt: int) -> None:
+    """Two interpreters: their files are the same, their heaps are not."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "input(1)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout
+        assert other.stdout.read(1) == b"1"
+        both, apart = together(burnt, other.pid), [together(burnt), together(other.pid)]
+        other.communicate(b"\n")
+    assert memory(burnt) < apart[0] < 1.02 * resident(burnt)
+    assert max(apart) < both < sum(apart) - 1_000_000
 
 
 def test_a_process_that_is_gone_is_named(burnt: int) -> None:
