@@ -23,9 +23,11 @@ LEFT = {"descriptors": 32.0, "map": 0.0, "processes": 0.0, "namespaces": 0.0}
 @click.command(context_settings={"show_default": True})
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1 / 3)
 @click.option("--seed", type=int, default=1, help="Of what happens, and in which order.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("build/soak"), help="For soak.json.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("build/soak"), help="For soak.json, logs."
+)
 def main(*, hours: float, seed: int, out: Path) -> None:
-    """Load, churn and restarts for so many hours; prints slopes and a verdict, writes OUT/soak.json."""
+    """Load, churn and restarts for so many hours; prints slopes and a verdict, keeps all in OUT."""
     out.mkdir(parents=True, exist_ok=True)
     with stage(f"soak-{os.getpid()}", out, seed) as running:
         before = running.sample()

@@ -1,6 +1,7 @@
 """The lab of a soak: what calls all the time, what is churned, what is read of it."""
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +30,17 @@ Body = dict[str, Any]
 
 @contextmanager
 def stage(name: str, folder: Path, seed: int) -> Iterator["Stage"]:
-    """A lab of two nodes, busy from the beginning, and taken away at the end. Raises LabError."""
+    """A lab of two nodes, busy from the beginning, and taken away at the end; its logs stay in `folder`.
+
+    Raises LabError.
+    """
     with Lab.up([PODS], name=name, access_log="errors") as lab:
         made = Stage(lab, folder, seed)
         try:
             yield made
         finally:
             made.mesh.close()
+            shutil.copytree(lab.state.run / "log", folder / "log", dirs_exist_ok=True)
 
 
 class Stage:
@@ -107,11 +112,10 @@ class Stage:
         self._client.call(sockets.forget_all, self._kept)
 
     def _request(self) -> None:
-        done = self.lab.pod("a").run(
-            ["curl", "-sfm", "10", "-o", "/dev/null", f"http://web/?[1-{REQUESTS}]"], check=False
-        )
+        command = ["curl", "-sSfm", "10", "--fail-early", "-o", "/dev/null", f"http://web/?[1-{REQUESTS}]"]
+        done = self.lab.pod("a").run(command, check=False, timeout=10.0 * REQUESTS + 60)
         if done.returncode:
-            self.errors.append(f"requests to http://web/: curl ended with {done.returncode}")
+            self.errors.append(f"requests to http://web/: {done.stderr.strip()}")
 
     def _pods_come(self) -> None:
         """With an identity that is new to the node, so with a certificate of its own; then they go."""
