@@ -39,15 +39,20 @@ def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN, checkout:
     if not before:
         raise LabError(f"no tunnel runs on {node.name}: `warren lab start tunnel --node={node.name}`")
     _run(node, "tunnel", checkout, *options)
-    if not wait(lambda: bool(_serving(generations(node)) - before), within):
+    found: Generations = []
+
+    def follows() -> bool:
+        found[:] = generations(node)
+        return bool(_serving(found) - before)
+
+    if not wait(follows, within):
         for pid in set(node.pids("tunnel")) - before:
             _end(pid)
         raise LabError(
             f"the new tunnel of {node.name} does not serve after {within:.0f} s, the former one does; "
             f"the end of {node.log('tunnel')} tells why"
         )
-    kept = {one["pid"] for one in generations(node)}
-    for pid in before - kept:
+    for pid in before - {one["pid"] for one in found}:
         _end(pid)
 
 

@@ -226,7 +226,7 @@ def test_a_tunnel_of_another_handover_takes_over_without_the_listeners(mesh: Mes
     former = alone(node)
     talk = client.call(longlived.talk, (mesh.address("far", 4), RAW), 1, PAUSE)
     upgrade.upgrade_tunnel(node, checkout=other_build)
-    assert numbers(node) == {former, former + 1}
+    until(lambda: numbers(node) == {former, former + 1}, what="both are told of")
     assert "speaks version 1 of the handover, not 99" in node.log("tunnel").read_text()
     assert client.call(longlived.answers, (mesh.address("far", 4), PLAIN))
     assert client.call(longlived.account, talk).errors == []
