@@ -7,7 +7,6 @@ services.
 
 import asyncio
 import multiprocessing
-import os
 import random
 import tempfile
 import time
@@ -63,14 +62,17 @@ class Figures(NamedTuple):
 @click.option("--pods", default="50000", help="How many, one replica for each.")
 @click.option("--rate", type=float, default=100.0, help="Pod changes per second.")
 @click.option("--seconds", type=float, default=20.0)
-def main(*, agents: str, pods: str, rate: float, seconds: float) -> None:
-    """Print a line of figures for each number of pods and of agents. The real node needs root."""
+@click.option("--node/--no-node", default=True, help="A real agent and tunnel, too: needs root.")
+def main(*, agents: str, pods: str, rate: float, seconds: float, node: bool) -> None:
+    """Print a line of figures for each number of pods and of agents."""
     click.echo("| " + " | ".join(Figures._fields) + " |")
     click.echo("|" + " --- |" * len(Figures._fields))
     for count in map(int, pods.split(",")):
         size = Size(count // PODS_A_SERVICE, count, max(NODES, count // PODS_A_NODE))
         with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(measure(Path(folder), size, [*map(int, agents.split(","))], Order(rate, seconds)))
+            asyncio.run(
+                measure(Path(folder), size, [*map(int, agents.split(","))], Order(rate, seconds), node)
+            )
 
 
 class Running(NamedTuple):
@@ -83,11 +85,10 @@ class Running(NamedTuple):
     node: NodeMemory
 
 
-async def measure(folder: Path, size: Size, agents: list[int], order: Order) -> None:
+async def measure(folder: Path, size: Size, agents: list[int], order: Order, real: bool) -> None:
     with replica_of(folder, size) as orders:
         serving = await asyncio.to_thread(orders.recv)
-        root = os.geteuid() == 0
-        node = await node_memory(folder, size, f"{LOOPBACK}:{serving.port}") if root else NodeMemory()
+        node = await node_memory(folder, size, f"{LOOPBACK}:{serving.port}") if real else NodeMemory()
         for count in agents:
             figures = await measured(Running(folder, size, serving, orders, node), count, order)
             click.echo("| " + " | ".join(f"{value:,.1f}".removesuffix(".0") for value in figures) + " |")
