@@ -165,6 +165,29 @@ def node() -> Dashboard:
     carried = [
         Panel("Open connections", "short", {"{{reporter}}": f"istio_tcp_sockets_open{{{tunnel}}}"}),
         Panel("Open tunnels", "short", {"{{reporter}}": f"warren_tunnels_open{{{tunnel}}}"}),
+        Panel(
+            "Tunnels of this node's pods, by node", "short", {"{{node}}": f"warren_pool_tunnels{{{tunnel}}}"}
+        ),
+        Panel("Streams in tunnels", "short", {"{{reporter}}": f"warren_streams_open{{{tunnel}}}"}),
+        Panel(
+            "Until the other end is connected",
+            "s",
+            {
+                f"p{share} {{{{reporter}}}}": quantile(
+                    f"0.{share}", "warren_connect_seconds", tunnel, "reporter"
+                )
+                for share in ("50", "99")
+            },
+        ),
+        Panel(
+            "TLS handshakes take",
+            "s",
+            {"p99 {{reporter}}": quantile("0.99", "warren_handshake_seconds", tunnel, "reporter")},
+        ),
+        Panel(
+            "Requests that wait for a connection", "reqps", {"": rate("warren_queue_seconds_count", tunnel)}
+        ),
+        Panel("For so long", "s", {"p99": quantile("0.99", "warren_queue_seconds", tunnel)}),
         Panel("TLS handshakes", "cps", {"{{reason}}": rate("warren_handshakes_total", tunnel, "reason")}),
         Panel(
             "Certificates end in",

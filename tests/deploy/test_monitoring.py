@@ -41,6 +41,14 @@ SERIES = {
         'istio_requests_total{reporter="destination",destination_service="s",response_code="503"}': "0+10x40",
         'istio_requests_total{reporter="destination",destination_service="s",response_code="200"}': "0+90x40",
     },
+    "WarrenConnectSlow": {
+        f'warren_connect_seconds_bucket{{instance="n",reporter="source",le="{le}"}}': f"0+{slope}x40"
+        for le, slope in (("1.0", 80), ("2.5", 100), ("+Inf", 100))
+    },
+    "WarrenRequestsQueue": {
+        f'warren_queue_seconds_bucket{{instance="n",le="{le}"}}': f"0+{slope}x40"
+        for le, slope in (("1.0", 80), ("2.5", 100), ("+Inf", 100))
+    },
     "WarrenPanics": {'warren_panics_total{instance="n"}': "0+1x40"},
     "WarrenLogLinesDropped": {'warren_log_lines_dropped_total{instance="n"}': "0+1x40"},
 }

@@ -9,6 +9,7 @@ use crate::relay::Thread;
 use crate::sys::sockets;
 use crate::sys::stash::Stash;
 use crate::sys::PodInfo;
+use crate::telemetry::Pooled;
 use crate::tls::credentials::Credentials;
 use crate::tls::handshake::Handshake;
 use failures::Failures;
@@ -48,6 +49,7 @@ struct Dialled {
     pool: Rc<Pool>,
     key: Key,
     tunnel: Rc<Tunnel>,
+    _pooled: Pooled,
 }
 
 impl Drop for Dialled {
@@ -97,7 +99,7 @@ impl Pool {
             detail: format!("no certificate for {}", self.pod.identity),
         })?;
         let handshake = Handshake::client(&credentials, &route.identities)?;
-        let tunnel = self.dial(handshake, key.clone());
+        let tunnel = self.dial(handshake, key.clone(), &route.destination.node);
         pools.entry(key).or_default().push(tunnel.clone());
         Ok(tunnel)
     }
@@ -153,11 +155,12 @@ impl Pool {
     }
 
     /// Begins a tunnel; whoever waits for its streams learns how it went.
-    fn dial(self: &Rc<Self>, handshake: Handshake, key: Key) -> Rc<Tunnel> {
+    fn dial(self: &Rc<Self>, handshake: Handshake, key: Key, node: &Arc<str>) -> Rc<Tunnel> {
         let tunnel = Tunnel::client(&self.thread, &self.pod, key.dial, handshake);
-        let dialled = Dialled { pool: self.clone(), key, tunnel: tunnel.clone() };
+        let _pooled = self.thread.telemetry.pooled(node);
+        let dialled = Dialled { pool: self.clone(), key, tunnel: tunnel.clone(), _pooled };
         spawn_local(async move {
-            let Dialled { pool, key, tunnel } = &dialled;
+            let Dialled { pool, key, tunnel, .. } = &dialled;
             // Whoever waits for a stream records how the tunnel ended.
             let connected = pool.stash.connect(&pool.pod.netns, None, tunnel.remote);
             let in_time = pool.thread.clock.timeout(CONNECT_TIMEOUT, connected).await;

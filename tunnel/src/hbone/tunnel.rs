@@ -180,6 +180,7 @@ impl Tunnel {
             self.thread.telemetry.tunnel_lost(self.direction, failure.refusal);
         }
         let streams = self.streams.borrow_mut().take_all();
+        self.thread.telemetry.streams_closed(self.direction, streams.len());
         for stream in streams {
             match self.peer.get() {
                 // Before it was up, the reason is the handshake's, for everyone who waits.

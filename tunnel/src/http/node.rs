@@ -141,6 +141,9 @@ pub trait Node: 'static {
         used: Use<'_>,
     ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
 
+    /// A request has waited so long for a connection which others make or use.
+    fn queued(&self, _: Duration) {}
+
     /// A number below `limit`, by chance.
     fn draw(&self, limit: u64) -> u64;
 

@@ -112,8 +112,9 @@ impl Node for Arriving {
     }
 
     async fn connect(&self, _: &Endpoint, _: &Destination, _: http::Use<'_>) -> Result<Upstream, ConnectError> {
-        let pod = self.pod.upgrade().ok_or_else(|| ConnectError::Failed("the pod is gone".to_owned()))?;
-        let app = deliver(&pod, self.arrival.delivery).await;
+        let no_pod = || ConnectError::Failed("the pod is gone".to_owned());
+        let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(no_pod)?;
+        let app = deliver(&proxy.thread, &pod, self.arrival.delivery).await;
         let app = app.map_err(|Failure { refusal, detail }| ConnectError::Failed(refusal.explain(&detail)))?;
         let sock = TcpDuplex::new(app, None);
         let listed = pod.list(sock.live());

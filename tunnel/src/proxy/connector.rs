@@ -21,6 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -124,7 +125,7 @@ impl Proxy {
                 let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
                 return Ok(self.judge_here(destination, arrival, by, record));
             }
-            Ok((delivery, by)) => deliver(destination, delivery).await.map(|app| (app, by)),
+            Ok((delivery, by)) => deliver(&self.thread, destination, delivery).await.map(|app| (app, by)),
             Err(why) => Err(why),
         };
         match delivered {
@@ -196,7 +197,7 @@ impl Proxy {
         if self.credentials_soon(&pod.identity).await.is_none() {
             return Err(Failure { refusal: Refusal::NoIdentity, detail: pod.identity.to_string() });
         }
-        let request = self.request(source, route);
+        let (request, began) = (self.request(source, route), Instant::now());
         let mut lost = Failure { refusal: Refusal::TunnelLost, detail: String::new() };
         for _ in 0..ATTEMPTS {
             let tunnel = pod.pool.tunnel(route, || self.credentials(&pod.identity))?;
@@ -204,7 +205,10 @@ impl Proxy {
             let (stream, sent) = tunnel.open(&request, early);
             let asked = Asked(Some(stream.clone()));
             lost = match stream.answer().await {
-                Answer::Open => return Ok((asked, sent)),
+                Answer::Open => {
+                    self.thread.telemetry.connected(Direction::Outbound, began.elapsed());
+                    return Ok((asked, sent));
+                }
                 Answer::Refused(status) => {
                     let detail = format!("{} answers {status}", route.dial);
                     return Err(Failure { refusal: Refusal::from_status(status), detail });
@@ -248,7 +252,9 @@ impl Proxy {
 
     /// A connection to a destination that has no tunnel.
     pub async fn dial(&self, pod: &Pod, to: SocketAddr) -> io::Result<TcpStream> {
+        let began = Instant::now();
         let server = pod.stash.connect(&pod.netns, None, to).await?;
+        self.thread.telemetry.connected(Direction::Outbound, began.elapsed());
         // Fails only where the socket is gone, which whoever reads next will meet.
         let _ = sockets::keep_alive(&SockRef::from(&server));
         Ok(server)

@@ -1,9 +1,12 @@
 //! The last step of a connection that is let in: the application is connected to, with the client's own address.
 use crate::base::Failure;
 use crate::node::Pod;
+use crate::relay::Thread;
 use crate::sys::sockets;
+use crate::telemetry::Direction;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Instant;
 use tokio::net::TcpStream;
 
 /// Ports that are tried for a connection, where others of this client may not be in a tunnel.
@@ -23,8 +26,9 @@ pub struct Delivery {
 }
 
 /// Connects to the application.
-pub async fn deliver(pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure> {
+pub async fn deliver(thread: &Thread, pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure> {
     let Delivery { client, target, device, .. } = delivery;
+    let began = Instant::now();
     match try_connect(pod, &delivery).await {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
             // A listener that is bound to a device (SO_BINDTODEVICE) does not hear what comes by lo.
@@ -33,6 +37,7 @@ pub async fn deliver(pod: &Pod, delivery: Delivery) -> Result<TcpStream, Failure
         }
         connected => connected,
     }
+    .inspect(|_| thread.telemetry.connected(Direction::Inbound, began.elapsed()))
     .map_err(|error| sockets::connect_failure(target, &error))
 }
 

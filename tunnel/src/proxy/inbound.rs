@@ -119,7 +119,7 @@ async fn lead(
         let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
         return Ok(To::Requests(Box::new(arrival)));
     }
-    deliver(pod, delivery).await.map(To::Application)
+    deliver(&proxy.thread, pod, delivery).await.map(To::Application)
 }
 
 /// A tunnel that a peer opens, from accept to close.

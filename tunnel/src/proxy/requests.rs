@@ -351,6 +351,12 @@ impl Node for Requests {
         })
     }
 
+    fn queued(&self, waited: Duration) {
+        if let Some(proxy) = self.proxy.upgrade() {
+            proxy.thread.telemetry.queued(waited);
+        }
+    }
+
     fn draw(&self, limit: u64) -> u64 {
         let proxy = self.proxy.upgrade();
         proxy.and_then(|proxy| proxy.rng.borrow_mut().below(limit)).unwrap_or_default()

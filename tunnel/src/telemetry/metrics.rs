@@ -6,20 +6,28 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::log::LogWriter;
+use super::phases::Phases;
 use super::request::{Histogram, RequestLabels, RequestTotals, BUCKETS};
 use super::series::{Labels, Merge, Side, Totals};
-use super::{ByReason, Counts, Direction};
+use super::{lock, ByReason, Counts, Direction};
 use crate::base::{Flag, Refusal};
 use crate::observability::MetricName;
 use crate::sys::panics;
 
 /// All metrics.
-pub(super) fn encode(series: &Series, requests: &Requests, counts: &Counts, log: &LogWriter) -> String {
+pub(super) fn encode(
+    series: &Series,
+    requests: &Requests,
+    counts: &Counts,
+    phases: &Phases<u64>,
+    log: &LogWriter,
+) -> String {
     let mut out = Text(String::new());
     traffic(&mut out, series);
     self::requests(&mut out, requests);
-    open(&mut out, counts);
-    handshakes(&mut out, counts);
+    open(&mut out, counts, phases);
+    self::phases(&mut out, phases);
+    handshakes(&mut out, counts, phases);
     failures(&mut out, counts);
     out.family(
         "warren_dns_queries",
@@ -133,40 +141,48 @@ fn histogram(
     out.family(name, "histogram", help);
     for (labels, totals) in rows {
         let (histogram, sum) = of(totals);
-        buckets(out, name, labels, &histogram, 1.0, sum);
+        buckets(out, name, &format!("{labels},"), &histogram, 1.0, sum);
     }
 }
 
-/// unit: so many of a bound's own make one of the metric's. Gives how many were counted.
-fn buckets(out: &mut Text, name: &str, labels: &str, histogram: &Histogram<u64>, unit: f64, sum: f64) -> u64 {
+/// labels: with a comma behind each; unit: so many of a bound's own make one of the metric's.
+fn buckets(out: &mut Text, name: &str, labels: &str, histogram: &Histogram<u64>, unit: f64, sum: f64) {
     let mut count = 0;
     for (bucket, counted) in histogram.buckets.iter().enumerate() {
         count += counted;
         match BUCKETS.get(bucket) {
-            Some(bound) => out.sample(name, format_args!("_bucket{{{labels},le=\"{:?}\"}}", bound / unit), count),
-            None => out.sample(name, format_args!("_bucket{{{labels},le=\"+Inf\"}}"), count),
+            Some(bound) => out.sample(name, format_args!("_bucket{{{labels}le=\"{:?}\"}}", bound / unit), count),
+            None => out.sample(name, format_args!("_bucket{{{labels}le=\"+Inf\"}}"), count),
         }
     }
+    let labels = labels.trim_end_matches(',');
     out.sample(name, format_args!("_sum{{{labels}}}"), sum);
     out.sample(name, format_args!("_count{{{labels}}}"), count);
-    count
 }
 
-fn handshakes(out: &mut Text, counts: &Counts) {
-    let done = Direction::ALL.map(|direction| {
-        let mut total = Histogram::default();
-        counts.handshakes[direction as usize].add_to(&mut total);
-        total
-    });
-    out.family("warren_handshake_seconds", "histogram", "TLS handshakes of tunnels that were done");
-    let number = Direction::ALL.map(|direction| {
-        let labels = format!("reporter=\"{}\"", direction.reporter());
-        let histogram = &done[direction as usize];
-        buckets(out, "warren_handshake_seconds", &labels, histogram, 1e3, histogram.sum as f64 / 1e6)
-    });
+/// The time that each phase took, of those that were done.
+fn phases(out: &mut Text, phases: &Phases<u64>) {
+    let both = [
+        ("warren_handshake_seconds", "TLS handshakes of tunnels that were done", &phases.handshake),
+        ("warren_connect_seconds", "Until an endpoint, or the application, was connected", &phases.connect),
+    ];
+    for (name, help, histograms) in both {
+        out.family(name, "histogram", help);
+        for direction in Direction::ALL {
+            let labels = format!("reporter=\"{}\",", direction.reporter());
+            let histogram = &histograms[direction as usize];
+            buckets(out, name, &labels, histogram, 1e3, histogram.sum as f64 / 1e6);
+        }
+    }
+    let name = "warren_queue_seconds";
+    out.family(name, "histogram", "Of requests that waited for a connection which others make or use");
+    buckets(out, name, "", &phases.queue, 1e3, phases.queue.sum as f64 / 1e6);
+}
+
+fn handshakes(out: &mut Text, counts: &Counts, phases: &Phases<u64>) {
     out.family("warren_handshakes", "counter", "TLS handshakes; reason is ok or what went wrong");
     for direction in Direction::ALL {
-        let (reporter, done) = (direction.reporter(), number[direction as usize]);
+        let (reporter, done) = (direction.reporter(), phases.handshake[direction as usize].total());
         out.sample("warren_handshakes_total", format_args!("{{reporter=\"{reporter}\",reason=\"ok\"}}"), done);
         by_reason(out, "warren_handshakes_total", reporter, &counts.handshakes_failed[direction as usize]);
     }
@@ -212,7 +228,7 @@ fn family(
     }
 }
 
-fn open(out: &mut Text, counts: &Counts) {
+fn open(out: &mut Text, counts: &Counts, phases: &Phases<u64>) {
     out.family("istio_tcp_sockets_open", "gauge", "Connections of applications that are open");
     for direction in Direction::ALL {
         let open = counts.connections[direction as usize].load(Ordering::Relaxed);
@@ -222,6 +238,16 @@ fn open(out: &mut Text, counts: &Counts) {
     for direction in Direction::ALL {
         let open = counts.tunnels[direction as usize].load(Ordering::Relaxed);
         out.sample("warren_tunnels_open", format_args!("{{reporter=\"{}\"}}", direction.reporter()), open);
+    }
+    out.family("warren_streams_open", "gauge", "Streams that are open in tunnels");
+    for direction in Direction::ALL {
+        let open = phases.streams[direction as usize];
+        out.sample("warren_streams_open", format_args!("{{reporter=\"{}\"}}", direction.reporter()), open);
+    }
+    out.family("warren_pool_tunnels", "gauge", "Tunnels in the pools of this node's pods, by where they lead to");
+    for (node, count) in lock(&counts.pooled).iter() {
+        let node = Value(node);
+        out.sample("warren_pool_tunnels", format_args!("{{node=\"{node}\"}}"), count);
     }
 }
 

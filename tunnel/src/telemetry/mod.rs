@@ -12,6 +12,7 @@ mod metrics;
 mod observed;
 mod otlp;
 mod party;
+mod phases;
 mod recent;
 mod record;
 mod request;
@@ -24,7 +25,7 @@ use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,8 @@ use crate::policy::Judgement;
 use crate::sys::heap::Counted;
 use arc_swap::ArcSwap;
 use attributes::Described;
-pub use counts::TunnelUp;
 use counts::{ByReason, Counts};
+pub use counts::{Pooled, TunnelUp};
 use custom::Custom;
 pub use direction::Direction;
 pub use flags::Flags;
@@ -46,6 +47,7 @@ pub use lookups::Lookup;
 pub use observed::Observed;
 pub use otlp::{Batch, Signal};
 pub use party::{Baggage, Parties, Path};
+use phases::Phases;
 pub use record::Tcp;
 use record::{End, Facts};
 pub use request::{Amount, Request};
@@ -65,7 +67,8 @@ pub struct Telemetry {
     requests: Mutex<RequestRegistry>,
     log: LogWriter,
     counts: Counts,
-    workers: AtomicUsize,
+    /// By worker.
+    phases: Mutex<Vec<Arc<Phases<AtomicU64>>>>,
     /// What is told of whose traffic, and since when.
     scopes: ArcSwap<(Scopes, Option<Instant>)>,
 }
@@ -83,16 +86,18 @@ impl Telemetry {
             requests: Mutex::default(),
             log: LogWriter::start(options.access_log, output)?,
             counts: Counts::default(),
-            workers: AtomicUsize::new(0),
+            phases: Mutex::default(),
             scopes: ArcSwap::default(),
         }))
     }
 
     /// The telemetry of one worker, to be asked for on the worker's own thread.
     pub fn worker(self: &Arc<Self>) -> WorkerTelemetry {
-        let number = self.workers.fetch_add(1, Ordering::Relaxed);
-        let (cache, baggage, requests) = Default::default();
-        WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, cache, baggage, requests }))
+        let (phases, cache, baggage, requests) = <(Arc<Phases<_>>, _, _, _)>::default();
+        let mut all = lock(&self.phases);
+        let number = all.len();
+        all.push(phases.clone());
+        WorkerTelemetry(Rc::new(Worker { shared: self.clone(), number, phases, cache, baggage, requests }))
     }
 
     /// Has the traffic from now on told of as these say.
@@ -105,7 +110,9 @@ impl Telemetry {
     /// All metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let series = lock(&self.registry).totals();
-        metrics::encode(&series, &lock(&self.requests).totals(), &self.counts, &self.log)
+        let mut phases = Phases::default();
+        lock(&self.phases).iter().for_each(|worker| worker.add_to(&mut phases));
+        metrics::encode(&series, &lock(&self.requests).totals(), &self.counts, &phases, &self.log)
     }
 
     /// Tells each policy's name, what it said, and how often.
@@ -138,6 +145,7 @@ pub struct WorkerTelemetry(Rc<Worker>);
 struct Worker {
     shared: Arc<Telemetry>,
     number: usize,
+    phases: Arc<Phases<AtomicU64>>,
     cache: RefCell<SeriesCache<(), Series>>,
     baggage: RefCell<BaggageCache>,
     requests: RefCell<RequestCache>,
@@ -172,7 +180,7 @@ impl WorkerTelemetry {
     /// end outbound, at the server's inbound.
     pub fn tunnel_up(&self, direction: Direction, took: Duration) -> TunnelUp {
         let shared = self.0.shared.clone();
-        shared.counts.handshakes[direction as usize].count(took.as_secs_f64() * 1e3, took.as_micros() as u64);
+        self.0.phases.handshake[direction as usize].took(took);
         shared.counts.tunnels[direction as usize].fetch_add(1, Ordering::Relaxed);
         TunnelUp::new(shared, direction)
     }

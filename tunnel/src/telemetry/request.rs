@@ -227,6 +227,11 @@ impl Histogram<AtomicU64> {
         add(&self.sum, sum);
     }
 
+    /// Of milliseconds; the sum has microseconds.
+    pub fn took(&self, time: Duration) {
+        self.count(time.as_secs_f64() * 1e3, time.as_micros() as u64);
+    }
+
     pub fn add_to(&self, totals: &mut Histogram<u64>) {
         let all = totals.buckets.iter_mut().zip(&self.buckets);
         for (total, counter) in all.chain([(&mut totals.sum, &self.sum)]) {
@@ -236,6 +241,11 @@ impl Histogram<AtomicU64> {
 }
 
 impl Histogram<u64> {
+    /// How many were counted.
+    pub fn total(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
     fn merge(&mut self, other: &Histogram<u64>) {
         self.buckets.iter_mut().zip(other.buckets).for_each(|(total, count)| *total += count);
         self.sum += other.sum;
@@ -267,7 +277,7 @@ pub struct RequestTotals {
 
 impl RequestSeries {
     pub fn count(&self, duration: Duration, sent: Amount, received: Amount) {
-        self.durations.count(duration.as_secs_f64() * 1e3, duration.as_micros() as u64);
+        self.durations.took(duration);
         self.sent.count(sent.bytes as f64, sent.bytes);
         self.received.count(received.bytes as f64, received.bytes);
         add(&self.messages_sent, sent.messages);
@@ -277,7 +287,7 @@ impl RequestSeries {
 
 impl RequestTotals {
     pub fn count(&self) -> u64 {
-        self.durations.buckets.iter().sum()
+        self.durations.total()
     }
 }
 

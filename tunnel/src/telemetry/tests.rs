@@ -50,6 +50,13 @@ pub fn silent() -> Arc<Telemetry> {
     Telemetry::with_output(options("off"), io::sink()).unwrap()
 }
 
+impl WorkerTelemetry {
+    /// All metrics of its process.
+    pub fn encode(&self) -> String {
+        self.0.shared.encode()
+    }
+}
+
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }

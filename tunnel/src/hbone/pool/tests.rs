@@ -18,7 +18,8 @@ fn dialled(thread: &Rc<Thread>) -> Dialled {
     let tunnel = Tunnel::client(thread, &pool.pod, dial, handshake);
     let key = Key { destination: "uid".into(), dial, identities };
     pool.tunnels.borrow_mut().entry(key.clone()).or_default().push(tunnel.clone());
-    Dialled { pool, key, tunnel }
+    let _pooled = thread.telemetry.pooled(&"node".into());
+    Dialled { pool, key, tunnel, _pooled }
 }
 
 #[test]
@@ -34,6 +35,8 @@ fn a_panic_of_a_tunnels_task_leaves_neither_a_tunnel_nor_anybody_who_waits() {
         });
         assert!(task.await.unwrap_err().is_panic());
         assert!(tunnel.is_dead() && !tunnel.is_usable() && pool.all().is_empty());
+        let told = thread.telemetry.encode();
+        assert!(told.contains("streams_open{reporter=\"source\"} 0\n") && !told.contains("pool_tunnels{"), "{told}");
         assert!(matches!(stream.answer().await, Answer::Lost(Refusal::InternalError, _)));
     });
 }
@@ -60,8 +63,10 @@ fn a_panic_of_a_streams_task_leaves_no_stream() {
         let dialled = dialled(&thread);
         let tunnel = &dialled.tunnel;
         let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
-        assert_eq!(tunnel.streams(), 1);
+        let told =
+            |count| thread.telemetry.encode().contains(&format!("streams_open{{reporter=\"source\"}} {count}\n"));
+        assert!(tunnel.streams() == 1 && told(1));
         stream.break_down();
-        assert_eq!(tunnel.streams(), 0);
+        assert!(tunnel.streams() == 0 && told(0));
     });
 }

@@ -132,6 +132,7 @@ impl Tunnel {
         let streams = &mut *self.streams.borrow_mut();
         let stream = Stream::new(self, id, begun, streams.windows());
         streams.insert(&stream);
+        self.thread.telemetry.stream_opened(self.direction);
         stream
     }
 
@@ -167,6 +168,7 @@ impl Tunnel {
     /// A stream's task has ended; with a code, the peer is told that it broke.
     pub fn close(self: &Rc<Self>, id: u32, broken: Option<frame::Code>) {
         let Some(stream) = self.streams.borrow_mut().remove(id) else { return };
+        self.thread.telemetry.streams_closed(self.direction, 1);
         self.bulk.set(self.bulk.get() - usize::from(stream.is_bulk()));
         if let Some(code) = broken {
             self.session.borrow_mut().put_reset(id, code);

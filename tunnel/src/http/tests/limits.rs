@@ -1,7 +1,6 @@
 //! Circuit breakers and outlier detection, as requests see them.
 use super::*;
 use crate::http::testing::{read_until, run, run_paused};
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Answers when it is told to.
@@ -44,7 +43,8 @@ fn what_is_over_the_limits_is_refused_at_once() {
         }
         go.notify_one();
         read_until(&mut second, "done").await;
-        assert_eq!((count.get(), stage.router.node.connects.get()), (2, 1));
+        let node = &stage.router.node;
+        assert_eq!((count.get(), node.connects.get(), node.queued.get()), (2, 1, 1), "only the second one has waited");
     });
 }
 

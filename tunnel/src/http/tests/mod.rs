@@ -19,6 +19,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 
@@ -28,6 +29,7 @@ pub struct TestNode {
     endpoints: RefCell<HashMap<&'static str, Endpoints>>,
     pub records: Rc<RefCell<Vec<Record>>>,
     pub connects: Cell<u32>,
+    pub queued: Cell<u32>,
     rng: RefCell<Rng>,
 }
 
@@ -51,6 +53,10 @@ impl Node for TestNode {
         self.connects.set(self.connects.get() + 1);
         let connecting = TcpStream::connect(endpoint.address);
         async { connecting.await.map_err(|error| ConnectError::Failed(error.to_string())) }
+    }
+
+    fn queued(&self, _: Duration) {
+        self.queued.set(self.queued.get() + 1);
     }
 
     fn draw(&self, limit: u64) -> u64 {
@@ -103,6 +109,7 @@ impl Stage {
             endpoints: RefCell::default(),
             records: Rc::default(),
             connects: Cell::new(0),
+            queued: Cell::new(0),
             rng: RefCell::new(Rng::seeded(7)),
         };
         Stage { router: Router::new(node, settings), first, drain: Drain::default() }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// While a connection to a host is made.
@@ -32,6 +33,31 @@ impl<S> Drop for Connecting<'_, S> {
     fn drop(&mut self) {
         self.0.pool.connecting.set(false);
         self.0.pool.connected.notify_waiters();
+    }
+}
+
+/// A request that may have to wait for a connection which others make or use.
+struct Queued<'a, N: Node> {
+    node: &'a N,
+    since: Cell<Option<Instant>>,
+}
+
+impl<'a, N: Node> Queued<'a, N> {
+    fn new(node: &'a N) -> Self {
+        Queued { node, since: Cell::new(None) }
+    }
+
+    async fn until(&self, event: Notified<'_>) {
+        self.since.set(Some(self.since.get().unwrap_or_else(Instant::now)));
+        event.await;
+    }
+}
+
+impl<N: Node> Drop for Queued<'_, N> {
+    fn drop(&mut self) {
+        if let Some(since) = self.since.get() {
+            self.node.queued(since.elapsed());
+        }
     }
 }
 
@@ -199,6 +225,7 @@ impl<S: Io> Cluster<S> {
         let destination = self.destination();
         let limits = &destination.policy.pool;
         let _pending = self.breaker.pending(limits).ok_or(PoolError::Overflow)?;
+        let queued = Queued::new(node);
         let counted = loop {
             let freed = self.breaker.freed.notified();
             if let Some(lease) = host.pool.take() {
@@ -207,9 +234,10 @@ impl<S: Io> Cluster<S> {
             match self.breaker.connection(limits) {
                 Some(counted) => break counted,
                 None if self.free_another(host) => {}
-                None => freed.await,
+                None => queued.until(freed).await,
             }
         };
+        drop(queued);
         let used = Use { host: &self.host, http2: false };
         let io = node.connect(&host.endpoint, &destination, used).await.map_err(PoolError::Connect)?;
         Ok(Lease::new(io, counted))
@@ -237,19 +265,21 @@ impl<S: Io> Cluster<S> {
         let destination = self.destination();
         let policy = &destination.policy.pool;
         let _pending = self.breaker.pending(policy).ok_or(PoolError::Overflow)?;
+        let queued = Queued::new(node);
         loop {
             if let Some(upstream) = host.pool.share(policy) {
                 return Ok(upstream);
             }
             let (connected, freed) = (host.pool.connected.notified(), self.breaker.freed.notified());
             if host.pool.connecting.get() {
-                connected.await;
+                queued.until(connected).await;
                 continue;
             }
             let Some(counted) = self.breaker.connection(policy) else {
-                freed.await;
+                queued.until(freed).await;
                 continue;
             };
+            drop(queued);
             let _connecting = Connecting::new(host);
             let used = Use { host: &self.host, http2: true };
             let io = node.connect(&host.endpoint, &destination, used).await.map_err(PoolError::Connect)?;

@@ -105,9 +105,56 @@ fn gauges_are_balanced() {
     for reason in ["ok", "peer_identity"] {
         assert_eq!(value(&telemetry, "warren_handshakes_total", &[("reason", reason)]), 1.0);
     }
-    let within = |bound| value(&telemetry, "warren_handshake_seconds_bucket", &[("le", bound)]);
-    assert_eq!((within("0.005"), within("0.01"), within("+Inf")), (0.0, 1.0, 1.0));
-    assert_eq!(value(&telemetry, "warren_handshake_seconds_sum", &[]), 0.007);
+}
+
+#[test]
+fn phases_are_timed_by_all_workers() {
+    let telemetry = silent();
+    for milliseconds in [1, 7] {
+        let (worker, took) = (telemetry.worker(), Duration::from_millis(milliseconds));
+        drop(worker.tunnel_up(Direction::Outbound, took));
+        worker.connected(Direction::Inbound, took);
+        worker.queued(took);
+    }
+    let phases = [("handshake", Some("source")), ("connect", Some("destination")), ("queue", None)];
+    for (phase, reporter) in phases {
+        let told = |what: &str, bound: Option<&str>| {
+            let labels: Vec<_> =
+                reporter.map(|of| ("reporter", of)).into_iter().chain(bound.map(|le| ("le", le))).collect();
+            value(&telemetry, &format!("warren_{phase}_seconds_{what}"), &labels)
+        };
+        let within = ["0.0005", "0.005", "0.01", "+Inf"].map(|bound| told("bucket", Some(bound)));
+        assert_eq!((within, told("sum", None), told("count", None)), ([0.0, 1.0, 2.0, 2.0], 0.008, 2.0), "{phase}");
+    }
+    assert_eq!(value(&telemetry, "warren_connect_seconds_count", &[("reporter", "source")]), 0.0);
+}
+
+#[test]
+fn pools_are_counted_by_the_node_that_they_lead_to() {
+    let telemetry = silent();
+    let (worker, other) = (telemetry.worker(), telemetry.worker());
+    let pooled = |node: &str| value(&telemetry, "warren_pool_tunnels", &[("node", node)]);
+    let tunnels = [worker.pooled(&"a".into()), other.pooled(&"a".into()), other.pooled(&"".into())];
+    assert_eq!((pooled("a"), pooled("unknown")), (2.0, 1.0));
+    let [first, second, nowhere] = tunnels;
+    drop((first, nowhere));
+    assert_eq!((pooled("a"), pooled("unknown")), (1.0, 0.0));
+    drop(second);
+    assert!(!telemetry.encode().contains("warren_pool_tunnels{"), "what is gone is not told of");
+}
+
+#[test]
+fn streams_are_counted_by_all_workers() {
+    let telemetry = silent();
+    let (worker, other) = (telemetry.worker(), telemetry.worker());
+    for _ in 0..3 {
+        worker.stream_opened(Direction::Inbound);
+    }
+    other.stream_opened(Direction::Inbound);
+    worker.streams_closed(Direction::Inbound, 2);
+    assert_eq!(value(&telemetry, "warren_streams_open", &[("reporter", "destination")]), 2.0);
+    worker.streams_closed(Direction::Inbound, 1);
+    assert_eq!(value(&telemetry, "warren_streams_open", &[]), 1.0);
 }
 
 #[test]
