@@ -160,6 +160,7 @@ class Agent:
             xds=self._xds,
             enrolment=self._enrolment,
             kernel=lambda: look(settings.cgroup, settings.bpffs, wanted(self._enrolment)),
+            cost=self._datapath.cost,
             changed=lambda: self._changed,
             map_link=lambda: self._map.link if self._map else "",
         )

@@ -24,7 +24,7 @@ from agent.node.view import NodeView
 from agent.sources.source import Source
 from agent.xds.server import Subscribed, XdsServer
 from protocols import web
-from protocols.agent import Configuration, Kernel, Logging, MapLink, PodState, Subscriber
+from protocols.agent import Configuration, Cost, Kernel, Logging, MapLink, PodState, Subscriber
 from protocols.log_level import level, set_level
 from protocols.proposal import File, Finding
 from protocols.web import JSON, Request, Response
@@ -46,6 +46,7 @@ class Inspected(Struct, frozen=True):
     xds: XdsServer
     enrolment: Enrolment
     kernel: Callable[[], NodeView]
+    cost: Callable[[], Cost]
     changed: Callable[[], float]
     map_link: Callable[[], str]
 
@@ -62,6 +63,7 @@ class AdminServer:
             ("GET", "/configuration"): _answering(lambda: _configuration(inspected)),
             ("GET", "/analysis"): _answering(lambda: _findings(inspected)),
             ("GET", "/kernel"): _answering(lambda: _kernel(inspected.kernel())),
+            ("GET", "/cost"): _answering(inspected.cost),
             ("GET", "/dashboard"): _answering(lambda: MapLink(inspected.map_link())),
             ("GET", "/logging"): _answering(lambda: Logging(level())),
         }

@@ -48,6 +48,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_link_detach": (_I, (_I,)),
     "bpf_link_update": (_I, (_I, _I, _P)),
     "bpf_prog_get_fd_by_id": (_I, (_U,)),
+    "bpf_enable_stats": (_I, (_I,)),
     "btf__load_from_kernel_by_id": (_P, (_U,)),
     "btf__load_vmlinux_btf": (_P, ()),
     "btf__free": (None, (_P,)),

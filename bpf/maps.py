@@ -73,7 +73,8 @@ def pinned(path: Path) -> int | None:
         return None
 
 
-def _information(fd: int, into: ctypes.Structure) -> None:
+def information(fd: int, into: ctypes.Structure) -> None:
+    """What the kernel tells of the object with this descriptor."""
     size = ctypes.c_uint32(ctypes.sizeof(into))
     call("bpf_obj_get_info_by_fd", fd, ctypes.byref(into), ctypes.byref(size))
 
@@ -95,7 +96,7 @@ class Link(Descriptor):
 
     def info(self) -> LinkInfo:
         info = LinkInfo()
-        _information(self.fd, info)
+        information(self.fd, info)
         return info
 
 
@@ -105,7 +106,7 @@ class Map(Descriptor):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.info = MapInfo()
-        _information(fd, self.info)
+        information(fd, self.info)
         self._room = int(self.info.value_size)
         if self.info.type in _PERCPU:  # one value for each CPU
             self._room = -(-self._room // 8) * 8 * call("libbpf_num_possible_cpus")

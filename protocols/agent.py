@@ -69,6 +69,21 @@ class MapLink(Struct, frozen=True):
     link: str
 
 
+class Runs(Struct, frozen=True):
+    """Of a program in the kernel, as far as somebody had them counted (`bpf.stats`)."""
+
+    times: int
+    seconds: float
+
+
+class Cost(Struct, frozen=True):
+    """CPU seconds: the agent's, of each cgroup of a tunnel by its id, and of programs in the kernel."""
+
+    agent: float
+    tunnels: dict[str, float]
+    programs: dict[str, Runs]
+
+
 class Kernel(Struct, frozen=True):
     """What the node's kernel holds, as the agent sees it. pods: by netns cookie; programs: attached or not.
 

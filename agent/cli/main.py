@@ -37,6 +37,7 @@ COMMANDS = {
     "capture": "Write a pod's packets to a file for Wireshark, with identities.",
     "dashboard": "Print the link to the live map: who talks to whom, how well, and what protects it.",
     "top": "Show who is busy, by service, workload or connection.",
+    "cost": "Show what the mesh takes of this node's CPUs, and for which pods.",
     "analyze": "Say what is wrong with manifests or what is in force; for CI.",
     "config": "Compare the configuration at source, agent, tunnel and kernel.",
     "log": "Show or change what agent and tunnel log, while they run.",

@@ -9,7 +9,7 @@ from agent.cli.command import option
 from agent.cli.types import FOLDER
 from agent.errors import WarrenError
 from protocols.admin import Dump, Flows, Report, Versions
-from protocols.agent import Configuration, Kernel, PodState
+from protocols.agent import Configuration, Cost, Kernel, PodState
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,6 +59,10 @@ class Node:
     def kernel(self) -> Kernel | None:
         """What the kernel holds, as the agent sees it."""
         return self.known(lambda: ask_agent(self._run_dir, "/kernel", Kernel))
+
+    def cost(self) -> Cost | None:
+        """What the mesh has taken of this node's CPUs."""
+        return self.known(lambda: ask_agent(self._run_dir, "/cost", Cost))
 
     def versions(self) -> Versions | None:
         """Which version of each resource the tunnel holds."""

@@ -1,6 +1,7 @@
 """`warren trace`: what the kernel does with a pod's TCP connections, without asking the tunnel."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -64,12 +65,15 @@ def trace(
         else:
             click.echo(json.dumps(msgspec.to_builtins(event)))
 
-    def ready() -> None:
-        notes([f"tracing {found}; Ctrl-C ends it"])
+    end = math.inf
 
-    end = None if seconds is None else time.monotonic() + seconds
+    def ready() -> None:
+        nonlocal end
+        notes([f"tracing {found}; Ctrl-C ends it"])
+        end = math.inf if seconds is None else time.monotonic() + seconds
+
     for _ in watch(Path(found.netns).stat().st_ino, heard, ready):
-        if end is not None and time.monotonic() >= end:
+        if time.monotonic() >= end:
             return
 
 

@@ -36,6 +36,14 @@ def cgroup_exists(root: Path, cgroup_id: int) -> bool:
     return _path_of(root, cgroup_id) is not None
 
 
+def cpu_seconds(root: Path, cgroup_id: int) -> float:
+    """What all processes of the cgroup of this id have used so far; 0 where it is gone."""
+    path = _path_of(root, cgroup_id)
+    text = (path / "cpu.stat").read_text() if path else ""
+    used = dict(line.split() for line in text.splitlines())
+    return int(used.get("usage_usec", 0)) / 1e6
+
+
 def _namespace_root(below: Path) -> Path:
     """What /proc calls `/`: a container is in a cgroup namespace, the root of which is its own cgroup.
 

@@ -9,13 +9,15 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 from agent.errors import describe
 from agent.node import features, routing, state
 from agent.node.audit import Finding, Subject, audit
-from agent.node.cgroups import cgroup_exists, cgroup_of
+from agent.node.cgroups import cgroup_exists, cgroup_of, cpu_seconds
 from agent.node.errors import DatapathError
 from agent.node.exclusive import exclusive
 from agent.node.listeners import carries
@@ -26,7 +28,10 @@ from bpf.layout import POD_CAPTURED, POD_PREFIX, PROBE_PORTS, Pod, pack_address,
 from bpf.maps import Descriptor, Link
 from bpf.pins import INBOUND, Pins
 from bpf.programs import OBJECT, Object
+from bpf.stats import runs
+from protocols.agent import Cost, Runs
 
+_COUNTED_FOR = 30.0  # seconds
 RESERVED = frozenset({15001, 15006, 15008})  # the tunnel's ports in each pod, of bpf/constants.h
 
 
@@ -37,6 +42,8 @@ class Datapath:
         """Use `open`."""
         bpffs.mkdir(parents=True, exist_ok=True)
         self._one_at_a_time = threading.Lock()
+        self._fill: dict[str, tuple[int, int]] = {}
+        self._counted = -inf  # time.monotonic
         self._cgroup = cgroup
         self._pins = Pins(bpffs)
         self._program = Object(program)
@@ -198,12 +205,28 @@ class Datapath:
         with self._doing("verdicts"):
             return state.verdicts(self._maps["verdicts"])
 
-    def fill(self) -> dict[str, tuple[int, int]]:
-        """Of each map that can be full: its entries, and how many there can be. Raises DatapathError."""
+    def fill(self, age: float = _COUNTED_FOR) -> dict[str, tuple[int, int]]:
+        """Of each map that can be full: its entries, and how many there can be. Raises DatapathError.
+
+        age: seconds since they were counted, at most; no kernel tells their number, each is a system call.
+        """
         with self._doing("maps"):
-            return {
-                name: state.fill(one) for name, one in self._maps.items() if one.info.type in state.BOUNDED
-            }
+            if time.monotonic() - self._counted > age:
+                bounded = {name: one for name, one in self._maps.items() if one.info.type in state.BOUNDED}
+                self._fill = {name: state.fill(one) for name, one in bounded.items()}
+                self._counted = time.monotonic()
+            return self._fill
+
+    def cost(self) -> Cost:
+        """What the mesh has taken of this node's CPUs. Raises DatapathError."""
+        with self._doing("CPU time"):
+            program = self._program
+            tunnels = (unpack_number(key) for key in self._maps["tunnels"])
+            return Cost(
+                time.process_time(),
+                {str(tunnel): cpu_seconds(self._cgroup, tunnel) for tunnel in tunnels},
+                {name: Runs(*runs(program.program(name))) for name in program.programs},
+            )
 
     def close(self) -> None:
         """Let another agent take over. What is pinned goes on."""

@@ -23,7 +23,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
-    inspected: Any = SimpleNamespace()
+    inspected: Any = SimpleNamespace(cost=None)
     server = AdminServer(tmp_path, os.getgid(), inspected)
     await server.start()
     yield tmp_path

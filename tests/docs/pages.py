@@ -53,13 +53,30 @@ SHOWN: dict[str, list[tuple[str, bool]]] = {
     "connections": [("connections", False)],
     "flows": [("flows --last 4", True), ("flows --verdict refused --last 2", True)],
     "top": [("top --by workload --once", False)],
+    "cost": [("cost --for 2", False)],
+    "trace": [("trace client --for 1", False)],
     "capture": [("capture client --for 1 -w client.pcapng", False)],
     "dashboard": [("dashboard", False)],
     "analyze": [("analyze {manifests}", False), ("analyze --live", False)],
     "config": [("config dump", False), ("config diff", False)],
     "log": [("log level", False), ("log level debug --part tunnel", False), ("log level info", False)],
     "bug-report": [("bug-report --file {report}", False)],
+    "completion": [("completion bash", False)],
 }
+# What runs, or is run once where it is needed: by their options.
+BY_OPTIONS = [
+    "agent",
+    "tunnel",
+    "ca",
+    "cni",
+    "discovery",
+    "reporter",
+    "gateway",
+    "gateway-agent",
+    "crds",
+    "lab",
+]
+SHOWN |= {name: [(f"{name} --help", False)] for name in BY_OPTIONS}
 DENIED = {
     "apiVersion": "security.istio.io/v1",
     "kind": "AuthorizationPolicy",

@@ -89,6 +89,7 @@ COMMANDS = [
     ("connections", "open"),
     ("why client web", "port 80: allowed"),
     ("top --once --interval 0.1", ""),
+    ("cost --for 0.1", "tunnel"),
     ("config dump", "captured"),
     ("config diff", "have the same"),
     ("log level", "info"),
@@ -172,6 +173,21 @@ def test_top_counts_by_service_workload_and_connection(lab: Lab, here: Here) -> 
             busy = next(row for row in rows if name in row["name"])
             assert busy["connections"] > 0 and busy["received"] > 0, rows
         assert "CONN/S" in here("top", "--once", "--interval", "0.2", check=0).text
+
+
+def test_costs_are_those_of_tunnel_agent_kernel_and_pods(lab: Lab, here: Here) -> None:
+    client = on_node1(lab, "client")
+    far = next(pod for pod in lab.pods if pod.deployment == "web" and pod.node == "node2")
+    with load(client, f"http://{far.ipv4}:8080/"):
+        costs = here.json("cost", "--for", "1")
+    parts, pods = ({one["name"]: one for one in costs[kind]} for kind in ("parts", "pods"))
+    assert 0 < parts["tunnel"]["cpu"] < 2 and 0 <= parts["agent"]["cpu"] < 1
+    for program in ("connect4", "tcp_event"):
+        run = parts[f"kernel: {program}"]
+        assert run["runs"] > 0 and 0 < run["seconds"] < 1e-3 and run["cpu"] > 0, run
+    busy = pods[f"default/{client.name}"]
+    assert busy["connections"] > 0 and busy["sent"] > 0 and 0 < busy["cpu"] <= parts["tunnel"]["cpu"]
+    assert sum(pod["cpu"] for pod in pods.values()) == pytest.approx(parts["tunnel"]["cpu"])
 
 
 def test_the_map_shows_who_talks_to_whom_and_what_is_denied(lab: Lab, here: Here) -> None:
@@ -293,8 +309,6 @@ def test_a_trace_shows_a_pods_connections(lab: Lab, here: Here) -> None:
         until(traced, what="a second in which a connection is begun")
 
 
-SERVERS = {"agent", "ca", "discovery", "gateway", "gateway-agent", "reporter", "tunnel"}
-RUN = SERVERS | {"cni", "lab", "crds", "completion"}
 STABLE = ("status", "why client web", "pods", "workloads", "services", "certs", "config dump", "config diff")
 
 
@@ -309,7 +323,15 @@ def test_the_page_has_every_command_and_nothing_else() -> None:
     text = pages.PAGE.read_text()
     sections = re.findall(r"^## `warren (\S+)`$", text, re.MULTILINE)
     assert sections == [*pages.SHOWN]
-    assert {*COMMANDS_OF_ALL} - {*sections} == RUN | {"trace"}, "what it shows differs too much"
+    assert {*COMMANDS_OF_ALL} == {*sections}
+
+
+@pytest.mark.parametrize("command", pages.BY_OPTIONS)
+def test_the_page_has_every_option_of_what_runs(lab: Lab, command: str, tmp_path: Path) -> None:
+    written = dict(pages.shown(pages.PAGE.read_text()))[f"{command} --help"]
+    said = pages.run(lab, f"{command} --help", tmp_path).stdout
+    words = [re.findall(r"^  (\S+)", text, re.MULTILINE) for text in (written, said)]
+    assert words[0] == words[1], "run make docs"
 
 
 def test_what_is_asked_wrongly_is_answered_with_what_to_ask(here: Here) -> None:
@@ -343,6 +365,8 @@ def test_with_the_agent_down_it_is_said_what_is_not_known(lab: Lab, here: Here) 
         said = here("why", "client", "web", check=0)
         assert "whether the pod is captured is not known" in " ".join(said.err.split())
         assert here("workloads", check=0).out
+        said = here("cost", "--for", "0.1", check=2)
+        assert "no agent answers" in said.err and "CPU times are not known" in said.out
     finally:
         lab.node("node1").start("agent")
 
@@ -355,6 +379,8 @@ def test_with_the_tunnel_down_it_is_said_what_is_not_known(lab: Lab, here: Here)
         for line in ("workloads", "services", "policies", "certs", "connections", "why client web"):
             failed = here(*line.split(), check=2)
             assert "no tunnel answers" in failed.err and not failed.out
+        said = here("cost", "--for", "0.1", check=2)
+        assert "no tunnel answers" in said.err and "agent" in said.out
     finally:
         lab.node("node1").start("tunnel")
     here.says(0, "port 80: allowed", "why", "client", "web")

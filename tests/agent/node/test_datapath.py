@@ -9,7 +9,10 @@ import pytest
 from agent.node.datapath import Datapath
 from agent.node.errors import DatapathError
 from agent.node.state import Cookie
+from bpf import stats
 from bpf.pins import Pins
+from protocols.agent import Runs
+from tests.support import sockets
 from tests.support.stage import Stage
 from tests.support.wait import until
 
@@ -121,5 +124,33 @@ def test_a_map_that_is_full_is_named_and_nobody_else_is_concerned(stage: Stage) 
     assert stage.datapath.pods()[cookie].captured
     for key in fillers:
         addresses.delete(key)
+    assert stage.datapath.fill() is fill, "a scrape does not count again so soon"
+    assert stage.datapath.fill(age=0)["addresses"] == (16384 - len(fillers), 16384)
     after = stage.enrol(late)
     assert stage.datapath.pods()[after].captured
+
+
+def test_programs_are_timed_while_somebody_counts(stage: Stage) -> None:
+    pod = stage.pod()
+    stage.enrol(pod)
+    application = stage.application(pod)
+
+    def connect() -> Runs:
+        with pytest.raises(OSError):
+            application.call(sockets.connect, (str(stage.pod().v4), 80))
+        return stage.datapath.cost().programs["connect4"]
+
+    with stats.counting():
+        before, after = connect(), connect()
+    assert after.times > before.times
+    assert after.seconds > before.seconds
+
+
+def test_the_tunnels_cpu_time_is_that_of_its_cgroup(stage: Stage) -> None:
+    tunnel = stage.tunnel()
+
+    def used() -> float:
+        tunnel.call(sum, range(1_000_000))
+        return sum(stage.datapath.cost().tunnels.values())
+
+    assert 0 < used() < used()
