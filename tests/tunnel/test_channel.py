@@ -226,6 +226,7 @@ async def test_neither_side_is_filled_by_one_that_does_not_read(tmp_path: Path) 
         for _ in range(66):
             stream.send(bytes(MB))
         with pytest.raises(RpcError, match=r"^RESOURCE_EXHAUSTED: more than 67108864 bytes of requests"):
-            while True:
-                await stream.read()
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    await stream.read()
         assert sent < 2 * MB
