@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["Secret", "ConfigMap"]
 
 def from_api(client: "Client", kind: Kind = "Secret") -> ReadSecret:
     """The agent may read a Secret only where somebody grants it, namespace by namespace."""
-    from agent.kube.client import path_of  # noqa: PLC0415 - 25 MB, which a folder does without
+    from agent.kube.client import path_of  # noqa: PLC0415 - megabytes that a folder does without
     from agent.kube.errors import ApiError  # noqa: PLC0415
 
     def read(namespace: str, name: str) -> Data | None:
