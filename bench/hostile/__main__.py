@@ -13,6 +13,7 @@ from rich.console import Console
 from agent.errors import WarrenError
 from bench import tools
 from bench.errors import BenchError
+from bench.hostile import flood
 from bench.hostile.attack import UNREAD, UNREAD_COUNT, Outcome, Strength, attack
 from bench.hostile.bounds import broken
 from bench.hostile.report import markdown
@@ -52,7 +53,8 @@ def _attacks(load: Path) -> dict[str, str]:
     """What each attack does, by its name."""
     told = subprocess.run([load, "attacks"], capture_output=True, text=True, check=True).stdout
     about = dict(line.split("\t") for line in told.splitlines())
-    return {**about, UNREAD: f"{UNREAD_COUNT} downloads that an application does not read"}
+    about[UNREAD] = f"{UNREAD_COUNT} downloads that an application does not read"
+    return {**about, **flood.about()}
 
 
 def _choose(only: str, known: list[str]) -> list[str]:
@@ -72,7 +74,8 @@ def _run(
     (out / "logs").mkdir(parents=True, exist_ok=True)
     plan: list[tuple[list[str], float]] = [([], each or seconds)]
     plan += [([name], each) for name in names if each]
-    plan += [(names, seconds)] if seconds and len(names) > 1 else []
+    attacks = [name for name in names if name not in flood.about()]
+    plan += [(attacks, seconds)] if seconds and len(attacks) > 1 else []
     outcomes = []
     cpu = max(os.sched_getaffinity(0))
     with stage(Processes(load, out / "logs"), out) as place:

@@ -12,14 +12,15 @@ from typing import Any
 from bench.clients import Client, client, finish, wait_ready
 from bench.cpu import resident
 from bench.errors import BenchError
+from bench.hostile import flood
 from bench.hostile.stage import Identity, Stage
 from bench.measure import Meter
 from bench.path import ECHO
 from bench.pods import Pod, inside
 
-TUNNEL_PORT, SOURCE = 15008, 7001
+TUNNEL_PORT = 15008
 UNREAD = "unread"
-"""The one attack that is an application's, not a peer's: downloads that it does not read."""
+"""The one attack that is the pod's own application's, not a peer's: downloads that it does not read."""
 UNREAD_COUNT = 250
 PING_EVERY, ECHO_EVERY = 10, 10  # milliseconds
 HONEST_TUNNELS = 4
@@ -77,9 +78,15 @@ def attack(stage: Stage, names: Sequence[str], strength: Strength) -> Outcome:
             wait_ready(each)
             _go(each)
         unread = exits.enter_context(client(_unread(stage))) if UNREAD in names else None
+        floods = {
+            name: flood.begin(exits, stage, name, strength.seconds, strength.cpu)
+            for name in names
+            if name in flood.about()
+        }
         meter = Meter({"tunnel": stage.tunnel})
-        told = _attack(stage, [each for each in names if each != UNREAD], strength)
+        told = _attack(stage, [each for each in names if each not in (UNREAD, *floods)], strength)
         used, _, elapsed = meter.stop()
+        told["attacks"] |= {name: flood.end(process, failures) for name, process in floods.items()}
         pings, echoes_in, echoes_out = (_latencies(each, failures) for each in honest)
         if unread:
             told["attacks"][UNREAD] = _read_again(unread, failures)
@@ -130,7 +137,7 @@ def _honest(stage: Stage, seconds: float) -> list[list[str]]:
 
 
 def _unread(stage: Stage) -> list[str]:
-    where = f"{stage.pods['honest'].address}:{SOURCE}"
+    where = f"{stage.pods['honest'].address}:{flood.SOURCE}"
     return inside(stage.load, stage.pods["victim"], [str(stage.load), "unread", where, str(UNREAD_COUNT)])
 
 

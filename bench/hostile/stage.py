@@ -26,8 +26,13 @@ from bench.processes import Processes
 
 LAB = "wt-hostile"
 SERVES_WITHIN = 20.0  # seconds
-NODES = {"victim": "node1", "hostile": "node2", "honest": "node2"}
+NODES = {
+    **{"victim": "node1", "hostile": "node2", "honest": "node2"},
+    **{"neighbour": "node1", "remote": "node2", "outsider": "node1", "elsewhere": "node2"},
+}
 """The pods, each with an account of its own, and where they run."""
+SERVERS = ("victim", "honest", "remote", "elsewhere")
+UNMESHED = ("outsider", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def stage(processes: Processes, folder: Path) -> Iterator[Stage]:
         try:
             pods = {name: lab.pod(f"default/{name}") for name in NODES}
             places = {name: Pod(name, pod.netns, pod.cgroup, str(pod.ipv4)) for name, pod in pods.items()}
-            for name in ("victim", "honest"):
+            for name in SERVERS:
                 processes.start(name, places[name], [str(processes.load), "victim", "0.0.0.0"])
             node = lab.node(NODES["victim"])
             yield Stage(places, _identities(lab, pods, folder), node, processes.load)
@@ -91,7 +96,8 @@ def stage(processes: Processes, folder: Path) -> Iterator[Stage]:
 def _manifests() -> list[dict[str, Any]]:
     objects: list[dict[str, Any]] = []
     for name, node in NODES.items():
-        meta = {"name": name, "namespace": "default", "labels": {"istio.io/dataplane-mode": "ambient"}}
+        mode = "none" if name in UNMESHED else "ambient"
+        meta = {"name": name, "namespace": "default", "labels": {"istio.io/dataplane-mode": mode}}
         spec = {
             "nodeName": node,
             "serviceAccountName": name,
@@ -106,7 +112,8 @@ def _identities(lab: Lab, pods: dict[str, LabPod], folder: Path) -> dict[str, Id
     """What the lab's CA would give each pod's node, signed by its own root."""
     root = open_root(lab.state.run / "ca", TRUST_DOMAIN)
     authority = Authority(lambda: root)
-    return {name: _issue(authority, pod.identity, folder / name) for name, pod in pods.items()}
+    peers = ("hostile", "honest")
+    return {name: _issue(authority, pods[name].identity, folder / name) for name in peers}
 
 
 def _issue(authority: Authority, identity: str, stem: Path) -> Identity:

@@ -5,6 +5,7 @@ mod beside;
 mod client;
 mod download;
 mod enter;
+mod flood;
 mod hostile;
 mod idle;
 mod serve;
@@ -30,6 +31,8 @@ const USAGE: &str = "usage:
   warren-load beside ADDR SECONDS FLOWS         round trips of a byte beside FLOWS connections that send all they can
   warren-load idle ADDR COUNT                   holds COUNT connections open, then says how many still answer
   warren-load unread ADDR COUNT                 the same, and reads none of what comes
+  warren-load flood KIND ADDR SECONDS N         N threads that do nothing but open connections, send requests, or download:
+                                                KIND is connections, requests or bytes
   warren-load echoes ADDR SECONDS MS            a round trip each MS milliseconds on one connection
   warren-load pings ADDR SECONDS MS N CRT KEY   a PING each MS milliseconds in each of N tunnels of an honest peer
   warren-load attack ADDR SECONDS MB CRT KEY A  as a peer with that certificate, attacks A (`attacks` lists them) on a
@@ -69,6 +72,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["beside", addr, seconds, flows] => beside::round_trips(address(addr)?, time(seconds)?, number(flows)?),
         ["idle", addr, count] => idle::hold(address(addr)?, number(count)?),
         ["unread", addr, count] => idle::unread(address(addr)?, number(count)?),
+        ["flood", kind, addr, seconds, count] => flood::flood(kind, address(addr)?, time(seconds)?, number(count)?),
         ["echoes", addr, seconds, interval] => hostile::echoes(address(addr)?, time(seconds)?, millis(interval)?),
         ["pings", addr, seconds, interval, tunnels, chain, key] => {
             let who = Identity { chain, key };
