@@ -155,7 +155,13 @@ impl Worker {
             }
             Command::Pending(uid, call) => {
                 if let Some(pod) = self.context.pods.get(&uid) {
-                    serve(&pod, outbound::serve(self.proxy.clone(), pod.clone(), Caller::Pending(call)));
+                    let thread = self.context.thread.clone();
+                    let connection = outbound::serve(self.proxy.clone(), pod.clone(), Caller::Pending(call));
+                    let number = pod.info().number();
+                    serve(&pod, async move {
+                        thread.turns.begin(number).await;
+                        connection.await;
+                    });
                 }
             }
             Command::Inspect(answer) => {
@@ -239,8 +245,8 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
+        let thread = &self.context.thread;
         loop {
-            let thread = &self.context.thread;
             let (sock, client) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) if is_exhausted(&error) && turn_away(thread, &listener, role) => continue,
@@ -261,6 +267,8 @@ impl Worker {
                     serve(&pod, gateway::serve(self.proxy.clone(), pod.clone(), sock, client, port));
                 }
             }
+            // Afterwards, so that nobody has been accepted who is dropped with this task.
+            thread.turns.begin(pod.info().number()).await;
         }
     }
 

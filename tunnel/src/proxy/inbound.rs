@@ -26,6 +26,7 @@ async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Field
     let tunnel = stream.tunnel().clone();
     let _task = tunnel.task();
     let _guard = OnPanic(|| stream.break_down());
+    proxy.thread.turns.begin(pod.info().number()).await;
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = proxy.accept(&pod, Direction::Inbound, tunnel.remote, tunnel.local());
     let admitted = stream.unless_broken(admit(&proxy, &pod, &tunnel, (&fields, authority), &record)).await;

@@ -1,8 +1,9 @@
 //! Turns: who carries much waits here, so that who has little to say never waits for more than one of them.
 //!
-//! A connection or tunnel whose last read was large asks for a turn before the next one. One turn is given at a time:
-//! before the next, everything that is ready has run and epoll was asked for more. Pods have their turns round robin, and
-//! so have the connections of a pod. A turn is of at most `HEAVY` bytes, so no account has to be kept of who is owed what.
+//! A connection or tunnel whose last read was large asks for a turn before the next one, and so does a pod whose connections
+//! are many or new ones. One turn is given at a time: before the next, everything that is ready has run and epoll was asked
+//! for more. Pods have their turns round robin, and so have the connections of a pod. A turn is of at most `HEAVY` bytes, or
+//! as many small reads as are as much work, so no account has to be kept of who is owed what.
 use crate::base::sizes::DATA_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,15 +12,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::task::yield_now;
 
-/// Bytes of a turn: some 60 us of work, and enough that a system call for each turn costs nothing.
+/// Bytes of a turn: some 200 us of work, and enough that a system call for each turn costs nothing.
 pub const HEAVY: usize = 16 * DATA_MAX;
 /// Bytes that need no turn. Who fills them has more to say.
 pub const LIGHT: usize = 2 * DATA_MAX;
+
+/// Small reads of a pod that are as much work as a turn of `HEAVY` bytes, more or less.
+const ROW: u32 = 16;
+/// To make a connection, or to break one off, is as much work as so many of them.
+const NEW: u32 = 4;
 
 /// Of one connection or tunnel.
 pub struct Ticket {
     /// By whose turns it is counted.
     pod: usize,
+    /// While it is not heavy, in small reads.
+    cost: u32,
     heavy: Cell<bool>,
     waits: Cell<bool>,
     called: Cell<bool>,
@@ -29,8 +37,18 @@ pub struct Ticket {
 impl Ticket {
     /// `pod` is any number that is the pod's own.
     pub fn new(pod: usize) -> Rc<Self> {
+        Self::costing(pod, 1)
+    }
+
+    /// Of a connection that is made, or broken off.
+    fn of_new(pod: usize) -> Rc<Self> {
+        Self::costing(pod, NEW)
+    }
+
+    fn costing(pod: usize, cost: u32) -> Rc<Self> {
         Rc::new(Ticket {
             pod,
+            cost,
             heavy: Cell::default(),
             waits: Cell::default(),
             called: Cell::default(),
@@ -46,6 +64,30 @@ impl Ticket {
     pub fn set_heavy(&self, heavy: bool) {
         self.heavy.set(heavy);
     }
+
+    fn cost(&self) -> u32 {
+        if self.heavy.get() {
+            ROW
+        } else {
+            self.cost
+        }
+    }
+
+    fn most(&self) -> usize {
+        if self.heavy.get() {
+            HEAVY
+        } else {
+            LIGHT
+        }
+    }
+
+    fn call(&self) {
+        self.waits.set(false);
+        self.called.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 type Queue = VecDeque<Rc<Ticket>>;
@@ -54,6 +96,8 @@ type Queue = VecDeque<Rc<Ticket>>;
 pub struct Turns {
     /// Who waits, by pod.
     pods: RefCell<VecDeque<(usize, Queue)>>,
+    /// What pods have had without a turn since the last one.
+    light: RefCell<Vec<(usize, u32)>>,
     sleeper: RefCell<Option<Waker>>,
 }
 
@@ -61,17 +105,35 @@ impl Turns {
     /// How many bytes may be carried now; pending until it is this one's turn. To be asked only when there is something to
     /// carry: a turn that is not used is lost.
     pub fn poll(&self, ticket: &Rc<Ticket>, cx: &Context<'_>) -> Poll<usize> {
-        if !ticket.heavy.get() {
-            return Poll::Ready(LIGHT);
-        }
-        if ticket.called.replace(false) {
-            return Poll::Ready(HEAVY);
+        if ticket.called.replace(false) || self.needs_none(ticket) {
+            return Poll::Ready(ticket.most());
         }
         *ticket.waker.borrow_mut() = Some(cx.waker().clone());
         if !ticket.waits.replace(true) {
             self.put(ticket);
         }
         Poll::Pending
+    }
+
+    /// Returns when a pod may make another connection, or break one off.
+    pub async fn begin(&self, pod: usize) {
+        let ticket = Ticket::of_new(pod);
+        poll_fn(|cx| self.poll(&ticket, cx)).await;
+    }
+
+    fn needs_none(&self, ticket: &Ticket) -> bool {
+        if ticket.heavy.get() || ticket.waits.get() {
+            return false;
+        }
+        let mut light = self.light.borrow_mut();
+        let at = light.iter().position(|(pod, _)| *pod == ticket.pod).unwrap_or_else(|| {
+            light.push((ticket.pod, 0));
+            light.len() - 1
+        });
+        let had = &mut light[at].1;
+        let fits = *had < ROW;
+        *had += if fits { ticket.cost } else { 0 };
+        fits
     }
 
     fn put(&self, ticket: &Rc<Ticket>) {
@@ -85,23 +147,19 @@ impl Turns {
         }
     }
 
-    fn take(&self) -> Option<Rc<Ticket>> {
+    /// The next pod has its turn.
+    fn call(&self) {
+        self.light.borrow_mut().clear();
         let mut pods = self.pods.borrow_mut();
-        let (pod, mut queue) = pods.pop_front()?;
-        let ticket = queue.pop_front();
+        let Some((pod, mut queue)) = pods.pop_front() else { return };
+        let mut cost = 0;
+        while cost < ROW {
+            let Some(ticket) = queue.pop_front() else { break };
+            cost += ticket.cost();
+            ticket.call();
+        }
         if !queue.is_empty() {
             pods.push_back((pod, queue));
-        }
-        ticket
-    }
-
-    fn call(&self) {
-        if let Some(ticket) = self.take() {
-            ticket.waits.set(false);
-            ticket.called.set(true);
-            if let Some(waker) = ticket.waker.take() {
-                waker.wake();
-            }
         }
     }
 
@@ -174,6 +232,8 @@ mod tests {
         turns.call();
         assert_eq!(asks(&turns, &ticket), Poll::Ready(HEAVY));
         assert_eq!(asks(&turns, &ticket), Poll::Pending, "a turn is for once");
+        turns.call();
+        assert_eq!(asks(&turns, &ticket), Poll::Ready(HEAVY));
         ticket.carried(10);
         assert_eq!(asks(&turns, &ticket), Poll::Ready(LIGHT));
     }
@@ -188,6 +248,34 @@ mod tests {
     fn a_pod_with_one_connection_has_as_many_turns_as_one_with_three() {
         let tickets = [1, 1, 1, 2].map(heavy);
         assert_eq!(called(&Turns::default(), &tickets, 8), [0, 3, 1, 3, 2, 3, 0, 3]);
+    }
+
+    /// How many of these are called together.
+    fn called_at_once(turns: &Turns, tickets: &[Rc<Ticket>]) -> usize {
+        turns.call();
+        tickets.iter().filter(|ticket| ticket.called.get()).count()
+    }
+
+    #[test]
+    fn a_pod_that_says_little_often_waits_and_another_does_not() {
+        let turns = Turns::default();
+        let (many, other) = (vec![Ticket::new(1); ROW as usize], Ticket::new(2));
+        assert!(many.iter().all(|ticket| asks(&turns, ticket) == Poll::Ready(LIGHT)));
+        let more: Vec<_> = (0..3 * ROW).map(|_| Ticket::new(1)).collect();
+        assert!(more.iter().all(|ticket| asks(&turns, ticket).is_pending()));
+        assert_eq!(asks(&turns, &other), Poll::Ready(LIGHT));
+        assert_eq!(called_at_once(&turns, &more), ROW as usize);
+        assert_eq!(asks(&turns, &more[0]), Poll::Ready(LIGHT));
+        assert!(asks(&turns, &more[more.len() - 1]).is_pending(), "who waits does not overtake others");
+    }
+
+    #[test]
+    fn new_connections_are_as_much_work_as_several_reads() {
+        let turns = Turns::default();
+        let new: Vec<_> = (0..2 * ROW).map(|_| Ticket::of_new(1)).collect();
+        let at_once = new.iter().filter(|ticket| asks(&turns, ticket).is_ready()).count();
+        assert_eq!(at_once, (ROW / NEW) as usize);
+        assert_eq!(called_at_once(&turns, &new), at_once);
     }
 
     #[test]

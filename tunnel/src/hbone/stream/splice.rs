@@ -38,6 +38,10 @@ impl Stream {
                 app.record.finish();
             }
             Err(broken) => {
+                if let CloseReason::Tunnel(_) = broken {
+                    // All of its streams have ended at once: those of other tunnels go on meanwhile.
+                    self.tunnel.thread.turns.begin(self.tunnel.pod.number()).await;
+                }
                 reset_on_close(&app.sock);
                 self.tunnel.close(self.id, broken.code());
                 broken.record(&app.record, self.finished.get() || self.local.ended.get());
