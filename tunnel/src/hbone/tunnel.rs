@@ -25,7 +25,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::net::TcpStream;
+use tokio::task::{spawn_local, AbortHandle};
 
 /// Seconds, for TLS to be up.
 pub const HANDSHAKE_TIMEOUT: u64 = 10;
@@ -91,6 +92,15 @@ pub struct Task(Rc<Tunnel>);
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.tasks.set(self.0.tasks.get() - 1);
+    }
+}
+
+/// A task that ends with what it serves.
+struct Helper(AbortHandle);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -222,7 +232,8 @@ impl Tunnel {
             return Err(failure);
         }
         let _up = self.thread.telemetry.tunnel_up(self.direction, began.elapsed());
-        spawn_local(keep_alive(self.thread.clone(), Rc::downgrade(self)));
+        let keep_alive = keep_alive(self.thread.clone(), self.pod.number(), Rc::downgrade(self));
+        let _helper = Helper(spawn_local(keep_alive).abort_handle());
         poll_fn(|cx| self.poll(cx, Stage::Dead)).await
     }
 
@@ -339,10 +350,11 @@ impl Tunnel {
 }
 
 /// Asks a silent peer whether it lives, and closes a tunnel that nobody uses. Does not keep the tunnel.
-async fn keep_alive(thread: Rc<Thread>, tunnel: Weak<Tunnel>) {
+async fn keep_alive(thread: Rc<Thread>, pod: usize, tunnel: Weak<Tunnel>) {
     let (mut asked, mut idle) = (false, 0);
     loop {
         thread.clock.sleep(KEEPALIVE).await;
+        thread.turns.begin(pod).await; // thousands may be due in the same second
         let Some(tunnel) = tunnel.upgrade().filter(|tunnel| !tunnel.is_dead()) else { return };
         let _guard = OnPanic(|| tunnel.break_down());
         match (tunnel.heard.replace(false), asked) {

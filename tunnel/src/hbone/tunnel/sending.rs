@@ -18,7 +18,7 @@ use tokio::{io::Interest, net::TcpStream};
 /// Applications are not read while more ciphertext than this waits.
 const HIGH: usize = 64 << 10;
 /// A peer that asks for answers (PING, SETTINGS) and does not read them.
-const UNREAD_MAX: usize = 1 << 20;
+const UNREAD_MAX: usize = 512 << 10;
 /// What is read of an application at a time and waits for the flusher; more is written at once.
 const SMALL: usize = 16 << 10;
 /// A full record in the tunnel's out buffer.

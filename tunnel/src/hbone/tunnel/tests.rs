@@ -1,4 +1,4 @@
-use super::testing::{connected, opened, read, until, Ours, USUAL};
+use super::testing::{connected, opened, read, until, Ours, LEAST, USUAL};
 use super::*;
 use crate::h2::frame;
 use crate::relay::thread::testing;
@@ -62,5 +62,32 @@ fn a_window_that_has_grown_is_paid_for_until_it_rests() {
         look(); // it was used since the last time
         look();
         assert_eq!(tunnel.budget.used(), 0);
+    });
+}
+
+/// Least of all what would ask in some seconds whether the peer lives.
+#[test]
+fn a_tunnel_that_has_ended_leaves_nothing_behind() {
+    testing::run(async |thread| {
+        let (tunnel, peer) = connected(&thread, Ours::Client, &[]).await;
+        drop(peer);
+        until(|| Rc::strong_count(&tunnel) + Rc::weak_count(&tunnel) == 1).await;
+    });
+}
+
+#[test]
+fn the_streams_of_a_lost_tunnel_end_a_few_at_a_time() {
+    testing::run(async |thread| {
+        const STREAMS: usize = 40;
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
+        let mut open = vec![];
+        while open.len() < STREAMS {
+            open.push(opened(&tunnel, &mut peer, LEAST).await);
+        }
+        drop(peer);
+        let left = || open.iter().filter(|(stream, _)| stream.strong_count() > 0).count();
+        until(|| left() < STREAMS).await;
+        assert!(left() > STREAMS / 2, "others have waited for {} of them", STREAMS - left());
+        until(|| left() == 0).await;
     });
 }
