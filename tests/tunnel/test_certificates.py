@@ -18,6 +18,7 @@ from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from tests.support.authority import DB, WEB, RunningAuthority, authority, pod
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
+from tests.support.wait import PATIENCE
 from tunnel._core import Core
 from tunnel.certificates import METHOD, AuthorityClient, Certificates
 from tunnel.counters import Counters
@@ -142,6 +143,24 @@ async def test_another_root_in_the_file_has_all_renewed(
             ca.root.write_text(text)
             await eventually(lambda: ca.counted("ok") == count)  # noqa: B023
         following.cancel()
+
+
+async def test_why_the_authority_cannot_be_reached(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunnel.certificates._REACHED", PATIENCE)
+    other = tmp_path / "other.pem"
+    other.write_text(open_root(tmp_path / "other", "cluster.local").bundle)
+
+    async def why(root: Path) -> str:
+        where = CertificateAuthority(ca.url, root, tmp_path / "token")
+        return await AuthorityClient(core, where, "Kubernetes").unreachable()
+
+    async with authority(tmp_path) as ca:
+        assert await why(ca.root) == ""
+        assert (await why(other)).startswith("no connection: TLS: ")
+        assert "No such file" in await why(tmp_path / "none.pem")
+    assert "refused" in await why(ca.root)
 
 
 class Odd:
