@@ -87,6 +87,10 @@ test-policies: setup ## compare 200,000 random sets of policies with a plain rea
 test-why: setup ## compare what `warren why` says with what becomes of 10,000 random requests in a lab; 3 minutes
 	WARREN_WHY_CASES=10000 $(PYTHON) -m pytest tests/mesh/test_why.py $(ARGS)
 
+.PHONY: test-figures
+test-figures: setup ## 10,000 requests and connections on each path, also through restarts, sent = counted = logged = traced; 10 minutes
+	WARREN_FIGURES=10000 $(PYTHON) -m pytest tests/mesh/test_metrics.py tests/mesh/test_traces.py -k "as_many or figures" $(ARGS)
+
 .PHONY: test-rates
 test-rates: setup ## measure rate limits for a minute (WARREN_RATELIMIT: a binary of envoyproxy/ratelimit, with redis-server); 2 minutes
 	WARREN_RATE_SECONDS=60 $(PYTHON) -m pytest tests/mesh/test_limits.py -k "rates or field"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.ca import directory
-from agent.lab import Lab
+from agent.lab import Lab, upgrade
 from agent.lab.members import Node, Pod
 from agent.model.schema.objects import Key
 from tests.support import apiserver, sockets
@@ -78,6 +78,14 @@ class Mesh:
         if not addresses and apiserver.real():
             pytest.skip(f"{apiserver.real()}: this server gives Services no addresses of IPv{family}")
         return str(addresses[0])
+
+
+def serving(node: Node) -> dict[str, Any]:
+    """The generation of a node's tunnel that serves."""
+    return until(
+        lambda: next((one for one in upgrade.generations(node) if one["stage"] == "serving"), {}),
+        what="a generation serves",
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from agent.lab import Lab
 from agent.model.schema.objects import Key
-from tests.mesh.conftest import Mesh, in_force
+from tests.mesh.conftest import Mesh, in_force, serving
 from tests.support import asking, traffic
 from tests.support.prometheus import PORTS, RULES, Prometheus, complaints, page, scraping, total
 from tests.support.wait import until
@@ -22,7 +23,7 @@ PODS = Path(__file__).with_name("metrics.yaml")
 DASHBOARDS = RULES.parent / "dashboards"
 PAGE = RULES.parents[2] / "docs" / "metrics.md"
 GRPC = 9090
-MANY = int(os.environ.get("WARREN_FIGURES", "400"))  # requests over each of 4 connections, and connections
+MANY = int(os.environ.get("WARREN_FIGURES", "400"))  # requests, and connections
 TEXT = "text/plain;version=0.0.4"
 # What promtool holds against Istio's own names.
 ISTIOS = re.compile(
@@ -242,8 +243,39 @@ def logged(watched: Watched, *words: str) -> int:
     return sum(all(word in line for word in words) for line in lines)
 
 
+def kill_all(watched: Watched) -> None:
+    """The tunnel of each node; when others serve. What those count begins at 0."""
+    for node in watched.mesh.lab.nodes:
+        killed = serving(node)["pid"]
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: serving(node)["pid"] != killed, what="another one serves")  # noqa: B023
+    until(lambda: _holds(watched, "deny"), what="it has the policies")
+
+
 @pytest.mark.parametrize("pod", ["near", "far"])
 def test_requests_sent_counted_and_logged_are_as_many(watched: Watched, pod: str) -> None:
+    requests_agree(watched, pod)
+
+
+@pytest.mark.parametrize(("pod", "security"), [("near", "direct"), ("far", "mutual_tls")])
+def test_connections_made_counted_and_logged_are_as_many(watched: Watched, pod: str, security: str) -> None:
+    connections_agree(watched, pod, security)
+
+
+def test_requests_are_as_many_after_each_tunnel_was_killed(watched: Watched) -> None:
+    """What was counted before is Prometheus' alone: the new ones begin at 0, and the log goes on."""
+    requests_agree(watched, "far")
+    kill_all(watched)
+    requests_agree(watched, "far", former=logged(watched, *_requests_of("far")))
+
+
+def _requests_of(pod: str) -> tuple[str, ...]:
+    """Words of the lines of its requests."""
+    return ("request complete", f"src.workload={pod}", "direction=outbound")
+
+
+def requests_agree(watched: Watched, pod: str, former: int = 0) -> None:
+    """Sent, counted and logged: as many. former: lines of tunnels whose figures are gone."""
     counts = (
         "istio_requests_total",
         "istio_request_bytes_count",
@@ -251,17 +283,18 @@ def test_requests_sent_counted_and_logged_are_as_many(watched: Watched, pod: str
     )
     for one in ("near", "far"):
         watched.mesh.inside(one).call(traffic.stop)
-    sent = 4 * MANY
+    sent = MANY // 4 * 4  # over four connections
     labels = {"reporter": "source", "source_workload": pod, "request_protocol": "http"}
-    words = ("request complete", f"src.workload={pod}", "direction=outbound")
+    words = _requests_of(pod)
     until(
         lambda: (
-            figures(watched, counts[0], reporter="source", source_workload=pod) == logged(watched, *words)
+            figures(watched, counts[0], reporter="source", source_workload=pod)
+            == logged(watched, *words) - former
         ),
         what="all before is counted and logged",
     )
     before, lines = [figures(watched, name, **labels) for name in counts], logged(watched, *words)
-    answered = watched.mesh.inside(pod).call(asking.versions, watched.shop, "shop", MANY)
+    answered = watched.mesh.inside(pod).call(asking.versions, watched.shop, "shop", MANY // 4)
     assert answered == {"v1": sent}
     until(
         lambda: [figures(watched, name, **labels) for name in counts] == [one + sent for one in before],
@@ -270,8 +303,8 @@ def test_requests_sent_counted_and_logged_are_as_many(watched: Watched, pod: str
     until(lambda: logged(watched, *words) == lines + sent, what=f"{sent} requests are logged")
 
 
-@pytest.mark.parametrize(("pod", "security"), [("near", "direct"), ("far", "mutual_tls")])
-def test_connections_made_counted_and_logged_are_as_many(watched: Watched, pod: str, security: str) -> None:
+def connections_agree(watched: Watched, pod: str, security: str) -> None:
+    """Made, counted and logged at both ends: as many."""
     counts = ("istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total")
     both = [(name, reporter) for name in counts for reporter in ("source", "destination")]
 

@@ -280,35 +280,36 @@ def upgrade_all(lab: Lab) -> None:
         upgrade.upgrade_tunnel(node)
 
 
-def send(mesh: Mesh, count: int, meanwhile: Callable[[Lab], None]) -> int:
+def send(mesh: Mesh, source: str, count: int, meanwhile: Callable[[Lab], None]) -> int:
     """Requests over connections of 25, so many and until something else has happened; gives their number."""
     to, sent = (mesh.service("shop", 4), 80), 0
     with ThreadPoolExecutor(1) as beside:
         going = beside.submit(meanwhile, mesh.lab)
         while sent < count or not going.done():
-            assert mesh.inside("far").call(asking.versions, to, "shop", 25) == {"v1": 100}
+            assert mesh.inside(source).call(asking.versions, to, "shop", 25) == {"v1": 100}
             sent += 100
         going.result()
     return sent
 
 
 @pytest.mark.parametrize("meanwhile", [lambda lab: None, upgrade_all], ids=["", "through-upgrades"])
-def test_figures_agree(mesh: Mesh, meanwhile: Callable[[Lab], None]) -> None:
+@pytest.mark.parametrize("source", ["near", "far"])
+def test_figures_agree(mesh: Mesh, source: str, meanwhile: Callable[[Lab], None]) -> None:
     """Requests and connections that were sent, counted, traced and logged.
 
-    `WARREN_TEST_REQUESTS`: how many requests, at least.
+    `WARREN_FIGURES`: how many requests, at least.
     """
-    count = int(os.environ.get("WARREN_TEST_REQUESTS", "400"))
+    count = int(os.environ.get("WARREN_FIGURES", "400"))
     inside = mesh.inside("collector")
 
     def counted(name: str) -> list[float]:
         ends = ("source", "destination")
-        return [total(mesh.lab, name, reporter=end, source_workload="far") for end in ends]
+        return [total(mesh.lab, name, reporter=end, source_workload=source) for end in ends]
 
     names = ("istio_requests_total", "istio_request_bytes_count", "istio_tcp_connections_closed_total")
     with telemetry(mesh, accessLogging=[{"providers": [{"name": "otel-logs"}]}], tracing=[tracing()]):
         before = {name: counted(name) for name in names}
-        sent = send(mesh, count, meanwhile)
+        sent = send(mesh, source, count, meanwhile)
         found = spans(mesh, lambda span: span.name.startswith("GET"), 2 * sent)
 
         def logged(body: str) -> list[collector.Log]:

@@ -10,14 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.lab import Lab, LabError, upgrade
 from agent.lab import mesh as mesh_of_lab
 from agent.lab.members import Node
-from tests.mesh.conftest import PODS, Mesh, in_force, revoke_all
+from tests.mesh.conftest import PODS, Mesh, in_force, revoke_all, serving
 from tests.support import longlived
 from tests.support.wait import until
 from tunnel import handover
@@ -66,14 +65,6 @@ def settle(mesh: Mesh, talks: dict[str, int]) -> dict[str, longlived.Account]:
         assert account.errors == [], kind
         assert account.blocks > 0, kind
     return accounts
-
-
-def serving(node: Node) -> dict[str, Any]:
-    """The generation that serves."""
-    return until(
-        lambda: next((one for one in upgrade.generations(node) if one["stage"] == "serving"), {}),
-        what="a generation serves",
-    )
 
 
 def numbers(node: Node) -> set[int]:

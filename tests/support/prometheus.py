@@ -54,7 +54,7 @@ def page(node: Node, port: int, path: str, accept: str) -> tuple[str, str]:
     """What a process of a node answers: the type of its content, and that. Raises OSError."""
 
     def ask() -> tuple[str, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"accept": accept})
             answer = connection.getresponse()

@@ -27,7 +27,7 @@ export class View {
     this.zoom = d3.zoom().scaleExtent([0.03, 3]).on("zoom", (event) => this.#moved(event.transform));
     d3.select(canvas).call(this.zoom).on("dblclick.zoom", null);
     canvas.addEventListener("click", (event) => this.#clicked(event));
-    canvas.addEventListener("mousemove", (event) => { canvas.title = this.#under(event)?.text ?? ""; });
+    canvas.addEventListener("mousemove", (event) => { if (!event.buttons) canvas.title = this.#under(event)?.text ?? ""; });
     new ResizeObserver(() => this.#resized()).observe(canvas);
     this.recolour();
   }
