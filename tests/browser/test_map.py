@@ -214,9 +214,11 @@ def test_a_thousand_workloads_move_fluently(browser: webdriver.Chrome) -> None:
     with served(look) as link:
         browser.get(link)
         until(lambda: "2625 edges" in table(browser), what="the mesh")
-        came = next(number)
+        came, drawn = next(number), browser.execute_script("return warrenMap.view.frames")
         found: dict[str, list[float]] = browser.execute_async_script(HANDS, 4)
         assert next(number) - came > 6, "states came meanwhile"
+        drawn = browser.execute_script("return warrenMap.view.frames") - drawn
+    assert drawn > 8 * FRAMES, "the graph was dragged and zoomed"
     rates = {hand: 1e3 * len(waits) / sum(waits) for hand, waits in found.items()}
     for hand, waits in found.items():
         print(f"{hand}: {rates[hand]:.1f} frames a second, the longest took {max(waits):.0f} ms")
