@@ -60,6 +60,8 @@ class Stage:
         self._kept = self._client.call(sockets.connect_many, self._targets[2], KEPT)
         self._calling: list[int] = []
         self.resume()
+        for node in lab.nodes:  # what a first pod that comes and goes leaves behind is no growth
+            self._pod_comes(node.name)
 
     def resume(self) -> None:
         self._calling = [self._client.call(sockets.keep_calling, to) for to in self._targets]
@@ -118,9 +120,12 @@ class Stage:
             self.errors.append(f"requests to http://web/: {done.stderr.strip()}")
 
     def _pods_come(self) -> None:
-        """With an identity that is new to the node, so with a certificate of its own; then they go."""
+        self._pod_comes(self._random.choice(self.lab.nodes).name)
+
+    def _pod_comes(self, node: str) -> None:
+        """With an identity that is new to the node, so with a certificate of its own; then it goes."""
         self._number += 1
-        name, node = f"passing{self._number}", self._random.choice(self.lab.nodes).name
+        name = f"passing{self._number}"
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
         spec = {"nodeName": node, "serviceAccountName": name, "containers": [{"name": "a"}]}
         [pod] = self._put(
