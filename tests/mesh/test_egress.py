@@ -166,6 +166,22 @@ def test_a_namespace_comes_before_the_mesh(mesh: Mesh) -> None:
         assert not leaves(mesh, 4)
 
 
+def test_a_workload_that_is_selected_comes_before_its_namespace(mesh: Mesh) -> None:
+    """What it has open and may not have is closed; its neighbour's stays."""
+    outbound = {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+    of_a = {"workloadSelector": {"labels": {"app": "a"}}}
+    only = manifest("Sidecar", "default", "of-a", {**of_a, **outbound})
+    inside, beside = mesh.inside("a"), mesh.inside("near")
+    leaving, staying = (one.call(sockets.connect_many, unknown(4), 1) for one in (inside, beside))
+    with in_force(mesh, [only], lambda: leaves(mesh, 4), "it may leave again"):
+        until(lambda: inside.call(sockets.broken, leaving) == 1, what="it is closed")
+        assert not leaves(mesh, 4)
+        assert beside.call(sockets.echoing, staying) == 1
+        assert not beside.call(sockets.is_turned_away, unknown(4))
+    inside.call(sockets.forget_all, leaving)
+    beside.call(sockets.forget_all, staying)
+
+
 @FAMILIES
 def test_a_change_closes_what_leaves_the_mesh_and_nothing_else(mesh: Mesh, family: int) -> None:
     inside = mesh.inside("a")

@@ -11,7 +11,7 @@ from agent.model.mesh import enrolled, is_gateway
 from agent.model.resources import Resource
 from agent.model.schema.kubernetes import Node, Pod
 from agent.model.schema.objects import Key, Labels, Owner, key_of
-from agent.model.translation import waypoint
+from agent.model.translation import egress, waypoint
 from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.gateways import topology
 from agent.model.translation.policy_selection import named_policies
@@ -123,6 +123,7 @@ def _common(view: View, pod: Pod) -> Workload:
         message.network_mode = HOST_NETWORK
     message.authorization_policies.extend(named_policies(view, pod))
     message.telemetry = name_for(view, pod)
+    message.outbound_traffic_policy = egress.of_workload(view, namespace, labels)
     if passed := waypoint.before(view, pod, "workload"):
         message.waypoint.CopyFrom(passed)
     if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end

@@ -1,4 +1,7 @@
-"""Sidecar -> `warren.mesh.Traffic`: whether connections may leave the mesh for where it knows nothing."""
+"""Sidecar -> `warren.mesh.Traffic`: whether connections may leave the mesh for where it knows nothing.
+
+One that selects workloads is told with these.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,58 +10,42 @@ from msgspec.structs import replace
 
 from agent.model.engine.kind import NETWORKING, Derived, Descriptor, Raw, Reading
 from agent.model.engine.reading import part
-from agent.model.engine.store import Entry
 from agent.model.engine.view import View
 from agent.model.mesh import ROOT_NAMESPACE, Mesh
 from agent.model.resources import TRAFFIC, Resource, traffic_resource
 from agent.model.schema.istio.sidecar import Outbound, Sidecar, SidecarSpec
 from agent.model.schema.objects import Key, key_of
+from agent.model.translation.egress import counting, entries, mode
 
 _TRAFFIC = "Traffic"  # one for each namespace, and one for the mesh
 _OF_THE_MESH = Key(_TRAFFIC, "", "")
 
 
-def _index(item: Sidecar) -> Iterator[Entry]:
-    if not item.selector:
-        yield "unselective", "Sidecar", item.metadata.namespace
-
-
 def _traffic(view: View, key: Key) -> Iterator[Resource]:
     """What a namespace says of its own, or (empty) what holds for the mesh, as far as it has to be told."""
     namespace = key.namespace
-    counting = _counting(view, namespace or ROOT_NAMESPACE)
-    outbound = counting.spec.outbound_traffic_policy if counting else None
-    mode = outbound.mode if outbound else view.mesh.outbound_traffic_policy
+    item = counting(view, namespace or ROOT_NAMESPACE)
+    outbound = mode(view, item)
     # A namespace's Sidecar without a policy stands for itself as well: what the root's says is not inherited.
-    if counting if namespace else mode != "ALLOW_ANY":
-        yield traffic_resource(namespace, mode)
+    if item if namespace else outbound != "ALLOW_ANY":
+        yield traffic_resource(namespace, outbound)
 
 
 def _problems(view: View, item: Sidecar) -> Iterator[str]:
     for field in item.not_acted_on:
         yield f"{field} is not enforced, this version acts on outboundTrafficPolicy.mode alone"
-    if item.selector:
-        yield "workloadSelector is not supported: what holds for the namespace applies"
-        return
-    counting = _counting(view, item.metadata.namespace)
-    if counting and counting is not item:
-        yield f"ignored: {key_of(counting)} takes precedence (oldest wins, ties by name)"
+    current = None if item.selector else counting(view, item.metadata.namespace)
+    if current and current is not item:
+        yield f"ignored: {key_of(current)} takes precedence (oldest wins, ties by name)"
 
 
 def _dependants(view: View, item: Sidecar) -> Iterator[Key]:
     namespace = item.metadata.namespace
+    if item.selector:
+        yield from map(key_of, view.selected(namespace, item.selector))
+        return
     yield _OF_THE_MESH if namespace == ROOT_NAMESPACE else Key(_TRAFFIC, namespace, "")
     yield from view.store.find("unselective", "Sidecar", namespace)
-
-
-def _counting(view: View, namespace: str) -> Sidecar | None:
-    """The one that counts for all workloads of a namespace, or (the root's) of the mesh."""
-    those = view.store.each(Sidecar, "unselective", "Sidecar", namespace)
-    return min(those, key=_rank, default=None)
-
-
-def _rank(item: Sidecar) -> tuple[bool, str, Key]:
-    return not item.strictest, item.metadata.creation_timestamp, key_of(item)
 
 
 def _strictest(spec: Raw, clear: bool, annotations: Any) -> Reading:
@@ -76,7 +63,7 @@ KIND = Descriptor(
     "sidecars",
     Sidecar,
     critical=True,
-    index=_index,
+    index=entries,
     dependants=_dependants,
     problems=_problems,
     may_make=_may_make,

@@ -195,6 +195,9 @@ pub struct Workload {
     /// The `warren.telemetry.Telemetry` that selects it.
     #[prost(string, tag = "1003")]
     pub telemetry: String,
+    /// Unspecified: its namespace's.
+    #[prost(enumeration = "OutboundTrafficPolicy", tag = "1004")]
+    pub outbound_traffic_policy: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

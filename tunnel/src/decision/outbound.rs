@@ -134,12 +134,11 @@ fn decide(mesh: &Mesh, source: &Workload, dst: OriginalDst, rng: &mut Rng) -> Re
 /// Whether a connection of `source` to `dst` that leaves the mesh may be made, or stay as it was made. Where the mesh has
 /// come to know its destination it may. A pod's own loopback is not outside.
 pub fn leave(mesh: &Mesh, source: &Workload, dst: OriginalDst) -> Result<(), Refusal> {
-    let Identity { namespace, .. } = &*source.identity;
     let known = || {
         mesh.workload_at(&source.network, dst.ip()).is_some()
-            || mesh.service_at(&source.network, dst.ip(), namespace).is_some()
+            || mesh.service_at(&source.network, dst.ip(), &source.identity.namespace).is_some()
     };
-    match mesh.outbound_traffic(namespace) {
+    match mesh.outbound_traffic(source) {
         OutboundTraffic::RegistryOnly if !dst.is_loopback() && !known() => Err(Refusal::NotInRegistry),
         _ => Ok(()),
     }

@@ -125,6 +125,16 @@ fn the_registry_decides_what_may_be_left_for() {
         check(&open, known);
         check(&open, [("192.168.0.1:443", "passthrough 192.168.0.1:443")]);
     }
+    let selected = |mode| proto::Workload { outbound_traffic_policy: mode, ..pod("client", &["10.0.0.1", "fd00::1"]) };
+    for (own, namespaces, left) in [
+        (only as i32, any, "refuse not_in_registry"),
+        (any as i32, only, "passthrough 192.168.0.1:443"),
+        (7, any, "refuse not_in_registry"),
+    ] {
+        let mesh = with(traffic("default", namespaces)).and([resource(selected(own))]);
+        check(&mesh, known);
+        check(&mesh, [("192.168.0.1:443", left)]);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What may leave the mesh: a namespace's own word, else the mesh's (`warren.mesh.Traffic`).
+//! What may leave the mesh: a namespace's own word, else the mesh's (`warren.mesh.Traffic`). A workload's comes before both.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ mod tests {
     use proto::OutboundTrafficPolicy::{AllowAny, RegistryOnly, Unspecified};
 
     fn outbound(mesh: &Mesh) -> [&'static str; 2] {
-        ["shop", "default"].map(|namespace| mesh.outbound_traffic(namespace).name())
+        ["shop", "default"].map(|namespace| mesh.egress.outbound(namespace).name())
     }
 
     fn apply<const N: usize>(mesh: &Mesh, resources: [Resource; N], removed: &[&str]) -> (Mesh, Vec<String>) {

@@ -185,9 +185,9 @@ impl Mesh {
         self.policies.has(name)
     }
 
-    /// What becomes of a connection from a namespace to an address of which nothing is known.
-    pub fn outbound_traffic(&self, namespace: &str) -> OutboundTraffic {
-        self.egress.outbound(namespace)
+    /// What becomes of a connection of a workload to an address of which nothing is known.
+    pub fn outbound_traffic(&self, source: &Workload) -> OutboundTraffic {
+        source.outbound().unwrap_or_else(|| self.egress.outbound(&source.identity.namespace))
     }
 
     /// What may leave the mesh: tells each namespace that has a word of its own, the empty one being the mesh.

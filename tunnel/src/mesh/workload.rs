@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use super::egress::OutboundTraffic;
 use super::intern::Interners;
 use super::service::{decode_ports, target, Gateway, PortMapping, Service, ServiceKey};
 use crate::base::{address, Identity};
@@ -106,6 +107,7 @@ struct Rare {
     /// By which it is known instead of an address, and whether only the first of the name's addresses counts.
     name: Option<(Arc<str>, bool)>,
     telemetry: Option<Arc<str>>,
+    outbound: Option<OutboundTraffic>,
 }
 
 /// A workload that is found by its uid.
@@ -247,6 +249,11 @@ impl Workload {
         self.rare.as_ref()?.telemetry.as_deref()
     }
 
+    /// What a Sidecar that selects it says of what may leave the mesh.
+    pub fn outbound(&self) -> Option<OutboundTraffic> {
+        self.rare.as_ref()?.outbound
+    }
+
     pub fn application_tunnel(&self) -> Option<ApplicationTunnel> {
         self.rare.as_ref()?.application_tunnel
     }
@@ -332,8 +339,18 @@ fn rare(message: &proto::Workload, names: &mut Interners) -> Result<Option<Box<R
         application_tunnel: message.application_tunnel.as_ref().map(application_tunnel).transpose()?,
         name: named.then(|| (message.hostname.as_str().into(), message.logical_dns)),
         telemetry: (!message.telemetry.is_empty()).then(|| message.telemetry.as_str().into()),
+        outbound: outbound(message),
     };
     Ok((rare != Rare::default()).then(|| Box::new(rare)))
+}
+
+/// What is not understood must have been meant to restrict.
+fn outbound(message: &proto::Workload) -> Option<OutboundTraffic> {
+    match proto::OutboundTrafficPolicy::try_from(message.outbound_traffic_policy) {
+        Ok(proto::OutboundTrafficPolicy::Unspecified) => None,
+        Ok(proto::OutboundTrafficPolicy::AllowAny) => Some(OutboundTraffic::AllowAny),
+        _ => Some(OutboundTraffic::RegistryOnly),
+    }
 }
 
 fn application_tunnel(message: &proto::ApplicationTunnel) -> Result<ApplicationTunnel, String> {

@@ -171,7 +171,7 @@ impl Pod {
     /// The same for those that leave the mesh.
     fn review_leaving(&self, mesh: &Mesh) {
         let Some(source) = mesh.local(&self.key) else { return };
-        let outbound = mesh.outbound_traffic(&source.identity.namespace);
+        let outbound = mesh.outbound_traffic(source);
         if self.outbound.replace(outbound) != outbound {
             self.live.borrow().values().for_each(|open| open.review_leaving(mesh, source));
         }

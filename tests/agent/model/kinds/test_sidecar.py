@@ -13,7 +13,7 @@ from agent.model.schema.objects import Key, Object, key_of
 from agent.sources import documents
 from agent.sources.documents import Refused
 from protocols import mesh_pb2
-from tests.agent.model.objects import changes, make, model_of, pod, resources
+from tests.agent.model.objects import changes, make, model_of, pod, resources, workload
 
 ONLY = Mesh(outbound_traffic_policy="REGISTRY_ONLY")
 
@@ -128,14 +128,41 @@ def test_what_is_not_enforced_is_named() -> None:
     assert all("is not enforced" in problem for problem in problems)
 
 
-@pytest.mark.parametrize("namespace", ["shop", ROOT_NAMESPACE])
-def test_a_sidecar_of_some_workloads_alone_counts_for_none(namespace: str) -> None:
-    item = sidecar(namespace, "REGISTRY_ONLY", spec={"workloadSelector": {"labels": {"app": "x"}}})
-    whole = sidecar(namespace, "REGISTRY_ONLY", "whole", creationTimestamp="2026-01-01T00:00:00Z")
-    model = model_of(item)
-    assert told(model) == {}
-    assert model.problems[key_of(item)].startswith("workloadSelector is not supported")
-    assert [*model_of(item, whole).problems] == [key_of(item)]
+def selecting(
+    mode: OutboundTrafficPolicy | None, name: str = "some", app: str = "x", **fields: Any
+) -> Object:
+    return sidecar("default", mode, name, spec={"workloadSelector": {"labels": {"app": app}}}, **fields)
+
+
+PODS = [pod(name, f"10.0.0.{n}", labels={"app": name}) for n, name in enumerate("xy", 1)]
+
+
+def told_with(model: Model) -> dict[str, str]:
+    """The modes that tunnels hear of with a pod, by its name."""
+    policies = mesh_pb2.OutboundTrafficPolicy
+    return {name: policies.Name(workload(model, name).outbound_traffic_policy) for name in ("x", "y")}
+
+
+def test_a_sidecar_of_some_workloads_is_told_with_them() -> None:
+    base = model_of(*PODS, sidecar("default", "ALLOW_ANY"))
+    model = model_of(selecting("REGISTRY_ONLY"), base=base)
+    assert told_with(model) == {"x": "REGISTRY_ONLY", "y": "UNSPECIFIED"}
+    assert told(model) == {"default": "ALLOW_ANY"} and not model.problems
+    _, delta = apply(base, changes(selecting("REGISTRY_ONLY")))
+    assert len(delta.changed) == 1, "nobody else hears of it"
+    assert told_with(model_of(selecting("REGISTRY_ONLY", app="y"), base=model))["x"] == "UNSPECIFIED"
+    assert apply(model, [(Key("Sidecar", "default", "some"), None)])[0] == base
+
+
+def test_of_several_that_select_a_workload_the_oldest_counts() -> None:
+    older = selecting("REGISTRY_ONLY", "z", creationTimestamp="2025-01-01T00:00:00Z")
+    newer = selecting("ALLOW_ANY", "a", creationTimestamp="2026-01-01T00:00:00Z")
+    assert told_with(model_of(*PODS, newer, older))["x"] == "REGISTRY_ONLY"
+
+
+def test_a_sidecar_of_some_workloads_without_a_policy_leaves_it_to_the_setting() -> None:
+    model = model_of(*PODS, sidecar("default", "ALLOW_ANY"), selecting(None), base=Model(ONLY))
+    assert told_with(model) == {"x": "REGISTRY_ONLY", "y": "UNSPECIFIED"}
 
 
 @pytest.mark.parametrize(
