@@ -159,6 +159,11 @@ class Core:
 
         Raises ValueError for a service that is not known.
         """
+    def gateway_listeners(self) -> str:
+        """What this gateway listens on, as a JSON object.
+
+        Raises ValueError where this is no gateway, or one that has not been told.
+        """
     def explain_route(self, source: str, method: str, url: str, headers: list[tuple[str, str]]) -> str:
         """Which rule decides about a request, why no earlier one does, and where it goes, as a JSON object.
 

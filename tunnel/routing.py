@@ -17,6 +17,12 @@ def routes(core: Core) -> Routes:
         except ValueError as error:
             return _bad(str(error))
 
+    async def listeners(_: Request) -> Response:
+        try:
+            return Response(await asyncio.to_thread(core.gateway_listeners), JSON)
+        except ValueError as error:
+            return _bad(str(error))
+
     async def explain(request: Request) -> Response:
         """The body: a JSON object with `from`, `method`, `url` and `headers`, a list of pairs."""
         try:
@@ -29,7 +35,11 @@ def routes(core: Core) -> Routes:
         except (ValueError, TypeError) as error:
             return _bad(str(error))
 
-    return {("GET", "/routes"): in_force, ("POST", "/routes/explain"): explain}
+    return {
+        ("GET", "/routes"): in_force,
+        ("GET", "/listeners"): listeners,
+        ("POST", "/routes/explain"): explain,
+    }
 
 
 def _bad(text: str) -> Response:

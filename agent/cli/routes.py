@@ -50,6 +50,23 @@ def in_force(service: str | None, tunnel: str, as_json: bool) -> None:
 
 
 @routes.command(cls=Command)
+@_tunnel
+@_json
+def listeners(tunnel: str, as_json: bool) -> int:
+    """Print what a gateway listens on: ports, hosts, TLS, the routes that are attached, and conflicts.
+
+    Asked in the gateway's pod, at its admin port. Exit code 0 if there is no conflict, 1 if there is one, 2
+    if there is no answer.
+    """
+    said = ask(tunnel, "/listeners", routing.Row)
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        routing.show_listeners(_console(), said)
+    return 1 if said["conflicts"] else 0
+
+
+@routes.command(cls=Command)
 @click.argument("method")
 @click.argument("url")
 @option(

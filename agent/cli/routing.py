@@ -23,6 +23,30 @@ def show_routes(console: Console, services: list[Row]) -> None:
             console.print(tree)
 
 
+def show_listeners(console: Console, said: Row) -> None:
+    """A tree for each port of a gateway, then what is in conflict."""
+    console.print(Text(f"gateway {said['pod']}"))
+    if not said["listeners"]:
+        console.print("No listeners: no Gateway selects this pod.")
+    for listener in said["listeners"]:
+        own = "" if listener["bind"] == listener["port"] else f" (port {listener['bind']} of the pod)"
+        head = ", PROXY protocol" if listener["proxy_protocol"] else ""
+        tree = Tree(Text(f"port {listener['port']}{own}{head}", "bold"))
+        for server in listener["servers"]:
+            branch = tree.add(Text(_server(server)))
+            for scope in server["scopes"]:
+                _add_scope(branch, scope, server["protocol"])
+        console.print(tree)
+    for conflict in said["conflicts"]:
+        console.print(Text(f"conflict: {conflict}", "bold red"))
+
+
+def _server(server: Row) -> str:
+    tls = f", TLS {server['tls']}" if server["tls"] else ""
+    hosts = f" for {', '.join(server['sni_hosts'])}" if server["sni_hosts"] else ""
+    return f"{server['name']}: {server['protocol']}{tls}{hosts}"
+
+
 def show_explanation(console: Console, said: Row) -> None:
     """What becomes of one request, and why."""
     console.print(Text(f"from {said['from']}"))

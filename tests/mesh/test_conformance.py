@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,10 @@ from tests.mesh.conformance import (
     grpc_method,
     grpc_rule,
     host,
+    pair,
     path,
     redirect,
+    response_headers,
     routes,
     rule,
     to,
@@ -58,6 +60,10 @@ OTHERS = {
     "MeshBasic",
     "MeshPorts",
     "MeshConsumerRoute",
+    "MeshFrontend",
+    "MeshFrontendHostname",
+    "MeshGRPCRouteRequestHeaderModifier",
+    "MeshGRPCRouteWeight",
     "GatewayHTTPListenerIsolation",
     "ListenerSetHTTPRouting",
     "HTTPRouteRedirectPortAndScheme",
@@ -65,6 +71,8 @@ OTHERS = {
     *SCRIPTED,
     *GRPC,
 }
+MESH_GRPC = ("GRPCRouteRequestHeaderModifier", "GRPCRouteWeight")
+FRONTEND = "x-header-set", "set"  # what the route of MeshFrontend adds to answers
 REDIRECTS: dict[
     str, tuple[Spec, str]
 ] = {  # of HTTPRouteRedirectPortAndScheme, by path: what one says, and where it leads from port 80
@@ -79,8 +87,11 @@ REDIRECTS: dict[
 
 def services() -> Iterator[Spec]:
     """One for each case of the mesh, without the routes."""
-    for name in (*MESH.values(), "HTTPRouteWeight", "MeshBasic", "MeshPorts", "MeshConsumerRoute"):
-        ports = [{"name": f"http-{port}", "port": port, "targetPort": 3000} for port in (80, 8080)]
+    http = [{"name": f"http-{port}", "port": port, "targetPort": 3000} for port in (80, 8080)]
+    grpc = [{"name": "grpc", "port": 80, "targetPort": 3002}]
+    own = ("HTTPRouteWeight", "MeshBasic", "MeshPorts", "MeshConsumerRoute", "MeshFrontend")
+    all_ports = dict.fromkeys((*MESH.values(), *own), http) | dict.fromkeys(MESH_GRPC, grpc)
+    for name, ports in all_ports.items():
         spec = {"selector": {"any": "one"}, "ports": ports}
         metadata = {"name": name.lower(), "namespace": "default"}
         yield {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
@@ -113,6 +124,10 @@ def all_routes() -> Iterator[Spec]:
         parent_ = gateway() if port == PORT else gateway("ports", port=port)
         yield from routes(f"redirects-{port}", [rules], parent_, hostnames=["redirects.example.com"])
     yield from _of_listeners()
+    for name in MESH_GRPC:
+        yield from routes(name, [GRPC[name]], parent(name), "GRPCRoute")
+    frontend = rule(filters=response_headers(set=[pair(*FRONTEND)]))
+    yield from routes("MeshFrontend", [[frontend]], parent("MeshFrontend"))
     yield from routes("MeshPorts", [[rule(backends=[to("v2")])]], parent("MeshPorts", port=80))
     consumer = routes("MeshConsumerRoute", [[rule(backends=[to("v2")])]], parent("MeshConsumerRoute"))[0]
     consumer["metadata"]["namespace"] = "backends"
@@ -460,11 +475,25 @@ def test_grpc_listener_hostname_matching(mesh: Mesh) -> None:
         grpc_answers(mesh, of, "Echo", by, port=HOSTNAMES)
 
 
-def test_grpc_request_header_modifier(mesh: Mesh) -> None:
-    """GRPCRouteRequestHeaderModifier."""
-    of = host("GRPCRouteRequestHeaderModifier")
-    grpc_answers(mesh, of, "Echo", "v1")
-    answer = echoes(mesh, of, "Echo", ("x-set", "old"), ("x-remove", "a"), ("x-stays", "b"))
+Call = Callable[..., list[Echo]]
+
+
+def at_gateway(mesh: Mesh, case: str) -> Call:
+    return partial(grpc_echo.call, door(mesh), host(case), f"/{ECHO}/Echo")
+
+
+def in_mesh(mesh: Mesh, case: str) -> Call:
+    own = case.lower()
+    to = (mesh.service(own, 4), 80)
+    return partial(mesh.inside("client").call, grpc_echo.call, to, own, f"/{ECHO}/Echo")
+
+
+@pytest.mark.parametrize("place", [at_gateway, in_mesh])
+def test_grpc_request_header_modifier(mesh: Mesh, place: Callable[[Mesh, str], Call]) -> None:
+    """GRPCRouteRequestHeaderModifier, MeshGRPCRouteRequestHeaderModifier."""
+    call = place(mesh, "GRPCRouteRequestHeaderModifier")
+    until(lambda: call()[0].seen.get("x-add") == "more", what="the route holds")
+    (answer,) = call([("x-set", "old"), ("x-remove", "a"), ("x-stays", "b")])
     expected = {"x-set": "new", "x-add": "more", "x-stays": "b"}
     assert {
         name: value for name, value in answer.seen.items() if name.startswith("x-")
@@ -472,12 +501,12 @@ def test_grpc_request_header_modifier(mesh: Mesh) -> None:
     assert "x-remove" not in answer.seen
 
 
-def test_grpc_weight(mesh: Mesh) -> None:
-    """GRPCRouteWeight: 70 to 30 to 0."""
-    of = host("GRPCRouteWeight")
-    grpc_answers(mesh, of, "Echo", "OK")
-    answers = grpc_echo.call(door(mesh), of, f"/{ECHO}/Echo", count=200)
-    assert shares(counts := Counter(one.by for one in answers)), counts
+@pytest.mark.parametrize("place", [at_gateway, in_mesh])
+def test_grpc_weight(mesh: Mesh, place: Callable[[Mesh, str], Call]) -> None:
+    """GRPCRouteWeight, MeshGRPCRouteWeight: 70 to 30 to 0."""
+    call = place(mesh, "GRPCRouteWeight")
+    until(lambda: call()[0].by == "v2", what="v2 has its part")
+    assert shares(counts := Counter(one.by for one in call(count=200))), counts
 
 
 def test_mesh_basic(mesh: Mesh) -> None:
@@ -489,6 +518,20 @@ def test_mesh_ports(mesh: Mesh) -> None:
     """MeshPorts: a route that names a port is for that one."""
     service_answers(mesh, "MeshPorts", Ask("/", "v2"))
     service_answers(mesh, "MeshPorts", Ask("/", "v1"), port=8080)
+
+
+def test_mesh_frontend(mesh: Mesh) -> None:
+    """MeshFrontend, MeshFrontendHostname: a route is for what is sent to its Service, whatever the Host."""
+    added, untouched = (Ask("/", "v1", answered={FRONTEND[0]: value}) for value in (FRONTEND[1], None))
+    service_answers(mesh, "MeshFrontend", added)
+
+    def ask(to: str, port: int, of: str) -> asking.Answer:
+        return mesh.inside("client").call(asking.ask, (to, port), of)
+
+    frontend, other = (mesh.service(name, 4) for name in ("meshfrontend", "meshbasic"))
+    assert fits(ask(frontend, 80, "example.com"), added, "")
+    assert fits(ask(other, 80, "meshfrontend"), untouched, "")
+    assert fits(ask(mesh.address("v1", 4), 3000, "meshfrontend"), untouched, "")
 
 
 def test_mesh_consumer_route(mesh: Mesh) -> None:

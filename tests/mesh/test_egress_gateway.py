@@ -2,20 +2,27 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+from agent.ca import directory
 from agent.lab import Lab
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh, in_force
-from tests.support import asking, sockets
+from tests.support import asking, hbone, sockets
+from tests.support.certificates import Authority, Certificate
 from tests.support.resident import Resident
 from tests.support.wait import until
 
 MANIFESTS = Path(__file__).with_name("egress_gateway.yaml")
 HOST, ADDRESS = "outside.example", "240.240.0.80"
+TLS_PORT, GATEWAY_API_PORT = 7443, 8081
+CLIENT = "cluster.local/ns/default/sa/client"
+ONLY_CLIENT = {"rules": [{"from": [{"source": {"principals": [CLIENT]}}]}]}
 PORT = 7200  # of a server that nobody in the mesh knows, on a node itself
 
 
@@ -25,6 +32,7 @@ def mesh() -> Iterator[Mesh]:
         lab = exits.enter_context(Lab.up([MANIFESTS], name=f"wt-egress-{os.getpid()}"))
         mesh = Mesh(lab, {})
         exits.callback(mesh.close)
+        mesh.inside("outside").call(sockets.serve, TLS_PORT)
         lab.cluster.put([entry(mesh)])
         yield mesh
 
@@ -33,9 +41,12 @@ def entry(mesh: Mesh) -> Manifest:
     spec = {
         "hosts": [HOST],
         "addresses": [ADDRESS],
-        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "ports": [
+            {"number": 80, "name": "http", "protocol": "HTTP"},
+            {"number": 443, "name": "tls", "protocol": "TLS"},
+        ],
         "resolution": "STATIC",
-        "endpoints": [{"address": mesh.address("outside", 4), "ports": {"http": 8080}}],
+        "endpoints": [{"address": mesh.address("outside", 4), "ports": {"http": 8080, "tls": TLS_PORT}}],
     }
     kind = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry"}
     return {**kind, "metadata": {"name": "outside", "namespace": "default"}, "spec": spec}
@@ -61,6 +72,34 @@ def gateway_is_the_way(mesh: Mesh) -> None:
     until(lambda: leaves_by(mesh) == own, what="requests leave by the gateway")
 
 
+SELECTED: Manifest = {"selector": {"matchLabels": {"istio": "egressgateway"}}}
+
+
+def policy(**spec: Any) -> Manifest:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "leaving", "namespace": "istio-system"},
+        "spec": spec,
+    }
+
+
+def leaving_by(mesh: Mesh, one: Manifest) -> AbstractContextManager[None]:
+    """With this policy; afterwards everybody leaves by the gateway."""
+
+    def is_over() -> bool:
+        return all(status(mesh, "other", port) == 200 for port in (80, GATEWAY_API_PORT))
+
+    return in_force(mesh, [one], is_over, "everybody leaves by the gateway")
+
+
+def status(mesh: Mesh, source: str, port: int = 80) -> int:
+    """Of an answer from the gateway itself."""
+    to = (mesh.address("istio-egressgateway", 4), port)
+    forged = {"x-forwarded-client-cert": f"URI=spiffe://{CLIENT}"}
+    return mesh.inside(source).call(asking.ask, to, HOST, "/", headers=forged).status
+
+
 def test_requests_leave_by_the_gateway(mesh: Mesh) -> None:
     """Whoever asks, by the name that it has outside."""
     gateway_is_the_way(mesh)
@@ -72,20 +111,57 @@ def test_requests_leave_by_the_gateway(mesh: Mesh) -> None:
 def test_the_gateway_judges_who_leaves(mesh: Mesh) -> None:
     """By its own policies."""
     gateway_is_the_way(mesh)
-    policy = {
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": "leaving", "namespace": "istio-system"},
-        "spec": {
-            "selector": {"matchLabels": {"istio": "egressgateway"}},
-            "rules": [{"to": [{"operation": {"paths": ["/allowed"]}}]}],
-        },
-    }
-    own = mesh.address("istio-egressgateway", 4)
-    with in_force(mesh, [policy], lambda: leaves_by(mesh) == own, "requests leave by the gateway"):
+    rules = [{"to": [{"operation": {"paths": ["/allowed"]}}]}]
+    with leaving_by(mesh, policy(**SELECTED, rules=rules)):
         until(lambda: (one := ask(mesh)) is not None and one.status == 403, what="the policy holds")
         allowed = ask(mesh, path="/allowed")
         assert allowed and allowed.version == "outside"
+
+
+def test_the_gateway_knows_who_leaves_by_what_it_has_proven(mesh: Mesh, tmp_path: Path) -> None:
+    """By the client's certificate: a header, plain text, another root or trust domain prove nothing."""
+    gateway_is_the_way(mesh)
+    own, signer = mesh.address("istio-egressgateway", 4), directory.read_root(mesh.lab.state.run / "ca")
+    assert isinstance(signer.key, EllipticCurvePrivateKey)
+    ours = Authority(tmp_path / "ours", stolen=(signer.certificate.subject, signer.key))
+    stranger = Authority(tmp_path / "stranger")
+
+    def through_a_tunnel(me: Certificate | None) -> str:
+        return mesh.inside("outside").call(hbone.ask, own, 80, me, HOST)
+
+    with leaving_by(mesh, policy(**SELECTED, **ONLY_CLIENT)):
+        until(lambda: status(mesh, "other") == 403, what="the policy holds")
+        assert leaves_by(mesh) == own
+        assert status(mesh, "outside") == 403, "in plain text it is nobody"
+        assert through_a_tunnel(ours.issue(f"spiffe://{CLIENT}")) == "HTTP/1.1 200 OK"
+        assert through_a_tunnel(ours.issue("spiffe://cluster.local/ns/default/sa/other")) == "HTTP/1.1 403 Forbidden"
+        elsewhere = ours.issue(f"spiffe://{CLIENT.replace('cluster.local', 'elsewhere')}")
+        for nobody in (None, stranger.issue(f"spiffe://{CLIENT}"), elsewhere):
+            assert through_a_tunnel(nobody) == ""
+
+
+def test_what_is_attached_to_a_gateway_judges_who_leaves_by_it(mesh: Mesh) -> None:
+    """A policy with targetRefs, for what comes through tunnels and plainly, at that Gateway alone."""
+    gateway_is_the_way(mesh)
+    target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "egress"}]
+    with leaving_by(mesh, policy(targetRefs=target, **ONLY_CLIENT)):
+        until(lambda: status(mesh, "other", GATEWAY_API_PORT) == 403, what="the policy holds")
+        assert status(mesh, "client", GATEWAY_API_PORT) == 200
+        assert status(mesh, "outside", GATEWAY_API_PORT) == 403
+        assert status(mesh, "other") == status(mesh, "outside") == 200
+
+
+def test_connections_leave_by_the_name_in_their_tls(mesh: Mesh) -> None:
+    """Passed through, judged by the client's identity as well."""
+    gateway_is_the_way(mesh)
+
+    def greeted(source: str) -> bool:
+        return mesh.inside(source).call(sockets.greeted_over_tls, (ADDRESS, 443), HOST)
+
+    until(lambda: greeted("client") and greeted("other"), what="connections leave")
+    with leaving_by(mesh, policy(**SELECTED, **ONLY_CLIENT)):
+        until(lambda: not greeted("other"), what="the policy holds")
+        assert greeted("client")
 
 
 def test_nothing_goes_past_it(mesh: Mesh) -> None:

@@ -16,7 +16,7 @@ from agent.lab import Lab
 from agent.model.schema.objects import Key
 from tests.mesh.conftest import Manifest, Mesh
 from tests.mesh.test_authz import authz
-from tests.support import asking, deciders
+from tests.support import asking, deciders, sockets
 from tests.support.resident import Resident
 from tests.support.wait import until
 
@@ -26,6 +26,7 @@ LIMITER, FIELD_LIMITER, AUTHORIZER, HTTP_AUTHORIZER = 8081, 8082, 9000, 8000
 CLIENT = "cluster.local/ns/default/sa/client"
 RATELIMIT = os.environ.get("WARREN_RATELIMIT")
 RATE = 5  # a second: low enough for a machine that has much else to do
+PORT = 7000
 SECONDS = int(os.environ.get("WARREN_RATE_SECONDS", "4"))  # of the run that measures rates
 OF_SHOP = {"selector": {"matchLabels": {"app": "shop"}}}
 
@@ -39,6 +40,13 @@ def mesh() -> Iterator[Mesh]:
         mesh.inside("decider").call(deciders.serve_limiter, LIMITER)
         mesh.inside("decider").call(deciders.serve_authorizer, AUTHORIZER, HTTP_AUTHORIZER)
         yield mesh
+
+
+@pytest.fixture(scope="module")
+def port(mesh: Mesh) -> int:
+    """Of a server that speaks no HTTP, in the pod of the shop."""
+    mesh.inside("shop").call(sockets.serve, PORT)
+    return PORT
 
 
 def limits(*rules: Manifest, name: str = "limits", **spec: Any) -> Manifest:
@@ -148,6 +156,35 @@ def test_a_policy_that_is_refused_stays_in_force_as_it_was(mesh: Mesh) -> None:
         until(lambda: rejected in log.read_text(), what="the agent says it")
         assert "a good version stays in force" in log.read_text().partition(rejected)[2].splitlines()[0]
         assert statuses(mesh, "far", 1) == [429]
+
+
+def test_connections_are_limited_for_each_identity(mesh: Mesh, port: int) -> None:
+    """Also those that would need no tunnel; what is beyond the limit is refused, and says why."""
+    to = (mesh.address("shop", 4), port)
+    near, far, other = (mesh.inside(name) for name in ("near", "far", "other"))
+    assert not near.call(sockets.is_turned_away, to), "and further ones are direct"
+    with applied(mesh, limits({"by": [{"key": "source.principal"}], "connections": {"concurrent": 2}})):
+        opened = far.call(sockets.connect_many, to, 2)
+        try:
+            until(lambda: near.call(sockets.is_turned_away, to), what="there are as many as may be")
+            assert far.call(sockets.is_turned_away, to)
+            assert not other.call(sockets.is_turned_away, to), "another identity"
+            flows = json.loads(mesh.lab.node("node1").fetch(15000, "/flows"))["flows"]
+            told = [one for one in flows if one.get("reason") == "too_many_connections"]
+            assert told and told[0]["error"].endswith("RateLimitPolicy default/limits, rules[0]")
+            assert 'verdict="connection_limited"' in mesh.lab.node("node1").fetch(15020, "/metrics")
+        finally:
+            for number in opened:
+                far.call(sockets.close, number)
+        until(lambda: not near.call(sockets.is_turned_away, to), what="there is room again")
+    assert not near.call(sockets.is_turned_away, to)
+
+
+def test_new_connections_are_limited(mesh: Mesh, port: int) -> None:
+    to = (mesh.address("shop", 4), port)
+    with applied(mesh, limits({"connections": {"new": 2, "per": "hour"}})):
+        asked = [mesh.inside(source).call(sockets.is_turned_away, to) for source in ("far", "other", "far")]
+        assert asked == [False, False, True]
 
 
 def test_a_global_limit_holds_for_two_tunnels(mesh: Mesh) -> None:

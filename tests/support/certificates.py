@@ -39,12 +39,17 @@ class Certificate:
 class Authority:
     """A root, and what it signs."""
 
-    def __init__(self, folder: Path, name: str = "cluster.local") -> None:
-        """Files are put into `folder`, which is made."""
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "cluster.local",
+        stolen: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None = None,
+    ) -> None:
+        """Files are put into `folder`, which is made. stolen: name and key of another root, to sign with."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name)])
+        own = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name)])
+        self._name, self._key = stolen or (own, ec.generate_private_key(ec.SECP256R1()))
         now = datetime.now(UTC)
         root = (
             x509.CertificateBuilder()

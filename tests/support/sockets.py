@@ -157,6 +157,20 @@ def is_turned_away(to: Address) -> bool:
     return True
 
 
+def greeted_over_tls(to: Address, name: str) -> bool:
+    """Whether the application greets a connection that begins as TLS does, for a server of this name."""
+    said = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    try:
+        with socket.create_connection(to, timeout=20) as sock:
+            sock.sendall(said.read())
+            return sock.recv(len(GREETING)) == GREETING
+    except (ConnectionRefusedError, ConnectionResetError):
+        return False
+
+
 def connect_many(to: Address, count: int) -> list[int]:
     """That many connections, each to a server that has greeted."""
     numbers = [connect(to) for _ in range(count)]

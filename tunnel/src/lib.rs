@@ -294,6 +294,10 @@ impl Core {
         py.detach(|| self.0.routes(service)).map_err(value_error)
     }
 
+    fn gateway_listeners(&self, py: Python<'_>) -> PyResult<String> {
+        py.detach(|| self.0.gateway_listeners()).map_err(value_error)
+    }
+
     fn explain_route(
         &self,
         py: Python<'_>,

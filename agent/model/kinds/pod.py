@@ -14,6 +14,7 @@ from agent.model.schema.objects import Key, Labels, Owner, key_of
 from agent.model.translation import egress, waypoint
 from agent.model.translation.gateways import pods as gateways
 from agent.model.translation.gateways import topology
+from agent.model.translation.gateways.attachments import ONE_GATEWAY
 from agent.model.translation.policy_selection import named_policies
 from agent.model.translation.ports import of_pod, ports_of
 from agent.model.translation.services import slice_services
@@ -58,9 +59,11 @@ def _index(pod: Pod) -> Iterator[Entry]:
 
 
 def _dependants(view: View, pod: Pod) -> Iterator[Key]:
-    """A gateway's listeners."""
+    """A gateway's listeners; of pods of one Gateway those of all, which may have served it before."""
     if is_gateway(pod):
         yield gateways.key_of(pod)
+        if ONE_GATEWAY in pod.metadata.labels:
+            yield from gateways.keys(view)
 
 
 def _problems(view: View, pod: Pod) -> Iterator[str]:
@@ -128,7 +131,7 @@ def _common(view: View, pod: Pod) -> Workload:
         message.waypoint.CopyFrom(passed)
     if pod.has_account:  # without an identity nobody could know that it is the one at a tunnel's other end
         captured = enrolled(pod, view.namespace(namespace))
-        say_how_it_is_reached(message, labels, metadata.annotations, captured)
+        say_how_it_is_reached(message, labels, metadata.annotations, captured, native=is_gateway(pod))
     return message
 
 

@@ -1,4 +1,7 @@
-"""RateLimitPolicy, a kind of ours: how often requests may come. Rules match as in an AuthorizationPolicy."""
+"""RateLimitPolicy, a kind of ours: how often requests or connections may come.
+
+Rules match as in an AuthorizationPolicy.
+"""
 
 import re
 from typing import Annotated, Any, Literal
@@ -24,6 +27,8 @@ KEYS = {
     "request.path": "path",
     "request.auth.principal": "request_principal",
 }
+# Of these, what is known of a connection.
+OF_CONNECTIONS = ("source.principal", "source.namespace", "source.ip")
 HEADER = re.compile(r"request\.headers\[([^\[\]]+)\]")
 CLAIM = re.compile(r"request\.auth\.claims((?:\[[^\[\]]+\])+)")
 _MAX_RULES = 128
@@ -76,20 +81,56 @@ class Global(Strict, frozen=True):
         check_duration(self.timeout, "timeout")
 
 
+class Connections(Strict, frozen=True):
+    """concurrent: open at a time. new: begun within a unit of time (per).
+
+    burst: at once, None: as many as new.
+    """
+
+    concurrent: Count | None = None
+    new: Count | None = None
+    per: Literal["second", "minute", "hour", "day"] = "second"
+    burst: Count | None = None
+
+    def __post_init__(self) -> None:
+        if not self.concurrent and not self.new:
+            raise FieldError("it limits nothing; write concurrent, new or both")
+        if self.burst and not self.new:
+            raise FieldError("it is of new connections; write new, or remove it", "burst")
+
+
 class LimitRule(Rule, frozen=True):
-    """For requests that match (from, to, when; none: all), a limit for each combination of values of `by`."""
+    """For requests that match (from, to, when; none: all), a limit for each combination of values of `by`.
+
+    connections: it is for connections in the place of requests, whatever they carry.
+    """
 
     by: Annotated[tuple[Descriptor, ...], msgspec.Meta(max_length=_MAX_KEYS)] = ()
     limit: Limit | None = None
     global_: Global | None = msgspec.field(name="global", default=None)
+    connections: Connections | None = None
 
     def __post_init__(self) -> None:
+        if self.connections:
+            return self._check_connections()
         if not self.limit and not self.global_:
-            raise FieldError("it limits nothing; write limit, or global if a service knows the limit")
+            raise FieldError(
+                "it limits nothing; write limit, global if a service knows the limit, or connections"
+            )
         if self.global_ and not self.by:
             raise FieldError("a global limit needs a descriptor, such as by: [{value: all}]", "by")
         if self.global_ and self.limit and self.limit.burst:
             raise FieldError("a service counts in windows, which have no burst; remove it", "limit", "burst")
+
+    def _check_connections(self) -> None:
+        if self.limit or self.global_:
+            raise FieldError("limit and global are of requests; write another rule for them", "connections")
+        for index, one in enumerate(self.by):
+            if one.key and one.key not in OF_CONNECTIONS:
+                known = ", ".join(OF_CONNECTIONS)
+                raise FieldError(
+                    f"{one.key} is of requests; of connections write one of {known}", "by", index
+                )
 
 
 class RateLimitPolicySpec(Targeting, frozen=True, kw_only=True):

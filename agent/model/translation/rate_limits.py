@@ -72,8 +72,8 @@ def rate_limits(view: View, policy: RateLimitPolicy) -> Authorization:
 def problems(view: View, policy: RateLimitPolicy) -> Iterator[str]:
     """What does not work as it is written."""
     for number, rule in enumerate(policy.spec.rules):
-        _, lost = _matching(policy, rule)
-        for name in lost:
+        message, lost = _matching(policy, rule)
+        for name in message.unjudged.split(", ") if rule.connections and message.unjudged else lost:
             yield f"rules[{number}]: {name} cannot be judged, so that whatever fits the rest of it is limited"
         if rule.global_ and (problem := _remote(view, policy, rule.global_).problem):
             does = "is refused" if rule.global_.failure_mode == "Deny" else "is not limited"
@@ -82,6 +82,8 @@ def problems(view: View, policy: RateLimitPolicy) -> Iterator[str]:
 
 def _rule(view: View, policy: RateLimitPolicy, rule: LimitRule) -> Rule:
     message, _ = _matching(policy, rule)
+    if rule.connections:
+        message.ClearField("request")
     message.limit.CopyFrom(_limit(view, policy, rule))
     return message
 
@@ -94,6 +96,11 @@ def _limit(view: View, policy: RateLimitPolicy, rule: LimitRule) -> RateLimit:
     told = RateLimit(by=map(_descriptor, rule.by))
     if limit := rule.limit:
         told.requests, told.unit, told.burst = limit.requests, _UNITS[limit.per], limit.burst or 0
+    if connections := rule.connections:
+        told.connections.concurrent = connections.concurrent or 0
+        if connections.new:
+            told.requests, told.unit = connections.new, _UNITS[connections.per]
+            told.burst = connections.burst or 0
     if by := rule.global_:
         told.shared.CopyFrom(
             SharedLimit(

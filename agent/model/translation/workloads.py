@@ -61,11 +61,13 @@ def tell_labels(view: View, message: Workload, labels: Labels) -> None:
     message.labels.update({name: value for name, value in labels.items() if view.is_asked(name)})
 
 
-def say_how_it_is_reached(message: Workload, labels: Labels, annotations: Labels, enrolled: bool) -> None:
-    """Through a tunnel that its node ends, or it itself; else plainly."""
+def say_how_it_is_reached(
+    message: Workload, labels: Labels, annotations: Labels, enrolled: bool, native: bool = False
+) -> None:
+    """Through a tunnel that its node ends, or (native) it itself; else plainly."""
     if enrolled or annotations.get(REDIRECTION) == "enabled":
         message.tunnel_protocol = HBONE
-    if "http" in labels.get(TUNNEL, "").split(","):
+    if native or "http" in labels.get(TUNNEL, "").split(","):
         message.tunnel_protocol = HBONE
         message.native_tunnel = True
 

@@ -17,6 +17,7 @@ NOWHERE = ("--tunnel", "http://127.0.0.1:1")
         ([*NOWHERE], "no tunnel answers at http://127.0.0.1:1: "),
         (["reviews", *NOWHERE], "--tunnel names its admin port"),
         (["list", *NOWHERE], "no tunnel answers"),
+        (["listeners", *NOWHERE], "no tunnel answers"),
         (["explain", "GET", "http://a/", "--from", "b", *NOWHERE], "no tunnel answers"),
         (["explain", "GET", "http://a/"], "--from is missing"),
         (["explain", "GET"], "Missing argument 'URL'"),
@@ -152,3 +153,37 @@ def test_what_is_not_served() -> None:
     assert "redirect 301 to https://b/" in printed(routing.show_explanation, redirect)
     plain = explanation(destinations=[destination(endpoints=[])]) | {"routed": False}
     assert "no routes for this port" in printed(routing.show_explanation, plain)
+
+
+def test_listeners_are_shown_with_hosts_tls_routes_and_conflicts() -> None:
+    scope = {
+        "host": "shop.example.com",
+        "clients": {"namespaces": [], "labels": {}},
+        "http": [rule("", ["path starts with /"])],
+        "connections": [],
+        "unmatched": "NOT_FOUND",
+    }
+    hosts = ["shop.example.com"]
+    server = {
+        "name": "Gateway default/shop https",
+        "protocol": "HTTP",
+        "tls": "terminated",
+        "sni_hosts": hosts,
+    }
+    listener = {
+        "port": 443,
+        "bind": 8443,
+        "proxy_protocol": False,
+        "servers": [{**server, "scopes": [scope]}],
+    }
+    said = {"pod": "edge/door", "listeners": [listener], "conflicts": ["Gateway default/b http: taken"]}
+    assert printed(routing.show_listeners, said).splitlines() == [
+        "gateway edge/door",
+        "port 443 (port 8443 of the pod)",
+        "└── Gateway default/shop https: HTTP, TLS terminated for shop.example.com",
+        "    └── for all clients, requests to shop.example.com",
+        "        ├── 0. rule of VirtualService a/web: path starts with / -> a/web:80",
+        "        └── no rule matches -> 404",
+        "conflict: Gateway default/b http: taken",
+    ]
+    assert "No listeners" in printed(routing.show_listeners, {**said, "listeners": [], "conflicts": []})

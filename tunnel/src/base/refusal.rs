@@ -103,6 +103,7 @@ reasons! {
     NoRoute "no_route" NoRoute 503 "no route of the service takes it to a destination that exists";
     NotDone "policy_not_done" NoRoute 503 "a DestinationRule asks for a tunnel by POST, or for a tunnel of requests, which this version does not do";
     Overflow "overflow" Overflow 503 "as many connections as the DestinationRule allows are open (connectionPool.tcp.maxConnections)";
+    TooManyConnections "too_many_connections" Overflow 503 "as many connections as a RateLimitPolicy allows have come or are open";
     NoCredential "no_credential" TlsFailure 503 "the certificate, key or CA that a DestinationRule names cannot be used";
     NotMutual "not_mutual" TlsFailure 503 "the DestinationRule asks for ISTIO_MUTUAL, and the endpoint is not in the mesh";
     ProxyRefused "proxy_refused" Connect 503 "the proxy did not open the tunnel that the DestinationRule asks for";

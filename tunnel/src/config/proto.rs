@@ -402,6 +402,14 @@ pub struct RateLimit {
     pub by: Vec<Descriptor>,
     #[prost(message, optional, tag = "5")]
     pub shared: Option<SharedLimit>,
+    #[prost(message, optional, tag = "6")]
+    pub connections: Option<ConnectionLimit>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConnectionLimit {
+    #[prost(uint32, tag = "1")]
+    pub concurrent: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

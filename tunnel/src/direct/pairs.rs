@@ -124,6 +124,11 @@ impl Known {
         revoked.contains(&self.source.identity) || revoked.contains(&self.way.destination.identity)
     }
 
+    /// Whether policies let each of its connections in, and nobody has to count them.
+    fn is_let_past(&self) -> bool {
+        self.judgement.verdict == Verdict::Allowed && !self.guard.limits_connections()
+    }
+
     /// Whether the mesh would still have it so, policies apart.
     fn fits(&self, mesh: &Mesh, pair: &Pair) -> bool {
         let Some(source) = mesh.local(&self.source.key()) else { return false };
@@ -156,10 +161,7 @@ impl Pairs {
             return;
         }
         let Some(mut known) = Known::new(mesh, pods, &pair, None) else { return };
-        if known.judgement.verdict == Verdict::Allowed
-            && !known.is_revoked(revoked)
-            && kernel.allow(&pair, known.allowance())
-        {
+        if known.is_let_past() && !known.is_revoked(revoked) && kernel.allow(&pair, known.allowance()) {
             known.allowed = true;
             known.open = self.known.get(&pair).map_or(0, |before| before.open);
             self.known.insert(pair, known);
@@ -221,7 +223,7 @@ impl Pairs {
             }
             let verdict = &known.judgement.verdict;
             let is_revoked = known.is_revoked(revoked);
-            if known.allowed && (is_revoked || *verdict != Verdict::Allowed || !known.fits(mesh, pair)) {
+            if known.allowed && (is_revoked || !known.is_let_past() || !known.fits(mesh, pair)) {
                 kernel.deny(pair);
                 known.allowed = false;
             }

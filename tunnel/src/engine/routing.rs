@@ -38,6 +38,14 @@ impl Core {
         Ok(Value::from_iter(all.iter().map(|routes| routes.json())).to_string())
     }
 
+    /// What this gateway listens on, as a JSON object. Errors: it is none, or has not been told yet.
+    pub fn gateway_listeners(&self) -> Result<String, String> {
+        let mesh = self.mesh();
+        let listeners =
+            mesh.listeners().ok_or("this process is no gateway, or its agent has told it of no listeners")?;
+        Ok(listeners.json().to_string())
+    }
+
     /// Which rule decides about a request, and why no earlier one does, as JSON. Errors say what to ask instead.
     pub fn explain_route(&self, question: &RouteQuestion<'_>) -> Result<String, String> {
         let pods: Vec<PodKey> = lock(&self.pods).values().map(|pod| pod.key.clone()).collect();

@@ -4,6 +4,7 @@ use super::exhaustion::turn_away;
 use super::gateway::Gateway;
 use super::listening::Accepting;
 use crate::base::Refusal;
+use crate::decision::HBONE_PORT;
 use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
 use crate::proxy::{gateway, inbound, outbound, Proxy};
@@ -237,9 +238,11 @@ impl Worker {
     fn follow_listeners(self: &Rc<Self>) {
         let mesh = self.context.shared.mesh.load();
         if let (Some(gateway), Some(listeners)) = (&*self.gateway.borrow(), mesh.listeners()) {
-            let ports = listeners.all.iter().map(|listener| listener.bind).collect();
+            // Whatever a Gateway says of the tunnel's port: who is in the mesh comes there.
+            let ports = listeners.all.iter().map(|listener| listener.bind).chain([HBONE_PORT]).collect();
             gateway.listen_on(ports, |listener, port| {
-                spawn_vital(self.clone().accept(gateway.pod.clone(), listener, Role::Gateway(port))).abort_handle()
+                let role = if port == HBONE_PORT { Role::Tunnel } else { Role::Gateway(port) };
+                spawn_vital(self.clone().accept(gateway.pod.clone(), listener, role)).abort_handle()
             });
         }
     }
@@ -289,9 +292,18 @@ impl Worker {
     fn serve_tunnel(self: &Rc<Self>, pod: &Rc<Pod>, sock: TcpStream) {
         let (proxy, pod) = (self.proxy.clone(), pod.clone());
         let load = Load::new(self);
+        let is_gateway = self.gateway.borrow().is_some();
         spawn_local(async move {
             let _load = load;
-            inbound::serve_tunnel(&proxy, &pod, sock).await;
+            let (owner, served) = (proxy.clone(), pod.clone());
+            let accept = move |stream, fields| {
+                let (proxy, pod) = (owner.clone(), served.clone());
+                match is_gateway {
+                    true => drop(spawn_local(gateway::serve_stream(proxy, pod, stream, fields))),
+                    false => drop(spawn_local(inbound::serve(proxy, pod, stream, fields))),
+                }
+            };
+            inbound::serve_tunnel(&proxy, &pod, sock, accept).await;
         });
     }
 }

@@ -67,7 +67,8 @@ mod tests {
             interim: None,
         };
         let (client, local) = ("192.0.2.1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-        let remote = arrive(&mut request, &Edge { tls, sni: None, trusted_proxies, peer: client, local }, client);
+        let edge = Edge { identity: None, tls, sni: None, trusted_proxies, peer: client, local };
+        let remote = arrive(&mut request, &edge, client);
         assert_eq!(request.headers["x-envoy-external-address"], remote.to_string());
         assert_eq!(request.scheme.as_str(), if tls { "https" } else { "http" });
         request.headers

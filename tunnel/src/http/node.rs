@@ -1,6 +1,7 @@
 //! What this room asks of the node on behalf of one pod: routes, endpoints, connections, chance, and a place for records.
 use super::io::Io;
 use super::Request;
+use crate::base::Identity;
 use crate::routes::{Destination, Labels, Scope};
 use crate::telemetry::Observed;
 pub use crate::telemetry::{Amount, Flags};
@@ -77,6 +78,8 @@ pub struct Downstream {
 /// What a gateway knows of a client's connection.
 #[derive(Clone, Debug)]
 pub struct Edge {
+    /// Who the client has proven to be, where it came through a tunnel.
+    pub identity: Option<Arc<Identity>>,
     pub tls: bool,
     /// That the client named.
     pub sni: Option<Arc<str>>,

@@ -3,6 +3,10 @@
 //! A bucket is one number, the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371): taking a
 //! token is a comparison and an addition, nothing has to be filled, and a bucket that is not there is a full one.
 
+mod open;
+
+pub use open::{Open, Permit};
+
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};

@@ -3,7 +3,7 @@ use super::{Pod, Pods, Shared};
 use crate::base::{Failure, Identity, OriginalDst, Refusal, Rng};
 use crate::decision::{self, Needed};
 use crate::mesh::Workload;
-use crate::policy::{Admission, Attempt, Guard, Judgement, Verdict};
+use crate::policy::{Admission, Attempt, Guard, Judgement, Permits, Verdict};
 use crate::relay::Thread;
 use crate::sys::waiters::Waiters;
 use crate::telemetry::ConnectionRecord;
@@ -114,7 +114,17 @@ impl Context {
         let (judgement, guard) = self.judge(pod, &attempt).await.ok_or_else(unknown)?;
         record.judged(&judgement);
         let requests = judgement.verdict == Verdict::NeedsRequest;
-        judgement.outcome().map(|()| Admission { attempt, guard, requests })
+        judgement.outcome()?;
+        let permits = self.count(&guard, &attempt)?;
+        Ok(Admission { attempt, guard, requests, permits })
+    }
+
+    /// Counts a connection where connections are limited. Errors: there are too many.
+    pub fn count(&self, guard: &Guard, attempt: &Attempt) -> Result<Permits, Failure> {
+        guard.admit(attempt, Instant::now()).map_err(|beyond| {
+            self.thread.telemetry.said(beyond.policy(), "connection_limited");
+            Failure { refusal: Refusal::TooManyConnections, detail: beyond.to_string() }
+        })
     }
 
     pub fn credentials(&self, identity: &Identity) -> Option<Arc<Credentials>> {

@@ -5,7 +5,7 @@ use crate::h2::headers::Block;
 use crate::hbone::pool::Pool;
 use crate::hbone::tunnel::Tunnel;
 use crate::mesh::{Mesh, OutboundTraffic, Workload};
-use crate::policy::{Admission, Admitted, Attempt, Guard};
+use crate::policy::{Admission, Admitted, Attempt, Guard, Permits};
 use crate::relay::{Live, Thread};
 use crate::sys::stash::Stash;
 use crate::sys::PodInfo;
@@ -48,6 +48,7 @@ enum Terms {
     Admitted {
         attempt: Attempt,
         requests: bool,
+        _permits: Permits,
     },
     /// The policy of outbound traffic: it leaves the mesh, to there.
     Leaving(OriginalDst),
@@ -103,9 +104,10 @@ impl Pod {
 
     /// As `list`, for a connection that is open as long as policies allow it.
     pub fn list_admitted(self: &Rc<Self>, connection: Rc<dyn Live>, by: Admission, mesh: &ArcSwap<Mesh>) -> Listed {
-        let open = Open(connection, Terms::Admitted { attempt: by.attempt, requests: by.requests });
+        let Admission { attempt, guard, requests, permits } = by;
+        let open = Open(connection, Terms::Admitted { attempt, requests, _permits: permits });
         // While the application was connected to, a review may have missed it.
-        if !open.policies().is_empty() || !self.is_guarded_by(&by.guard) {
+        if !open.policies().is_empty() || !self.is_guarded_by(&guard) {
             if let Some(guard) = mesh.load().guard_at(&self.key, open.policies()) {
                 open.review(guard);
             }
@@ -145,7 +147,7 @@ impl Pod {
     pub fn admitted(&self) -> Vec<Admitted> {
         let live = self.live.borrow();
         let admitted = live.values().filter_map(|Open(connection, terms)| {
-            let Terms::Admitted { attempt, requests } = terms else { return None };
+            let Terms::Admitted { attempt, requests, .. } = terms else { return None };
             let record = connection.record()?.to_json();
             Some(Admitted { pod: self.key.clone(), attempt: attempt.clone(), requests: *requests, record })
         });
@@ -284,7 +286,7 @@ impl Open {
 
     /// What cannot be decided yet stays as it was decided before.
     fn review(&self, guard: &Guard) {
-        let Open(connection, Terms::Admitted { attempt, requests }) = self else { return };
+        let Open(connection, Terms::Admitted { attempt, requests, .. }) = self else { return };
         let judgement = guard.judge(attempt);
         if judgement.verdict.keeps(*requests) {
             return;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::condition::{Attribute, Caller, Condition, Facts, Test};
 use super::jwt::{self, Authenticated, Carrier};
-use super::limit::Limit;
 use super::request::{Request, Seen};
 use super::wire::{Clause, Match, Policy, Reading};
 use super::{Attempt, Judgement, Verdict};
@@ -16,11 +15,8 @@ use crate::config::proto::Action;
 
 thread_local! {
     /// The caller's principal: written once for each verdict, into memory that stays.
-    static PRINCIPAL: RefCell<String> = const { RefCell::new(String::new()) };
+    pub(super) static PRINCIPAL: RefCell<String> = const { RefCell::new(String::new()) };
 }
-
-/// Before the name of a RateLimitPolicy, as of what the agent makes policies of (protocols/policies.py).
-const MADE_OF: &str = "converted_rate_limit_policy_";
 
 /// What is enforced at a workload.
 #[derive(Debug, Default)]
@@ -39,29 +35,7 @@ pub struct Guard {
     restricts_refused: Option<u32>,
     /// The first ALLOW policy in dry run.
     would_restrict: Option<u32>,
-}
-
-/// A limit that counts a request.
-pub struct Limited {
-    policy: Arc<Policy>,
-    rule: usize,
-}
-
-impl Limited {
-    pub fn policy(&self) -> &Arc<str> {
-        &self.policy.name
-    }
-
-    pub fn limit(&self) -> &Limit {
-        self.policy.rules[self.rule].limit.as_ref().expect("each rule of a policy that limits has one")
-    }
-}
-
-impl std::fmt::Display for Limited {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (namespace, name) = self.policy.name.split_once('/').unwrap_or_default();
-        write!(f, "RateLimitPolicy {namespace}/{}, rules[{}]", name.trim_start_matches(MADE_OF), self.rule)
-    }
+    pub(super) limits_connections: bool,
 }
 
 /// Where requests are judged.
@@ -101,6 +75,7 @@ impl Guard {
             }
         }
         guard.rules = rules.into();
+        guard.limits_connections = guard.policies.iter().any(|policy| policy.limits_connections());
         guard.requests = Requests::new(&guard.policies, http_ports);
         guard
     }
@@ -147,22 +122,13 @@ impl Guard {
         self.consulted(asks, attempt, request, |policy, rules| rules.next().map(|_| policy.clone()))
     }
 
-    /// The limits that count a request.
-    pub fn limiting(&self, attempt: &Attempt, request: Request<'_>) -> Vec<Limited> {
-        let limits = |policy: &Policy| policy.action == Action::Limit;
-        let all = self.consulted(limits, attempt, request, |policy, rules| {
-            Some(rules.map(|rule| Limited { policy: policy.clone(), rule }).collect::<Vec<_>>())
-        });
-        all.into_iter().flatten().collect()
-    }
-
-    /// Whether there is any such policy.
+    /// Whether there are policies that have requests counted, or somebody asked about them.
     pub fn consults(&self) -> bool {
         self.requests.as_ref().is_some_and(|requests| requests.consults)
     }
 
     /// `found` gets a policy, and the places of its rules that match.
-    fn consulted<T>(
+    pub(super) fn consulted<T>(
         &self,
         wanted: impl Fn(&Policy) -> bool,
         attempt: &Attempt,
@@ -266,7 +232,7 @@ impl Requests {
         }
         let mut index = Index::default();
         let rules = policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
-        let judging = rules.zip(0..).filter(|((policy, _), _)| !policy.consults());
+        let judging = rules.zip(0..).filter(|((policy, _), _)| !policy.consults() && policy.action != Action::Limit);
         judging.for_each(|((_, rule), id)| index.file(rule.seen(), id));
         let allows = |policy: &Arc<Policy>| policy.action == Action::Allow && !policy.dry_run;
         let restrict = policies.iter().any(|policy| allows(policy) && asks(policy));

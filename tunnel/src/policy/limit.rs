@@ -1,6 +1,6 @@
-//! How often requests may come that a rule matches (`istio.security.RateLimit`).
+//! How often requests or connections may come that a rule matches (`istio.security.RateLimit`).
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
@@ -9,16 +9,18 @@ use super::remote::Remote;
 use super::request::Request;
 use super::Attempt;
 use crate::config::proto::{self, Subject, Unit};
-use crate::limits::{Buckets, Rate, Taken};
+use crate::limits::{Buckets, Open, Permit, Rate, Taken};
 
 /// A limit with its buckets: as long as it stays the same, so do they.
 #[derive(Debug)]
 pub struct Limit {
     sent: proto::RateLimit,
     by: Box<[Descriptor]>,
-    /// None: a service decides.
+    /// None: a service decides, or it is only counted what is open.
     buckets: Option<Buckets>,
     pub global: Option<Global>,
+    /// None: it counts requests.
+    connections: Option<Open>,
 }
 
 /// A service counts, for all who ask it.
@@ -67,8 +69,13 @@ impl Limit {
         let unit = Unit::try_from(sent.unit).map_err(|_| format!("unit {} is unknown", sent.unit))?;
         let requests = NonZeroU64::new(sent.requests);
         let global = sent.shared.as_ref().map(|global| Global::decode(global, requests, unit)).transpose()?;
+        let concurrent = sent.connections.as_ref().map(|sent| NonZeroU32::new(sent.concurrent));
+        if concurrent.is_some() && global.is_some() {
+            return Err("nobody else counts connections".to_owned());
+        }
         let buckets = match (&global, requests) {
             (Some(_), _) => None,
+            (None, None) if concurrent.flatten().is_some() => None,
             (None, None) => return Err("a limit of no requests, and nobody else counts".to_owned()),
             (None, Some(times)) => {
                 let per = seconds(unit).ok_or("a limit has no unit")?;
@@ -77,7 +84,22 @@ impl Limit {
                 Some(Buckets::new(Rate { times, per, burst }, keyed))
             }
         };
-        Ok(Limit { sent: sent.clone(), by, buckets, global })
+        Ok(Limit { sent: sent.clone(), by, buckets, global, connections: concurrent.map(Open::new) })
+    }
+
+    /// Whether it counts connections, and not requests.
+    pub fn is_of_connections(&self) -> bool {
+        self.connections.is_some()
+    }
+
+    /// Counts a connection that begins, as one that is open until the result is dropped; None: there are too many. Of a limit
+    /// that counts requests, nothing.
+    pub fn admit(&self, attempt: &Attempt, now: Instant) -> Option<Permit> {
+        let by = self.by.iter().map(|one| one.of.of_connection(attempt).unwrap_or_default());
+        let (key, open) = (by.collect::<Vec<_>>(), self.connections.as_ref()?);
+        let permit = open.take(&key)?;
+        let begun = self.buckets.as_ref().is_none_or(|buckets| buckets.take(&key, now).allowed);
+        begun.then_some(permit)
     }
 
     /// Counts a request; None: a service has to be asked.
@@ -147,15 +169,8 @@ impl Descriptor {
 impl Of {
     /// None: the request has none.
     fn value(&self, attempt: &Attempt, request: &Request<'_>) -> Option<String> {
-        let peer = attempt.peer.as_ref();
         Some(match self {
-            Of::Constant(text) => text.to_string(),
-            Of::Principal => {
-                let peer = peer?;
-                format!("{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account)
-            }
-            Of::Namespace => peer?.namespace.to_string(),
-            Of::Source => attempt.source.to_string(),
+            Of::Constant(_) | Of::Principal | Of::Namespace | Of::Source => return self.of_connection(attempt),
             Of::Remote => request.remote.to_string(),
             Of::Host => request.authority.to_ascii_lowercase(),
             Of::Method => request.method.to_owned(),
@@ -167,6 +182,21 @@ impl Of {
             Of::TokenPrincipal => request.token?.principal.as_deref()?.to_owned(),
             Of::Claim(steps) => request.token?.written(steps)?,
         })
+    }
+
+    /// As far as it is known of a connection.
+    fn of_connection(&self, attempt: &Attempt) -> Option<String> {
+        let peer = attempt.peer.as_ref();
+        match self {
+            Of::Constant(text) => Some(text.to_string()),
+            Of::Principal => {
+                let peer = peer?;
+                Some(format!("{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account))
+            }
+            Of::Namespace => Some(peer?.namespace.to_string()),
+            Of::Source => Some(attempt.source.to_string()),
+            _ => None,
+        }
     }
 }
 

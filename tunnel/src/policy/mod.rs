@@ -2,8 +2,10 @@
 //! request of it.
 //!
 //! `wire` takes a policy from its message, `condition` and `request` are what a match of it asks, a [`Guard`] is all that
-//! holds for one workload, indexed, and [`Policies`] knows them all; `jwt` finds a request's tokens and verifies them; `limit` says how often requests may come, `remote` who else is asked; [`Explanation`] says in words why a verdict is what it is. What is not understood is refused by name and never lets anybody
-//! through: its last good version stays in force, and where there is none, whom it may concern is held and then refused.
+//! holds for one workload, indexed, and [`Policies`] knows them all; `jwt` finds a request's tokens and verifies them;
+//! `limit` says how often requests and connections may come, `remote` who else is asked; [`Explanation`] says in words why a
+//! verdict is what it is. What is not understood is refused by name and never lets anybody through: its last good version stays in
+//! force, and where there is none, whom it may concern is held and then refused.
 
 mod condition;
 mod explain;
@@ -12,6 +14,7 @@ mod guard;
 mod jwt;
 mod keys;
 mod limit;
+mod limiting;
 mod policies;
 mod remote;
 mod request;
@@ -20,14 +23,16 @@ mod token;
 mod wire;
 
 use crate::base::PodKey;
+use crate::limits::Permit;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::{Failure, Identity, Refusal};
 pub use explain::{Explained, ExplainedRule, Explanation, Outcome, Port};
-pub use guard::{Guard, Limited};
+pub use guard::Guard;
 pub use jwt::{Authenticated, Carrier, UNKNOWN_KEY};
 pub use limit::{Global, Limit};
+pub use limiting::Limited;
 pub use policies::{Guarded, Policies};
 pub use remote::{Authorizer, HttpAuthorizer, Remote};
 pub use request::Request;
@@ -92,7 +97,12 @@ pub struct Admission {
     pub guard: Arc<Guard>,
     /// Each of its requests is judged.
     pub requests: bool,
+    /// To be kept as long as it is open.
+    pub permits: Permits,
 }
+
+/// What a connection takes of the limits that count it, until it is dropped.
+pub type Permits = Arc<[Permit]>;
 
 /// A connection that is open as long as policies allow it.
 #[derive(Clone)]

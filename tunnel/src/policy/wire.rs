@@ -118,7 +118,13 @@ impl Policy {
 
     /// Whether it has requests counted, or somebody asked about them: it judges none of them itself.
     pub fn consults(&self) -> bool {
-        self.action == Action::Limit || self.authorizer.is_some()
+        let counts = |rule: &Rule| rule.limit.as_ref().is_some_and(|limit| !limit.is_of_connections());
+        self.authorizer.is_some() || self.rules.iter().any(counts)
+    }
+
+    /// Whether it limits connections.
+    pub fn limits_connections(&self) -> bool {
+        self.rules.iter().any(|rule| rule.limit.as_ref().is_some_and(Limit::is_of_connections))
     }
 
     /// Its action, as users write it.

@@ -103,9 +103,11 @@ impl Proxy {
         }
     }
 
-    /// The endpoint's pod, where it is here and takes what comes through a tunnel.
+    /// The endpoint's pod, where it is here and takes what comes through a tunnel; a gateway, which is the only pod of its
+    /// process, takes it at its listeners.
     fn on_this_node(&self, target: &Target) -> Option<Rc<Pod>> {
-        let is_captured = target.behind.is_none() && target.workload.tunnel == TunnelProtocol::Hbone;
+        let is_gateway = self.shared.mesh.load().listeners().is_some();
+        let is_captured = !is_gateway && target.behind.is_none() && target.workload.tunnel == TunnelProtocol::Hbone;
         is_captured.then(|| self.pods.named(&target.workload.key())).flatten()
     }
 

@@ -1,19 +1,23 @@
 //! The third tour: a connection from outside of the mesh, from a gateway's listener to where routes lead.
 use super::caller::Caller;
 use super::connector::Source;
+use super::inbound::{self, Asked};
 use super::tls::TlsDuplex;
 use super::{governed, outbound, proxy_protocol, requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Hello, Outbound, Way};
+use crate::h2::headers::Fields;
+use crate::hbone::stream::{Stream, StreamDuplex};
 use crate::http::{self, ClientPod, Downstream, Edge};
 use crate::mesh::Workload;
-use crate::node::Pod;
-use crate::policy::{Admission, Attempt, Door};
-use crate::relay::{Live, TcpDuplex};
-use crate::routes::{Listener, Scope, ServerKind};
+use crate::node::{Listed, Pod};
+use crate::policy::{Admission, Attempt, Door, Permits};
+use crate::relay::{Duplex, Live, TcpDuplex};
+use crate::routes::{Listener, Scope, Server, ServerKind};
+use crate::sys::panics::OnPanic;
 use crate::sys::sockets::reset_on_close;
 use crate::telemetry::{ConnectionRecord, Direction, Parties};
-use crate::tls::client_hello::server_name;
+use crate::tls::client_hello::{named, server_name};
 use rustls::ServerConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -71,39 +75,75 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
     let Some(server) = listener.server(sni.as_deref()).cloned() else {
         return refuse(&sock, &record, Refusal::NoRoute);
     };
-    let addresses = match &server.kind {
-        ServerKind::Connections(scope) => outbound::look_up(&proxy, scope, sni.as_deref()).await,
-        ServerKind::Http(_) => Arc::default(),
-    };
-    let (tls, sni) = (server.tls.is_some(), sni.map(Arc::from));
-    let edge = Edge { tls, sni, trusted_proxies, peer: peer.ip(), local };
+    let addresses = addresses_of(&proxy, &server, sni.as_deref()).await;
+    let sni = sni.map(Arc::from);
+    let edge = Edge { identity: None, tls: server.tls.is_some(), sni, trusted_proxies, peer: peer.ip(), local };
     let wanted = SocketAddr::new(local.ip(), listener.port);
     let client = Client { proxy, pod, workload, address, wanted, listener, edge, addresses };
-    match (&server.kind, &server.tls) {
-        (ServerKind::Connections(scope), None) => client.pass_through(scope, sock, record).await,
-        (ServerKind::Connections(scope), Some(tls)) => {
-            let by = match client.admit(scope, &record).await {
-                Ok(by) => by,
-                Err(Failure { refusal, detail }) => return refuse_as(&sock, &record, refusal, &detail),
-            };
-            if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
-                let _listed = client.pod.list_admitted(live.clone(), by, &client.proxy.shared.mesh);
-                client.connect(scope, app, &*live).await;
-            }
+    if let (ServerKind::Connections(scope), None) = (&server.kind, &server.tls) {
+        return client.pass_through(scope, sock, record).await;
+    }
+    let app = TcpDuplex::accepted(sock, record);
+    let live = app.live();
+    client.serve(&server, app, live).await;
+}
+
+/// A stream that somebody in the mesh asks a gateway for, from its request to its end: to one of its ports, with the
+/// client's identity.
+pub async fn serve_stream(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Fields) {
+    let tunnel = stream.tunnel().clone();
+    let _task = tunnel.task();
+    let _guard = OnPanic(|| stream.break_down());
+    let authority = fields.authority.as_deref().unwrap_or_default();
+    let record = proxy.accept(&pod, Direction::Outbound, tunnel.remote, tunnel.local());
+    let asked = inbound::asked(&proxy, &pod, &tunnel, (&fields, authority), &record);
+    let found = match stream.unless_broken(asked).await {
+        Ok(asked) => listener_of(&proxy, asked.inbound.target.port()).map(|listener| (asked, listener)),
+        Err(failure) => Err(failure),
+    };
+    let (Asked { peer, local, inbound }, listener) = match found {
+        Ok(found) => found,
+        Err(Failure { refusal, detail }) => {
+            stream.refuse(refusal);
+            return record.fail(refusal, &detail);
         }
-        (ServerKind::Http(_), None) => {
-            client.wait_for_policies().await;
-            let app = TcpDuplex::accepted(sock, record);
-            let live = app.live();
-            client.requests(app, live).await;
-        }
-        (ServerKind::Http(_), Some(tls)) => {
-            client.wait_for_policies().await;
-            if let Some((app, live)) = client.terminate(tls, TcpDuplex::accepted(sock, record)).await {
-                client.requests(app, live).await;
-            }
+    };
+    record.describe(Parties::to_target(&local, None, None));
+    stream.accept(&pod.baggage(&local));
+    let (app, live) = StreamDuplex::accepted(stream.clone(), record);
+    let sni = match listener.needs_sni() {
+        true => proxy.thread.clock.timeout(TLS_TIMEOUT, app.peek(named)).await.ok().flatten().flatten(),
+        false => None,
+    };
+    let address = SocketAddr::new(tunnel.remote.ip(), inbound.client_port);
+    let wanted = SocketAddr::new(inbound.target.ip(), listener.port);
+    match listener.server(sni.as_deref()).cloned() {
+        None => live.cancel(Refusal::NoRoute, ""),
+        Some(server) => {
+            let addresses = addresses_of(&proxy, &server, sni.as_deref()).await;
+            let (tls, sni, peer_ip) = (server.tls.is_some(), sni.map(Arc::from), tunnel.remote.ip());
+            // Proxies that are trusted stand before the listener's own port.
+            let edge =
+                Edge { identity: Some(peer), tls, sni, trusted_proxies: 0, peer: peer_ip, local: inbound.target };
+            let client = Client { proxy, pod, workload: local, address, wanted, listener, edge, addresses };
+            Box::pin(client.serve(&server, app, live.clone())).await;
         }
     }
+    live.finish();
+}
+
+/// Of the name that a client of TLS calls, where that has to be looked up.
+async fn addresses_of(proxy: &Rc<Proxy>, server: &Server, sni: Option<&str>) -> Arc<[IpAddr]> {
+    match &server.kind {
+        ServerKind::Connections(scope) => outbound::look_up(proxy, scope, sni).await,
+        ServerKind::Http(_) => Arc::default(),
+    }
+}
+
+fn listener_of(proxy: &Proxy, bind: u16) -> Result<Arc<Listener>, Failure> {
+    let listeners = proxy.shared.mesh.load().listeners().cloned();
+    let found = listeners.and_then(|all| all.bound_to(bind).cloned());
+    found.ok_or_else(|| Failure { refusal: Refusal::NoRoute, detail: format!("no Gateway listens on port {bind}") })
 }
 
 fn refuse(sock: &TcpStream, record: &ConnectionRecord, refusal: Refusal) {
@@ -123,8 +163,8 @@ impl Client {
     }
 
     fn attempt(&self, door: Option<Door>) -> Attempt {
-        let Edge { peer, local, .. } = self.edge;
-        Attempt { peer: None, source: peer, destination: local, door: door.map(Arc::new) }
+        let Edge { identity, peer, local, .. } = &self.edge;
+        Attempt { peer: identity.clone(), source: *peer, destination: *local, door: door.map(Arc::new) }
     }
 
     /// Lets a connection in of which the requests are not seen.
@@ -133,24 +173,50 @@ impl Client {
         self.proxy.admit(&self.pod, self.attempt(Some(door)), record).await
     }
 
-    /// Each request is judged for itself; until policies are there the first one is not read.
-    async fn wait_for_policies(&self) {
-        self.proxy.judge(&self.pod, &self.attempt(None)).await;
+    /// Lets a connection in, as long as the result lives. Of requests each is judged for itself: until policies are there
+    /// the first one is not read.
+    async fn let_in(&self, kind: &ServerKind, live: &Rc<dyn Live>) -> Result<(Option<Listed>, Permits), Failure> {
+        match (kind, live.record()) {
+            (ServerKind::Connections(scope), Some(record)) => {
+                let by = self.admit(scope, record).await?;
+                let listed = self.pod.list_admitted(live.clone(), by, &self.proxy.shared.mesh);
+                Ok((Some(listed), Permits::default()))
+            }
+            _ => {
+                let attempt = self.attempt(None);
+                let judged = self.proxy.judge(&self.pod, &attempt).await;
+                let permits = judged.map(|(_, guard)| self.proxy.count(&guard, &attempt)).transpose()?;
+                Ok((None, permits.unwrap_or_default()))
+            }
+        }
     }
 
-    /// The plain text in a client's TLS; None: the handshake failed, which the client has been told.
-    async fn terminate(&self, tls: &Arc<ServerConfig>, app: TcpDuplex) -> Option<(TlsDuplex<TcpDuplex>, Rc<dyn Live>)> {
-        let live = app.live();
-        let shaken = TlsDuplex::accept(tls.clone(), app);
-        let failed = match self.proxy.thread.clock.timeout(TLS_TIMEOUT, shaken).await {
-            Ok(Ok(app)) => return Some((app, live)),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no handshake within {TLS_TIMEOUT} s"),
+    /// Serves what is read and written, as its server says.
+    async fn serve(&self, server: &Server, app: impl Duplex + 'static, live: Rc<dyn Live>) {
+        let _held = match self.let_in(&server.kind, &live).await {
+            Ok(held) => held,
+            Err(Failure { refusal, detail }) => return live.cancel(refusal, &detail),
         };
-        if let Some(record) = live.record() {
-            record.fail(Refusal::TlsFailure, &failed);
+        match &server.tls {
+            None => self.lead(&server.kind, app, live).await,
+            Some(tls) => match self.terminate(tls, app).await {
+                Ok(app) => self.lead(&server.kind, app, live).await,
+                Err(why) => live.cancel(Refusal::TlsFailure, &why),
+            },
         }
-        None
+    }
+
+    async fn lead(&self, kind: &ServerKind, app: impl Duplex + 'static, live: Rc<dyn Live>) {
+        match kind {
+            ServerKind::Http(_) => self.requests(app, live).await,
+            ServerKind::Connections(scope) => self.connect(scope, app, &*live).await,
+        }
+    }
+
+    /// The plain text in a client's TLS. Errors: why the handshake failed, which the client has been told.
+    async fn terminate<D: Duplex>(&self, tls: &Arc<ServerConfig>, app: D) -> Result<TlsDuplex<D>, String> {
+        let shaken = self.proxy.thread.clock.timeout(TLS_TIMEOUT, TlsDuplex::accept(tls.clone(), app)).await;
+        shaken.map_err(|_| format!("no handshake within {TLS_TIMEOUT} s"))?.map_err(|error| error.to_string())
     }
 
     async fn requests(&self, app: impl http::Io, live: Rc<dyn Live>) {
@@ -188,9 +254,9 @@ impl Client {
         outbound::go(&self.proxy, self.source(Some(&by)), wanted, caller, decide(), &decide, record).await;
     }
 
-    /// Bytes that came within TLS.
-    async fn connect(&self, scope: &Scope, mut app: TlsDuplex<TcpDuplex>, live: &dyn Live) {
-        let source = self.source(None); // what came within TLS is listed already
+    /// Bytes that came within TLS or a tunnel.
+    async fn connect(&self, scope: &Scope, mut app: impl Duplex, live: &dyn Live) {
+        let source = self.source(None); // it is listed already
         let upstream = match self.decide(scope) {
             Outbound::Hbone(route) => self.proxy.reach(&source, Way::Hbone(route)).await,
             Outbound::Plain(plain) => self.proxy.reach(&source, Way::Plain(plain)).await,

@@ -2,8 +2,8 @@
 use super::arriving::{self, Arrival};
 use super::delivery::{deliver, Delivery};
 use super::Proxy;
-use crate::base::{canonical, refusal, Failure, OriginalDst, Refusal};
-use crate::decision::{self, ConnectRequest};
+use crate::base::{canonical, refusal, Failure, Identity, OriginalDst, Refusal};
+use crate::decision::{self, ConnectRequest, Inbound};
 use crate::h2::headers::Fields;
 use crate::hbone::stream::{Stream, StreamDuplex};
 use crate::hbone::tunnel::Tunnel;
@@ -19,10 +19,10 @@ use crate::tls::handshake::Handshake;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::net::TcpStream;
 
 /// A stream that a peer asks for, from its request to its end.
-async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Fields) {
+pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Fields) {
     let tunnel = stream.tunnel().clone();
     let _task = tunnel.task();
     let _guard = OnPanic(|| stream.break_down());
@@ -81,6 +81,33 @@ async fn admit(
     record: &ConnectionRecord,
 ) -> Result<Admitted, Failure> {
     let remote = tunnel.remote;
+    let Asked { peer, local, inbound } = asked(proxy, pod, tunnel, (fields, authority), record).await?;
+    let mesh = proxy.shared.mesh.load_full();
+    let baggage = proxy.thread.telemetry.baggage(fields.baggage.as_bytes());
+    record.describe(Parties::inbound(&mesh, &local, &peer, remote.ip(), baggage, &inbound));
+    let (target, client) = (inbound.target, SocketAddr::new(remote.ip(), inbound.client_port));
+    let attempt = Attempt { peer: Some(peer), source: remote.ip(), destination: target, door: None };
+    let by = proxy.admit(pod, attempt, record).await?;
+    let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
+    let to = lead(proxy, pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
+    Ok(Admitted { to, local, by })
+}
+
+/// A request that is for a pod: who asks, of whom, and for what.
+pub struct Asked {
+    pub peer: Arc<Identity>,
+    pub local: Arc<Workload>,
+    pub inbound: Inbound,
+}
+
+/// Reads a request; whether policies let it in is another question.
+pub async fn asked(
+    proxy: &Proxy,
+    pod: &Pod,
+    tunnel: &Tunnel,
+    (fields, authority): (&Fields, &str),
+    record: &ConnectionRecord,
+) -> Result<Asked, Failure> {
     let fail = |refusal: Refusal| Failure { refusal, detail: refusal::quoted(authority) };
     let peer = tunnel.peer.get().ok_or_else(|| fail(Refusal::NoCertificate))?;
     record.proven(peer);
@@ -90,23 +117,16 @@ async fn admit(
     if tunnel.budget.is_short() {
         return Err(fail(Refusal::OutOfMemory));
     }
-    proxy.prefetch_peer(pod, remote.ip());
+    proxy.prefetch_peer(pod, tunnel.remote.ip());
     let local = proxy.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
-    let mesh = proxy.shared.mesh.load_full();
     let request = ConnectRequest {
         method: fields.method.as_deref().unwrap_or_default().as_bytes(),
         authority: authority.as_bytes(),
         forwarded: (!fields.forwarded.is_empty()).then_some(fields.forwarded.as_bytes()),
     };
+    let mesh = proxy.shared.mesh.load();
     let inbound = decision::inbound(&mesh, &local, tunnel.local().ip(), &request).map_err(fail)?;
-    let baggage = proxy.thread.telemetry.baggage(fields.baggage.as_bytes());
-    record.describe(Parties::inbound(&mesh, &local, peer, remote.ip(), baggage, &inbound));
-    let (target, client) = (inbound.target, SocketAddr::new(remote.ip(), inbound.client_port));
-    let attempt = Attempt { peer: Some(peer.clone()), source: remote.ip(), destination: target, door: None };
-    let by = proxy.admit(pod, attempt, record).await?;
-    let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
-    let to = lead(proxy, pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
-    Ok(Admitted { to, local, by })
+    Ok(Asked { peer: peer.clone(), local, inbound })
 }
 
 async fn lead(
@@ -123,17 +143,18 @@ async fn lead(
     deliver(&proxy.thread, pod, delivery).await.map(To::Application)
 }
 
-/// A tunnel that a peer opens, from accept to close.
-pub async fn serve_tunnel(proxy: &Rc<Proxy>, pod: &Rc<Pod>, sock: TcpStream) {
+/// A tunnel that a peer opens, from accept to close. `accept` takes the streams that it asks for.
+pub async fn serve_tunnel(
+    proxy: &Rc<Proxy>,
+    pod: &Rc<Pod>,
+    sock: TcpStream,
+    accept: impl Fn(Rc<Stream>, Fields) + 'static,
+) {
     let (Ok(remote), Ok(local)) = (sock.peer_addr(), sock.local_addr()) else { return }; // gone already
     let (remote, local) = (canonical(remote), canonical(local));
     let result = match proxy.credentials_soon(&pod.identity).await {
         Some(credentials) => match Handshake::server(&credentials) {
             Ok(handshake) => {
-                let (owner, served) = (proxy.clone(), pod.clone());
-                let accept = move |stream, fields| {
-                    drop(spawn_local(serve(owner.clone(), served.clone(), stream, fields)));
-                };
                 let tunnel = Tunnel::server(&proxy.thread, pod.info(), remote, handshake, accept);
                 pod.serves(&tunnel);
                 tunnel.run(sock).await.map_err(|failure| (failure, tunnel.peer.get().cloned()))

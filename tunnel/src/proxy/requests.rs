@@ -291,10 +291,10 @@ impl Node for Requests {
         scope: &Scope,
         request: &mut http::Request,
     ) -> Result<HeaderMap, Denied> {
-        let Some(Edge { peer, local, .. }) = downstream.edge else { return Ok(HeaderMap::new()) };
+        let Some(Edge { identity, peer, local, .. }) = &downstream.edge else { return Ok(HeaderMap::new()) };
         let (proxy, pod) = self.proxy.upgrade().zip(self.pod.upgrade()).ok_or_else(gone)?;
         let guard = self.guard.of(&proxy, &pod, &scope.policies).ok_or_else(gone)?;
-        let attempt = Attempt { peer: None, source: peer, destination: local, door: None };
+        let attempt = Attempt { peer: identity.clone(), source: *peer, destination: *local, door: None };
         let (guard, attempt, client) = (&*guard, &attempt, downstream.source);
         judging::admit(&Consulting { proxy: &proxy, pod: &pod, guard, attempt, client, remote }, request).await
     }

@@ -1,5 +1,6 @@
 //! Routes in force as JSON, for people.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{json, Map, Value};
@@ -7,7 +8,10 @@ use serde_json::{json, Map, Value};
 use super::connection::ConnectionRule;
 use super::rule::{Abort, Action, Fault, Forward, HttpRule, Mirror, Retry};
 use super::split::{Share, Split, Target};
-use super::{Balancing, Destination, HashKey, PortRoutes, Scope, Scopes, ServiceRoutes, Tls, MILLION};
+use super::{
+    Balancing, Destination, HashKey, Listener, Listeners, PortRoutes, Scope, Scopes, Server, ServerKind, ServiceRoutes,
+    Tls, MILLION,
+};
 
 impl ServiceRoutes {
     /// `service`, and its `ports`.
@@ -23,8 +27,7 @@ impl ServiceRoutes {
 impl PortRoutes {
     /// Port 0: all that are not named. The `host` of a scope is empty for all of which nothing else is said.
     fn json(&self) -> Value {
-        let mut all: Vec<_> = self.hosts.patterns().collect();
-        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut all = self.hosts.all();
         all.push((String::new(), &self.scopes));
         let of_host = |(host, scopes): (String, &Scopes)| {
             scopes.iter().map(|scope| with(scope.json(), "host", &*host)).collect::<Vec<_>>()
@@ -33,6 +36,52 @@ impl PortRoutes {
             "port": self.port,
             "protocol": constant(self.protocol),
             "scopes": all.into_iter().flat_map(of_host).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Listeners {
+    /// `pod`, its `listeners`, and `conflicts`: what is not served because others have its place.
+    pub fn json(&self) -> Value {
+        json!({
+            "pod": &*self.name,
+            "listeners": self.all.iter().map(|listener| listener.json()).collect::<Vec<_>>(),
+            "conflicts": self.conflicts,
+        })
+    }
+}
+
+impl Listener {
+    /// `bind` is the pod's own port. A server's `sni_hosts` are none in plain text.
+    fn json(&self) -> Value {
+        let mut servers: Vec<(Arc<Server>, Vec<String>)> = vec![];
+        for (host, server) in self.servers.all() {
+            match servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server)) {
+                Some((_, hosts)) => hosts.push(host),
+                None => servers.push((server.clone(), vec![host])),
+            }
+        }
+        json!({
+            "port": self.port,
+            "bind": self.bind,
+            "proxy_protocol": self.proxy_protocol,
+            "servers": servers.iter().map(|(server, hosts)| server.json(hosts)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Server {
+    fn json(&self, sni_hosts: &[String]) -> Value {
+        let (protocol, scopes) = match &self.kind {
+            ServerKind::Http(hosts) => ("HTTP", hosts.all()),
+            ServerKind::Connections(scope) => ("TCP", vec![(String::new(), scope)]),
+        };
+        json!({
+            "name": &*self.name,
+            "protocol": protocol,
+            "tls": if self.tls.is_some() { "terminated" } else if self.needs_sni() { "passed through" } else { "" },
+            "sni_hosts": if self.needs_sni() { sni_hosts } else { &[] },
+            "scopes": scopes.into_iter().map(|(host, scope)| with(scope.json(), "host", host)).collect::<Vec<_>>(),
         })
     }
 }

@@ -69,6 +69,14 @@ impl<T> Hosts<T> {
         exact.chain(self.wildcards.iter().map(|(suffix, what)| (format!("*{suffix}"), what)))
     }
 
+    /// All patterns, in the order of the alphabet.
+    pub fn all(&self) -> Vec<(String, &T)> {
+        let any = self.any().map(|what| ("*".to_owned(), what));
+        let mut all: Vec<_> = self.patterns().chain(any).collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
     /// Whether there is nothing but `*`.
     pub fn is_one_for_all(&self) -> bool {
         self.exact.is_empty() && self.wildcards.is_empty()

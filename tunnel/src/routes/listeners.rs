@@ -23,6 +23,8 @@ pub struct Listeners {
     pub name: Arc<str>,
     pub all: Box<[Arc<Listener>]>,
     pub trusted_proxies: usize,
+    /// What is not served because others have its place, for people.
+    pub conflicts: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub struct Listener {
     /// The pod's own.
     pub bind: u16,
     pub proxy_protocol: bool,
-    servers: Hosts<Arc<Server>>,
+    pub(super) servers: Hosts<Arc<Server>>,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Listeners {
                 name: format!("{}/{}", sent.namespace, sent.pod).into(),
                 all,
                 trusted_proxies: sent.trusted_proxies as usize,
+                conflicts: sent.conflicts,
             }),
         }
     }
@@ -154,7 +157,7 @@ impl Server {
         }
     }
 
-    fn needs_sni(&self) -> bool {
+    pub(super) fn needs_sni(&self) -> bool {
         self.tls.is_some() || matches!(&self.kind, ServerKind::Connections(scope) if scope.needs_sni())
     }
 }

@@ -721,6 +721,8 @@ pub struct GatewayListeners {
     pub listeners: Vec<Listener>,
     #[prost(uint32, tag = "4")]
     pub trusted_proxies: u32,
+    #[prost(string, repeated, tag = "5")]
+    pub conflicts: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

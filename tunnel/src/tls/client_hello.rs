@@ -16,14 +16,23 @@ pub async fn server_name(socket: &TcpStream) -> Option<String> {
     let mut seen = vec![0; LARGEST];
     let look = || {
         let (n, _) = rustix::net::recv(socket, &mut seen[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
-        match Hello::read(&seen[..n]) {
-            Hello::Whole(name) => Ok(name),
+        match named(&seen[..n]) {
+            Some(name) => Ok(name),
             // Until there is more: of the same bytes the poller tells once.
-            Hello::Partial if (1..LARGEST).contains(&n) => Err(ErrorKind::WouldBlock.into()),
-            Hello::Partial | Hello::Other => Ok(None),
+            None if n > 0 => Err(ErrorKind::WouldBlock.into()),
+            None => Ok(None),
         }
     };
     socket.async_io(Interest::READABLE, look).await.ok().flatten()
+}
+
+/// The same of the beginning of what a client says; None: there has to be more of it.
+pub fn named(beginning: &[u8]) -> Option<Option<String>> {
+    match Hello::read(beginning) {
+        Hello::Whole(name) => Some(name),
+        Hello::Partial if beginning.len() < LARGEST => None,
+        Hello::Partial | Hello::Other => Some(None),
+    }
 }
 
 /// The beginning of what a client says.

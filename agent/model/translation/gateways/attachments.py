@@ -1,6 +1,6 @@
 """The Gateway API's listeners, and which routes attach to which of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from agent.model.engine.store import Entry
@@ -19,6 +19,7 @@ from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
 from agent.model.schema.http_values import matches_host
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, key_of
+from agent.model.translation.gateways import pods
 
 CONTROLLER, WAYPOINTS = "warren.dev/gateway-controller", "istio.io/mesh-controller"
 # Labels of a gateway's pods: of those of one Gateway alone (GEP-1762).
@@ -33,6 +34,7 @@ _KINDS: dict[str, tuple[type[Route], ...]] = {
     "TCP": (TCPRoute,),
 }
 PROTOCOLS = tuple(_KINDS)
+BY_SNI = ("HTTPS", "TLS")
 Owner: TypeAlias = KubernetesGateway | ListenerSet
 
 
@@ -53,6 +55,13 @@ class Place(NamedTuple):
         allowed = {(one.group, one.kind) for one in self.listener.allowed_routes.kinds}
         known = kinds_of(self.listener)
         return tuple(one for one in known if not allowed or (GATEWAY, one.__name__) in allowed)
+
+
+class Conflict(NamedTuple):
+    """Why a listener is not served: an earlier one has its place. As reason and message of `Conflicted`."""
+
+    reason: str
+    message: str
 
 
 class Attached(NamedTuple):
@@ -82,11 +91,15 @@ def is_ours(view: View, gateway: KubernetesGateway) -> bool:
 
 
 def served(view: View, gateway: KubernetesGateway, pod: Pod) -> bool:
-    """Whether a gateway's pod is for it: one of its own, or one that is for all Gateways of our classes."""
+    """Whether a gateway's pod is for it: one of its own, or without these one for all of our classes."""
+    if ONE_GATEWAY in pod.metadata.labels:
+        return _is_own(gateway, pod)
+    return is_ours(view, gateway) and not any(_is_own(gateway, one) for one in pods.pods(view))
+
+
+def _is_own(gateway: KubernetesGateway, pod: Pod) -> bool:
     own = pod.metadata.labels.get(ONE_GATEWAY)
-    if own is not None:
-        return (pod.metadata.namespace, own) == (gateway.metadata.namespace, gateway.metadata.name)
-    return is_ours(view, gateway)
+    return (pod.metadata.namespace, own) == (gateway.metadata.namespace, gateway.metadata.name)
 
 
 def is_known_class(view: View, name: str) -> bool:
@@ -112,6 +125,49 @@ def places(view: View, gateway: KubernetesGateway) -> Iterator[Place]:
     sets = view.store.each(ListenerSet, ADDED_TO, own.namespace, own.name)
     for item in sorted((one for one in sets if may_add(view, gateway, one)), key=age):
         yield from (Place(gateway, item, one) for one in item.spec.listeners)
+
+
+def places_of(view: View, pod: Pod) -> list[Place]:
+    """The listeners of all that a pod serves, in the order in which they may have a port and hostname."""
+    return [place for gateway in gateways_of(view, pod) for place in places(view, gateway)]
+
+
+def judged(places: Iterable[Place]) -> Iterator[tuple[Place, Conflict | None]]:
+    """Each listener of a pod, and what is in its way.
+
+    Gateways may share one as far as their listeners differ in port, protocol or hostname (Gateway API,
+    `Gateway.spec.listeners`: distinct).
+    """
+    earlier = list[Place]()
+    for place in places:
+        conflict = _conflict(place, earlier)
+        if conflict is None and place.listener.protocol in PROTOCOLS:
+            earlier.append(place)
+        yield place, conflict
+
+
+def _conflict(place: Place, earlier: Iterable[Place]) -> Conflict | None:
+    """The first of a port says what it speaks: requests in plain text, bytes, or TLS by its names."""
+    listener = place.listener
+    for other in (one for one in earlier if one.listener.port == listener.port):
+        own = (
+            ""
+            if other.gateway is place.gateway
+            else f"; give one of the Gateways pods of its own ({ONE_GATEWAY})"
+        )
+        if _speech(other) != _speech(place):
+            message = f"{other.name} speaks {other.listener.protocol} on port {listener.port}"
+            return Conflict("ProtocolConflict", message + own)
+        if other.listener.hostname == listener.hostname:
+            return Conflict(
+                "HostnameConflict", f"{other.name} has this hostname on port {listener.port}" + own
+            )
+    return None
+
+
+def _speech(place: Place) -> str:
+    protocol = place.listener.protocol
+    return "TLS" if protocol in BY_SNI else protocol
 
 
 def may_add(view: View, gateway: KubernetesGateway, item: ListenerSet) -> bool:

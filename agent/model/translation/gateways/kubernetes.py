@@ -10,7 +10,7 @@ from agent.model.schema.gateway.http_route import HTTPRoute
 from agent.model.schema.gateway.l4_routes import TCPRoute, TLSRoute
 from agent.model.schema.http_values import matches_host
 from agent.model.schema.kubernetes import Pod
-from agent.model.translation.gateways.attachments import Place, attached_to, gateways_of, places
+from agent.model.translation.gateways.attachments import Place, attached_to, judged, places_of
 from agent.model.translation.gateways.server import Connections, Server
 from agent.model.translation.policy_selection import of_gateway
 from agent.model.translation.routes.backends import is_granted
@@ -22,7 +22,7 @@ _CLIENTS = {"AllowValidOnly": pb.REQUIRED, "AllowInsecureFallback": pb.OPTIONAL}
 
 def servers(view: View, pod: Pod) -> Iterator[tuple[int, Server]]:
     """Each with the port that it is for."""
-    mine = [place for gateway in gateways_of(view, pod) for place in places(view, gateway)]
+    mine = [place for place, conflict in judged(places_of(view, pod)) if conflict is None]
     for place in mine:
         if found := _server(view, place):
             policies = of_gateway(view, place.gateway)

@@ -9,11 +9,14 @@ from agent.model.resources import Resource, listeners_resource
 from agent.model.schema.kubernetes import Pod, Service
 from agent.model.schema.objects import Key
 from agent.model.translation.gateways import istio, kubernetes
+from agent.model.translation.gateways.attachments import judged, places_of
 from agent.model.translation.gateways.server import Server
 from agent.model.translation.gateways.topology import topology
 from agent.model.translation.ports import number_of, of_pod, tcp_ports
 from agent.model.translation.routes.client import Client
 from protocols import routes_pb2 as pb
+
+HBONE = 15008  # the gateway's own
 
 
 def translate(view: View, key: Key) -> Iterator[Resource]:
@@ -25,24 +28,33 @@ def translate(view: View, key: Key) -> Iterator[Resource]:
     before = topology(pod)
     trusted, heads = before.num_trusted_proxies, before.proxy_protocol is not None
     message = pb.GatewayListeners(namespace=key.namespace, pod=key.name, trusted_proxies=trusted)
-    taken = set[int]()
-    for port, servers in sorted(_by_port(view, pod).items()):
+    taken = dict[int, int]()
+    by_port, conflicts = _by_port(view, pod)
+    for port, servers in sorted(by_port.items()):
         bind = _bound_port(view, pod, port)
-        if bind not in taken:
+        if (other := taken.setdefault(bind, port)) == port and bind != HBONE:
             told = [one.message(view, client, port) for one in servers]
             message.listeners.add(port=port, bind=bind, servers=told, proxy_protocol=heads)
-            taken.add(bind)
+        else:
+            has = "what comes through tunnels" if bind == HBONE else f"port {other}"
+            conflicts.append(f"port {port}: port {bind} of the pod is for {has}")
+    for place, conflict in judged(places_of(view, pod)):
+        conflicts += [f"{place.name}: {conflict.reason}: {conflict.message}"] if conflict else []
+    message.conflicts.extend(conflicts)
     yield listeners_resource(message)
 
 
-def _by_port(view: View, pod: Pod) -> dict[int, list[Server]]:
-    """What several Gateways say of one port is one listener's; the oldest says what it speaks."""
+def _by_port(view: View, pod: Pod) -> tuple[dict[int, list[Server]], list[str]]:
+    """What several Gateways say of one port is one listener's, spoken as the oldest says; and conflicts."""
     found: dict[int, list[Server]] = {}
+    conflicts = []
     for port, server in chain(istio.servers(view, pod), kubernetes.servers(view, pod)):
         known = found.setdefault(port, [])
         if not known or _may_join(known, server):
             _join(known, server)
-    return found
+        else:
+            conflicts.append(f"{server.name}: port {port} is spoken otherwise by {known[0].name}")
+    return found, conflicts
 
 
 def _may_join(known: list[Server], server: Server) -> bool:

@@ -13,8 +13,6 @@ from agent.model.translation.gateways.attachments import CONTROLLER, Place
 from agent.model.translation.gateways.kubernetes import certificate_problem
 from agent.model.translation.routes.status import Condition
 
-_BY_SNI = ("HTTPS", "TLS")
-
 
 class ListenerStatus(NamedTuple):
     """kinds: of routes that it takes; attached: how many routes have attached to it."""
@@ -122,14 +120,11 @@ def _addresses(view: View, serving: Sequence[Pod]) -> Iterator[IPAddress]:
 def _listeners(
     view: View, gateway: KubernetesGateway, owner: attachments.Owner, serving: Sequence[Pod]
 ) -> Iterator[ListenerStatus]:
-    earlier = list[Place]()
-    for place in attachments.places(view, gateway):
-        accepted, conflict = _accepted(place), _conflicted(place, earlier)
-        if accepted.status and not conflict.status:
-            earlier.append(place)
-        else:
-            reason, message = (conflict if conflict.status else accepted)[2:]
-            accepted = Condition("Accepted", False, reason, message)
+    for place, found in attachments.judged(_beside(view, gateway)):
+        conflict = (
+            Condition("Conflicted", True, *found) if found else Condition("Conflicted", False, "NoConflicts")
+        )
+        accepted = Condition("Accepted", False, *found) if found else _accepted(place)
         if place.owner is owner:
             references = _references(view, place)
             programmed = _listener_programmed(accepted, references, bool(serving))
@@ -147,22 +142,12 @@ def _accepted(place: Place) -> Condition:
     return Condition("Accepted", True, "Accepted")
 
 
-def _conflicted(place: Place, earlier: Sequence[Place]) -> Condition:
-    """The first of a port says what it speaks: requests in plain text, bytes, or TLS by its names."""
-    listener = place.listener
-    for other in (one for one in earlier if one.listener.port == listener.port):
-        if _speech(other) != _speech(place):
-            message = f"{other.name} speaks {other.listener.protocol} on port {listener.port}"
-            return Condition("Conflicted", True, "ProtocolConflict", message)
-        if other.listener.hostname == listener.hostname:
-            message = f"{other.name} has this hostname on port {listener.port}"
-            return Condition("Conflicted", True, "HostnameConflict", message)
-    return Condition("Conflicted", False, "NoConflicts")
-
-
-def _speech(place: Place) -> str:
-    protocol = place.listener.protocol
-    return "TLS" if protocol in _BY_SNI else protocol
+def _beside(view: View, gateway: KubernetesGateway) -> list[Place]:
+    """Its listeners, among those of all Gateways that a pod of it serves."""
+    serving = (one for one in pods.pods(view) if attachments.served(view, gateway, one))
+    everything = {key_of(one): one for pod in serving for one in attachments.gateways_of(view, pod)}
+    gateways = sorted(everything.values(), key=attachments.age) or [gateway]
+    return [place for one in gateways for place in attachments.places(view, one)]
 
 
 def _references(view: View, place: Place) -> Condition:
@@ -173,7 +158,7 @@ def _references(view: View, place: Place) -> Condition:
             message = f"kind {one.kind} of group {one.group!r} is not for protocol {place.listener.protocol}"
             return Condition("ResolvedRefs", False, "InvalidRouteKinds", message)
     tls = place.listener.tls
-    if place.listener.protocol in _BY_SNI and (tls is None or tls.mode == "Terminate"):
+    if place.listener.protocol in attachments.BY_SNI and (tls is None or tls.mode == "Terminate"):
         refs = tls.certificate_refs if tls else ()
         if not refs:
             return Condition("ResolvedRefs", False, "InvalidCertificateRef", "tls has no certificateRefs")

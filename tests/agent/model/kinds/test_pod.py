@@ -110,8 +110,9 @@ def test_kube_system_is_never_enrolled() -> None:
     assert address.workload.tunnel_protocol == TunnelProtocol.NONE
 
 
-def test_a_pod_that_speaks_hbone_itself() -> None:
-    message = workload(model_of(pod("a", labels={"networking.istio.io/tunnel": "http"})), "a")
+@pytest.mark.parametrize("label", [("networking.istio.io/tunnel", "http"), ("warren.dev/gateway", "true")])
+def test_a_pod_that_speaks_hbone_itself(label: tuple[str, str]) -> None:
+    message = workload(model_of(pod("a", labels=dict([label]))), "a")
     assert message.native_tunnel
     assert message.tunnel_protocol == TunnelProtocol.HBONE
 

@@ -14,6 +14,7 @@ from protocols.security_pb2 import (
     SOURCE_PRINCIPAL,
     TOKEN_CLAIM,
     Action,
+    ConnectionLimit,
     Descriptor,
     RateLimit,
     Remote,
@@ -73,6 +74,21 @@ def test_rules_match_as_those_of_an_authorization_policy() -> None:
     assert ([*second.clauses], second.HasField("request")) == ([], False)
 
 
+def test_connections_are_limited_in_the_place_of_requests() -> None:
+    by = {"by": [{"key": "source.principal"}]}
+    told = limit({**by, "connections": {"concurrent": 3}})
+    who = Descriptor(subject=SOURCE_PRINCIPAL, name="source_principal")
+    assert told == RateLimit(by=[who], connections=ConnectionLimit(concurrent=3))
+    told = limit({**by, "connections": {"new": 5, "per": "minute", "burst": 9}})
+    assert told == RateLimit(requests=5, unit=MINUTE, burst=9, by=[who], connections=ConnectionLimit())
+    asks = {"to": [{"operation": {"ports": ["80"], "methods": ["GET"]}}], "connections": {"concurrent": 3}}
+    model = model_of(limiting(asks))
+    [rule] = policies(model)[NAME].rules
+    assert not rule.HasField("request")
+    problem = model.problems[Key("RateLimitPolicy", "default", "r")]
+    assert problem == "rules[0]: methods cannot be judged, so that whatever fits the rest of it is limited"
+
+
 def test_a_service_that_counts() -> None:
     remote = Remote(namespace="infra", hostname="limiter.infra.svc.cluster.local", port=8081, timeout_ms=20)
     there = service("limiter", ports=[{"port": 8081}], metadata={"namespace": "infra"})
@@ -122,6 +138,10 @@ def test_whom_it_is_for() -> None:
         ({**BY, "global": {**GLOBAL, "timeout": "0s"}}, "not one or more whole milliseconds"),
         ({**BY, "global": {"service": "a:1", "domain": "d"}}, "missing required field `failureMode`"),
         ({**BY, "limit": {**LIMIT, "burst": 1}, "global": GLOBAL}, "have no burst"),
+        ({"connections": {}}, "it limits nothing; write concurrent, new or both"),
+        ({"connections": {"concurrent": 1, "burst": 1}}, "it is of new connections"),
+        ({"connections": {"concurrent": 1}, "limit": LIMIT}, "write another rule for them"),
+        ({"connections": {"concurrent": 1}, "by": [{"key": "request.path"}]}, "request.path is of requests"),
     ],
 )
 def test_what_is_refused(rule: dict[str, Any], reason: str) -> None:

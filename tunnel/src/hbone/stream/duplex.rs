@@ -3,11 +3,14 @@ use super::{Side, Stream};
 use crate::base::sink::{Relayed, Sink};
 use crate::base::Refusal;
 use crate::h2::frame::Code;
-use crate::relay::{broken, CloseReason, Duplex};
+use crate::relay::{broken, CloseReason, Duplex, Live};
+use crate::telemetry::ConnectionRecord;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 
@@ -15,22 +18,84 @@ use tokio::task::spawn_local;
 const LINGER: u64 = 10;
 
 /// A stream as a [`Duplex`], at either end of its tunnel.
-pub struct StreamDuplex(Rc<Stream>);
+pub struct StreamDuplex {
+    stream: Rc<Stream>,
+    counted: Option<Rc<Counted>>,
+}
+
+/// A stream that a client has opened, with the record in which its bytes are counted.
+pub struct Counted {
+    stream: Rc<Stream>,
+    record: ConnectionRecord,
+}
 
 impl StreamDuplex {
     /// Of one that the far end has accepted, or that we have.
     pub fn new(stream: Rc<Stream>) -> Self {
-        StreamDuplex(stream)
+        StreamDuplex { stream, counted: None }
+    }
+
+    /// Of one that we have accepted: what is read counts as the client's.
+    pub fn accepted(stream: Rc<Stream>, record: ConnectionRecord) -> (Self, Rc<Counted>) {
+        let counted = Rc::new(Counted { stream: stream.clone(), record });
+        (StreamDuplex { stream, counted: Some(counted.clone()) }, counted)
+    }
+
+    /// What `look` finds in the bytes that wait to be read, now or when more have come; they stay. None: no more will come.
+    pub async fn peek<T>(&self, look: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        let stream = &self.stream;
+        poll_fn(|cx| {
+            stream.remember(Side::Reader, cx);
+            let found = look(stream.inbox.borrow().waiting());
+            let is_over = stream.finished.get() || stream.broken.borrow().is_some();
+            if found.is_some() || is_over {
+                Poll::Ready(found)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn count(&self, add: impl FnOnce(&ConnectionRecord)) {
+        if let Some(counted) = &self.counted {
+            add(&counted.record);
+        }
+    }
+}
+
+impl Counted {
+    /// Nobody reads or writes it any more.
+    pub fn finish(&self) {
+        match &*self.stream.broken.borrow() {
+            Some(why) => why.record(&self.record, self.stream.finished.get() || self.stream.local.ended.get()),
+            None => self.record.finish(),
+        }
+    }
+}
+
+impl Live for Counted {
+    fn cancel(&self, why: Refusal, detail: &str) {
+        self.stream.cancel(why, detail);
+    }
+
+    fn record(&self) -> Option<&ConnectionRecord> {
+        Some(&self.record)
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        self.stream.rtt()
     }
 }
 
 impl AsyncRead for StreamDuplex {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stream = &self.0;
+        let stream = &self.stream;
         let n = stream.waiting().min(buf.remaining());
         if n > 0 {
             buf.put_slice(&stream.inbox.borrow().waiting()[..n]);
             stream.consume(n);
+            self.count(|record| record.client_sent(n as u64));
             return Poll::Ready(Ok(()));
         }
         if let Some(why) = &*stream.broken.borrow() {
@@ -46,7 +111,7 @@ impl AsyncRead for StreamDuplex {
 
 impl AsyncWrite for StreamDuplex {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let stream = &self.0;
+        let stream = &self.stream;
         if let Some(why) = &*stream.broken.borrow() {
             return Poll::Ready(Err(broken(why)));
         }
@@ -59,6 +124,7 @@ impl AsyncWrite for StreamDuplex {
             return Poll::Pending;
         }
         stream.carry(n);
+        self.count(|record| record.server_sent(n as u64));
         Poll::Ready(Ok(n))
     }
 
@@ -68,7 +134,7 @@ impl AsyncWrite for StreamDuplex {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = &self.0;
+        let stream = &self.stream;
         if let Some(why) = &*stream.broken.borrow() {
             return Poll::Ready(Err(broken(why)));
         }
@@ -81,22 +147,25 @@ impl AsyncWrite for StreamDuplex {
 
 impl Duplex for StreamDuplex {
     fn reset(&mut self) {
-        self.0.fail(CloseReason::Cancelled(Refusal::Abandoned, "".into()));
-        self.0.tunnel.close(self.0.id, Some(Code::CANCEL));
+        self.stream.fail(CloseReason::Cancelled(Refusal::Abandoned, "".into()));
+        self.stream.tunnel.close(self.stream.id, Some(Code::CANCEL));
     }
 
     fn is_gone(&self) -> bool {
-        self.0.broken.borrow().is_some()
+        self.stream.broken.borrow().is_some()
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &Rc<dyn Sink>, left: &mut u64) -> Poll<Relayed> {
-        self.0.poll_lent(cx, to, left)
+        let before = *left;
+        let relayed = self.stream.poll_lent(cx, to, left);
+        self.count(|record| record.client_sent(before - *left));
+        relayed
     }
 }
 
 impl Drop for StreamDuplex {
     fn drop(&mut self) {
-        let stream = &self.0;
+        let stream = &self.stream;
         stream.lent.take();
         let code = match &*stream.broken.borrow() {
             _ if std::thread::panicking() => Some(Code::INTERNAL_ERROR),
@@ -115,7 +184,7 @@ impl Drop for StreamDuplex {
 /// Waits for the end of a peer that has been told ours: a reset could make its application lose what it has not read yet. A
 /// peer that has more to say is reset, as TCP resets who sends to a socket that is closed.
 async fn linger(stream: Rc<Stream>) {
-    let ended = std::future::poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         stream.remember(Side::Reader, cx);
         let is_over = stream.finished.get() || stream.waiting() > 0 || stream.broken.borrow().is_some();
         if is_over {

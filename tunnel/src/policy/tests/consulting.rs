@@ -1,6 +1,6 @@
 use super::requests::{guarded, Asked};
 use super::*;
-use crate::config::proto::{Authorizer, Descriptor, RateLimit, Remote, SharedLimit, Subject, Unit};
+use crate::config::proto::{Authorizer, ConnectionLimit, Descriptor, RateLimit, Remote, SharedLimit, Subject, Unit};
 use std::time::Instant;
 
 const HTTP: &str = "10.0.0.2:8080";
@@ -71,6 +71,33 @@ fn limits_count_what_their_rules_match_and_keep_nobody_out_themselves() {
 }
 
 #[test]
+fn a_limit_of_connections_counts_them_and_looks_at_no_request() {
+    let by = [Subject::SourcePrincipal];
+    let connections = |concurrent, new| RateLimit {
+        connections: Some(ConnectionLimit { concurrent }),
+        unit: if new > 0 { Unit::Hour as i32 } else { 0 },
+        ..limit(new, &by)
+    };
+    let (a, b) = (attempt("a/x", "10.0.0.1", HTTP), attempt("b/x", "10.0.0.1", HTTP));
+    let guard = guarded(&[limiting(vec![(rule(&[&["namespaces=a"]]), connections(2, 0))])]);
+    assert_eq!(guard.judge(&a).verdict, Verdict::Allowed, "requests are none of its business");
+    assert!(
+        guard.limits_connections() && !guard.consults() && guard.limiting(&a, Asked::get("/").request()).is_empty()
+    );
+    let admit = |attempt| guard.admit(attempt, Instant::now()).map_err(|beyond| beyond.to_string());
+    let open = [admit(&a), admit(&a)];
+    assert!(open.iter().all(Result::is_ok));
+    assert_eq!(admit(&a).unwrap_err(), "RateLimitPolicy default/limits, rules[0]");
+    assert!((0..3).all(|_| admit(&b).is_ok()), "no rule matches");
+    drop(open);
+    assert!(admit(&a).is_ok());
+
+    let guard = guarded(&[limiting(vec![(rule(&[]), connections(1, 2))])]);
+    let begun = |attempt| guard.admit(attempt, Instant::now()).is_ok();
+    assert_eq!([&a, &a, &a, &b].map(begun), [true, true, false, true], "each identity has a bucket");
+}
+
+#[test]
 fn as_long_as_a_limit_stays_the_same_so_do_its_buckets() {
     let mut all = Policies::default();
     all.mark_synced();
@@ -104,6 +131,14 @@ fn what_is_not_understood_is_refused() {
         (unit(0), "a limit has no unit"),
         (shared(SharedLimit { remote: remote(), ..Default::default() }), "no domain"),
         (shared(SharedLimit { domain: "d".into(), ..Default::default() }), "not who is asked"),
+        (RateLimit { connections: Some(ConnectionLimit { concurrent: 0 }), ..limit(0, &[]) }, "a limit of no requests"),
+        (
+            RateLimit {
+                connections: Some(ConnectionLimit { concurrent: 1 }),
+                ..shared(SharedLimit { domain: "d".into(), remote: remote(), ..Default::default() })
+            },
+            "nobody else counts connections",
+        ),
     ] {
         assert!(one(limit).unwrap_err().contains(reason), "{reason}");
     }

@@ -6,8 +6,9 @@ import pytest
 
 from agent.model.model import gateway_statuses
 from agent.model.schema.objects import Key, Object
+from agent.model.translation.gateways.attachments import ONE_GATEWAY
 from agent.model.translation.gateways.status import ListenerStatus, Status
-from tests.agent.model.objects import make, model_of, service
+from tests.agent.model.objects import make, model_of, pod, service
 from tests.agent.model.translation.gateways.tables import (
     INGRESS,
     gateway_class,
@@ -104,6 +105,23 @@ def test_the_first_of_a_port_says_what_it_speaks() -> None:
         "!NoConflicts",
     ]
     assert said(found) == {"Accepted": "ListenersNotValid", "Programmed": "Programmed"}
+
+
+def test_gateways_share_pods_as_far_as_their_listeners_differ() -> None:
+    """The older one has the port and hostname, unless one of them has pods of its own."""
+    ours = [listener("a", 80), listener("b", 80, hostname="b.com"), listener("c", 80, "TCP")]
+    older = make(
+        "KubernetesGateway", "aaa", spec={"gatewayClassName": "warren", "listeners": [listener("x", 80)]}
+    )
+    found = door(older, kubernetes(*ours)).listeners or ()
+    reasons = [said(one)["Conflicted"] for one in found]
+    assert reasons == ["HostnameConflict", "!NoConflicts", "ProtocolConflict"]
+    assert said(found[0])["Programmed"] == "!Invalid"
+    own = "give one of the Gateways pods of its own (gateway.networking.k8s.io/gateway-name)"
+    assert found[0].conditions[1].message == f"Gateway default/aaa x has this hostname on port 80; {own}"
+    labels = {**INGRESS, ONE_GATEWAY: "aaa"}
+    [one] = door(older, kubernetes(), pod("own", "10.0.9.2", labels=labels)).listeners or ()
+    assert said(one)["Conflicted"] == "!NoConflicts"
 
 
 def test_addresses_that_are_asked_for_are_its_own() -> None:

@@ -210,10 +210,10 @@ fn what_nobody_reads_is_bounded_by_the_streams_window() {
         let window = BASE as usize;
         open.peer.data(1, &vec![7; window]).await;
         assert_eq!(open.peer.given(1).await, 0);
-        assert_eq!(open.duplex.0.waiting(), window);
+        assert_eq!(open.duplex.stream.waiting(), window);
         open.read(window).await;
         assert!(open.peer.given(1).await > 0, "who reads is sent more");
-        assert_eq!(open.duplex.0.waiting(), 0);
+        assert_eq!(open.duplex.stream.waiting(), 0);
     });
 }
 
@@ -234,7 +234,7 @@ fn a_lost_tunnel_is_told_to_who_reads_and_to_who_writes() {
 fn others_may_end_it() {
     at_both_ends(async |mut open| {
         open.carries().await;
-        open.duplex.0.cancel(Refusal::PolicyChanged, "");
+        open.duplex.stream.cancel(Refusal::PolicyChanged, "");
         assert_eq!(open.broken().await, Refusal::PolicyChanged);
         drop(open.duplex);
         open.peer.hears(Event::Reset(1, Code::CANCEL)).await;
