@@ -134,7 +134,10 @@ def test_the_gateway_knows_who_leaves_by_what_it_has_proven(mesh: Mesh, tmp_path
         assert leaves_by(mesh) == own
         assert status(mesh, "outside") == 403, "in plain text it is nobody"
         assert through_a_tunnel(ours.issue(f"spiffe://{CLIENT}")) == "HTTP/1.1 200 OK"
-        assert through_a_tunnel(ours.issue("spiffe://cluster.local/ns/default/sa/other")) == "HTTP/1.1 403 Forbidden"
+        assert (
+            through_a_tunnel(ours.issue("spiffe://cluster.local/ns/default/sa/other"))
+            == "HTTP/1.1 403 Forbidden"
+        )
         elsewhere = ours.issue(f"spiffe://{CLIENT.replace('cluster.local', 'elsewhere')}")
         for nobody in (None, stranger.issue(f"spiffe://{CLIENT}"), elsewhere):
             assert through_a_tunnel(nobody) == ""

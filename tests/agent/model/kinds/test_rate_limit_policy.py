@@ -125,7 +125,7 @@ def test_whom_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        ({}, "it limits nothing; write limit, or global"),
+        ({}, "it limits nothing; write limit, global if a service"),
         ({"limit": {"requests": 0, "per": "second"}}, "Expected `int` >= 1"),
         ({"limit": {"requests": 1, "per": "week"}}, "Invalid enum value 'week'"),
         ({"limit": {"requests": 1}}, "missing required field `per`"),
