@@ -17,6 +17,7 @@ mod proxy_protocol;
 pub mod questions;
 mod reached;
 mod requests;
+mod routers;
 mod tls;
 mod upstream;
 
@@ -40,7 +41,7 @@ pub struct Proxy {
     /// Where connect() waits until the other end has answered.
     pending: Option<Arc<pending::Handle>>,
     /// For requests.
-    pub routers: requests::Routers,
+    pub routers: routers::Routers,
     /// For questions for names, where these are answered.
     servers: Option<questions::Servers>,
     tls_configs: layers::Configs,
@@ -64,7 +65,7 @@ impl Proxy {
         http: http::Settings,
     ) -> Rc<Proxy> {
         let servers = dns.map(questions::Servers::new);
-        let routers = requests::Routers::new(http);
+        let routers = routers::Routers::new(http);
         Rc::new(Proxy {
             context,
             direct,

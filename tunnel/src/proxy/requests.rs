@@ -8,8 +8,7 @@ use super::Proxy;
 use crate::base::{Failure, OriginalDst, Refusal};
 use crate::decision::{Routed, Target};
 use crate::http::{
-    self, ClientPod, ConnectError, Denied, Downstream, Drain, Edge, Endpoint, Endpoints, Node, Record, Router, Session,
-    Settings, Use,
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Edge, Endpoint, Endpoints, Node, Record, Session, Use,
 };
 use crate::mesh::{Chosen, Eligible, Mesh, Service, Workload};
 use crate::node::Pod;
@@ -19,7 +18,7 @@ use crate::routes::{Balancing, Client, Destination, Scope};
 use crate::telemetry::{self, Direction, Observed, Parties};
 use ::http::header::HeaderMap;
 use ::http::uri::Authority;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -29,94 +28,6 @@ use tokio::time::timeout;
 
 /// For a connection to an endpoint; Istio's `meshConfig.connectTimeout`.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The routers of a thread, by the uid of the pod that asks. A router keeps connections for the pod's next requests.
-pub struct Routers {
-    pub settings: Settings,
-    routers: RefCell<HashMap<Arc<str>, Rc<Router<Requests>>>>,
-    /// By number: whose they are, and how to end them.
-    sessions: RefCell<HashMap<u64, (Arc<str>, Drain)>>,
-    next: Cell<u64>,
-    /// Clients are to ask elsewhere.
-    ending: Cell<bool>,
-}
-
-/// Takes a session off the list.
-pub struct Listed<'a>(&'a Routers, u64);
-
-impl Drop for Listed<'_> {
-    fn drop(&mut self) {
-        self.0.sessions.borrow_mut().remove(&self.1);
-        self.0.close_unused();
-    }
-}
-
-impl Routers {
-    pub fn new(settings: Settings) -> Routers {
-        Routers {
-            settings,
-            routers: RefCell::default(),
-            sessions: RefCell::default(),
-            next: Cell::default(),
-            ending: Cell::default(),
-        }
-    }
-
-    pub fn of(&self, proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Rc<Router<Requests>> {
-        let mut routers = self.routers.borrow_mut();
-        let known = routers.get(&pod.uid).filter(|router| std::ptr::eq(router.node.pod.as_ptr(), Rc::as_ptr(pod)));
-        if let Some(router) = known {
-            return router.clone();
-        }
-        let node = Requests {
-            proxy: Rc::downgrade(proxy),
-            pod: Rc::downgrade(pod),
-            known: RefCell::default(),
-            guard: KnownGuard::default(),
-        };
-        let router = Router::new(node, self.settings);
-        routers.insert(pod.uid.clone(), router.clone());
-        router
-    }
-
-    pub fn list(&self, pod: &Pod, drain: Drain) -> Listed<'_> {
-        let number = self.next.replace(self.next.get() + 1);
-        if self.ending.get() {
-            drain.announce();
-        }
-        self.sessions.borrow_mut().insert(number, (pod.uid.clone(), drain));
-        Listed(self, number)
-    }
-
-    /// Ends the connections of clients, all or one pod's, in order: each after the request that is open.
-    pub fn drain(&self, pod: Option<&Pod>) {
-        let sessions = self.sessions.borrow();
-        let meant = sessions.values().filter(|(uid, _)| pod.is_none_or(|pod| *uid == pod.uid));
-        meant.for_each(|(_, drain)| drain.order());
-    }
-
-    /// Has clients ask elsewhere, each when it has asked for the last time here: nobody is cut off.
-    pub fn announce_end(&self) {
-        self.ending.set(true);
-        self.sessions.borrow().values().for_each(|(_, drain)| drain.announce());
-        self.close_unused();
-    }
-
-    /// Where nobody asks any more, connections that wait for further requests end.
-    fn close_unused(&self) {
-        if self.ending.get() && self.sessions.borrow().is_empty() {
-            self.routers.borrow().values().for_each(|router| router.close());
-        }
-    }
-
-    /// A pod is gone: what waits for its requests ends.
-    pub fn forget(&self, pod: &Pod) {
-        let mut routers = self.routers.borrow_mut();
-        if routers.get(&pod.uid).is_some_and(|router| std::ptr::eq(router.node.pod.as_ptr(), pod)) {
-            routers.remove(&pod.uid);
-        }
-    }
-}
 
 /// A connection of a pod to a service's port.
 pub fn downstream(source: &Source<'_>, service: &Service, port: u16, wanted: OriginalDst) -> Downstream {
@@ -182,6 +93,20 @@ struct Known {
 }
 
 impl Requests {
+    pub fn new(proxy: &Rc<Proxy>, pod: &Rc<Pod>) -> Requests {
+        Requests {
+            proxy: Rc::downgrade(proxy),
+            pod: Rc::downgrade(pod),
+            known: RefCell::default(),
+            guard: KnownGuard::default(),
+        }
+    }
+
+    /// Whether it is this very pod that asks, and not one before it by the same uid.
+    pub fn is_of(&self, pod: &Pod) -> bool {
+        std::ptr::eq(self.pod.as_ptr(), pod)
+    }
+
     /// The destination's endpoints as they are now. None: there is no such service.
     fn look(
         &self,
