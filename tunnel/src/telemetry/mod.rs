@@ -5,6 +5,7 @@ mod counts;
 mod custom;
 mod direction;
 mod flags;
+mod labels;
 mod limit;
 mod log;
 mod lookups;
