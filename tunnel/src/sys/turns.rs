@@ -1,9 +1,9 @@
 //! Turns: who carries much waits here, so that who has little to say never waits for more than one of them.
 //!
-//! A connection or tunnel whose last read was large asks for a turn before the next one, and so does a pod whose connections
-//! are many or new ones. One turn is given at a time: before the next, everything that is ready has run and epoll was asked
-//! for more. Pods have their turns round robin, and so have the connections of a pod. A turn is of at most `HEAVY` bytes, or
-//! as many small reads as are as much work, so no account has to be kept of who is owed what.
+//! A connection or tunnel whose last read was large asks for a turn before the next one, and so do the connections of a pod
+//! that begin or break off many at a time. One turn is given at a time: before the next, everything that is ready has run and
+//! epoll was asked for more. Pods have their turns round robin, and so have the connections of a pod. A turn is of at most
+//! `HEAVY` bytes, or of as many new connections as are as much work, so no account has to be kept of who is owed what.
 use crate::base::sizes::DATA_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,17 +17,15 @@ pub const HEAVY: usize = 16 * DATA_MAX;
 /// Bytes that need no turn. Who fills them has more to say.
 pub const LIGHT: usize = 2 * DATA_MAX;
 
-/// Small reads of a pod that are as much work as a turn of `HEAVY` bytes, more or less.
-const ROW: u32 = 16;
-/// To make a connection, or to break one off, is as much work as so many of them.
-const NEW: u32 = 4;
+/// To make so many connections, or to break them off, is as much work as a turn of `HEAVY` bytes, more or less.
+const ROW: u32 = 4;
 
 /// Of one connection or tunnel.
 pub struct Ticket {
     /// By whose turns it is counted.
     pod: usize,
-    /// While it is not heavy, in small reads.
-    cost: u32,
+    /// Whether it is for a connection that is made, or broken off.
+    begins: bool,
     heavy: Cell<bool>,
     waits: Cell<bool>,
     called: Cell<bool>,
@@ -37,18 +35,13 @@ pub struct Ticket {
 impl Ticket {
     /// `pod` is any number that is the pod's own.
     pub fn new(pod: usize) -> Rc<Self> {
-        Self::costing(pod, 1)
+        Self::of(pod, false)
     }
 
-    /// Of a connection that is made, or broken off.
-    fn of_new(pod: usize) -> Rc<Self> {
-        Self::costing(pod, NEW)
-    }
-
-    fn costing(pod: usize, cost: u32) -> Rc<Self> {
+    fn of(pod: usize, begins: bool) -> Rc<Self> {
         Rc::new(Ticket {
             pod,
-            cost,
+            begins,
             heavy: Cell::default(),
             waits: Cell::default(),
             called: Cell::default(),
@@ -66,10 +59,10 @@ impl Ticket {
     }
 
     fn cost(&self) -> u32 {
-        if self.heavy.get() {
-            ROW
+        if self.begins {
+            1
         } else {
-            self.cost
+            ROW
         }
     }
 
@@ -96,8 +89,8 @@ type Queue = VecDeque<Rc<Ticket>>;
 pub struct Turns {
     /// Who waits, by pod.
     pods: RefCell<VecDeque<(usize, Queue)>>,
-    /// What pods have had without a turn since the last one.
-    light: RefCell<Vec<(usize, u32)>>,
+    /// How many connections of pods have begun without a turn since the last one.
+    begun: RefCell<Vec<(usize, u32)>>,
     sleeper: RefCell<Option<Waker>>,
 }
 
@@ -117,23 +110,24 @@ impl Turns {
 
     /// Returns when a pod may make another connection, or break one off.
     pub async fn begin(&self, pod: usize) {
-        let ticket = Ticket::of_new(pod);
+        let ticket = Ticket::of(pod, true);
         poll_fn(|cx| self.poll(&ticket, cx)).await;
     }
 
     fn needs_none(&self, ticket: &Ticket) -> bool {
-        if ticket.heavy.get() || ticket.waits.get() {
+        if !ticket.begins {
+            return !ticket.heavy.get();
+        }
+        if ticket.waits.get() {
             return false;
         }
-        let mut light = self.light.borrow_mut();
-        let at = light.iter().position(|(pod, _)| *pod == ticket.pod).unwrap_or_else(|| {
-            light.push((ticket.pod, 0));
-            light.len() - 1
+        let mut begun = self.begun.borrow_mut();
+        let at = begun.iter().position(|(pod, _)| *pod == ticket.pod).unwrap_or_else(|| {
+            begun.push((ticket.pod, 0));
+            begun.len() - 1
         });
-        let had = &mut light[at].1;
-        let fits = *had < ROW;
-        *had += if fits { ticket.cost } else { 0 };
-        fits
+        begun[at].1 += 1;
+        begun[at].1 <= ROW
     }
 
     fn put(&self, ticket: &Rc<Ticket>) {
@@ -149,7 +143,7 @@ impl Turns {
 
     /// The next pod has its turn.
     fn call(&self) {
-        self.light.borrow_mut().clear();
+        self.begun.borrow_mut().clear();
         let mut pods = self.pods.borrow_mut();
         let Some((pod, mut queue)) = pods.pop_front() else { return };
         let mut cost = 0;
@@ -257,25 +251,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_says_little_often_waits_and_another_does_not() {
+    fn new_connections_of_a_pod_begin_a_few_at_a_time_and_who_is_there_does_not_wait() {
         let turns = Turns::default();
-        let (many, other) = (vec![Ticket::new(1); ROW as usize], Ticket::new(2));
-        assert!(many.iter().all(|ticket| asks(&turns, ticket) == Poll::Ready(LIGHT)));
-        let more: Vec<_> = (0..3 * ROW).map(|_| Ticket::new(1)).collect();
-        assert!(more.iter().all(|ticket| asks(&turns, ticket).is_pending()));
-        assert_eq!(asks(&turns, &other), Poll::Ready(LIGHT));
-        assert_eq!(called_at_once(&turns, &more), ROW as usize);
-        assert_eq!(asks(&turns, &more[0]), Poll::Ready(LIGHT));
-        assert!(asks(&turns, &more[more.len() - 1]).is_pending(), "who waits does not overtake others");
-    }
-
-    #[test]
-    fn new_connections_are_as_much_work_as_several_reads() {
-        let turns = Turns::default();
-        let new: Vec<_> = (0..2 * ROW).map(|_| Ticket::of_new(1)).collect();
+        let new: Vec<_> = (0..3 * ROW).map(|_| Ticket::of(1, true)).collect();
         let at_once = new.iter().filter(|ticket| asks(&turns, ticket).is_ready()).count();
-        assert_eq!(at_once, (ROW / NEW) as usize);
-        assert_eq!(called_at_once(&turns, &new), at_once);
+        assert_eq!(at_once, ROW as usize);
+        assert_eq!(asks(&turns, &Ticket::new(1)), Poll::Ready(LIGHT));
+        assert_eq!(asks(&turns, &Ticket::of(2, true)), Poll::Ready(LIGHT));
+        assert_eq!(called_at_once(&turns, &new), ROW as usize);
+        assert_eq!(asks(&turns, &new[at_once]), Poll::Ready(LIGHT));
+        assert!(asks(&turns, &new[new.len() - 1]).is_pending(), "who waits does not overtake others");
     }
 
     #[test]
