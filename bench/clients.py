@@ -39,6 +39,13 @@ def wait_ready(process: Client, timeout: float = TIMEOUT) -> None:
         raise BenchError(f"{_name(process)}: ended before it was ready")
 
 
+def go(process: Client) -> None:
+    """Let a gated client begin, which goes on by itself."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def finish(process: Client, text: str = "", within: float = TIMEOUT) -> str:
     """Send `text` and wait for the end; returns the output. Raises BenchError when the client failed."""
     try:

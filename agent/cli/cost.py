@@ -115,7 +115,7 @@ def _shares(rows: list[Busy], used: float | None) -> list[OfPod]:
     """The costliest first."""
     weights = [_weight(row) for row in rows]
     whole = sum(weights) or 1.0
-    found = [
+    return [
         OfPod(
             name=row.name,
             cpu=None if used is None else used * weight / whole,
@@ -126,7 +126,6 @@ def _shares(rows: list[Busy], used: float | None) -> list[OfPod]:
         )
         for weight, row in sorted(zip(weights, rows, strict=True), key=lambda pair: -pair[0])
     ]
-    return found
 
 
 def _weight(row: Busy) -> float:

@@ -23,9 +23,8 @@ from agent.kube.errors import CredentialsError
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECTIONS = 64  # kept open: one for each kind that is watched, and some
-_READ_EVERY = (
-    60.0  # seconds: a kubelet replaces a token when a fifth of its life is left, 12 minutes at least
-)
+# Seconds. A kubelet replaces a token when a fifth of its life is left, 12 minutes at least.
+_READ_EVERY = 60.0
 # A peer that vanished is found out within minutes.
 _KEEPALIVE = [
     *HTTPConnection.default_socket_options,

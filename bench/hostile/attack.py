@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.clients import Client, client, finish, wait_ready
+from bench.clients import Client, client, finish, go, wait_ready
 from bench.cpu import resident
 from bench.errors import BenchError
 from bench.hostile import flood
@@ -76,7 +76,7 @@ def attack(stage: Stage, names: Sequence[str], strength: Strength) -> Outcome:
         honest = [exits.enter_context(client(argv)) for argv in _honest(stage, strength.seconds)]
         for each in honest:
             wait_ready(each)
-            _go(each)
+            go(each)
         unread = exits.enter_context(client(_unread(stage))) if UNREAD in names else None
         floods = {
             name: flood.begin(exits, stage, name, strength.seconds, strength.cpu)
@@ -148,12 +148,6 @@ def _outside(stage: Stage, name: str, argv: Sequence[str], cpu: str = "-") -> li
 
 def _files(identity: Identity) -> list[str]:
     return [str(identity.chain), str(identity.key)]
-
-
-def _go(process: Client) -> None:
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 def _attack(stage: Stage, names: Sequence[str], strength: Strength) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 
-from bench.clients import Client, client, finish, wait_ready
+from bench.clients import Client, client, finish, go, wait_ready
 from bench.errors import BenchError
 from bench.hostile.stage import Stage
 from bench.path import ECHO
@@ -35,9 +35,7 @@ def begin(exits: ExitStack, stage: Stage, name: str, seconds: float, cpu: int) -
     argv = [str(stage.load), "flood", kind, where, str(seconds), str(count)]
     process = exits.enter_context(client(inside(stage.load, stage.pods[who], argv, str(cpu))))
     wait_ready(process)
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
+    go(process)
     return process
 
 

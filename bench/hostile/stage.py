@@ -27,8 +27,13 @@ from bench.processes import Processes
 LAB = "wt-hostile"
 SERVES_WITHIN = 20.0  # seconds
 NODES = {
-    **{"victim": "node1", "hostile": "node2", "honest": "node2"},
-    **{"neighbour": "node1", "remote": "node2", "outsider": "node1", "elsewhere": "node2"},
+    "victim": "node1",
+    "hostile": "node2",
+    "honest": "node2",
+    "neighbour": "node1",
+    "remote": "node2",
+    "outsider": "node1",
+    "elsewhere": "node2",
 }
 """The pods, each with an account of its own, and where they run."""
 SERVERS = ("victim", "honest", "remote", "elsewhere")

@@ -74,7 +74,7 @@ def _inline_endpoints(view: View, entry: ServiceEntry) -> list[tuple[EndpointSpe
     Where it is the hostnames themselves that are to be resolved, each is the endpoint of its own service.
     """
     hosts = list(view.hosts(entry))
-    if entry.spec.passes_through or entry.spec.is_dynamic:
+    if not entry.spec.has_endpoints:
         return []
     if entry.spec.resolution in RESOLVED and not entry.spec.endpoints and not entry.spec.workload_selector:
         return [(EndpointSpec(address=host), [host]) for host in hosts]

@@ -138,7 +138,7 @@ def _ports(parts: list[ServiceLike]) -> Iterator[PortMessage]:
 
 
 def _is_without_endpoints(item: ServiceLike) -> bool:
-    return isinstance(item, ServiceEntry) and (item.spec.passes_through or item.spec.is_dynamic)
+    return isinstance(item, ServiceEntry) and not item.spec.has_endpoints
 
 
 def _load_balancing(item: ServiceLike, namespace: Namespace | None) -> LoadBalancing | None:

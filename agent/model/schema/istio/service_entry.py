@@ -68,6 +68,11 @@ class ServiceEntrySpec(Strict, frozen=True):
         return self.resolution == "NONE"
 
     @property
+    def has_endpoints(self) -> bool:
+        """Whether it has any of its own, or may have."""
+        return not self.passes_through and not self.is_dynamic
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether DNS is asked for what requests and ClientHellos name, under its wildcards."""
         return self.resolution == "DYNAMIC_DNS"
@@ -114,7 +119,7 @@ class ServiceEntrySpec(Strict, frozen=True):
     def _check_endpoints(self) -> None:
         if self.endpoints and self.workload_selector:
             raise FieldError("endpoints and workloadSelector exclude each other; keep one", "endpoints")
-        if self.endpoints and (self.passes_through or self.is_dynamic):
+        if self.endpoints and not self.has_endpoints:
             raise FieldError(
                 f"resolution {self.resolution} has none; remove them, or use STATIC", "endpoints"
             )
