@@ -12,6 +12,7 @@ mod rng;
 pub mod sink;
 pub mod sizes;
 mod slashes;
+mod tally;
 
 pub use address::{canonical, Prefix};
 pub use dns_name::dns_name;
@@ -23,3 +24,4 @@ pub use pod_key::PodKey;
 pub use refusal::{Flag, Refusal};
 pub use rng::Rng;
 pub use slashes::merge_slashes;
+pub use tally::{Held, Tally};

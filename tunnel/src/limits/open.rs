@@ -1,50 +1,31 @@
 //! How many are open at a time, for each key.
 
-use std::collections::HashMap;
+use crate::base::{Held, Tally};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts of one limit, for all threads. A key is there as long as something of it is open.
+/// Counts of one limit, for all threads.
 #[derive(Debug)]
 pub struct Open {
     /// None: any number.
     most: Option<NonZeroU32>,
-    counts: Arc<Counts>,
+    tally: Tally<Key>,
 }
 
 type Key = Box<[String]>;
-type Counts = Mutex<HashMap<Key, u32>>;
 
-/// One that is open, until it is dropped.
-#[derive(Debug)]
-pub struct Permit(Option<(Arc<Counts>, Key)>);
+/// One that is open, until it is dropped. None: nobody counts it.
+pub type Permit = Option<Held<Key>>;
 
 impl Open {
     pub fn new(most: Option<NonZeroU32>) -> Open {
-        Open { most, counts: Arc::default() }
+        Open { most, tally: Tally::default() }
     }
 
     /// None: there are as many already.
     pub fn take(&self, key: &[String]) -> Option<Permit> {
-        let Some(most) = self.most else { return Some(Permit(None)) };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key.into()).or_default();
-        if *count >= most.get() {
-            return None;
-        }
-        *count += 1;
-        Some(Permit(Some((self.counts.clone(), key.into()))))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let Some((counts, key)) = &self.0 else { return };
-        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(key).filter(|count| **count > 1) {
-            *count -= 1;
-        } else {
-            counts.remove(key);
+        match self.most {
+            None => Some(None),
+            Some(most) => self.tally.take(key.into(), most.get()).map(Some),
         }
     }
 }
@@ -63,6 +44,6 @@ mod tests {
         drop(one);
         assert!(open.take(&key("a")).is_some());
         drop(two);
-        assert!(open.counts.lock().unwrap().is_empty());
+        assert!(open.tally.lock().is_empty());
     }
 }

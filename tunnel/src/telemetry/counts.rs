@@ -1,13 +1,12 @@
 //! What is counted without labels of workloads.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::lookups::Lookups;
 use super::verdicts::Verdicts;
-use super::{lock, Direction, Telemetry, WorkerTelemetry};
-use crate::base::Refusal;
+use super::{Direction, Telemetry, WorkerTelemetry};
+use crate::base::{Held, Refusal, Tally};
 
 /// Counters without a label set of their own, by direction.
 #[derive(Default)]
@@ -15,7 +14,7 @@ pub struct Counts {
     pub connections: [AtomicI64; 2],
     pub tunnels: [AtomicI64; 2],
     /// Tunnels in the pools of this node's pods, by the node that they lead to.
-    pub pooled: Mutex<BTreeMap<Arc<str>, usize>>,
+    pub pooled: Tally<Arc<str>>,
     pub handshakes_failed: [ByReason; 2],
     pub tunnels_lost: [ByReason; 2],
     pub refused: [ByReason; 2],
@@ -58,28 +57,11 @@ impl Drop for TunnelUp {
 }
 
 /// A tunnel in a pod's pool, as the gauge counts it.
-pub struct Pooled {
-    shared: Arc<Telemetry>,
-    node: Arc<str>,
-}
+pub type Pooled = Held<Arc<str>>;
 
 impl WorkerTelemetry {
     /// A tunnel to that node is in a pool for as long as the result lives, be it up or not.
     pub fn pooled(&self, node: &Arc<str>) -> Pooled {
-        let (shared, node) = (self.0.shared.clone(), node.clone());
-        *lock(&shared.counts.pooled).entry(node.clone()).or_default() += 1;
-        Pooled { shared, node }
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        let mut pooled = lock(&self.shared.counts.pooled);
-        if let Some(count) = pooled.get_mut(&self.node) {
-            *count -= 1;
-            if *count == 0 {
-                pooled.remove(&self.node);
-            }
-        }
+        self.0.shared.counts.pooled.hold(node.clone())
     }
 }

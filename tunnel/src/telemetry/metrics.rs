@@ -9,7 +9,7 @@ use super::log::LogWriter;
 use super::phases::Phases;
 use super::request::{Histogram, RequestLabels, RequestTotals, BUCKETS};
 use super::series::{Labels, Totals};
-use super::{lock, ByReason, Counts, Direction};
+use super::{ByReason, Counts, Direction};
 use crate::base::{Flag, Refusal};
 use crate::observability::MetricName;
 use crate::sys::panics;
@@ -227,7 +227,7 @@ fn open(out: &mut Text, counts: &Counts, phases: &Phases<u64>) {
         out.sample("warren_streams_open", format_args!("{{reporter=\"{}\"}}", direction.reporter()), open);
     }
     out.family("warren_pool_tunnels", "gauge", "Tunnels in the pools of this node's pods, by where they lead to");
-    for (node, count) in lock(&counts.pooled).iter() {
+    for (node, count) in counts.pooled.lock().iter() {
         let node = Value(node);
         out.sample("warren_pool_tunnels", format_args!("{{node=\"{node}\"}}"), count);
     }
