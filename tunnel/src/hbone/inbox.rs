@@ -5,18 +5,28 @@ use crate::sys::budget::{Budget, Share};
 use crate::sys::buffer::Backlog;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A window up to this one grows as long as its reader keeps up: ends that are slow to wake need so much.
+const SMALL: u32 = 256 << 10;
+/// Beyond it, how long the use of half a window may take on top of two round trips, for both ends to do their work: a peer
+/// that is slower does not wait for a larger window.
+const AT_WORK: Duration = Duration::from_micros(400);
 
 pub struct Inbox {
     receiving: Receiving,
     /// Of the tunnel's budget: the whole window where it has grown, else what waits.
     share: Share,
     backlog: Backlog,
+    /// When the peer was last given more.
+    given: Instant,
 }
 
 impl Inbox {
     /// `window`: what the peer may send at first.
     pub fn new(budget: &Arc<Budget>, window: i64) -> Self {
-        Inbox { receiving: Receiving::new(BASE, window), share: Share::of(budget), backlog: Backlog::default() }
+        let receiving = Receiving::new(BASE, window);
+        Inbox { receiving, share: Share::of(budget), backlog: Backlog::default(), given: Instant::now() }
     }
 
     /// `n` bytes came, which count against the window.
@@ -59,14 +69,19 @@ impl Inbox {
 
     /// `n` bytes need no more room here. Gives the WINDOW_UPDATE that is due, none to a peer that has said all.
     ///
-    /// A reader that keeps up gets a window of twice the size each time, as far as there is memory.
-    pub fn taken(&mut self, n: usize, finished: bool) -> Option<u32> {
+    /// A reader that keeps up gets a window of twice the size, as far as there is memory and the peer uses half of it within two
+    /// round trips (`rtt`). What is larger only fills the socket, in front of what other streams say.
+    pub fn taken(&mut self, n: usize, finished: bool, rtt: impl FnOnce() -> Option<Duration>) -> Option<u32> {
         self.receiving.taken(n);
         let waiting = self.len();
         if finished || !self.receiving.is_due(waiting) {
             return None;
         }
-        let size = if waiting == 0 { 2 * self.receiving.size() } else { self.receiving.size() };
+        let used = self.given.elapsed();
+        self.given = Instant::now();
+        let size = self.receiving.size();
+        let is_short = || size < SMALL || rtt().is_none_or(|rtt| used < 2 * rtt + AT_WORK);
+        let size = if waiting == 0 && size < MOST && is_short() { 2 * size } else { size };
         self.resize(size.min(u32::try_from(self.share.limit()).unwrap_or(MOST)).clamp(BASE, MOST));
         self.receiving.give_back(waiting)
     }
@@ -90,5 +105,29 @@ impl Inbox {
     /// The peer has acknowledged another window for new streams.
     pub fn adjust(&mut self, n: i64) {
         self.receiving.adjust(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer is given beyond what it has used: half of a window of `size`, within `used`.
+    fn grown(size: u32, used: Duration, rtt: Duration) -> u32 {
+        let mut inbox = Inbox::new(&Budget::pod(&Budget::process()), size.into());
+        inbox.resize(size);
+        inbox.came(size as usize / 2).unwrap();
+        inbox.given = Instant::now().checked_sub(used).unwrap();
+        inbox.taken(size as usize / 2, false, || Some(rtt)).unwrap() - size / 2
+    }
+
+    #[test]
+    fn a_window_grows_while_it_is_used_within_round_trips() {
+        let (near, far) = (Duration::from_micros(100), Duration::from_millis(100));
+        assert_eq!(grown(SMALL, Duration::ZERO, near), SMALL);
+        assert_eq!(grown(SMALL, 2 * near + AT_WORK, near), 0);
+        assert_eq!(grown(SMALL, 2 * near + AT_WORK, far), SMALL);
+        assert_eq!(grown(SMALL, 2 * far + AT_WORK, far), 0);
+        assert_eq!(grown(SMALL / 2, 2 * far + AT_WORK, far), SMALL / 2, "a small one grows anyway");
     }
 }

@@ -271,7 +271,7 @@ impl Stream {
 
     /// `n` bytes need no more room here. Gives the WINDOW_UPDATE that is due.
     pub fn taken(&self, n: usize) -> Option<u32> {
-        self.inbox.borrow_mut().taken(n, self.finished.get())
+        self.inbox.borrow_mut().taken(n, self.finished.get(), || self.tunnel.least_rtt())
     }
 
     /// The peer has acknowledged another window for new streams.

@@ -259,6 +259,11 @@ impl Tunnel {
         self.sock.get().and_then(sockets::rtt)
     }
 
+    /// The shortest one of late, which no queue has made longer.
+    pub fn least_rtt(&self) -> Option<Duration> {
+        self.sock.get().and_then(sockets::least_rtt)
+    }
+
     /// The device by which it came, as the kernel numbers it.
     pub fn device(&self) -> Option<i32> {
         self.sock.get().and_then(sockets::arrival_device)

@@ -13,7 +13,7 @@ use tokio::{io::Interest, net::TcpStream};
 const EARLY_MAX: usize = 4096;
 /// Bytes that a socket takes before it has sent them: what comes later does not wait behind more, and an application or a
 /// peer that does not read costs the kernel no more.
-pub(super) const UNSENT: libc::c_int = 256 << 10;
+pub(super) const UNSENT: libc::c_int = 64 << 10;
 /// <linux/tcp.h>: with what was read comes how much more there is.
 pub(super) const TCP_INQ: libc::c_int = 36;
 
@@ -69,6 +69,16 @@ fn get(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<l
 
 /// The round trip as TCP measures it, smoothed.
 pub fn rtt(socket: &impl AsRawFd) -> Option<Duration> {
+    info(socket).map(|info| Duration::from_micros(info.tcpi_rtt.into()))
+}
+
+/// The shortest round trip of the last minutes (net.ipv4.tcp_min_rtt_wlen). None before there was one.
+pub fn least_rtt(socket: &impl AsRawFd) -> Option<Duration> {
+    let least = info(socket)?.tcpi_min_rtt;
+    (least != u32::MAX).then(|| Duration::from_micros(least.into()))
+}
+
+fn info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {
     // SAFETY: all zeros is a `tcp_info` of nothing.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -76,7 +86,7 @@ pub fn rtt(socket: &impl AsRawFd) -> Option<Duration> {
     // SAFETY: the descriptor is open, the pointer and the length describe `info`, of which the kernel fills in what it has.
     let result =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut info).cast(), &raw mut length) };
-    (result == 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
+    (result == 0).then_some(info)
 }
 
 /// Binds an accepted connection to the device by which it came, which it gives.
