@@ -1,6 +1,7 @@
 """The tunnel's process: what runs in it beside what all processes over the core have."""
 
 import asyncio
+import ctypes
 import logging
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
@@ -127,6 +128,7 @@ def run(settings: TunnelSettings) -> None:
         asyncio.run(main(number, outlasts=_outlasts(settings)))
 
     if settings.keep_listeners:
+        ctypes.CDLL(None).malloc_trim(0)  # after loading: each generation would pay for it again
         Keeper(Places(settings.zds.parent), generation).run()
     asyncio.run(main())
 

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from protocols import admin
-from protocols.version import version
-from tunnel._core import Core
+from tunnel._core import Core, __version__
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
@@ -104,7 +103,7 @@ class Process(ABC):
     async def report(self) -> admin.Report:
         """For `warren check`: every seam of ours, and what is wrong at it."""
         return admin.Report(
-            version=version(),
+            version=__version__,
             draining=self._stop.is_set(),
             agent=admin.Link(self._knows_pods, self._counters.xds_connected.get() == 1, self._xds.missing),
             pods=self._pods,
