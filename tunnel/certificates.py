@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterable
 
-from protocols.admin import Certificate
+from protocols.report import Certificate
 from tunnel._core import Core, certificate_chain, certificate_request
 from tunnel.backoff import Backoff
 from tunnel.channel import Channel, RpcError, metadata

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 
-from protocols.admin import Generation, Report, Version
+from protocols.report import Generation, Report, Version
 from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Routes, serve
 from tunnel import authorization, inspection, routing
 from tunnel._core import Core, __version__

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from protocols.admin import Generation, Stage
+from protocols.report import Generation, Stage
 from tunnel import handover
 from tunnel._core import Core, __version__
 from tunnel.handover import DESCRIPTORS, Place, Places
