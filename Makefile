@@ -243,10 +243,12 @@ packages:
 $(PYTHON): | packages
 	/usr/bin/python3 -m venv --system-site-packages $(VENV)
 
+# With what the project needs itself, which pip knows only how to install with the project: linters need it before the core is built.
+NEEDS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")
 $(VENV)/python.stamp: pyproject.toml | $(PYTHON)
 	@echo "installing Python packages"
 	@$(PYTHON) -m pip install -q --upgrade pip
-	@$(PYTHON) -m pip install -q --group dev
+	@$(PYTHON) -m pip install -q --group dev --requirement <($(PYTHON) -c '$(NEEDS)')
 	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp | $(CORE)  # of two pips one waits
