@@ -5,7 +5,7 @@
 //! `relay` (plain bytes), `tls` and `h2`. `decision` says what is to be done, from the `mesh`, and `policy` whether it may
 //! be. `engine` is all threads, `direct` what goes past them, `sys` the kernel, `base` what all rooms speak of.
 mod base;
-pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/ and examples/
+pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/
 mod decision;
 mod direct;
 mod dns;
