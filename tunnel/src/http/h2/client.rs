@@ -149,7 +149,7 @@ impl Upstream {
         let (pump, failed) = match body {
             Body::Empty => (None, None),
             // h2 keeps it until there is room; it is small.
-            Body::Full(bytes) if bytes.len() <= 64 << 10 => {
+            Body::Full(bytes) | Body::Arrived(bytes) if bytes.len() <= 64 << 10 => {
                 send.send_data(bytes, true).map_err(|_| SendError::Closed)?;
                 (None, None)
             }

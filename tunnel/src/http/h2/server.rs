@@ -103,7 +103,7 @@ async fn exchange<F: AsyncFn(Request) -> Response>(
         true => Some(recv),
         false => {
             let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            request.body = stream::body(recv, length, ());
+            request.body = stream::request_body(recv, length);
             None
         }
     };
