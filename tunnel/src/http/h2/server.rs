@@ -48,16 +48,19 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
     let handle = Rc::new(handle);
     let limit = server.settings.idle.unwrap_or(NEVER);
     let mut idle = pin!(sleep(limit));
+    let drain = server.drain.clone();
+    let mut announced = pin!(drain.announced());
     let mut used = Instant::now();
     let mut draining = false;
     loop {
         tokio::select! {
+            biased;
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
                 used = Instant::now();
                 spawn_local(exchange(request, respond, server.clone(), handle.clone()));
             }
-            () = server.drain.announced(), if !draining => {
+            () = announced.as_mut(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
             }
@@ -109,6 +112,7 @@ async fn exchange<F: AsyncFn(Request) -> Response>(
     };
     let mut handling = pin!(handle(request));
     let response = tokio::select! {
+        biased;
         response = &mut handling => response,
         _ = poll_fn(|cx| respond.0.borrow_mut().poll_reset(cx)) => return,
     };

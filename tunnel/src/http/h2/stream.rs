@@ -124,9 +124,9 @@ pub async fn send(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<(),
 
 /// The body's next one, unless the peer resets the stream before.
 async fn frame(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<Next, SendBodyError> {
-    let next = poll_fn(|cx| match stream.poll_reset(cx) {
-        Poll::Ready(_) => Poll::Ready(Err(SendBodyError::Stream)),
-        Poll::Pending => body.poll_frame(cx).map(Ok),
+    let next = poll_fn(|cx| match body.poll_frame(cx) {
+        Poll::Ready(next) => Poll::Ready(Ok(next)),
+        Poll::Pending => stream.poll_reset(cx).map(|_| Err(SendBodyError::Stream)),
     });
     next.await
 }
