@@ -21,6 +21,7 @@ from agent.lab.api import NAMESPACE
 from agent.lab.state import write_atomically
 
 _FILES = {ROOTS: "root.pem", CRL: "ca-crl.pem"}  # as the CA names them in a folder of its own
+_OPTIONAL = {CRL}  # of which there is no file without the key (deploy/daemonset/node.yaml); the others stay
 
 
 class _ConfigMap(msgspec.Struct):
@@ -28,25 +29,23 @@ class _ConfigMap(msgspec.Struct):
 
 
 def mount(client: Client, kind: Kind, file: Path) -> None:
-    """Have a thread keep `file` as the ConfigMap says, for good; without its key there is no file."""
+    """Have a thread keep `file` as the ConfigMap says, for good."""
+
+    def keep(text: str) -> None:
+        if text:
+            write_atomically(file, text)
+        elif kind in _OPTIONAL:
+            file.unlink(missing_ok=True)
 
     def take(events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, Put):
-                data = msgspec.json.decode(event.raw, type=_ConfigMap).data
-                _write(file, data.get(kind.key, ""))
+                keep(msgspec.json.decode(event.raw, type=_ConfigMap).data.get(kind.key, ""))
             elif isinstance(event, Gone):
-                _write(file, "")
+                keep("")
 
     path = path_of("api", "v1", "namespaces", NAMESPACE, "configmaps")
     Watcher(client, [path], take, lambda: None, fields=f"metadata.name={kind.name}").start()
-
-
-def _write(file: Path, text: str) -> None:
-    if text:
-        write_atomically(file, text)
-    else:
-        file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
