@@ -5,9 +5,10 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 # How the core is built, of tunnel/Cargo.toml: `checked` for tests, `release` to be shipped and measured. The stamp holds it.
-PROFILE := $(if $(filter test test-rust test-python test-coverage test-kube lint,$(MAKECMDGOALS)),checked,release)
+PROFILE := $(if $(filter test test-rust test-core test-python test-coverage test-kube lint lint-core,$(MAKECMDGOALS)),checked,release)
 CORE := $(VENV)/core.stamp
 CNI := cni/warren-cni
+LOAD := build/load/debug/warren-load
 
 PACKAGES := bpftool build-essential clang containerd containernetworking-plugins curl dnsmasq-base iperf3 iproute2 \
             libbpf-dev libbpf1 llvm nftables openssl prometheus python3 python3-bpfcc python3-dev python3-venv wrk
@@ -16,9 +17,12 @@ PROGRAMS := bpftool cc clang containerd curl dnsmasq iperf3 nft openssl promtool
 
 RUST := $(shell find tunnel/src -name '*.rs' 2>/dev/null) tunnel/Cargo.toml tunnel/Cargo.lock
 RUST_CNI := $(shell find cni/src -name '*.rs' 2>/dev/null) cni/Cargo.toml cni/Cargo.lock
+RUST_LOAD := $(shell find bench/load/src -name '*.rs' 2>/dev/null) bench/load/Cargo.toml bench/load/Cargo.lock
 CARGO := cargo
 # Hundreds of processes start the same modules: Python compiles them once, whatever the shell's environment says.
 unexport PYTHONDONTWRITEBYTECODE
+# Of 5,000 modules that are installed, kubernetes' 1,900 among them, most are never imported.
+export PIP_COMPILE := 0
 # Of pytest, each in a place of its own (tests/conftest.py): tests wait more than they compute.
 WORKERS := 4
 KUBE_TESTS := tests/kube tests/agent/kube tests/agent/sources tests/agent/ca tests/agent/cli/test_ca_cluster.py
@@ -39,25 +43,35 @@ lab: setup ## bring the lab up on this machine and show what it does
 lab-down: setup ## take the lab away, with all that it made
 	$(VENV)/bin/warren lab down
 
-# Most of the tests wait for something: what computes goes beside them, and gives way to them. The core is built first: what it
-# is linked with is not built a second time for its own tests. Each part's output is shown when it has ended.
+# Most of the tests wait for something: what computes goes beside them, and gives way to them. What needs no core goes beside
+# what installs packages and builds it. The core is built first: what it is linked with is not built a second time for its own
+# tests. Each part's output is shown when it has ended.
 .PHONY: test
 test: ## everything that must hold: lint, types, unit tests, real namespaces and peers
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint test-rust test-python
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-python compiled test-programs lint test-rust
 
-.PHONY: test-rust
-test-rust: $(CORE) ## tests of the Rust core and of the other Rust programs
+# Else each of pytest's workers compiles all tests and all that they import, at the same time. The core need not be there yet.
+.PHONY: compiled
+compiled: protocols
+	-@nice -n 5 $(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
+
+.PHONY: test-rust test-core test-programs
+test-rust: test-programs test-core ## tests of the Rust core and of the other Rust programs
+
+test-core: $(CORE)
 	nice -n 5 $(CARGO) test --quiet --profile checked --manifest-path tunnel/Cargo.toml
+
+test-programs:
 	nice -n 5 $(CARGO) test --quiet --manifest-path cni/Cargo.toml --target-dir build/cni
 	nice -n 5 $(CARGO) test --quiet --manifest-path bench/load/Cargo.toml --target-dir build/load
 
 .PHONY: test-python
-test-python: setup $(VENV)/bench.stamp ## tests of everything else (or ARGS="FILE ...")
+test-python: setup $(LOAD) $(VENV)/bench.stamp ## tests of everything else (or ARGS="FILE ...")
 	$(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 # Not a part of `test`: it makes Python code, and each process that a test starts, nearly twice as slow.
 .PHONY: test-coverage
-test-coverage: setup $(VENV)/bench.stamp ## which lines of Python the tests run; at least 85 %
+test-coverage: setup $(LOAD) $(VENV)/bench.stamp ## which lines of Python the tests run; at least 85 %
 	rm -f .coverage .coverage.*
 	$(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
 
@@ -75,9 +89,9 @@ test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (AR
 	$(PYTHON) -m tests.kernels $(ARGS)
 
 .PHONY: test-upgrade
-test-upgrade: setup ## a thousand busy connections through ten upgrades, or between versions (OTHER=CHECKOUT, built); 10 minutes
+test-upgrade: setup ## a thousand busy connections through ten upgrades, or between versions (OTHER=CHECKOUT, built), and kills; 5 minutes
 	WARREN_UPGRADE_CONNECTIONS=1000 WARREN_UPGRADE_ROUNDS=10 $(if $(OTHER),WARREN_UPGRADE_OTHER=$(abspath $(OTHER)) )$(PYTHON) -m pytest tests/mesh/test_upgrade.py \
-		-k break_nothing -s $(ARGS)
+		-k "break_nothing or is_killed" -s $(ARGS)
 
 .PHONY: test-policies
 test-policies: setup ## compare 200,000 random sets of policies with a plain reading of them (ARGS="1000000"); 3 minutes
@@ -131,19 +145,25 @@ bench-scale: release ## measure in a cluster of 50,000 pods (ARGS="--kubeconfig 
 bench-streams: release ## measure a replica of discovery with many agents (ARGS="--agents 1000 --pods 100000")
 	GRPC_VERBOSITY=NONE $(PYTHON) -m bench.scale.streams $(ARGS)
 
-.PHONY: lint
-lint: setup ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+.PHONY: lint lint-python lint-core lint-programs
+lint: lint-programs lint-python lint-core ## ruff, mypy --strict, import layers, clippy, rustfmt; clang's warnings are errors in every build
+
+lint-python: protocols
+	nice -n 5 $(PYTHON) -m ruff check .
+	nice -n 5 $(PYTHON) -m ruff format --check .
+	nice -n 5 $(PYTHON) -m mypy
+	nice -n 5 $(VENV)/bin/lint-imports
+
+lint-core: $(CORE)
 	$(PYTHON) -m mypy.stubtest tunnel._core
-	$(VENV)/bin/lint-imports
 	$(CARGO) fmt --check --manifest-path tunnel/Cargo.toml
 	$(CARGO) fmt --check --manifest-path tunnel/fuzz/Cargo.toml
+	nice -n 5 $(CARGO) clippy --quiet --profile checked --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
+
+lint-programs:
 	$(CARGO) fmt --check --manifest-path cni/Cargo.toml
 	$(CARGO) fmt --check --manifest-path cni/fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/load/Cargo.toml
-	nice -n 5 $(CARGO) clippy --quiet --profile checked --all-targets --manifest-path tunnel/Cargo.toml -- -D warnings
 	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path cni/Cargo.toml --target-dir build/cni -- -D warnings
 	nice -n 5 $(CARGO) clippy --quiet --all-targets --manifest-path bench/load/Cargo.toml --target-dir build/load -- -D warnings
 
@@ -223,10 +243,12 @@ packages:
 $(PYTHON): | packages
 	/usr/bin/python3 -m venv --system-site-packages $(VENV)
 
+# With what the project needs itself, which pip knows only how to install with the project: linters need it before the core is built.
+NEEDS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")
 $(VENV)/python.stamp: pyproject.toml | $(PYTHON)
 	@echo "installing Python packages"
 	@$(PYTHON) -m pip install -q --upgrade pip
-	@$(PYTHON) -m pip install -q --group dev
+	@$(PYTHON) -m pip install -q --group dev --requirement <($(PYTHON) -c '$(NEEDS)')
 	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml $(VENV)/python.stamp | $(CORE)  # of two pips one waits
@@ -262,6 +284,11 @@ $(CNI): $(RUST_CNI)
 	@echo "building the CNI plugin"
 	@$(CARGO) rustc --release --quiet --manifest-path cni/Cargo.toml --target-dir build/cni -- -C target-feature=+crt-static
 	@cp build/cni/release/warren-cni $@.new && mv $@.new $@
+
+# As tests use it, which have no network to fetch crates.
+$(LOAD): $(RUST_LOAD)
+	@echo "building the load generator"
+	@$(CARGO) build --quiet --locked --manifest-path bench/load/Cargo.toml --target-dir build/load
 
 cni: $(CNI)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ _REMEDIES = {
     errno.ENFILE: "raise the sysctl fs.file-max",
     errno.ENOMEM: "free memory, or raise the container's limit",
 }
+_OURS = ("agent.", "bpf.", "tunnel.")
 
 
 class WarrenError(Exception):
@@ -38,6 +40,19 @@ def describe(error: Exception) -> str:
     place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
     return f"{place}{error.strerror}{remedy}"
+
+
+def explain(error: Exception) -> str:
+    """An error's text. Ours and the system's speak for themselves; what should not be says where it was."""
+    while isinstance(error, ExceptionGroup):  # of tasks side by side: the first ended the rest
+        error = error.exceptions[0]
+    if type(error).__module__.startswith(_OURS) or isinstance(error, OSError):
+        return describe(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python module {error.name} is missing: install warren-mesh with its dependencies"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"internal error, please report it: {type(error).__name__}: {error} ({where})"
 
 
 @contextmanager

@@ -82,7 +82,7 @@ BETWEEN_NODES = (
         "CPU with 10,000 idle connections, both tunnels", key("idle10000", "cpu_percent"), "at most", 1, "%"
     ),
     Target("memory of an idle connection, larger tunnel", key("idle10000", "kb_each"), "at most", 20, "kB"),
-    Target("memory of an idle tunnel, the larger", key("fresh", "memory_mb"), "at most", 48, "MB"),
+    Target("memory of an idle tunnel, the larger", key("fresh", "memory_mb"), "at most", 30, "MB"),
 )
 ON_ONE_NODE = (
     Target("one stream, throughput", key("stream1", "gbps"), "at least", 0.97),

@@ -1,9 +1,25 @@
-__all__ = ["Applied", "Call", "Channel", "Core", "Export"]
+__all__ = [
+    "Applied",
+    "Call",
+    "Channel",
+    "Core",
+    "Export",
+    "__version__",
+    "certificate_chain",
+    "certificate_request",
+    "discovery_request",
+    "export_refused",
+    "zds_answer",
+    "zds_hello",
+    "zds_request",
+]
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
 from typing import final
+
+__version__: str
 
 @final
 class Core:
@@ -77,6 +93,8 @@ class Core:
         """
     def held(self, type_url: str) -> bytes:
         """What there is of a type, as the serialised `initial_resource_versions` of a request."""
+    def versions(self, type_url: str) -> dict[str, str]:
+        """The same for people: versions by names."""
     def names(self) -> list[str]:
         """The DNS names of endpoints that pods of this node may use, in no order."""
     def lookups_fd(self) -> int:
@@ -275,3 +293,38 @@ class Call:
         """The next message, or the end by its code and text; None: nothing has come yet."""
     def cancel(self) -> None:
         """End it."""
+
+# The messages of `protocols/*.proto` that are exchanged with agent, authority and collectors: the core has a
+# decoder as it is, and Python's takes 3 MB. What is no such message raises ValueError.
+
+def discovery_request(
+    type_url: str,
+    *,
+    node: tuple[str, Sequence[tuple[str, str]], Sequence[str]] | None = None,
+    nonce: str = "",
+    subscribe: Sequence[str] = ...,
+    unsubscribe: Sequence[str] = ...,
+    error: tuple[int, str] | None = None,
+) -> bytes:
+    """A `DeltaDiscoveryRequest`. node: id, metadata, features; error: a code of gRPC's, and why."""
+
+def certificate_request(csr: str, metadata: Sequence[tuple[str, str]]) -> bytes:
+    """An `IstioCertificateRequest`. csr: PEM."""
+
+def certificate_chain(answer: bytes) -> list[str]:
+    """The certificates of an `IstioCertificateResponse`, PEM."""
+
+def export_refused(answer: bytes) -> tuple[int, str]:
+    """How many spans or records a collector has not taken, by its answer, and why."""
+
+def zds_hello() -> bytes:
+    """A `ZdsHello`, of version 1."""
+
+def zds_request(packet: bytes) -> tuple[str, str, tuple[str, str, str] | None, bool]:
+    """A `WorkloadRequest`: the payload's field (empty: one that is not known), uid, info, drain.
+
+    info: the pod's name, namespace and service account, where it comes with them.
+    """
+
+def zds_answer(error: str) -> bytes:
+    """A `WorkloadResponse`. error: empty when it is done."""

@@ -1,11 +1,12 @@
 """The tunnel's process: what runs in it beside what all processes over the core have."""
 
 import asyncio
+import ctypes
 import logging
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
-from protocols import admin
+from protocols.report import Generation, Served
 from tunnel import usage
 from tunnel._core import Core
 from tunnel.handover import Places
@@ -66,7 +67,7 @@ class Tunnel(Process):
         )
 
     @property
-    def generations(self) -> list[admin.Generation]:
+    def generations(self) -> list[Generation]:
         """All that carry connections of this node, where they follow each other."""
         return self._succession.generations if self._succession else []
 
@@ -85,8 +86,8 @@ class Tunnel(Process):
             self._succession.look()
 
     @property
-    def _pods(self) -> admin.Served:
-        return admin.Served(self._all.served, self._all.pending)
+    def _pods(self) -> Served:
+        return Served(self._all.served, self._all.pending)
 
     @property
     def _knows_pods(self) -> bool:
@@ -127,6 +128,7 @@ def run(settings: TunnelSettings) -> None:
         asyncio.run(main(number, outlasts=_outlasts(settings)))
 
     if settings.keep_listeners:
+        ctypes.CDLL(None).malloc_trim(0)  # after loading: each generation would pay for it again
         Keeper(Places(settings.zds.parent), generation).run()
     asyncio.run(main())
 

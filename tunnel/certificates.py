@@ -7,9 +7,8 @@ import random
 import time
 from collections.abc import Iterable
 
-from protocols.admin import Certificate
-from protocols.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
-from tunnel._core import Core
+from protocols.report import Certificate
+from tunnel._core import Core, certificate_chain, certificate_request
 from tunnel.backoff import Backoff
 from tunnel.channel import Channel, RpcError, metadata
 from tunnel.counters import Counters
@@ -67,10 +66,9 @@ class AuthorityClient:
         """
         headers = metadata(self._cluster, self._authority.token)
         channel = self._channel()
-        request = IstioCertificateRequest(csr=self._core.new_key(identity))
-        request.metadata.update({"ImpersonatedIdentity": identity})
-        answer = await channel.call(METHOD, request.SerializeToString(), _CALL_TIMEOUT, headers)
-        *chain, roots = IstioCertificateResponse.FromString(answer).cert_chain or [""]
+        request = certificate_request(self._core.new_key(identity), [("ImpersonatedIdentity", identity)])
+        answer = await channel.call(METHOD, request, _CALL_TIMEOUT, headers)
+        *chain, roots = certificate_chain(answer) or [""]
         if not chain:
             raise ValueError("the authority sent no chain of leaf and root")
         return self._core.set_certificate(identity, chain, roots)

@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 
-from protocols.admin import Generation, Report, Version
-from protocols.version import version
+from protocols.report import Generation, Report, Version
 from protocols.web import JSON, OPENMETRICS, PROMETHEUS, Request, Response, Routes, serve
 from tunnel import authorization, inspection, routing
-from tunnel._core import Core
+from tunnel._core import Core, __version__
 from tunnel.counters import Counters
 from tunnel.retired import END, counted, joined
 from tunnel.settings import ADMIN_ADDRESS, Listen
@@ -86,7 +85,7 @@ class Endpoints:
         return Response(json.dumps(asdict(await self._report())), JSON)
 
     async def _version(self, _: Request) -> Response:
-        return Response(json.dumps(asdict(Version("warren-tunnel", version()))) + "\n", JSON)
+        return Response(json.dumps(asdict(Version("warren-tunnel", __version__))) + "\n", JSON)
 
     async def _quitquitquit(self, _: Request) -> Response:
         self._quit()

@@ -10,10 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from google.protobuf.message import DecodeError
-
-from protocols.otlp_pb2 import ExportResponse
-from tunnel._core import Core, Export
+from tunnel._core import Core, Export, export_refused
 from tunnel.backoff import Backoff
 from tunnel.channel import Channel, Code, RpcError
 from tunnel.counters import Counters
@@ -126,18 +123,18 @@ class Exporter:
             return None
         try:
             body = await (self._over_grpc(export) if export.http_path is None else self._over_http(export))
-            refused = ExportResponse.FromString(body).partial_success
+            refused, why = export_refused(body)
         except Unavailable as error:
             self._counters.export_failures.add(*lane)
             return str(error)
-        except (Rejected, DecodeError) as error:
+        except (Rejected, ValueError) as error:
             log.warning("%s: %s", _name(export), error)
             self._counters.export_dropped.add(*lane, "rejected", by=export.count)
             return None
-        if refused.rejected:
-            log.warning("%s: %d rejected: %s", _name(export), refused.rejected, refused.error_message)
-            self._counters.export_dropped.add(*lane, "rejected", by=refused.rejected)
-        self._counters.exported.add(*lane, by=export.count - refused.rejected)
+        if refused:
+            log.warning("%s: %d rejected: %s", _name(export), refused, why)
+            self._counters.export_dropped.add(*lane, "rejected", by=refused)
+        self._counters.exported.add(*lane, by=export.count - refused)
         return None
 
     async def _over_grpc(self, export: Export) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from protocols import admin
+from protocols.report import Served
 from tunnel._core import Core
 from tunnel.process import Process
 from tunnel.settings import GatewaySettings
@@ -28,8 +28,8 @@ class Gateway(Process):
         self._identity = f"spiffe://{settings.trust_domain}/ns/{pod.namespace}/sa/{pod.service_account}"
 
     @property
-    def _pods(self) -> admin.Served:
-        return admin.Served(1, {})
+    def _pods(self) -> Served:
+        return Served(1, {})
 
     @property
     def _knows_pods(self) -> bool:

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protocols.admin import Generation, Stage
+from protocols.report import Generation, Stage
 from tunnel.packets import PacketError
 
 VERSION = 1

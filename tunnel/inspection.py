@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from protocols.discovery_pb2 import DeltaDiscoveryRequest
 from protocols.log_level import level, set_level
 from protocols.web import JSON, Request, Response, Routes
 from tunnel._core import Core
@@ -58,11 +57,7 @@ def routes(core: Core, xds: XdsClient) -> Routes:
 
 
 def _versions(core: Core, xds: XdsClient) -> dict[str, object]:
-    held: dict[str, dict[str, str]] = {}
-    for url in TYPES:
-        request = DeltaDiscoveryRequest()
-        request.ParseFromString(core.held(url))
-        held[url] = dict(request.initial_resource_versions)
+    held = {url: core.versions(url) for url in TYPES}
     return {"on_demand": xds.on_demand, "ages": xds.ages(), "versions": held}
 
 

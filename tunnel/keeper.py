@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
-from protocols.admin import Stage
+from protocols.report import Stage
 from tunnel import handover
 from tunnel.handover import DESCRIPTORS, Places
 from tunnel.kept import Kept

@@ -5,7 +5,7 @@ import socket
 import time
 from operator import attrgetter
 
-from protocols.admin import Generation, Stage
+from protocols.report import Generation, Stage
 from tunnel.kept import Kept
 
 BY_NUMBER = attrgetter("number")

@@ -9,9 +9,8 @@ from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from protocols import admin
-from protocols.version import version
-from tunnel._core import Core
+from protocols.report import Authority, Generation, Link, Report, Served
+from tunnel._core import Core, __version__
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
 from tunnel.endpoints import Endpoints
@@ -56,7 +55,7 @@ class Process(ABC):
 
     @property
     @abstractmethod
-    def _pods(self) -> admin.Served:
+    def _pods(self) -> Served:
         """Those that are served, and those that are not yet."""
 
     @property
@@ -78,7 +77,7 @@ class Process(ABC):
         yield self._xds.run()
 
     @property
-    def generations(self) -> list[admin.Generation]:
+    def generations(self) -> list[Generation]:
         """All that carry connections of this node, where they follow each other."""
         return []
 
@@ -101,15 +100,15 @@ class Process(ABC):
         """What is not as it should be, although the process does its job."""
         return [*self._revocation.warnings, *self._names.problems]
 
-    async def report(self) -> admin.Report:
+    async def report(self) -> Report:
         """For `warren check`: every seam of ours, and what is wrong at it."""
-        return admin.Report(
-            version=version(),
+        return Report(
+            version=__version__,
             draining=self._stop.is_set(),
-            agent=admin.Link(self._knows_pods, self._counters.xds_connected.get() == 1, self._xds.missing),
+            agent=Link(self._knows_pods, self._counters.xds_connected.get() == 1, self._xds.missing),
             pods=self._pods,
             certificates=self._certificates.held,
-            authority=admin.Authority(self._authority.url, await self._authority.unreachable()),
+            authority=Authority(self._authority.url, await self._authority.unreachable()),
             generations=self.generations,
             problems=[*self._revocation.pending, *self.warnings()],
         )

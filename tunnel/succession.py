@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from protocols.admin import Generation, Stage
-from protocols.version import version
+from protocols.report import Generation, Stage
 from tunnel import handover
-from tunnel._core import Core
+from tunnel._core import Core, __version__
 from tunnel.handover import DESCRIPTORS, Place, Places
 from tunnel.kept import Kept
 from tunnel.packets import PacketError, receive
@@ -236,7 +235,7 @@ class Succession:
 
     async def _self(self) -> Generation:
         connections = await asyncio.to_thread(self._core.open)
-        me = (self._number, os.getpid(), version(), self._stage, connections)
+        me = (self._number, os.getpid(), __version__, self._stage, connections)
         ends = self._retired and self._retired + self._age
         used = usage()._asdict()
         return Generation(*me, **used, retired=self._retired, ends=ends, outlasts=self._outlasts)

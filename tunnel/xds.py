@@ -8,13 +8,10 @@ workloads and services that connections of this node meet.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias
 
-from google.protobuf.struct_pb2 import Struct
-
-from protocols.discovery_pb2 import DeltaDiscoveryRequest, Node, Status
-from tunnel._core import Core
+from tunnel._core import Core, discovery_request
 from tunnel.backoff import Backoff
 from tunnel.channel import Channel, Code, RpcError, Stream, metadata
 from tunnel.counters import Counters
@@ -43,6 +40,7 @@ _FEATURES = ("warren.parts", "warren.aliases")
 _UNUSED = 600.0  # seconds after which what was asked for, and is not needed any more, is forgotten
 _LOOK_EVERY = 60.0  # seconds
 _CALM_ENDS = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
+_Node: TypeAlias = tuple[str, Sequence[tuple[str, str]], Sequence[str]]
 
 
 class XdsClient:
@@ -123,18 +121,17 @@ class XdsClient:
 
     def _subscription(self, type_url: str) -> bytes:
         """The first request for a type, with the versions of what the core still has."""
-        request = DeltaDiscoveryRequest(node=self._node, type_url=type_url)
-        if type_url == LISTENERS:
-            request.resource_names_subscribe.append(self._source.gateway)
-        if self._source.on_demand and type_url == ADDRESS:
+        asked = [self._source.gateway] if type_url == LISTENERS else []
+        dropped: list[str] = []
+        partly = self._source.on_demand and type_url == ADDRESS
+        if partly and not (asked := self._core.demanded()):
             # Everything asked for and dropped at once is how to ask for nothing.
-            names = self._core.demanded()
-            request.resource_names_subscribe.extend(names or ["*"])
-            request.resource_names_unsubscribe.extend([] if names else ["*"])
-        elif not self._tells_versions:
+            asked = dropped = ["*"]
+        request = discovery_request(type_url, node=self._node, subscribe=asked, unsubscribe=dropped)
+        if not self._tells_versions and not partly:
             self._whole.add(type_url)
-            return request.SerializeToString()
-        return request.SerializeToString() + self._core.held(type_url)
+            return request
+        return request + self._core.held(type_url)
 
     async def _ask(self, stream: Stream) -> None:
         """On demand: ask for what the core meets, and forget what it does not need any more."""
@@ -155,9 +152,7 @@ class XdsClient:
                 news.clear()
                 asked, dropped = core.demand_news()
                 if asked or dropped:
-                    request = DeltaDiscoveryRequest(type_url=ADDRESS, resource_names_subscribe=asked)
-                    request.resource_names_unsubscribe.extend(dropped)
-                    stream.send(request.SerializeToString())
+                    stream.send(discovery_request(ADDRESS, subscribe=asked, unsubscribe=dropped))
 
     async def _ask_for_keys(self, stream: Stream) -> None:
         """Ask again for policies whose tokens name unknown keys: the control plane fetches their key sets."""
@@ -166,24 +161,18 @@ class XdsClient:
                 news.clear()
                 names = self._core.unknown_keys()
                 # Asked for and dropped at once: all of them we have as it is.
-                request = DeltaDiscoveryRequest(type_url=AUTHORIZATION, resource_names_subscribe=names)
-                request.resource_names_unsubscribe.extend(names)
-                stream.send(request.SerializeToString())
+                stream.send(discovery_request(AUTHORIZATION, subscribe=names, unsubscribe=names))
 
     def _take(self, data: bytes) -> bytes:
         """Apply one push; gives the answer to it."""
-        answer = DeltaDiscoveryRequest()
         try:
             push = self._core.apply(data, [*self._whole])
         except ValueError:
-            answer.error_detail.CopyFrom(_invalid("the message is no DeltaDiscoveryResponse"))
-            return answer.SerializeToString()
+            return discovery_request("", error=_invalid("the message is no DeltaDiscoveryResponse"))
         url = push.type_url
-        answer.type_url, answer.response_nonce = url, push.nonce
         if url not in self._types:
             log.warning("ignored a push of %r: not subscribed", url)
-            answer.error_detail.CopyFrom(_invalid(f"not subscribed to {url!r}"))
-            return answer.SerializeToString()
+            return discovery_request(url, nonce=push.nonce, error=_invalid(f"not subscribed to {url!r}"))
         self._whole.discard(url)
         self._counters.xds_messages.add(url)
         self._changed[url] = time.monotonic()
@@ -194,22 +183,20 @@ class XdsClient:
             self._counters.xds_rejected.add(url, by=len(rejected))
             for name, reason in rejected:
                 log.warning("%s %s rejected: %s", _short(url), name, reason)
-            answer.error_detail.CopyFrom(_invalid(_summary(rejected)))
         figures = (push.changed, push.removed, len(rejected))
         log.debug("%s: %d changed, %d removed, %d rejected", _short(url), *figures)
-        return answer.SerializeToString()
+        error = _invalid(_summary(rejected)) if rejected else None
+        return discovery_request(url, nonce=push.nonce, error=error)
 
 
-def _node(name: str, cluster: str) -> Node:
+def _node(name: str, cluster: str) -> _Node:
     """Who we are, in the form by which istiod knows a node's proxy: type~address~name.namespace~domain."""
-    metadata = Struct()
-    metadata.update({"NODE_NAME": name, "CLUSTER_ID": cluster})
     own = f"ztunnel~127.0.0.1~{name}.warren~warren.svc.cluster.local"
-    return Node(id=own, metadata=metadata, client_features=_FEATURES)
+    return own, [("NODE_NAME", name), ("CLUSTER_ID", cluster)], _FEATURES
 
 
-def _invalid(text: str) -> Status:
-    return Status(code=Code.INVALID_ARGUMENT, message=text)
+def _invalid(text: str) -> tuple[int, str]:
+    return Code.INVALID_ARGUMENT, text
 
 
 def _summary(rejected: list[tuple[str, str]]) -> str:

@@ -11,9 +11,7 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from google.protobuf.message import DecodeError
-
-from protocols.zds_pb2 import V1, Ack, AddWorkload, DelWorkload, WorkloadRequest, WorkloadResponse, ZdsHello
+from tunnel._core import zds_answer, zds_hello, zds_request
 from tunnel.backoff import Backoff
 from tunnel.counters import Counters
 from tunnel.packets import PacketError, receive
@@ -62,7 +60,7 @@ class ZdsClient:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.setblocking(False)
             await loop.sock_connect(connection, str(self._path))
-            await loop.sock_sendall(connection, ZdsHello(version=V1).SerializeToString())
+            await loop.sock_sendall(connection, zds_hello())
             log.info("connected to the agent at %s", self._path)
             self._counters.zds_connected.set(1)
             while await self._answer_one(connection):
@@ -91,35 +89,31 @@ class ZdsClient:
 
     async def _do(self, packet: bytes, descriptors: list[int]) -> None:
         try:
-            request = WorkloadRequest.FromString(packet)
-        except DecodeError as error:
+            kind, uid, info, drain = zds_request(packet)
+        except ValueError as error:
             raise ProtocolError("a message is no WorkloadRequest") from error
-        kind = request.WhichOneof("payload")
         if descriptors and kind != "add":
             raise ProtocolError(f"{len(descriptors)} descriptors came with {kind}, which takes none")
         match kind:
             case "add":
-                await self._add(request.add, descriptors)
+                await self._add(uid, info and Info(*info), descriptors)
             case "keep":
-                self._keep(request.keep.uid)
+                self._keep(uid)
             case "del":
-                await self._delete(getattr(request, "del"))
+                await self._delete(uid, drain=drain)
             case "snapshot_sent":
                 await self._snapshot_sent()
             case _:
                 raise ProtocolError("a request of a kind that we do not know")
 
-    async def _add(self, request: AddWorkload, descriptors: list[int]) -> None:
+    async def _add(self, uid: str, info: Info | None, descriptors: list[int]) -> None:
         if len(descriptors) != 1:
-            raise ProtocolError(f"{request.uid}: came with {len(descriptors)} descriptors, not with one")
-        if not request.HasField("workload_info"):
-            raise ProtocolError(f"{request.uid}: came without workload_info")
+            raise ProtocolError(f"{uid}: came with {len(descriptors)} descriptors, not with one")
+        if info is None:
+            raise ProtocolError(f"{uid}: came without workload_info")
         if self._named is not None:
-            self._named.add(request.uid)
-        info = request.workload_info
-        await self._pods.add(
-            request.uid, Info(info.name, info.namespace, info.service_account), descriptors[0]
-        )
+            self._named.add(uid)
+        await self._pods.add(uid, info, descriptors[0])
 
     def _keep(self, uid: str) -> None:
         if self._named is None:
@@ -128,10 +122,10 @@ class ZdsClient:
             raise PodError(f"{uid} is not known: add it")
         self._named.add(uid)
 
-    async def _delete(self, request: DelWorkload) -> None:
+    async def _delete(self, uid: str, *, drain: bool) -> None:
         if self._named is not None:
-            self._named.discard(request.uid)
-        await self._pods.remove(request.uid, drain=request.drain)
+            self._named.discard(uid)
+        await self._pods.remove(uid, drain=drain)
 
     async def _snapshot_sent(self) -> None:
         if self._named is None:
@@ -142,5 +136,4 @@ class ZdsClient:
 
 
 async def _send_answer(connection: socket.socket, error: str) -> None:
-    answer = WorkloadResponse(ack=Ack(error=error))
-    await asyncio.get_running_loop().sock_sendall(connection, answer.SerializeToString())
+    await asyncio.get_running_loop().sock_sendall(connection, zds_answer(error))

@@ -1,13 +1,12 @@
 """`warren gateway`: a door of the mesh."""
 
-import sys
 from typing import Any
 
 import click
 
-from agent import logs
 from agent.cli.command import Command, option
 from agent.cli.core_options import core_options, core_settings
+from agent.cli.core_process import become
 from tunnel.settings import GatewaySettings, Info
 
 
@@ -22,10 +21,6 @@ def gateway(*, pod: str, namespace: str, service_account: str, **given: Any) -> 
     The pod has the label warren.dev/gateway=true. Kinds of Istio (Gateway, VirtualService) and of the Gateway
     API are read. What goes into the mesh goes through HBONE, with the identity of the pod's service account.
     """
-    logs.configure(given["log_level"], given["log_format"])
     common = core_settings(given, gateway=f"{namespace}/{pod}")
     settings = GatewaySettings(**common, pod=Info(pod, namespace, service_account))
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # as in a tunnel
-    from tunnel.gateway import run  # noqa: PLC0415
-
-    run(settings)
+    become(settings, given["log_level"], given["log_format"])

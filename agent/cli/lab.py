@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.cli.admin_client import TUNNEL
-from agent.cli.check import AGENT, report
 from agent.cli.command import Command, option
-from agent.cli.health import inspect
 from agent.cli.lab_dashboard import dashboard
 from agent.cli.lab_live import COMMANDS, opened
 from agent.cli.types import READABLE_FILE
@@ -156,6 +154,10 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
 @click.pass_obj
 def check(name: str, node: str, verbose: bool, as_json: bool) -> int:
     """Do `warren check` for a node of the lab (default: node1)."""
+    # A tenth of a second, which all other commands can do without.
+    from agent.cli.check import AGENT, report  # noqa: PLC0415
+    from agent.cli.health import inspect  # noqa: PLC0415
+
     found = Lab.open(name).node(node)
     with closing(NetnsFd.open(found.netns)) as netns:
         parts = netns.run(lambda: inspect(AGENT, TUNNEL))

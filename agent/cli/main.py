@@ -5,12 +5,11 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings, 130 interrupted.
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 
 import click
 
-from agent.errors import describe
+from agent.errors import explain
 
 # The text is here and not taken from the command, so that `warren --help` imports no command.
 COMMANDS = {
@@ -59,7 +58,6 @@ _AT_HOME = {
     "crds",
     "completion",
 }
-_OURS = ("agent.", "bpf.", "tunnel.")
 
 
 class _Commands(click.Group):
@@ -130,7 +128,7 @@ def run(args: list[str]) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        _complain(_explain(error), error)
+        _complain(explain(error), error)
         return int(getattr(error, "exit_code", 1))
 
 
@@ -139,19 +137,6 @@ def _complain(text: str, error: Exception) -> None:
     who = ctx.command_path if ctx else "warren"
     for line in getattr(error, "lines", None) or text.splitlines() or [type(error).__name__]:
         click.echo(f"{who}: {line}", err=True)
-
-
-def _explain(error: Exception) -> str:
-    """An error's text. Ours and the system's speak for themselves; what should not be says where it was."""
-    while isinstance(error, ExceptionGroup):  # of tasks side by side: the first ended the rest
-        error = error.exceptions[0]
-    if type(error).__module__.startswith(_OURS) or isinstance(error, OSError):
-        return describe(error)
-    if isinstance(error, ModuleNotFoundError):
-        return f"the Python module {error.name} is missing: install warren-mesh with its dependencies"
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(place.filename).name}:{place.lineno}"
-    return f"internal error, please report it: {type(error).__name__}: {error} ({where})"
 
 
 if __name__ == "__main__":

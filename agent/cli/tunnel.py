@@ -1,14 +1,13 @@
-"""`warren tunnel`: a node's tunnel. Imports next to nothing of the agent: a node pays for each megabyte."""
+"""`warren tunnel`: a node's tunnel."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from agent import logs
 from agent.cli.command import Command, option
 from agent.cli.core_options import core_options, core_settings
+from agent.cli.core_process import become
 from tunnel.settings import TunnelSettings
 
 
@@ -65,12 +64,7 @@ def tunnel(
     *, zds: Path, on_demand: bool, bpffs: Path | None, direct: Path | None, dns_capture: bool, **given: Any
 ) -> None:
     """Run a node's tunnel: the bytes, inside mutual TLS."""
-    logs.configure(given["log_level"], given["log_format"])
     own = {name: given.pop(name) for name in ("keep_listeners", "drain_age", "cgroup")}
     common = core_settings(given, on_demand=on_demand)
     settings = TunnelSettings(**common, **own, zds=zds, direct=direct, bpffs=bpffs, dns_capture=dns_capture)
-    # asyncio can do without OpenSSL: the core brings its own TLS. 4 MB less.
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
-    from tunnel.app import run  # noqa: PLC0415
-
-    run(settings)
+    become(settings, given["log_level"], given["log_format"])

@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from agent.ca.configmaps import ROOTS
 from agent.errors import SettingsError
 from agent.kube.client import JSON, MERGE, NOTHING, Client, Query, path_of
 from agent.kube.errors import ApiError
@@ -115,13 +114,6 @@ class Api:
         path = f"{_object(Key('ServiceAccount', pod.namespace, account))}/token"
         token: str = msgspec.json.decode(self._ask("POST", path, body=body))["status"]["token"]
         return token
-
-    def root(self) -> str | None:
-        """The CA's root, PEM, once it is distributed."""
-        answer = self._ask("GET", path_of("api", "v1", "namespaces", NAMESPACE, "configmaps", ROOTS.name),
-                           allowed=(_NOT_FOUND,))  # fmt: skip
-        root: str | None = msgspec.json.decode(answer)["data"].get("root-cert.pem") if answer else None
-        return root
 
     def _put(self, body: Body) -> Body:
         key = key_of(body)

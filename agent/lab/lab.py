@@ -27,12 +27,13 @@ _ROLES = {
     "ca": "certificate authority",
     "agent": "agents",
     "tunnel": "tunnels",
+    "mounts": "roots and revocation lists",
     "reporter": "reporter",
     "kubelet": "probes",
     "watch": "watch over the manifests",
 }
 # Those of one step start at once, and are ready before the next begins.
-_STEPS = (("dns", "api"), ("ca", "agent"), ("tunnel",), ("reporter",))
+_STEPS = (("dns", "api"), ("ca", "mounts", "agent"), ("tunnel",), ("reporter",))
 _STEPS_OF_LIFE = (("kubelet", "watch"),)
 
 
@@ -307,5 +308,3 @@ class Lab:
                 mesh.start(self.state, node, role)
             for node, role in places:
                 mesh.await_ready(self.state, node, role)
-            if "ca" in step and self.state.mesh:
-                mesh.save_root(self.state, self.cluster)

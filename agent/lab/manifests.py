@@ -12,7 +12,7 @@ from agent.errors import SettingsError
 from agent.model.kinds import KINDS
 from agent.model.schema.kubernetes import Container, PodSpec
 from agent.model.schema.objects import Key, Name
-from agent.sources import documents
+from agent.sources import documents, whole
 from agent.sources.documents import Problem, Refused
 from agent.sources.manifests import kind_of
 
@@ -108,7 +108,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Manifest], dict[str, int]]:
     problems: list[str] = []
     for file in files(paths, problems):
         bad: list[Problem] = []
-        for item in documents.items(file.read_bytes(), bad):
+        for item in documents.items(whole.read(file), bad):
             try:
                 manifest = _check(item.value, f"{file}:{item.line()}", others)
                 if manifest and (first := found.setdefault(manifest.key, manifest)) is not manifest:

@@ -15,7 +15,6 @@ from agent.lab.cluster import Cluster
 from agent.lab.controllers import Body
 from agent.lab.errors import LabError
 from agent.lab.state import NodeState, State, write_atomically
-from agent.lab.waiting import wait
 from agent.node import state as node_state
 from agent.node.state import Cookie, PodState, pods
 from bpf.pins import Pins
@@ -27,7 +26,6 @@ READY_PORT = 15021
 _READY_PORTS = {"agent": 15014, "tunnel": READY_PORT}  # ztunnel's cannot be changed
 _XDS_ADDRESS = "127.0.0.1:15012"
 _API_PORT = 6443  # of the way to the API server, on each node's loopback
-_ROOT_WITHIN = 20.0  # seconds
 _READY_WITHIN = 60.0  # seconds; a start takes 1 to 2 on an idle machine of 2 CPUs, 20 on a busy one
 
 
@@ -38,7 +36,7 @@ def roles(state: State, node: NodeState) -> list[str]:
     if not state.mesh:
         return ["dns", *watch]
     doors = ["doors"] if first and state.doors else []
-    before, after = ["api", "ca"] if state.api else ["ca"], ["reporter"] if state.api else []
+    before, after = (["api", "ca", "mounts"], ["reporter"]) if state.api else (["ca"], [])
     central = before if first else []
     return ["dns", *central, "agent", "tunnel", *(after if first else []), *doors, *watch]
 
@@ -112,12 +110,13 @@ def run(state: State, node: NodeState, role: str, argv: list[str]) -> None:
 def await_ready(state: State, node: NodeState, role: str) -> None:
     """Wait until a role answers. Raises LabError with the end of its log when it does not."""
     place = cgroup(state, node, role)
+    written = {"watch": state.problems, "mounts": state.run / "ca" / "root.pem"}
 
     def ready() -> bool:
         if role in _READY_PORTS:
             return says_ready(node, _READY_PORTS[role])
-        if role == "watch":
-            return state.problems.exists()
+        if role in written:
+            return written[role].exists()
         if role == "api":
             return _accepts(node, _API_PORT)
         if role == "doors":
@@ -129,16 +128,6 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
         return any(port in process.listening_ports(pid) for pid in cgroups.pids(place))
 
     process.await_ready(ready, f"the {role} of {node.name}", place, log(state, node, role), _READY_WITHIN)
-
-
-def save_root(state: State, cluster: Cluster) -> None:
-    """What a kubelet mounts: the CA's root, which tunnels read from a file. Raises LabError."""
-    server = cluster.api
-    if server is None:
-        return  # the CA has written it there itself
-    if not wait(lambda: server.root() is not None, _ROOT_WITHIN):
-        raise LabError(f"the CA has not distributed its root after {_ROOT_WITHIN:.0f} s")
-    write_atomically(state.run / "ca" / "root.pem", server.root() or "")
 
 
 def captured(state: State, node: NodeState) -> dict[Cookie, PodState]:
@@ -331,6 +320,11 @@ def _tunnel(state: State, node: NodeState) -> list[str]:
     ]
 
 
+def _mounts(state: State, node: NodeState) -> list[str]:
+    places = state.run / "kubeconfig", state.run / "ca"
+    return [sys.executable, "-P", "-m", "agent.lab.mounts", *map(str, places)]
+
+
 def _reporter(state: State, node: NodeState) -> list[str]:
     own = {"kubeconfig": state.run / "kubeconfig", "namespace": api.NAMESPACE, "trust_domain": TRUST_DOMAIN}
     own |= {"mesh_config": state.mesh_config} if state.mesh_config else {}
@@ -344,6 +338,7 @@ _COMMANDS = {
     "ca": _ca,
     "agent": _agent,
     "tunnel": _tunnel,
+    "mounts": _mounts,
     "reporter": _reporter,
     "watch": _watch,
     "kubelet": _kubelet,

@@ -79,4 +79,4 @@ def command(pod: Body) -> list[str]:
         "labels": meta["labels"],
         "ports": tcp_ports(pod),
     }
-    return [sys.executable, "-I", str(Path(echo.__file__)), json.dumps(facts)]
+    return [sys.executable, "-IS", str(Path(echo.__file__)), json.dumps(facts)]

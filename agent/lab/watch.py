@@ -24,6 +24,7 @@ log = logging.getLogger("warren.lab")
 _OTHERS = 120.0  # seconds for another command
 _LOOK = 0.25  # seconds between two looks at the files, whatever kind of filesystem they are on
 Stamp = tuple[int, int]
+_AGAIN: Stamp = (0, 0)  # as no file has it: to be read at the next look, changed or not
 
 
 class Files:
@@ -49,6 +50,9 @@ class Files:
                 self.problems.pop(file, None)
             except SettingsError as error:
                 self.problems[file] = str(error)
+            except OSError as error:
+                self.problems[file] = f"{file}: cannot be read: {error.strerror}"
+                now[file] = _AGAIN
         self._seen = now
         return True
 

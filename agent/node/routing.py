@@ -28,16 +28,13 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import NamedTuple
 
 from agent.node import netlink
 from agent.node.errors import NodeError
-from agent.node.netlink import attributes, number
+from agent.node.netlink import CREATE, EXCLUSIVE, REPLACE, ROUTE, attribute, attributes, number
 from agent.node.netns import NetnsFd
 
 MARK = 0x5741  # MARK_DELIVERY of bpf/constants.h
@@ -46,11 +43,13 @@ PREFIX = IPv6Network("fd29:fca8:b7bf::/64")  # REDIRECT_PREFIX_0 and _1 there
 _MARKED, _LOCAL, _KERNEL_LOCAL = 50, 100, 0  # preferences
 _TABLE_LOCAL = 255
 _LESS = 2000  # a metric above that which IPv6 gives to routes without one
-_TYPE_LOCAL = 2
+_STATIC, _SCOPE_HOST, _TYPE_LOCAL = 4, 254, 2
+_TO_TABLE = 1  # what a rule does
 _LO = 1
-_GET_ROUTE, _GET_RULE = 26, 34
+_NEW_ROUTE, _DEL_ROUTE, _GET_ROUTE = 24, 25, 26
+_NEW_RULE, _DEL_RULE, _GET_RULE = 32, 33, 34
 _HEAD = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr
-_DST, _OIF, _PRIORITY, _FWMARK, _RULE_TABLE = 1, 4, 6, 10, 15
+_DST, _OIF, _PRIORITY, _SOURCE, _FWMARK, _ROUTE_TABLE, _RULE_TABLE = 1, 4, 6, 7, 10, 15, 15
 _PROC = Path("/proc")
 _SETTINGS = [
     "sys/net/ipv4/tcp_fwmark_accept",
@@ -61,12 +60,49 @@ _SETTINGS = [
 _NO_IPV6 = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
 
 
+class _Route(NamedTuple):
+    """To what is local; without a network everything is. metric, source: the kernel's choice without one."""
+
+    family: int
+    table: int
+    device: int
+    network: IPv6Network | None = None
+    metric: int = 0
+    source: bytes = b""
+
+    def packed(self) -> bytes:
+        length = self.network.prefixlen if self.network else 0
+        head = _HEAD.pack(self.family, length, 0, 0, self.table, _STATIC, _SCOPE_HOST, _TYPE_LOCAL, 0)
+        given = {
+            _DST: self.network and self.network.network_address.packed,
+            _OIF: self.device,
+            _PRIORITY: self.metric,
+            _SOURCE: self.source,
+            _ROUTE_TABLE: self.table,
+        }
+        return head + b"".join(attribute(kind, value) for kind, value in given.items() if value)
+
+
+class _Rule(NamedTuple):
+    """What has the mark (0: all) is looked up in the table."""
+
+    family: int
+    preference: int
+    table: int
+    mark: int = 0
+
+    def packed(self) -> bytes:
+        head = _HEAD.pack(self.family, 0, 0, 0, self.table, 0, 0, _TO_TABLE, 0)
+        given = {_PRIORITY: self.preference, _FWMARK: self.mark, _RULE_TABLE: self.table}
+        return head + b"".join(attribute(kind, value) for kind, value in given.items())
+
+
 def install(netns: NetnsFd, proc: Path = _PROC) -> None:
     """Put the rules, routes and the settings in place, where they are not yet. Raises NodeError.
 
     proc: a procfs that can be written to, which a container's own cannot.
     """
-    _within(netns, lambda: None if present() else _change(lambda route: _install(route, proc)))
+    _within(netns, lambda: None if present() else _install(proc))
 
 
 def remove(netns: NetnsFd, proc: Path = _PROC) -> None:
@@ -74,7 +110,7 @@ def remove(netns: NetnsFd, proc: Path = _PROC) -> None:
 
     The settings become 0, the kernel's default. A namespace that is gone needs none of this.
     """
-    _within(netns, lambda: _change(lambda route: _remove(route, proc)))
+    _within(netns, lambda: _remove(proc))
 
 
 def installed(netns: NetnsFd) -> bool:
@@ -102,42 +138,42 @@ def has_prefix(netns: NetnsFd) -> bool:
 def _within(netns: NetnsFd, action: Callable[[], None]) -> None:
     try:
         netns.run(action)
-    except (NetlinkError, OSError) as error:
+    except OSError as error:
         raise NodeError(f"routing in the pod's network namespace: {error}") from error
 
 
-def _change(action: Callable[[IPRoute], None]) -> None:
-    """Only what changes something is worth the milliseconds that this socket takes to be made."""
-    with IPRoute() as route:
-        action(route)
-
-
-def _install(route: IPRoute, proc: Path) -> None:
+def _install(proc: Path) -> None:
     for family in _families():
         there = _rules(family)
-        for wanted in _routes(family):
-            route.route("replace", **wanted)
-        if _MARKED not in there:
-            route.rule("add", **_marked(family))
-        if _LOCAL not in there:
-            route.rule("add", **_local(family, _LOCAL))
+        for route in _routes(family):
+            netlink.change(ROUTE, _NEW_ROUTE, route.packed(), CREATE | REPLACE)
+        for rule in (_marked(family), _local(family, _LOCAL)):
+            if rule.preference not in there:
+                _add(rule)
         if _KERNEL_LOCAL in there:
-            route.rule("del", **_local(family, _KERNEL_LOCAL))
+            _delete(_local(family, _KERNEL_LOCAL))
     _set(proc, "1")
 
 
-def _remove(route: IPRoute, proc: Path) -> None:
+def _remove(proc: Path) -> None:
     _set(proc, "0")
     for family in _families():
         there = _rules(family)
         if _KERNEL_LOCAL not in there:
-            route.rule("add", **_local(family, _KERNEL_LOCAL))
-        if _LOCAL in there:
-            route.rule("del", **_local(family, _LOCAL))
-        if _MARKED in there:
-            route.rule("del", **_marked(family))
-        for wanted in filter(_has, _routes(family)):
-            route.route("del", **wanted)
+            _add(_local(family, _KERNEL_LOCAL))
+        for rule in (_local(family, _LOCAL), _marked(family)):
+            if rule.preference in there:
+                _delete(rule)
+        for route in filter(_has, _routes(family)):
+            netlink.change(ROUTE, _DEL_ROUTE, route.packed())
+
+
+def _add(rule: _Rule) -> None:
+    netlink.change(ROUTE, _NEW_RULE, rule.packed(), CREATE | EXCLUSIVE)
+
+
+def _delete(rule: _Rule) -> None:
+    netlink.change(ROUTE, _DEL_RULE, rule.packed())
 
 
 def _set(proc: Path, value: str) -> None:
@@ -168,45 +204,41 @@ def _rules(family: int) -> set[int]:
     return found
 
 
-def _has(wanted: dict[str, Any]) -> bool:
+def _has(wanted: _Route) -> bool:
     """Whether the route is there."""
-    request = _HEAD.pack(wanted["family"], 0, 0, 0, wanted["table"], 0, 0, 0, 0)
+    request = _HEAD.pack(wanted.family, 0, 0, 0, wanted.table, 0, 0, 0, 0)
     try:
         routes = list(netlink.dump(netlink.ROUTE, _GET_ROUTE, request))
     except OSError as error:
         if error.errno == errno.ENOENT:  # no such table yet
             return False
         raise
-    network = None if wanted["dst"] == "default" else IPv6Network(wanted["dst"])
+    network = wanted.network
     length, address = (network.prefixlen, network.network_address.packed) if network else (0, None)
     for route in routes:
         head, given = _HEAD.unpack_from(route), attributes(route, _HEAD.size)
         found = (head[1], head[7], given.get(_DST), number(given.get(_OIF)))
-        if found == (length, _TYPE_LOCAL, address, wanted["oif"]):
+        if found == (length, _TYPE_LOCAL, address, wanted.device):
             return True
     return False
 
 
-def _marked(family: int) -> dict[str, object]:
-    return {"family": family, "priority": _MARKED, "table": TABLE, "action": "to_tbl", "fwmark": MARK}
+def _marked(family: int) -> _Rule:
+    return _Rule(family, _MARKED, TABLE, MARK)
 
 
-def _local(family: int, preference: int) -> dict[str, object]:
-    return {"family": family, "priority": preference, "table": _TABLE_LOCAL, "action": "to_tbl"}
+def _local(family: int, preference: int) -> _Rule:
+    return _Rule(family, preference, _TABLE_LOCAL)
 
 
-def _routes(family: int) -> list[dict[str, Any]]:
+def _routes(family: int) -> list[_Route]:
     """In the calling thread's namespace."""
     devices = [index for index, _ in socket.if_nameindex() if index != _LO]
-    defaults = [_local_route(family, "default", TABLE, _LO)] + [
-        _local_route(family, "default", TABLE, device) | {"priority": _LESS + device} for device in devices
+    defaults = [_Route(family, TABLE, _LO)] + [
+        _Route(family, TABLE, device, metric=_LESS + device) for device in devices
     ]
     return defaults if family == socket.AF_INET else [*defaults, _PREFIX_ROUTE]
 
 
-def _local_route(family: int, dst: str, table: int, device: int) -> dict[str, Any]:
-    return {"family": family, "dst": dst, "type": _TYPE_LOCAL, "scope": 254, "oif": device, "table": table}
-
-
 # The source that connections to loopback have, whatever addresses the pod has besides.
-_PREFIX_ROUTE = _local_route(socket.AF_INET6, str(PREFIX), _TABLE_LOCAL, _LO) | {"prefsrc": "::1"}
+_PREFIX_ROUTE = _Route(socket.AF_INET6, _TABLE_LOCAL, _LO, PREFIX, source=IPv6Address("::1").packed)

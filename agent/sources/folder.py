@@ -13,7 +13,7 @@ from agent.inotify import Watch
 from agent.model.engine.refusal import last_good, standing
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Object
-from agent.sources import manifests
+from agent.sources import manifests, whole
 from agent.sources.documents import Problem
 from agent.sources.source import Changes, Health
 
@@ -138,7 +138,7 @@ class Folder:
         """The file as it is now. What is bad keeps its last good version, or strictest reading."""
         former = known.objects if known else {}
         try:
-            manifest = manifests.parse(path.read_bytes())
+            manifest = manifests.parse(whole.read(path))
         except OSError as error:
             problem = Problem(1, None, f"cannot be read: {error.strerror}")
             return _File(None, former, [problem])

@@ -33,7 +33,7 @@ from bench.scale.cluster import Size
 @click.option("--nodes", type=click.IntRange(1), default=Size().nodes)
 @click.option("--rate", type=click.FloatRange(1), default=100.0, help="Pod changes per second.")
 @click.option("--seconds", type=click.FloatRange(2), default=60.0, help="For how long pods change.")
-@click.option("--rounds", type=click.IntRange(1), default=3)
+@click.option("--rounds", type=click.IntRange(0), default=3, help="0: load, and measure another time.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("build/bench-scale"), help="For results."
 )
@@ -65,8 +65,9 @@ def main(
             server = kubeconfig or stack.enter_context(node.own_server(out))
             at = stack.enter_context(node.place(out, server))
             figures = asyncio.run(measure(plan, at, rounds, console))
-        report.write(out, _environment(plan, kubeconfig), figures)
-        console.print((out / "results.md").read_text(), markup=False, soft_wrap=True)
+        if figures:
+            report.write(out, _environment(plan, kubeconfig), figures)
+            console.print((out / "results.md").read_text(), markup=False, soft_wrap=True)
     except* WarrenError as group:
         for error in _errors(group):
             console.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)

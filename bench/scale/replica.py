@@ -7,6 +7,7 @@ left out is how the pages came.
 import asyncio
 import os
 import random
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address
@@ -37,11 +38,11 @@ _TICK = 0.05  # seconds between two tellings of a source
 
 
 class Serving(NamedTuple):
-    """port: where it is asked; synced_cpu: seconds, for reading everything; mb: resident then."""
+    """port: where it is asked; synced_cpu: seconds, to read everything; peak_mb: resident at most by then."""
 
     port: int
     synced_cpu: float
-    mb: float
+    peak_mb: float
 
 
 class Order(NamedTuple):
@@ -79,7 +80,7 @@ class Replica:
         memory.after_loading()
         credentials = grpc.ssl_server_credentials([serving_certificate(folder, LOOPBACK)])
         port = await self._server.start_remote((LOOPBACK, 0), credentials, _anyone)
-        orders.send(Serving(port, cpu, _mb()))
+        orders.send(Serving(port, cpu, _peak_mb()))
         while True:
             orders.send(await self._change(await asyncio.to_thread(orders.recv)))
 
@@ -163,6 +164,10 @@ async def _anyone(_: str | None, __: str) -> str:
 
 def _mb() -> float:
     return resident(os.getpid()) / 1e6
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _part(took: list[float], share: float) -> float:

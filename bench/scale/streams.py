@@ -36,14 +36,16 @@ NODES = 1_000
 class Figures(NamedTuple):
     """Of a number of agents.
 
-    read_cpu_s: what reading the cluster costs a replica; connected_s: until each agent has its first answers;
-    mb: resident; cpu: of the replica, in percent of one core; p50, p99: milliseconds from a change to its
-    acknowledgement; told: responses; agent_mb, tunnel_mb, node_mb: see `NodeMemory`.
+    read_cpu_s, peak_mb: what reading the cluster costs a replica; replica_mb: resident afterwards;
+    connected_s: until each agent has its first answers; cpu: of the replica, in percent of one core;
+    p50, p99: milliseconds from a change to its acknowledgement; told: responses; agent_mb, tunnel_mb,
+    node_mb: see `NodeMemory`.
     """
 
     pods: int
     agents: int
     read_cpu_s: float
+    peak_mb: float
     connected_s: float
     replica_mb: float
     cpu: float
@@ -131,6 +133,7 @@ async def measured(running: Running, count: int, order: Order) -> Figures:
         size.pods,
         count,
         serving.synced_cpu,
+        serving.peak_mb,
         connected,
         done.mb,
         done.cpu,

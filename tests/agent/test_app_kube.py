@@ -9,6 +9,7 @@ import pytest
 from agent.cli import main
 from agent.model.resources import ADDRESS, AUTHORIZATION
 from tests.agent.xds.client import Client as XdsClient
+from tests.agent.zds.client import snapshot
 from tests.support import bookinfo
 from tests.support.apiserver import Fake
 from tests.support.cluster import AMBIENT, Cluster
@@ -16,6 +17,7 @@ from tests.support.cni import Plugin
 from tests.support.custom import install, policy, post
 from tests.support.eventually import eventually
 from tests.support.netns import Pod
+from tests.support.resident import Resident
 from tests.support.wait import PATIENCE
 from tests.support.world import World, cookies
 
@@ -148,6 +150,31 @@ async def test_what_is_in_force_stays_while_policies_cannot_be_read(site: Site) 
         await eventually_ready(site)
         assert not await site.add(new)
         assert site.world.captured(agent) == cookies(old, new)
+
+
+async def test_a_tunnel_that_comes_while_the_server_is_away_hears_what_is_in_force(site: Site) -> None:
+    pod = site.pod()
+    await asyncio.to_thread(post, site.admin, policy("deny"))
+    async with site.world.agent():
+        assert not await site.add(pod)
+        await asyncio.to_thread(site.fake.stop)
+        try:
+            page = current = "warren_agent_source_age_seconds 0.0"
+            async with asyncio.timeout(PATIENCE):
+                while current in page:
+                    page = await site.world.page("/metrics")
+            run_dir = site.world.settings.run_dir
+            tunnel = Resident(site.world.node.make_cgroup("tunnel"))
+            try:
+                told = await asyncio.to_thread(tunnel.call, snapshot, run_dir / "ztunnel.sock")
+            finally:
+                tunnel.close()
+            assert len(told) == 1, told
+            async with XdsClient(f"unix:{run_dir}/xds.sock") as client:
+                await client.ask(AUTHORIZATION)
+                assert "default/deny" in [one.name for one in (await client.hear()).resources]
+        finally:
+            await asyncio.to_thread(site.fake.start)
 
 
 async def test_one_invalid_object_keeps_nothing_but_what_it_made(site: Site) -> None:

@@ -31,11 +31,9 @@ def lab() -> Iterator[Lab]:
 def again(node: Node, role: str, capabilities: set[str]) -> None:
     """Start a role anew, as root with no other capabilities. Raises LabError when it does not get ready."""
     if pids := node.pids(role):
-        program = Path(f"/proc/{pids[0]}")
-        texts = [(program / name).read_text() for name in ("cmdline", "environ")]
-        argv, environment = ([part for part in text.split("\0") if part] for text in texts)
-        known[node.state.name, role] = argv, dict(entry.split("=", 1) for entry in environment)
-    argv, variables = known[node.state.name, role]
+        entries = Path(f"/proc/{pids[0]}/environ").read_text().split("\0")
+        known[node.state.name, role] = dict(entry.split("=", 1) for entry in entries if entry)
+    argv, variables = mesh.command(node.state, node.place, role), known[node.state.name, role]
     node.stop(role, within=0)
     bounds = ",".join(["-all", *(f"+{name.lower()}" for name in sorted(capabilities))])
     held = ["setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--inh-caps=-all", "--", *argv]
@@ -44,7 +42,7 @@ def again(node: Node, role: str, capabilities: set[str]) -> None:
     mesh.await_ready(node.state, node.place, role)
 
 
-known: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {}
+known: dict[tuple[str, str], dict[str, str]] = {}
 
 
 def start_a_pod(lab: Lab, folder: Path, name: str) -> bool:

@@ -24,7 +24,6 @@ from agent.kube.client import Client
 from agent.kube.errors import ApiError
 from agent.lab import Lab
 from agent.lab.api import CA_ACCOUNT, NODE_ACCOUNT, REPORTER_ACCOUNT, copy_kubeconfig
-from agent.lab.mesh import save_root
 from agent.model.engine.kind import Kind
 from agent.model.kinds import KINDS, NOT_ACTED_ON
 from tests.deploy.manifests import NAMESPACE, Body, create, of_kind
@@ -152,7 +151,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
             for path in MADE[role]:
                 delete(admin, path)
             node.start(role)
-        save_root(lab.state, lab.cluster)
+        until(lambda: is_mounted(admin, lab), what="tunnels have the root that is told")
         everything(admin, lab)
         rotate = [sys.executable, "-m", "agent.cli.main", "ca", "rotate", "--kubeconfig"]
         subprocess.run([*rotate, str(server.kubeconfig)], check=True, capture_output=True)
@@ -325,6 +324,12 @@ def roots(admin: Client) -> int:
     return sum(
         item["data"]["root-cert.pem"].count("BEGIN") for item in items(admin, CONFIGMAPS, name=ROOTS.name)
     )
+
+
+def is_mounted(admin: Client, lab: Lab) -> bool:
+    """Whether the lab's tunnels have the root that each namespace is told of."""
+    told = {item["data"]["root-cert.pem"] for item in items(admin, CONFIGMAPS, name=ROOTS.name)}
+    return told == {(lab.state.run / "ca" / "root.pem").read_text()}
 
 
 def delete(admin: Client, path: str) -> None:

@@ -14,7 +14,7 @@ from tests.support.attempts import attempt
 from tests.support.resident import Resident
 from tests.support.wait import until
 
-PORT, FULL, ATTEMPTS = 7600, 7601, 10
+PORT, FULL, ATTEMPTS, DIRECT = 7600, 7601, 10, 3
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,22 @@ def reaches(faulty: Mesh, target: str) -> bool:
     return faulty.inside("a").call(attempt, (faulty.address(target, 4), PORT))[0] == ""
 
 
+@pytest.fixture
+def direct(faulty: Mesh, client: Resident) -> Iterator[list[int]]:
+    """Connections that need no tunnel."""
+    node, to = faulty.lab.node("node1"), (faulty.address("near", 4), PORT)
+
+    def is_direct() -> bool:
+        before = node.verdicts()["inbound_direct"]
+        client.call(sockets.forget_all, client.call(sockets.connect_many, to, 1))
+        return node.verdicts()["inbound_direct"] > before
+
+    until(is_direct, what="the pod of the same node is reached directly")
+    numbers = client.call(sockets.connect_many, to, DIRECT)
+    yield numbers
+    client.call(sockets.forget_all, numbers)
+
+
 def kill(node: Node, *roles: str) -> None:
     for role in roles:
         node.stop(role, within=0)
@@ -49,14 +65,16 @@ def start(node: Node, *roles: str) -> None:
         mesh.await_ready(node.state, node.place, role)
 
 
-def test_agent_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
+def test_agent_and_tunnel_away(faulty: Mesh, client: Resident, direct: list[int]) -> None:
     """Nothing passes in the clear, not even to a pod outside; then both come back, the tunnel first."""
     node = faulty.lab.node("node1")
     kill(node, "agent", "tunnel")
+    assert client.call(sockets.echoing, direct) == DIRECT
     for pod in ("far", "outside"):
         assert client.call(attempt, (faulty.address(pod, 4), PORT))[0] == "ECONNREFUSED"
     start(node, "tunnel", "agent")
     assert reaches(faulty, "far")
+    assert client.call(sockets.echoing, direct) == DIRECT
 
 
 def test_authority_and_agent_away(faulty: Mesh, client: Resident) -> None:
@@ -72,7 +90,7 @@ def test_authority_and_agent_away(faulty: Mesh, client: Resident) -> None:
     client.call(sockets.forget_all, kept)
 
 
-def test_authority_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
+def test_authority_and_tunnel_away(faulty: Mesh, client: Resident, direct: list[int]) -> None:
     """A tunnel that starts without the authority has no certificates: it lets nobody through until it has."""
     node, to = faulty.lab.node("node1"), (faulty.address("far", 4), PORT)
     kill(node, "ca", "tunnel")
@@ -80,6 +98,7 @@ def test_authority_and_tunnel_away(faulty: Mesh, client: Resident) -> None:
     try:
         until(lambda: "certificate" in readiness(node), what="it says that it waits for certificates")
         assert not client.call(sockets.comes_back, to, b"anybody?")
+        assert client.call(sockets.echoing, direct) == DIRECT
     finally:
         start(node, "ca")
         mesh.await_ready(node.state, node.place, "tunnel")

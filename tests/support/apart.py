@@ -10,6 +10,7 @@ from pathlib import Path
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
 _OWN = ("/run/netns", "/run/warren")
+_TRACEFS = Path("/sys/kernel/tracing")  # a machine has it mounted, a container as a rule has not
 
 
 def leave_the_others() -> None:
@@ -23,6 +24,8 @@ def leave_the_others() -> None:
     for path in _OWN:
         Path(path).mkdir(parents=True, exist_ok=True)
         _run("mount", "-t", "tmpfs", "warren-tests", path)
+    if not (_TRACEFS / "events").exists():
+        _run("mount", "-t", "tracefs", "warren-tests", str(_TRACEFS))
     _run("ip", "link", "set", "lo", "up")
 
 

@@ -4,7 +4,6 @@ It takes OTLP over gRPC and over HTTP in protobuf, refuses what its messages do 
 """
 
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -53,8 +52,7 @@ class Log(NamedTuple):
 
 _spans: list[Span] = []
 _logs: list[Log] = []
-_requests: Counter[tuple[str, str]] = Counter()
-_headers: list[dict[str, str]] = []
+_requests: dict[tuple[str, str], list[dict[str, str]]] = {}
 _grpc: list[grpc.Server] = []
 _lock = threading.Lock()
 
@@ -100,10 +98,10 @@ def forget() -> None:
         _logs.clear()
 
 
-def requests() -> tuple[Counter[tuple[str, str]], list[dict[str, str]]]:
-    """How many came, by signal and protocol, and the header of each."""
+def requests(signal: str, protocol: str) -> list[dict[str, str]]:
+    """The header of each that came."""
     with _lock:
-        return Counter(_requests), [*_headers]
+        return [*_requests.get((signal, protocol), [])]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -128,8 +126,7 @@ def _take(signal: str, protocol: str, body: bytes, headers: dict[str, str]) -> b
     request, response = _KINDS[signal]
     message = request.FromString(body)
     with _lock:
-        _requests[signal, protocol] += 1
-        _headers.append(headers)
+        _requests.setdefault((signal, protocol), []).append(headers)
         (_take_spans if signal == "traces" else _take_logs)(message)
     return bytes(response().SerializeToString())
 

@@ -50,16 +50,20 @@ class Node:
         name = f"{self._tag}-{number}"
         netns = self._namespace(str(number))
         v4, v6 = IPv4Address(f"10.199.{number}.2"), IPv6Address(f"fd99:0:0:{number}::2")
+        _ip(f"link add h{number} netns {self._tag}-r type veth peer name eth0 netns {name}")
         _ip(
-            f"link add h{number} netns {self._tag}-r type veth peer name eth0 netns {name}",
-            f"-n {self._tag}-r addr add 10.199.{number}.1/24 dev h{number}",
-            f"-n {self._tag}-r addr add fd99:0:0:{number}::1/64 dev h{number} nodad",
-            f"-n {self._tag}-r link set h{number} up",
-            f"-n {name} addr add {v4}/24 dev eth0",
-            f"-n {name} addr add {v6}/64 dev eth0 nodad",
-            f"-n {name} link set eth0 up",
-            f"-n {name} route add default via 10.199.{number}.1",
-            f"-n {name} route add default via fd99:0:0:{number}::1",
+            f"addr add 10.199.{number}.1/24 dev h{number}",
+            f"addr add fd99:0:0:{number}::1/64 dev h{number} nodad",
+            f"link set h{number} up",
+            netns=f"{self._tag}-r",
+        )
+        _ip(
+            f"addr add {v4}/24 dev eth0",
+            f"addr add {v6}/64 dev eth0 nodad",
+            "link set eth0 up",
+            f"route add default via 10.199.{number}.1",
+            f"route add default via fd99:0:0:{number}::1",
+            netns=name,
         )
         pod = Pod(name, Path("/run/netns") / name, netns, v4, v6, self.make_cgroup(f"pod{number}"))
         self._pods.append(pod)
@@ -82,8 +86,7 @@ class Node:
     def close(self) -> None:
         """Ends every process in the cgroups that were made, and removes namespaces and cgroups."""
         cgroups.kill(self.cgroup)
-        for path in sorted(Path("/run/netns").glob(f"{self._tag}-*")):
-            _ip(f"netns del {path.name}")
+        _ip(*(f"netns del {path.name}" for path in sorted(Path("/run/netns").glob(f"{self._tag}-*"))))
         for pod in self._pods:
             pod.netns.close()
         self.router.close()
@@ -94,7 +97,8 @@ class Node:
 
     def _namespace(self, suffix: str) -> NetnsFd:
         name = f"{self._tag}-{suffix}"
-        _ip(f"netns add {name}", f"-n {name} link set lo up")
+        _ip(f"netns add {name}")
+        _ip("link set lo up", netns=name)
         netns = NetnsFd.open(Path("/run/netns") / name)
         netns.run(_settle)
         return netns
@@ -117,7 +121,8 @@ def _settle() -> None:
         Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
 
 
-def _ip(*commands: str) -> None:
-    for command in commands:
-        done = subprocess.run(["ip", *command.split()], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"ip {command}: {done.stderr.strip()}"
+def _ip(*commands: str, netns: str = "") -> None:
+    """All by one process: its start takes longer than what it does, most of all where it is emulated."""
+    command = ["ip", *(["-n", netns] if netns else []), "-batch", "-"]
+    done = subprocess.run(command, input="\n".join(commands), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {commands}: {done.stderr.strip()}"

@@ -5,7 +5,7 @@
 //! `relay` (plain bytes), `tls` and `h2`. `decision` says what is to be done, from the `mesh`, and `policy` whether it may
 //! be. `engine` is all threads, `direct` what goes past them, `sys` the kernel, `base` what all rooms speak of.
 mod base;
-pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/ and examples/
+pub mod config; // this, `h2`, `policy` and `routes`: for the programs in benches/
 mod decision;
 mod direct;
 mod dns;
@@ -31,13 +31,16 @@ mod telemetry;
 mod tls;
 
 use base::{Identity, NotAnIdentity, PodKey};
+use config::messages;
 use config::subscriptions::{News, Subscriptions};
 use prost::bytes::Bytes;
+use prost::Message;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use pyo3::IntoPyObjectExt;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -181,6 +184,10 @@ impl Core {
 
     fn held<'py>(&self, py: Python<'py>, type_url: &str) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &py.detach(|| self.0.held(type_url)))
+    }
+
+    fn versions(&self, py: Python<'_>, type_url: &str) -> HashMap<String, String> {
+        py.detach(|| self.0.versions(type_url))
     }
 
     fn names(&self, py: Python<'_>) -> Vec<String> {
@@ -503,8 +510,88 @@ impl Call {
     }
 }
 
+/// An id, metadata and features.
+type Node = (String, Vec<(String, String)>, Vec<String>);
+
+#[pyfunction]
+#[pyo3(signature = (type_url, *, node=None, nonce="", subscribe=vec![], unsubscribe=vec![], error=None))]
+fn discovery_request<'py>(
+    py: Python<'py>,
+    type_url: String,
+    node: Option<Node>,
+    nonce: &str,
+    subscribe: Vec<String>,
+    unsubscribe: Vec<String>,
+    error: Option<(i32, String)>,
+) -> Bound<'py, PyBytes> {
+    let node = node.map(|(id, metadata, features)| {
+        let metadata = Some(messages::Struct::of(metadata));
+        messages::Node { id, metadata, features }
+    });
+    let error = error.map(|(code, message)| messages::Status { code, message });
+    let nonce = nonce.to_owned();
+    let request = messages::DiscoveryRequest { node, type_url, subscribe, unsubscribe, nonce, error };
+    PyBytes::new(py, &request.encode_to_vec())
+}
+
+#[pyfunction]
+fn certificate_request(py: Python<'_>, csr: String, metadata: Vec<(String, String)>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, &messages::certificate_request(csr, metadata))
+}
+
+#[pyfunction]
+fn certificate_chain(answer: &[u8]) -> PyResult<Vec<String>> {
+    messages::certificate_chain(answer).map_err(value_error)
+}
+
+#[pyfunction]
+fn export_refused(answer: &[u8]) -> PyResult<(i64, String)> {
+    messages::refused(answer).map(|refused| (refused.count, refused.why)).map_err(value_error)
+}
+
+#[pyfunction]
+fn zds_hello(py: Python<'_>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, messages::HELLO)
+}
+
+/// Of a pod: its name, namespace and service account.
+type Info = (String, String, String);
+
+#[pyfunction]
+fn zds_request(packet: &[u8]) -> PyResult<(&'static str, String, Option<Info>, bool)> {
+    use messages::Payload;
+    let request = messages::PodRequest::decode(packet).map_err(value_error)?;
+    Ok(match request.payload {
+        Some(Payload::Add(pod)) => {
+            let info = pod.info.map(|info| (info.name, info.namespace, info.service_account));
+            ("add", pod.uid, info, false)
+        }
+        Some(Payload::Delete(pod)) => ("del", pod.uid, None, pod.drain),
+        Some(Payload::SnapshotSent(_)) => ("snapshot_sent", String::new(), None, false),
+        Some(Payload::Keep(pod)) => ("keep", pod.uid, None, false),
+        None => ("", String::new(), None, false),
+    })
+}
+
+#[pyfunction]
+fn zds_answer(py: Python<'_>, error: String) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, &messages::pod_answer(error))
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    for function in [
+        wrap_pyfunction!(discovery_request, module)?,
+        wrap_pyfunction!(certificate_request, module)?,
+        wrap_pyfunction!(certificate_chain, module)?,
+        wrap_pyfunction!(export_refused, module)?,
+        wrap_pyfunction!(zds_hello, module)?,
+        wrap_pyfunction!(zds_request, module)?,
+        wrap_pyfunction!(zds_answer, module)?,
+    ] {
+        module.add_function(function)?;
+    }
     module.add_class::<Core>()?;
     module.add_class::<Applied>()?;
     module.add_class::<Export>()?;

@@ -19,7 +19,7 @@ HEAVY = (
 )
 USED = {  # and what each may import of it
     "agent": {"agent.model"},
-    "check": {"pyroute2", "agent.model"},
+    "check": {"agent.model"},
     "crds": {*HEAVY},
     "lab": {*HEAVY},
     "reporter": {*HEAVY},

@@ -1,6 +1,9 @@
 """`warren routes`: where there is no answer, and in what words there is one."""
 
 import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -187,3 +190,18 @@ def test_listeners_are_shown_with_hosts_tls_routes_and_conflicts() -> None:
         "conflict: Gateway default/b http: taken",
     ]
     assert "No listeners" in printed(routing.show_listeners, {**said, "listeners": [], "conflicts": []})
+
+
+@pytest.mark.parametrize(("conflicts", "code"), [([], 0), (["Gateway default/b http: taken"], 1)])
+def test_a_conflict_of_listeners_is_told_by_the_exit_code(conflicts: list[str], code: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"pod": "a/b", "listeners": [], "conflicts": conflicts}).encode())
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as tunnel:
+        answering = threading.Thread(target=tunnel.handle_request)
+        answering.start()
+        assert main.run(["routes", "listeners", "--tunnel", f"http://127.0.0.1:{tunnel.server_port}"]) == code
+        answering.join()

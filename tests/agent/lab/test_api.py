@@ -1,8 +1,11 @@
 """A lab whose cluster is on an API server: what it puts there, and that it takes it away again."""
 
 import os
+import re
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,20 @@ def test_each_node_reaches_the_server_through_its_gateway(lab: Lab) -> None:
 
     for node in lab.nodes:
         assert kernel.in_netns(node.netns, ask).startswith(b"HTTP/1.1 ")
+
+
+def test_what_the_authority_revokes_reaches_tunnels(lab: Lab, server: apiserver.Fake) -> None:
+    """By the ConfigMap, as in a cluster; and who is revoked gets another certificate."""
+    revoke = [sys.executable, "-m", "agent.cli.main", "ca", "revoke", f"--kubeconfig={server.kubeconfig}"]
+    log = lab.nodes[0].log("ca").read_text()
+    identity = lab.pod("deploy/client").identity
+    [serial, *_] = re.findall(rf"{identity} for \S+ until \S+, serial (\w+)", log)
+    subprocess.run([*revoke, serial], check=True)
+    told = "ca-crl.pem: 1 certificate revocation list"
+    for node in lab.nodes:
+        until(lambda: told in node.log("tunnel").read_text(), 40, f"{node.name} has the list")  # noqa: B023
+    ask = ["curl", "-sf", "--max-time", "2", "http://web/"]
+    until(lambda: lab.pod("deploy/client").run(ask, check=False).returncode == 0, 40, "it has another")
 
 
 def test_objects_of_a_pod_that_is_deleted_are_gone(lab: Lab, server: apiserver.Fake) -> None:

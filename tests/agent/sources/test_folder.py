@@ -159,6 +159,22 @@ async def test_a_file_that_cannot_be_read(following: Following) -> None:
     assert "cannot be read" in following.folder.rejected[0].reason
 
 
+async def test_a_file_that_is_being_written_keeps_what_it_held(following: Following) -> None:
+    """Half of it is as good as YAML as the whole, and says something else."""
+    following.write("a.yaml", text("a") + "---\n" + text("b"))
+    await following.next()
+    with (following.root / "a.yaml").open("w") as writer:
+        writer.write(text("a", "10.0.0.2"))
+        writer.flush()
+        following.write("c.yaml", text("c"))
+        assert await following.next() == [(key("c"), item("c"))]
+        [rejected] = following.folder.rejected
+        assert rejected.reason == "cannot be read: it is being written"
+        writer.write("---\n" + text("b", "10.0.0.3"))
+    assert await following.next() == [(key("a"), item("a", "10.0.0.2")), (key("b"), item("b", "10.0.0.3"))]
+    assert following.folder.rejected == []
+
+
 async def test_kinds_of_the_mesh_that_are_not_read_are_named_once(
     following: Following, caplog: pytest.LogCaptureFixture
 ) -> None:

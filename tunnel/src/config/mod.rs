@@ -1,4 +1,5 @@
 //! What the control plane sends: messages, pushes, and on-demand subscriptions; what it is asked to look for.
+pub mod messages;
 pub mod proto;
 pub mod push;
 mod resource;

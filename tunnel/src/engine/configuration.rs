@@ -5,13 +5,14 @@ use crate::config::proto::AUTHORIZATION;
 use crate::config::push::{self, Push};
 use crate::config::subscriptions::Subscriptions;
 use crate::config::unknown_keys::UnknownKeys;
+use crate::config::Version;
 use crate::mesh::{Mesh, Rejected};
 use crate::node::Lookups;
 use crate::sys::heap;
 use crate::{direct, pending};
 use prost::bytes::Bytes;
 use prost::{DecodeError, Message};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,5 +159,15 @@ impl Core {
     pub fn held(&self, type_url: &str) -> Vec<u8> {
         let mesh = lock(&self.newest).mesh.clone();
         push::held(|tell| mesh.held(type_url, tell))
+    }
+
+    /// The same, for people.
+    pub fn versions(&self, type_url: &str) -> HashMap<String, String> {
+        let mesh = lock(&self.newest).mesh.clone();
+        let mut versions = HashMap::new();
+        mesh.held(type_url, &mut |name: &str, version: &Version| {
+            versions.insert(name.to_owned(), version.to_string());
+        });
+        versions
     }
 }

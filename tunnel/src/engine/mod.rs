@@ -24,6 +24,7 @@ use crate::sys::listeners::Listeners;
 use crate::sys::netns::{NetNs, Raw};
 use crate::sys::{heap, panics, PodInfo};
 use crate::telemetry::{Options, Telemetry, Which};
+use crate::tls;
 use crate::tls::credentials::Key;
 use crate::tls::revocation::Revocation;
 use crate::{direct, http, pending};
@@ -106,6 +107,7 @@ impl Core {
     /// Starts the workers.
     pub fn new(settings: Settings) -> io::Result<Self> {
         panics::watch();
+        tls::seed();
         raise_descriptor_limit();
         heap::grow_in_large_steps();
         let (handles, receivers): (Vec<_>, Vec<_>) = (0..settings.workers.max(1))

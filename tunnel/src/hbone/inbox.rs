@@ -130,4 +130,19 @@ mod tests {
         assert_eq!(grown(SMALL, 2 * far + AT_WORK, far), 0);
         assert_eq!(grown(SMALL / 2, 2 * far + AT_WORK, far), SMALL / 2, "a small one grows anyway");
     }
+
+    #[test]
+    fn a_window_grows_up_to_the_most_and_shrinks_to_the_first_one() {
+        let mut inbox = Inbox::new(&Budget::pod(&Budget::process()), i64::from(BASE));
+        for _ in 0..20 {
+            let n = inbox.receiving.size() as usize;
+            inbox.came(n).unwrap();
+            assert!(inbox.taken(n, false, || None).is_some_and(|due| due >= n as u32));
+        }
+        assert_eq!((inbox.receiving.size(), inbox.share.held()), (MOST, MOST as usize));
+        inbox.look();
+        assert_eq!(inbox.receiving.size(), MOST, "it was used");
+        inbox.look();
+        assert_eq!((inbox.receiving.size(), inbox.share.held()), (BASE, 0));
+    }
 }

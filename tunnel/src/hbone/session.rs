@@ -333,3 +333,20 @@ impl Session {
         self.out.sent(n);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::credentials::testing::{usual, Authority};
+
+    #[test]
+    fn what_a_burst_of_events_took_is_given_back() {
+        let root = Authority::new("root");
+        let credentials = root.credentials("spiffe://cluster.local/ns/demo/sa/server", &root, usual);
+        let mut session = Session::new(Handshake::server(&credentials).unwrap(), &Budget::process());
+        session.heard(std::iter::repeat_with(|| Event::Acknowledged).take(1000).collect(), Ok(())).unwrap();
+        let opened = Opened { at: 0, parts: std::iter::repeat_n(0..0, 1000).collect(), used: Ok(0) };
+        session.keep(&[], opened).unwrap();
+        assert!(session.events.capacity() <= EVENTS_KEPT && session.parts.capacity() <= EVENTS_KEPT);
+    }
+}

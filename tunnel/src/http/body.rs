@@ -41,6 +41,8 @@ pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
+    /// All of it is here as well, but nobody has told how long it is: it goes on framed as one that is still to come.
+    Arrived(Bytes),
     /// `length` in bytes, where it is known beforehand.
     Stream {
         length: Option<u64>,
@@ -57,6 +59,7 @@ impl Body {
         match self {
             Body::Empty => Some(0),
             Body::Full(bytes) => Some(bytes.len() as u64),
+            Body::Arrived(_) => None,
             Body::Stream { length, .. } => *length,
         }
     }
@@ -71,6 +74,7 @@ impl Body {
         match self {
             Body::Empty => Some(Body::Empty),
             Body::Full(bytes) => Some(Body::Full(bytes.clone())),
+            Body::Arrived(bytes) => Some(Body::Arrived(bytes.clone())),
             Body::Stream { .. } => None,
         }
     }
@@ -78,7 +82,7 @@ impl Body {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         match self {
             Body::Empty => Poll::Ready(None),
-            Body::Full(bytes) => {
+            Body::Full(bytes) | Body::Arrived(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Body::Empty;
                 Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::Data(bytes))))

@@ -65,7 +65,9 @@ fn uuid(high: u64, low: u64) -> HeaderValue {
     let mut text = [b'-'; 36];
     let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
     places.enumerate().for_each(|(nth, place)| text[place] = digit(nth));
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible")
+    let mut value = HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible");
+    value.set_sensitive(true); // HPACK keeps what will not come again out of its table, where it would push out what does
+    value
 }
 
 /// Of a request whose path is rewritten.

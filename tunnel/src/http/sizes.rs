@@ -25,7 +25,7 @@ impl Size {
         let mut frames = grpc.then(Frames::default);
         match &*body {
             Body::Empty => {}
-            Body::Full(bytes) => size.passed(bytes, &mut frames),
+            Body::Full(bytes) | Body::Arrived(bytes) => size.passed(bytes, &mut frames),
             Body::Stream { length: Some(length), .. } if !grpc => size.bytes.set(*length),
             Body::Stream { length, .. } => {
                 let (length, whole) = (*length, std::mem::take(body));

@@ -2,6 +2,7 @@ mod consulting;
 mod explanations;
 mod jwt;
 mod requests;
+mod verdicts;
 
 use super::condition::Caller;
 use super::*;

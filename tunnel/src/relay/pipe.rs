@@ -253,3 +253,41 @@ impl Flow {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::thread::testing;
+    use crate::sys::pod_info::testing::info;
+    use crate::telemetry::Direction;
+    use tokio::net::TcpListener;
+    use tokio::task::spawn_local;
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, far)
+    }
+
+    #[test]
+    #[allow(clippy::await_holding_refcell_ref)] // its task panics on it
+    fn a_pipe_whose_task_panics_resets_both_ends() {
+        testing::run(async |thread| {
+            let ((client, one), (server, other)) = (connected().await, connected().await);
+            let address = client.peer_addr().unwrap();
+            let record = thread.telemetry.accept(Direction::Outbound, address, address);
+            let pod = info("spiffe://cluster.local/ns/demo/sa/client", "pod");
+            let pipe = Pipe::new(&thread, &pod, client, server, record);
+            let relayed = pipe.clone();
+            let held = pipe.cancelled.borrow_mut();
+            let task = spawn_local(async move { relayed.relay().await });
+            assert!(task.await.unwrap_err().is_panic());
+            drop(held);
+            drop(pipe);
+            for end in [one, other] {
+                end.readable().await.unwrap();
+                assert_eq!(end.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            }
+        });
+    }
+}

@@ -70,9 +70,32 @@ mod tests {
     #[test]
     fn memory_is_given_back_when_most_of_many_have_ended() {
         for (open, most, rest) in
-            [(0, 499, false), (0, 500, true), (501, 1000, false), (500, 1000, true), (9, 20, false)]
+            [(0, 499, false), (0, 500, true), (501, 1000, false), (500, 1000, true), (9, 20, false), (601, 1200, false)]
         {
             assert_eq!(is_rest(open, most), rest, "{open} of {most}");
         }
+    }
+
+    #[test]
+    fn what_there_was_at_most_is_forgotten_when_memory_is_given_back() {
+        let many: Vec<Counted> = (0..2 * MANY).map(|_| Counted::new()).collect();
+        assert!(MOST.load(Relaxed) >= 2 * MANY);
+        drop(many);
+        assert!(MOST.load(Relaxed) < 2 * MANY);
+    }
+
+    #[test]
+    fn memory_below_what_is_in_use_is_given_back() {
+        let resident = || -> usize {
+            let told = std::fs::read_to_string("/proc/self/statm").unwrap();
+            told.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+        };
+        let mut freed: Vec<Box<[u8; 1 << 10]>> = (0..64 << 10).map(|_| Box::new([1; 1 << 10])).collect();
+        let last = freed.pop();
+        drop(freed);
+        let before = resident();
+        give_back();
+        assert!(resident() + (32 << 20) < before, "{} of {before}", resident());
+        drop(last);
     }
 }

@@ -72,7 +72,9 @@ pub fn spawn_vital<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinH
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
     use std::panic::{catch_unwind, AssertUnwindSafe};
+    use std::process::Command;
 
     #[test]
     fn only_a_panic_is_cleaned_up_after() {
@@ -91,5 +93,28 @@ mod tests {
         assert_eq!(message(&"text"), "text");
         assert_eq!(message(&"text".to_owned()), "text");
         assert_eq!(message(&7), "no message");
+    }
+
+    /// In a process of its own, which is this test again.
+    #[test]
+    fn a_panic_is_counted_and_of_what_a_worker_depends_on_ends_the_process() {
+        const AGAIN: &str = "WARREN_PANICS_TEST";
+        if std::env::var_os(AGAIN).is_none() {
+            let name = "sys::panics::tests::a_panic_is_counted_and_of_what_a_worker_depends_on_ends_the_process";
+            let mut again = Command::new(std::env::current_exe().unwrap());
+            let done = again.args(["--exact", "--nocapture", name]).env(AGAIN, "1").output().unwrap();
+            let told = String::from_utf8(done.stderr).unwrap();
+            assert_eq!(done.status.signal(), Some(libc::SIGABRT), "{told}");
+            assert!(
+                told.contains("panicked at") && told.contains("of others") && told.contains("restart it"),
+                "{told}"
+            );
+            return;
+        }
+        watch();
+        assert!(catch_unwind(|| panic!("of others")).is_err());
+        assert_eq!(count(), 1);
+        let _vital = vital();
+        panic!("of a worker");
     }
 }

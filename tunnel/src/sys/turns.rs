@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn with_each_turn_a_pod_may_begin_a_few_more() {
+        let turns = Turns::default();
+        let begins = || asks(&turns, &Ticket::of(1, true)).is_ready();
+        assert!((0..ROW).all(|_| begins()));
+        turns.call();
+        assert!((0..ROW).all(|_| begins()) && !begins());
+    }
+
+    #[test]
     fn who_asks_twice_waits_once() {
         let turns = Turns::default();
         let ticket = heavy(1);
@@ -285,11 +294,29 @@ mod tests {
         assert_eq!(asks(&turns, &second), Poll::Ready(HEAVY));
     }
 
+    fn runtime() -> tokio::runtime::LocalRuntime {
+        tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap()
+    }
+
+    #[test]
+    fn who_comes_when_nobody_waits_is_called() {
+        runtime().block_on(async {
+            let (turns, ticket) = (Rc::new(Turns::default()), heavy(1));
+            let calling = turns.clone();
+            spawn_local(async move { calling.run().await });
+            yield_now().await;
+            assert!(asks(&turns, &ticket).is_pending());
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            assert!(asks(&turns, &ticket).is_ready());
+        });
+    }
+
     #[test]
     fn what_a_turn_makes_ready_runs_before_the_next_one() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap();
         let (turns, ran, notify) = (Rc::new(Turns::default()), Rc::new(RefCell::new(vec![])), Rc::new(Notify::new()));
-        runtime.block_on(async {
+        runtime().block_on(async {
             for name in ["first", "second"] {
                 let (turns, ran, notify) = (turns.clone(), ran.clone(), notify.clone());
                 let ticket = heavy(1);

@@ -11,3 +11,5 @@ pub mod revocation;
 pub mod server;
 mod trust;
 mod verifier;
+
+pub use provider::seed;

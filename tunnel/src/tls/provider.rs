@@ -1,6 +1,7 @@
 //! What of cryptography is used, and with whom.
 use rustls::crypto::{aws_lc_rs, CryptoProvider};
 use std::sync::{Arc, LazyLock};
+use std::thread;
 
 /// TLS 1.3 with AES-GCM, as the peer demands; the hybrid exchange first, for traffic recorded today.
 pub(super) static MESH: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
@@ -14,3 +15,10 @@ pub(super) static MESH: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 
 /// Whatever rustls thinks safe: outside of the mesh peers are of all kinds.
 pub(super) static ANYBODY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// Measures the jitter of the CPU that makes the first random number, in the background: tens of milliseconds in each process,
+/// which a key for a pod that is waited for would take longer.
+pub fn seed() {
+    // Without a thread whoever asks first waits.
+    drop(thread::Builder::new().name("warren-seed".into()).spawn(|| drop(MESH.secure_random.fill(&mut [0]))));
+}

@@ -77,6 +77,14 @@ def test_entries_that_differ_in_who_sees_them_or_pass_through_are_not_one() -> N
         assert "is also claimed by ServiceEntry default/old" in model.problems[key_of(other)]
 
 
+def test_names_that_dns_is_asked_for_have_no_endpoints_of_others() -> None:
+    asked = entry("old", 1, "*.example", resolution="DYNAMIC_DNS")
+    other = entry("new", 2, "*.example", endpoints=TWO)
+    model = model_of(asked, other)
+    assert [name for name in addresses(model) if "new" in name] == []
+    assert "is also claimed by ServiceEntry default/old" in model.problems[key_of(other)]
+
+
 def test_of_the_same_age_the_first_by_name_has_it() -> None:
     [message] = services(model_of(entry("b", 1), entry("a", 1))).values()
     assert message.name == "a"

@@ -154,6 +154,16 @@ def test_a_sidecar_of_some_workloads_is_told_with_them() -> None:
     assert apply(model, [(Key("Sidecar", "default", "some"), None)])[0] == base
 
 
+def test_a_sidecar_selects_by_all_of_its_labels() -> None:
+    labels = {"app": "x", "version": "v2"}
+    of_v2 = sidecar("default", "REGISTRY_ONLY", spec={"workloadSelector": {"labels": labels}})
+    versions = [
+        pod(name, f"10.0.0.{n}", labels={**labels, "version": v})
+        for n, name, v in ((1, "x", "v1"), (2, "y", "v2"))
+    ]
+    assert told_with(model_of(*versions, of_v2)) == {"x": "UNSPECIFIED", "y": "REGISTRY_ONLY"}
+
+
 def test_of_several_that_select_a_workload_the_oldest_counts() -> None:
     older = selecting("REGISTRY_ONLY", "z", creationTimestamp="2025-01-01T00:00:00Z")
     newer = selecting("ALLOW_ANY", "a", creationTimestamp="2026-01-01T00:00:00Z")

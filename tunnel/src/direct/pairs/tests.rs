@@ -373,3 +373,20 @@ fn a_pod_that_comes_again_is_known_by_its_new_namespace() {
     assert_eq!(node.pods.cookie_of("server"), Some(7));
     assert!(node.pods.get(SERVER).is_none());
 }
+
+#[test]
+fn connections_that_are_counted_do_not_go_past_who_counts_them() {
+    let connections = Some(proto::ConnectionLimit { concurrent: 1 });
+    let limit = Some(proto::RateLimit { connections, ..proto::RateLimit::default() });
+    let limits = proto::Authorization {
+        name: "limits".into(),
+        namespace: "default".into(),
+        scope: PolicyScope::Namespace as i32,
+        action: Action::Limit as i32,
+        rules: vec![proto::Rule { limit, ..proto::Rule::default() }],
+        ..Default::default()
+    };
+    let mut node = Node::new();
+    node.enforce([sent(proto::AUTHORIZATION, "default/limits", &limits)]);
+    assert!(!node.offer(usual()));
+}

@@ -4,8 +4,8 @@ use super::super::routing::{Asked, RouteQuestion};
 use super::answer::{Destination, Endpoint, Port};
 use super::{Node, WhyQuestion, OUTSIDE};
 use crate::base::{OriginalDst, Refusal, Rng};
-use crate::decision::{self, Outbound, Plain, Route, Way};
-use crate::mesh::{Balancing, Mesh, Service, TunnelProtocol, Workload};
+use crate::decision::{self, Outbound, Plain, Route, Said, Way};
+use crate::mesh::{Balancing, Mesh, NamedIn, Service, TunnelProtocol, Workload};
 use crate::policy::Attempt;
 use crate::routes;
 use std::net::{IpAddr, SocketAddr};
@@ -28,9 +28,10 @@ struct Chance {
     request: question::Asked,
 }
 
-/// `missing`: why a share of the requests goes nowhere.
+/// `elsewhere`: a share goes to addresses that only DNS or the client knows. `missing`: why a share goes nowhere.
 struct Chances {
     all: Vec<Chance>,
+    elsewhere: bool,
     missing: Option<Refusal>,
 }
 
@@ -39,17 +40,20 @@ impl Judge<'_> {
         let Judge { mesh, source, .. } = self;
         let service = (told.kind == "service").then(|| mesh.service(&told.name)).flatten();
         let pods_own = match service {
-            Some(service) if told.addresses.is_empty() => self.addresses_of(service, port), // headless
+            // Headless.
+            Some(service) if told.addresses.is_empty() && service.named.is_none() => self.addresses_of(service, port),
             _ => told.addresses.clone(),
         };
+        // Only DNS knows the addresses of a ServiceEntry without any.
+        let outside =
+            told.kind == "outside" || service.is_some_and(|service| service.named.is_some()) && pods_own.is_empty();
         let ip = one_family(&source.addresses, &pods_own).map(|(_, ip)| ip);
-        let ip = ip.or((told.kind == "outside").then_some(OUTSIDE));
+        let ip = ip.or(outside.then_some(OUTSIDE));
         let Some(ip) = ip else {
             let empty = service.is_some() && pods_own.is_empty();
             return Ok(Port::refused(port, if empty { Refusal::NoEndpoint } else { Refusal::NoAddress }));
         };
         let dst = OriginalDst::new(SocketAddr::new(ip, port));
-        let outside = told.kind == "outside";
         let mut found = self.connection(told, dst)?;
         found.address = (!outside).then(|| dst.address());
         Ok(found)
@@ -61,7 +65,11 @@ impl Judge<'_> {
         if !self.served {
             return Ok(self.not_captured(found, dst));
         }
-        let decision = decision::outbound(mesh, source, dst, &mut Rng::seeded(1));
+        let decision = match decision::outbound(mesh, source, dst, &mut Rng::seeded(1)) {
+            Outbound::Named => decision::named(mesh, source, dst, self.said(dst).as_ref(), &mut Rng::seeded(1))
+                .unwrap_or_else(Outbound::Refuse),
+            decided => decided,
+        };
         let direct = self.node.direct.then(|| decision::direct(mesh, source, dst));
         let not_direct = match &direct {
             None => "the tunnel runs without --direct",
@@ -97,10 +105,11 @@ impl Judge<'_> {
         };
         let found = Port { waypoint, routes, ..found };
         let ways = match ways {
-            Ok(ways) if ways.all.is_empty() => return Ok(found.without_forward(asked.is_some())),
+            Ok(ways) if ways.all.is_empty() && !ways.elsewhere => return Ok(found.without_forward(asked.is_some())),
             Ok(ways) => ways,
             Err(why) => return Ok(Port { path, ..found.because(why) }),
         };
+        let path = if path.is_empty() && ways.elsewhere { "plain" } else { path };
         let is_direct = matches!(direct, Some(Ok(_)));
         let endpoints = ways.all.iter().map(|one| self.endpoint(one, is_direct)).collect();
         Ok(Port { path, endpoints, ..found }.judged().unless_missing(ways.missing))
@@ -108,7 +117,11 @@ impl Judge<'_> {
 
     /// Nothing is chosen, and nothing changed.
     fn only(&self, way: Way) -> Chances {
-        Chances { all: vec![Chance { way, used: true, request: self.request.clone() }], missing: None }
+        Chances {
+            all: vec![Chance { way, used: true, request: self.request.clone() }],
+            elsewhere: false,
+            missing: None,
+        }
     }
 
     /// It goes as if there were no mesh: whoever is captured at the other end sees plain text.
@@ -154,31 +167,48 @@ impl Judge<'_> {
         question.asked(self.mesh, self.source, self.node.paths)
     }
 
+    /// What the client would name of what this node knows by its name.
+    fn said(&self, dst: OriginalDst) -> Option<Said> {
+        let Judge { mesh, source, question, .. } = self;
+        let name = question.to.rsplit('/').next().unwrap_or(&question.to).to_ascii_lowercase();
+        let known = |by: &NamedIn| mesh.named_at(&name, &source.identity.namespace, dst.port(), *by).is_some();
+        let by = mesh.named_in(dst.port()).find(known)?;
+        Some(Said { name, by })
+    }
+
+    /// By its address, else by the name that the client gives.
+    fn service(&self, dst: OriginalDst) -> Option<&Arc<Service>> {
+        let Judge { mesh, source, .. } = self;
+        let namespace = &source.identity.namespace;
+        let named = || self.said(dst).and_then(|said| mesh.named_at(&said.name, namespace, dst.port(), said.by));
+        let service = mesh.service_at(&source.network, dst.ip(), namespace);
+        service.or_else(|| named().filter(|_| dst.ip() == OUTSIDE))
+    }
+
     fn is_routed(&self, dst: OriginalDst) -> bool {
         let Judge { mesh, source, .. } = self;
         let workload = mesh.workload_at(&source.network, dst.ip());
-        let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
-        service.is_some_and(|service| decision::Routed::of(mesh, source, service, workload, dst).is_some())
+        self.service(dst).is_some_and(|service| decision::Routed::of(mesh, source, service, workload, dst).is_some())
     }
 
     /// Whether an endpoint is chosen.
     fn is_balanced(&self, dst: OriginalDst) -> bool {
-        let service = self.mesh.service_at(&self.source.network, dst.ip(), &self.source.identity.namespace);
-        service.is_some_and(|service| service.balancing != Balancing::Passthrough)
+        self.service(dst).is_some_and(|service| service.balancing != Balancing::Passthrough)
     }
 
     /// To all endpoints that may be chosen; none where no rule forwards.
     fn ways(&self, asked: Option<&Asked<'_>>, dst: OriginalDst) -> Result<Chances, Refusal> {
         let Judge { mesh, source, .. } = self;
-        let service = mesh.service_at(&source.network, dst.ip(), &source.identity.namespace);
+        let service = self.service(dst);
         let own = || {
             let destination = |service: &Arc<Service>| routes::Destination::of(service.key.text().clone(), dst.port());
             let target = |service| routes::Target::Destination(Arc::new(destination(service)));
             service.map(|service| (target(service), self.request.clone())).into_iter().collect()
         };
-        let (mut all, mut missing) = (vec![], None);
+        let (mut all, mut elsewhere, mut missing) = (vec![], false, None);
         for (target, request) in asked.map_or_else(own, |asked| asked.targets(source, &self.request)) {
             match target {
+                routes::Target::Destination(destination) if is_elsewhere(&destination, dst) => elsewhere = true,
                 routes::Target::Destination(destination) => match mesh.eligible(source, &destination, dst.address()) {
                     Ok(eligible) => {
                         let nearest = eligible.iter().map(|one| one.priority).min();
@@ -195,8 +225,8 @@ impl Judge<'_> {
             }
         }
         match missing {
-            Some(why) if all.is_empty() => Err(why),
-            _ => Ok(Chances { all, missing }),
+            Some(why) if all.is_empty() && !elsewhere => Err(why),
+            _ => Ok(Chances { all, elsewhere, missing }),
         }
     }
 
@@ -250,6 +280,15 @@ impl Judge<'_> {
         let called = SocketAddr::new(self.source.addresses[0], port);
         let eligible = self.mesh.eligible(self.source, &destination, called).unwrap_or_default();
         eligible.iter().map(|one| one.chosen.ip).collect()
+    }
+}
+
+/// Whether its endpoints are addresses that only DNS has, or the client.
+fn is_elsewhere(destination: &routes::Destination, dst: OriginalDst) -> bool {
+    match destination.policy.balancing {
+        routes::Balancing::DynamicDns => true,
+        routes::Balancing::Passthrough => dst.ip() == OUTSIDE,
+        _ => false,
     }
 }
 

@@ -3,9 +3,11 @@ use super::*;
 use crate::base::{OriginalDst, Rng};
 use crate::config::proto;
 use crate::decision::{self, Outbound, Way};
-use crate::mesh::testing::{pod, resource, sent, service};
+use crate::mesh::testing::{key, pod, resource, sent, service, traffic};
 use crate::mesh::TunnelProtocol;
 use crate::policy::Attempt;
+use crate::routes::proto as routes;
+use crate::routes::testing::{rule, scope};
 use serde_json::json;
 use std::net::SocketAddr;
 
@@ -203,4 +205,71 @@ fn a_source_elsewhere_or_unknown_is_told_where_to_ask() {
     let bare = asked("bare").unwrap();
     assert_eq!((&bare["source"]["served"], &bare["ports"][0]["path"]), (&false.into(), &"plain".into()));
     assert_eq!(asked("a").unwrap()["ports"][0]["verdict"], "no_identity", "it has no certificate");
+}
+
+/// `api.example` with an endpoint outside of the mesh, `*.pass.example`, whose connections go where they went, and
+/// `*.resolved.example`, whose endpoints DNS has.
+fn named(policy: proto::OutboundTrafficPolicy) -> Mesh {
+    let entry = |host: &str, mode: proto::Mode, vips: &[&str]| proto::Service {
+        hostname: host.into(),
+        by_name: Some(proto::ByName { http: vec![80], tls: vec![443] }),
+        ports: [80, 443].map(|port| proto::Port { service_port: port, target_port: port, ..Default::default() }).into(),
+        load_balancing: Some(proto::LoadBalancing { mode: mode as i32, ..Default::default() }),
+        ..service(host, vips)
+    };
+    let api = entry("api.example", proto::Mode::Unspecified, &[]);
+    let resolved = entry("*.resolved.example", proto::Mode::Unspecified, &["240.240.0.1"]);
+    let balancer = routes::LoadBalancer { algorithm: routes::Algorithm::DynamicDns.into(), ..Default::default() };
+    let by_dns = routes::Destination {
+        namespace: "default".into(),
+        hostname: resolved.hostname.clone(),
+        port: 80,
+        policy: Some(routes::Policy { load_balancer: Some(balancer), ..Default::default() }),
+        ..Default::default()
+    };
+    let scope = routes::Scope { destinations: vec![by_dns], ..scope(vec![rule("all", &["prefix:/"])]) };
+    let ports = vec![routes::PortRoutes {
+        port: 80,
+        protocol: routes::Protocol::Http.into(),
+        scopes: vec![scope],
+        hosts: vec![],
+    }];
+    let routed = routes::ServiceRoutes { namespace: "default".into(), hostname: resolved.hostname.clone(), ports };
+    let mut mesh = Mesh::new("node-1").and([
+        resource(pod("a", &["10.0.0.1"])),
+        resource(pod("server", &["198.51.100.9"]).plain().of(&api, &[])),
+        resource(api),
+        resource(entry("*.pass.example", proto::Mode::Passthrough, &[])),
+        resource(resolved.clone()),
+    ]);
+    mesh = mesh.apply(routes::SERVICE_ROUTES, [sent(routes::SERVICE_ROUTES, &key(&resolved), &routed)], &[]).0;
+    mesh = mesh.apply(proto::TRAFFIC, [traffic("", policy)], &[]).0;
+    mesh.know_all_policies();
+    mesh
+}
+
+#[test]
+fn hosts_that_are_known_by_their_name_alone_are_judged_by_it() {
+    for (policy, unknown) in [
+        (proto::OutboundTrafficPolicy::RegistryOnly, ("not_in_registry", "", None)),
+        (proto::OutboundTrafficPolicy::AllowAny, ("allowed", "plain", None)),
+    ] {
+        let mesh = named(policy);
+        for (to, port, expected) in [
+            ("api.example", 80, ("allowed", "plain", Some("198.51.100.9:80"))),
+            ("API.example", 443, ("allowed", "plain", Some("198.51.100.9:443"))),
+            ("api.example", 81, unknown),
+            ("a.pass.example", 80, ("allowed", "plain", None)),
+            ("pass.example", 80, unknown),
+            ("a.resolved.example", 80, ("allowed", "requests", None)),
+            ("other.example", 80, unknown),
+            ("203.0.113.1", 80, unknown),
+        ] {
+            let told = ask(&mesh, "a", to, Some(port)).unwrap();
+            let said = &told["ports"][0];
+            let end = said["endpoints"][0]["address"].as_str();
+            let found = (said["verdict"].as_str().unwrap(), said["path"].as_str().unwrap(), end);
+            assert_eq!(found, expected, "{to}:{port}: {told:#}");
+        }
+    }
 }

@@ -225,6 +225,7 @@ fn what_is_no_header_block() {
         ("an index that is cut off", &[0xff]),
         ("an index that is cut off later", &[0xff, 0x80]),
         ("an index of too many bytes", &[0xff, 0x80, 0x80, 0x80, 0x80, 0x00]),
+        ("a small index of too many bytes", &[0x0f, 0x80, 0x80, 0x80, 0x80, 0x00, 1, b'a']),
         ("an index of more than 32 bits", &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]),
         ("a name longer than its block", &[0x00, 2, b'a']),
         ("a value longer than its block", &[0x00, 1, b'a', 2, b'b']),
@@ -293,7 +294,9 @@ fn the_tables_memory_is_bounded() {
 #[test]
 fn the_work_for_a_block_is_bounded() {
     let large = long(0x40, false, &[b'x'; 4_000]);
+    let half = long(0, false, &[b'x'; LIST_MAX * 2 / 3]).split_off(3);
     for (what, block) in [
+        ("a name and a value that fit without each other", [&[0], &half[..], &half].concat()),
         ("fields of the static table", vec![0x90; 293_000]),
         ("empty fields", [0x00, 0x00, 0x00].repeat(100_000)),
         ("Huffman strings of one character", [0x0f, 0x04, 0x81, 0x1f].repeat(73_000)),

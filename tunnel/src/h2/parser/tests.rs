@@ -147,9 +147,16 @@ fn violations_are_named_by_their_code() {
     let mut interrupted = raw(HEADERS, 0, 1, b"x");
     put_ping(&mut interrupted, [0; 8], false);
     assert_eq!(refused(&interrupted), Code::PROTOCOL_ERROR);
-    let mut long = greeting();
-    long.extend_from_slice(&header(BLOCK_MAX + 1, HEADERS, END_HEADERS, 1));
-    assert_eq!(refused(&long), Code::FRAME_SIZE_ERROR);
+    for (size, kind, id) in [
+        (BLOCK_MAX + 1, HEADERS, 1),
+        (FRAME_MAX + 1, DATA, 1),
+        (CONTROL_MAX + 1, SETTINGS, 0),
+        (CONTROL_MAX + 1, GOAWAY, 0),
+        (CONTROL_MAX + 1, 0x77, 1),
+    ] {
+        let long = [greeting(), header(size, kind, 0, id).to_vec()].concat();
+        assert_eq!(refused(&long), Code::FRAME_SIZE_ERROR, "before it has come: of kind {kind}");
+    }
 }
 
 #[test]
@@ -164,6 +171,13 @@ fn a_header_block_is_bounded_in_frames_and_in_bytes() {
     assert_eq!(continued(CONTINUATIONS_MAX + 1, b""), Err(Code::ENHANCE_YOUR_CALM));
     assert_eq!(continued(4, &[0; 8_000]), Ok(()));
     assert_eq!(continued(5, &[0; 8_000]), Err(Code::ENHANCE_YOUR_CALM));
+}
+
+#[test]
+fn a_large_frame_leaves_no_memory_behind() {
+    let (mut parser, large) = (Parser::new(false), raw(HEADERS, END_HEADERS, 1, &[0; BLOCK_MAX / 2]));
+    parse(&mut parser, &large, 0..large.len(), &mut Vec::new()).unwrap();
+    assert!(parser.body.capacity() <= 256);
 }
 
 /// How many of these frames are parsed in one turn.

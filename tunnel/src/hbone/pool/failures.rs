@@ -84,6 +84,8 @@ mod tests {
         failed(&mut failures, MOST - 1, now);
         failed(&mut failures, MOST - 1, now + SPAN);
         assert!(failures.answer(&1, now + SPAN).is_none());
+        failed(&mut failures, 1, now + SPAN);
+        assert!(failures.answer(&1, now + SPAN).is_some(), "another span has begun");
         failures.remove(&1);
         failed(&mut failures, MOST - 1, now + SPAN);
         assert!(failures.answer(&1, now + SPAN).is_none());

@@ -127,12 +127,18 @@ fn a_stream_that_is_cancelled_is_reset_at_both_ends() {
 }
 
 #[test]
+#[allow(clippy::await_holding_refcell_ref)] // its task panics on it
 fn a_stream_whose_task_panics_is_reset() {
     Open::run(USUAL, async |mut open| {
         open.carries().await;
-        open.stream().break_down();
+        let stream = open.stream();
+        let held = stream.broken.borrow_mut();
+        stream.wake();
         open.peer.hears(Event::Reset(1, Code::INTERNAL_ERROR)).await;
         assert_eq!(open.tunnel.streams(), 0);
+        drop(held);
+        drop(stream);
+        assert!(is_reset(&open.app).await);
     });
 }
 

@@ -327,13 +327,14 @@ impl Peer {
         code
     }
 
-    /// Waits for the end of the connection.
-    pub async fn end(&mut self) {
+    /// Waits for the end of the connection; whether it was said before (close_notify).
+    pub async fn end(&mut self) -> bool {
         while let Ok(bytes) = read_some(&self.sock, 1 << 16).await {
             if bytes.is_empty() {
-                return;
+                break;
             }
             self.hear(&bytes);
         }
+        self.end.records.as_ref().is_some_and(|records| records.closed)
     }
 }

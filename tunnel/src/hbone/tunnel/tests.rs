@@ -1,8 +1,11 @@
-use super::testing::{connected, opened, read, until, Ours, LEAST, USUAL};
+use super::testing::{connected, opened, read, sockets, until, write, Ours, LEAST, USUAL};
 use super::*;
 use crate::h2::frame;
 use crate::relay::thread::testing;
+use crate::sys::pod_info::testing::info;
+use crate::tls::credentials::testing::{usual, Authority};
 use crate::tls::record_layer::HEAD;
+use std::task::{Context, Waker};
 
 /// Whether the tunnel has read all that has arrived.
 fn has_read_all(tunnel: &Tunnel) -> bool {
@@ -89,5 +92,24 @@ fn the_streams_of_a_lost_tunnel_end_a_few_at_a_time() {
         until(|| left() < STREAMS).await;
         assert!(left() > STREAMS / 2, "others have waited for {} of them", STREAMS - left());
         until(|| left() == 0).await;
+    });
+}
+
+/// One that begins is as much work as many reads, and so is each part of it, however few bytes that has.
+#[test]
+fn a_handshake_takes_turns() {
+    testing::run(async |thread| {
+        let root = Authority::new("root");
+        let name = "spiffe://cluster.local/ns/demo/sa/server";
+        let handshake = Handshake::server(&root.credentials(name, &root, usual)).unwrap();
+        let (sock, peer) = sockets(USUAL).await;
+        let tunnel = Tunnel::server(&thread, &info(name, "pod"), peer.local_addr().unwrap(), handshake, |_, _| {});
+        let asks = || thread.turns.poll(&tunnel.ticket, &Context::from_waker(Waker::noop()));
+        assert!(asks().is_pending());
+        write(&peer, &[22, 3, 1]).await;
+        let running = tunnel.clone();
+        spawn_local(async move { running.run(sock).await });
+        until(|| tunnel.sock.get().is_some() && has_read_all(&tunnel)).await;
+        until(|| asks().is_pending()).await;
     });
 }

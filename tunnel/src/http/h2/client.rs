@@ -47,28 +47,25 @@ impl From<::h2::Error> for SendError {
     }
 }
 
-/// A connection; clones are the same one.
+/// A connection; clones are the same one. It ends when nobody has it any more, and its streams have ended.
 #[derive(Clone)]
-pub struct Upstream {
-    sender: SendRequest<Bytes>,
-    state: Rc<State>,
-}
+pub struct Upstream(Rc<Shared>);
 
-#[derive(Default)]
-struct State {
+struct Shared {
+    sender: SendRequest<Bytes>,
     closed: Cell<bool>,
     streams: Cell<u32>,
     used: Cell<u32>,
 }
 
 /// A stream, among those of its connection.
-struct Open(Rc<State>);
+struct Open(Rc<Shared>);
 
 impl Open {
-    fn new(state: &Rc<State>) -> Open {
-        state.streams.set(state.streams.get() + 1);
-        state.used.set(state.used.get().saturating_add(1));
-        Open(state.clone())
+    fn new(shared: &Rc<Shared>) -> Open {
+        shared.streams.set(shared.streams.get() + 1);
+        shared.used.set(shared.used.get().saturating_add(1));
+        Open(shared.clone())
     }
 }
 
@@ -94,43 +91,46 @@ impl Upstream {
         builder.enable_push(false).max_header_list_size(limits.bytes as u32);
         builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
-        let state = Rc::new(State::default());
-        let ended = state.clone();
+        let shared = Shared { sender, closed: Cell::default(), streams: Cell::default(), used: Cell::default() };
+        let upstream = Upstream(Rc::new(shared));
+        let ended = Rc::downgrade(&upstream.0);
         spawn_local(async move {
             let _guard = guard;
             let _ = connection.await; // streams tell of errors
-            ended.closed.set(true);
+            if let Some(shared) = ended.upgrade() {
+                shared.closed.set(true);
+            }
         });
-        Ok(Upstream { sender, state })
+        Ok(upstream)
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state.closed.get()
+        self.0.closed.get()
     }
 
     /// Ends it when its streams have.
     pub fn retire(&self) {
-        self.state.closed.set(true);
+        self.0.closed.set(true);
     }
 
     pub fn is_unused(&self) -> bool {
-        self.state.streams.get() == 0
+        self.0.streams.get() == 0
     }
 
     pub fn used(&self) -> u32 {
-        self.state.used.get()
+        self.0.used.get()
     }
 
     /// Whether another request can go now, with `most` streams allowed by ourselves.
     pub fn has_room(&self, most: Option<u32>) -> bool {
-        let allowed = self.sender.current_max_send_streams().min(most.unwrap_or(u32::MAX) as usize);
-        (self.state.streams.get() as usize) < allowed
+        let allowed = self.0.sender.current_max_send_streams().min(most.unwrap_or(u32::MAX) as usize);
+        (self.0.streams.get() as usize) < allowed
     }
 
     /// As h1's `send`.
     pub async fn send(&self, request: &mut Request) -> Result<Response, SendError> {
-        let open = Open::new(&self.state);
-        let mut sender = self.sender.clone().ready().await.map_err(|error| self.unsent(error))?;
+        let open = Open::new(&self.0);
+        let mut sender = self.0.sender.clone(); // a clone has no request that waits to be begun
         let tunnel = request.wants_tunnel();
         let head = head(request, &sender)?;
         let body = std::mem::take(&mut request.body);
@@ -149,7 +149,7 @@ impl Upstream {
         let (pump, failed) = match body {
             Body::Empty => (None, None),
             // h2 keeps it until there is room; it is small.
-            Body::Full(bytes) if bytes.len() <= 64 << 10 => {
+            Body::Full(bytes) | Body::Arrived(bytes) if bytes.len() <= 64 << 10 => {
                 send.send_data(bytes, true).map_err(|_| SendError::Closed)?;
                 (None, None)
             }

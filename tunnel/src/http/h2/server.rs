@@ -13,10 +13,11 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_LENGTH, COOKIE, H
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, StatusCode, Version};
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, Instant};
@@ -48,16 +49,26 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
     let handle = Rc::new(handle);
     let limit = server.settings.idle.unwrap_or(NEVER);
     let mut idle = pin!(sleep(limit));
+    let drain = server.drain.clone();
+    let mut announced = pin!(drain.announced());
+    // A request alone is served right here, where `h1` has its room, too: a task for it would be as much work as its routing.
+    let mut alone = pin!(None);
     let mut used = Instant::now();
     let mut draining = false;
     loop {
         tokio::select! {
+            biased;
+            () = poll_fn(|cx| poll_some(alone.as_mut(), cx)) => alone.set(None),
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
                 used = Instant::now();
-                spawn_local(exchange(request, respond, server.clone(), handle.clone()));
+                let one = exchange(request, respond, server.clone(), handle.clone());
+                match alone.is_some() {
+                    true => drop(spawn_local(one)),
+                    false => alone.set(Some(one)),
+                }
             }
-            () = server.drain.announced(), if !draining => {
+            () = announced.as_mut(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
             }
@@ -73,6 +84,11 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
             }
         }
     }
+}
+
+/// Pending where there is none.
+fn poll_some(future: Pin<&mut Option<impl Future<Output = ()>>>, cx: &mut Context<'_>) -> Poll<()> {
+    future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx))
 }
 
 struct Informational(RefCell<SendResponse<Bytes>>);
@@ -103,12 +119,13 @@ async fn exchange<F: AsyncFn(Request) -> Response>(
         true => Some(recv),
         false => {
             let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            request.body = stream::body(recv, length, ());
+            request.body = stream::request_body(recv, length);
             None
         }
     };
     let mut handling = pin!(handle(request));
     let response = tokio::select! {
+        biased;
         response = &mut handling => response,
         _ = poll_fn(|cx| respond.0.borrow_mut().poll_reset(cx)) => return,
     };

@@ -6,11 +6,13 @@ use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{ready, Context, Poll};
+use std::task::{ready, Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 struct Incoming<G> {
     stream: RecvStream,
+    /// Data that have been taken from it already.
+    first: Option<Bytes>,
     /// Data are over: trailers may follow.
     ended: bool,
     /// What lasts as long as the body does.
@@ -21,7 +23,25 @@ pub fn body<G: 'static>(stream: RecvStream, length: Option<u64>, guard: G) -> Bo
     if stream.is_end_stream() {
         return Body::Empty;
     }
-    Body::stream(length, Incoming { stream, ended: false, _guard: guard })
+    Body::stream(length, Incoming { stream, first: None, ended: false, _guard: guard })
+}
+
+/// The same of a request, whose body has often come with its head, as that of a unary call of gRPC has: then there is nothing
+/// to wait for, and nothing to be kept for another try but its bytes.
+pub fn request_body(mut stream: RecvStream, length: Option<u64>) -> Body {
+    if stream.is_end_stream() {
+        return Body::Empty;
+    }
+    let first = match stream.poll_data(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(bytes))) if stream.is_end_stream() => {
+            let _ = stream.flow_control().release_capacity(bytes.len()); // fails only beyond what was received
+            return if length.is_some() { Body::Full(bytes) } else { Body::Arrived(bytes) };
+        }
+        Poll::Ready(Some(Ok(bytes))) => Some(bytes),
+        // Errors and ends are told again when it is read.
+        _ => None,
+    };
+    Body::stream(length, Incoming { stream, first, ended: false, _guard: () })
 }
 
 fn broken(error: ::h2::Error) -> BodyError {
@@ -34,7 +54,11 @@ fn broken(error: ::h2::Error) -> BodyError {
 impl<G> Source for Incoming<G> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if !self.ended {
-            match ready!(self.stream.poll_data(cx)) {
+            let next = match self.first.take() {
+                Some(bytes) => Some(Ok(bytes)),
+                None => ready!(self.stream.poll_data(cx)),
+            };
+            match next {
                 Some(Ok(bytes)) => {
                     // The next piece is asked for when this one has gone on.
                     let released = self.stream.flow_control().release_capacity(bytes.len());
@@ -100,9 +124,9 @@ pub async fn send(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<(),
 
 /// The body's next one, unless the peer resets the stream before.
 async fn frame(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<Next, SendBodyError> {
-    let next = poll_fn(|cx| match stream.poll_reset(cx) {
-        Poll::Ready(_) => Poll::Ready(Err(SendBodyError::Stream)),
-        Poll::Pending => body.poll_frame(cx).map(Ok),
+    let next = poll_fn(|cx| match body.poll_frame(cx) {
+        Poll::Ready(next) => Poll::Ready(Ok(next)),
+        Poll::Pending => stream.poll_reset(cx).map(|_| Err(SendBodyError::Stream)),
     });
     next.await
 }

@@ -100,6 +100,37 @@ fn grpc_has_its_trailers() {
     }
 }
 
+/// A unary call: its body comes with its head.
+#[test]
+fn a_body_that_is_here_goes_on_as_its_client_has_framed_it_and_can_be_sent_again() {
+    for (http2, length) in [(false, None), (false, Some(2)), (true, None), (true, Some(2))] {
+        run(async {
+            let seen: Rc<RefCell<Vec<_>>> = Rc::default();
+            let noted = seen.clone();
+            let server = backend(async move |mut request: Request| {
+                let length = request.body.length();
+                let body = crate::http::testing::collect(&mut request.body).await.unwrap();
+                noted.borrow_mut().push((length, request.headers.contains_key("content-length"), body));
+                Response::new(StatusCode::SERVICE_UNAVAILABLE, "")
+            });
+            let retry = forwarding(rule(), |forward| {
+                let conditions = vec![proto::RetryOn::ServerError as i32];
+                forward.retry = Some(proto::Retry { attempts: 1, conditions, ..Default::default() });
+            });
+            let stage = Stage::of(testing::scope(vec![retry]), Settings { replay: 0, ..Settings::default() });
+            stage.place("v1", endpoints(&[server.await], http2));
+            let mut post = get("/s/m");
+            *post.method_mut() = Method::POST;
+            if let Some(length) = length {
+                post.headers_mut().insert("content-length", HeaderValue::from(length));
+            }
+            assert_eq!(ask(&mut client(&stage).await, post, "hi").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let once = (length, length.is_some(), b"hi".to_vec());
+            assert_eq!(*seen.borrow(), [once.clone(), once], "{http2}");
+        });
+    }
+}
+
 #[test]
 fn requests_of_one_connection_do_not_wait_for_each_other() {
     run(async {

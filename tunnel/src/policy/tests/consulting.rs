@@ -88,9 +88,13 @@ fn a_limit_of_connections_counts_them_and_looks_at_no_request() {
     let open = [admit(&a), admit(&a)];
     assert!(open.iter().all(Result::is_ok));
     assert_eq!(admit(&a).unwrap_err(), "RateLimitPolicy default/limits, rules[0]");
-    assert!((0..3).all(|_| admit(&b).is_ok()), "no rule matches");
+    let others = [admit(&b), admit(&b), admit(&b)];
+    assert!(others.iter().all(Result::is_ok), "no rule matches");
     drop(open);
     assert!(admit(&a).is_ok());
+
+    let guard = guarded(&[limiting(vec![(rule(&[]), connections(1, 0)), (rule(&[]), limit(1, &by))])]);
+    assert_eq!(guard.limiting(&a, Asked::get("/").request()).len(), 1, "of the rule that is of requests");
 
     let guard = guarded(&[limiting(vec![(rule(&[]), connections(1, 2))])]);
     let begun = |attempt| guard.admit(attempt, Instant::now()).is_ok();

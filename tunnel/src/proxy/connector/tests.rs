@@ -9,7 +9,7 @@ use crate::mesh::Mesh;
 use crate::node::{Context, Lookups, Shared};
 use crate::relay::thread::testing;
 use crate::relay::Thread;
-use crate::sys::budget::Budget;
+use crate::sys::budget::{Budget, Share, POD};
 use crate::sys::listeners::Listeners;
 use crate::sys::pod_info::testing::info_in;
 use crate::telemetry::{Options, Telemetry};
@@ -169,6 +169,18 @@ fn an_application_that_does_not_listen_is_named() {
         let failure = node.connect("server", address).await.err().unwrap();
         assert_eq!(failure.refusal, Refusal::ConnectFailed);
         assert!(failure.detail.contains(&address.to_string()), "{failure}");
+    });
+}
+
+#[test]
+fn a_pod_for_which_much_waits_already_is_given_nothing_new() {
+    Node::run(policy(Action::Allow, "client"), async |node| {
+        let (_listener, address) = application("127.0.0.8").await;
+        let waiting = Share::of(&node.server.budget);
+        waiting.hold_anyway(POD);
+        assert_eq!(node.connect("server", address).await.err().unwrap().refusal, Refusal::OutOfMemory);
+        drop(waiting);
+        assert!(node.connect("server", address).await.is_ok());
     });
 }
 

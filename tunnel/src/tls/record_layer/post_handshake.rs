@@ -89,3 +89,15 @@ fn check(kind: u8, len: usize) -> Result<usize, Broken> {
         _ => Err(Broken::Violation(alert::UNEXPECTED_MESSAGE, "a TLS handshake message of a wrong kind")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_ticket_that_has_begun_its_head_is_kept() {
+        let mut begun = Reassembly::default();
+        assert_eq!(begun.read(&[&[NEW_SESSION_TICKET, 1, 0, 0][..], &[7; 9000]].concat()).unwrap(), []);
+        assert_eq!(begun.kept.len(), HEAD);
+    }
+}

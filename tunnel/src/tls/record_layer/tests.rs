@@ -239,13 +239,13 @@ fn key_updates_are_paid_for_with_records() {
     let mut updates = 0;
     while near.failure.is_none() {
         updates += 1;
+        assert!(updates <= KEY_UPDATES_MAX + 1);
         let sealed = record(&mut far, HANDSHAKE, &KEY_UPDATE);
         near.hear(&sealed);
         let Keys::Server(keys) = &mut records(&mut far).keys else { panic!("it is a server") };
         let secret = keys.update_tx_secret().unwrap();
         records(&mut far).tx = Half::new(secret).unwrap();
     }
-    assert!(updates <= KEY_UPDATES_MAX + 1, "{updates}");
     answered(&mut near, &mut far, "many key updates", "unexpected_message");
 }
 
@@ -275,7 +275,8 @@ fn a_peer_says_that_it_sends_no_more() {
     goes_on(&mut near, &mut far);
     let End { records, out, .. } = &mut far;
     records.as_mut().unwrap().close(out).unwrap();
-    near.hear(&far.said());
+    let closed = [far.said(), record(&mut far, DATA, b"behind the end")].concat();
+    assert!(near.hear(&closed).is_empty());
     assert!(near.records.unwrap().closed && near.failure.is_none());
 }
 

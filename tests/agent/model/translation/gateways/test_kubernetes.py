@@ -6,7 +6,7 @@ import pytest
 
 from agent.model.model import apply, parents
 from agent.model.schema.objects import Object, key_of
-from tests.agent.model.objects import changes, make, model_of
+from tests.agent.model.objects import changes, make, model_of, pod
 from tests.agent.model.translation.gateways.tables import (
     INGRESS,
     answers,
@@ -38,6 +38,29 @@ def test_an_attached_route_answers() -> None:
 def test_a_gateway_of_another_class_is_others_to_serve() -> None:
     for others in ([], [gateway_class(controller="example.com/other")], [gateway_class("else")]):
         assert told(kubernetes(), route(), *others) == {}
+
+
+def test_what_is_in_conflict_is_told_and_not_served() -> None:
+    """The older Gateway has the port and hostname: what is attached to the other one answers nothing."""
+    both = [kubernetes(name="aaa"), kubernetes()]
+    assert with_class(*both, route()) == {}
+    [conflict] = listeners(model_of(gateway_class(), ingress(), *both)).conflicts
+    taken = "Gateway default/door http: HostnameConflict: Gateway default/aaa http has this hostname"
+    assert conflict.startswith(taken)
+
+
+def test_a_port_that_tunnels_come_to_is_no_listeners() -> None:
+    message = listeners(model_of(gateway_class(), ingress(), kubernetes(listener(port=15008))))
+    told = "port 15008: port 15008 of the pod is for what comes through tunnels"
+    assert (len(message.listeners), [*message.conflicts]) == (0, [told])
+
+
+def test_pods_of_its_own_take_a_gateway_from_the_others() -> None:
+    items = [gateway_class(), ingress(), kubernetes()]
+    own = pod("own", "10.0.9.2", labels={**INGRESS, "gateway.networking.k8s.io/gateway-name": "door"})
+    model, _ = apply(model_of(*items), changes(own))
+    assert model == model_of(*items, own) and not listeners(model).listeners
+    assert apply(model, [(key_of(own), None)])[0] == model_of(*items)
 
 
 def test_a_pod_may_be_for_one_gateway() -> None:

@@ -107,6 +107,13 @@ def test_the_first_of_a_port_says_what_it_speaks() -> None:
     assert said(found) == {"Accepted": "ListenersNotValid", "Programmed": "Programmed"}
 
 
+def test_tls_is_one_speech_whoever_ends_it() -> None:
+    ended = listener("a", 443, "HTTPS", hostname="a.com", tls=CERTIFICATE)
+    passed = listener("b", 443, "TLS", hostname="b.com", tls={"mode": "Passthrough"})
+    found = door(kubernetes(ended, passed)).listeners or ()
+    assert [said(one)["Conflicted"] for one in found] == ["!NoConflicts", "!NoConflicts"]
+
+
 def test_gateways_share_pods_as_far_as_their_listeners_differ() -> None:
     """The older one has the port and hostname, unless one of them has pods of its own."""
     ours = [listener("a", 80), listener("b", 80, hostname="b.com"), listener("c", 80, "TCP")]

@@ -4,7 +4,9 @@ use super::*;
 use crate::base::sizes::DATA_MAX;
 use crate::base::Refusal;
 use crate::h2::flow::BASE;
-use crate::h2::frame::{put_data, put_end, put_goaway, put_headers, put_ping, put_window, DEFAULT_WINDOW, WINDOW_MAX};
+use crate::h2::frame::{
+    put_data, put_end, put_goaway, put_headers, put_ping, put_settings, put_window, DEFAULT_WINDOW, WINDOW_MAX,
+};
 use crate::h2::headers::Block;
 use crate::hbone::session::TUNNEL_WINDOW;
 use crate::hbone::stream::Answer;
@@ -17,6 +19,7 @@ use crate::hbone::tunnel::Tunnel;
 use crate::relay::thread::testing;
 use crate::relay::Thread;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -358,7 +361,7 @@ fn a_server_that_drains_refuses_what_is_new_and_ends_with_the_last_stream() {
         peer.hears(Event::Reset(3, Code::REFUSED_STREAM)).await;
         assert_eq!(tunnel.streams(), 1);
         peer.reset(1, Code::CANCEL).await;
-        peer.end().await;
+        assert!(peer.end().await, "nothing was cut off");
         assert!(peer.ended.await.unwrap().is_ok());
     });
 }
@@ -466,5 +469,16 @@ fn what_is_too_much_for_a_turn_is_done_in_the_next_ones() {
         for n in 0..pings as u64 {
             peer.hears(Event::Pong(n.to_be_bytes())).await;
         }
+    });
+}
+
+/// Few bytes may be much work.
+#[test]
+fn who_has_used_up_a_turn_waits_for_the_next_one() {
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
+        peer.send(|out| (0..100).for_each(|_| put_settings(out, 1 << 20, 16_384, None))).await;
+        let asks = || thread.turns.poll(&tunnel.ticket, &Context::from_waker(Waker::noop()));
+        until(|| tunnel.session.borrow().is_behind() && asks().is_pending()).await;
     });
 }

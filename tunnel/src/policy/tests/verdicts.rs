@@ -1,4 +1,5 @@
-//! Verdicts for whoever asks on standard input: how tests compare what is compiled here with what they expect.
+//! Verdicts for whoever asks on standard input: how `tests/policy` compares what is compiled here with what it expects. It is
+//! one of the unit tests, because a program beside them would have the whole core compiled once more.
 //!
 //! Each line is a question, in JSON: `{"namespace": "...", "selected_by": [...], "policies": [["ns/name", "<hex>"], ...],
 //! "http_ports": [...], "attempts": [["spiffe://..." or null, "10.0.0.1", "10.0.0.2:80", request or null], ...]}`; each answer
@@ -7,11 +8,12 @@
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
 
-use _core::http::Normalization;
-use _core::policy::{Attempt, Explained, ExplainedRule, Guarded, Policies, Policy, Request, Token, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
+
+use crate::http::Normalization;
+use crate::policy::{Attempt, Explained, ExplainedRule, Guarded, Policies, Policy, Request, Token, Verdict};
 
 #[derive(Deserialize)]
 struct Question {
@@ -117,7 +119,9 @@ fn named(verdict: &Verdict) -> (&'static str, Option<&Arc<str>>) {
     }
 }
 
-fn main() -> Any<()> {
+#[test]
+#[ignore = "asked by tests/policy"]
+fn of_questions() -> Any<()> {
     let mut out = stdout().lock();
     for line in stdin().lock().lines() {
         let answers = answer(serde_json::from_str(&line?)?)?;
