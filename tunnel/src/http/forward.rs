@@ -270,8 +270,7 @@ pub async fn send<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Re
     let lease = one.cluster.lease(&one.router.node, one.host).await?;
     let (cluster, host, counted) = (one.cluster.clone(), one.host.clone(), lease.counted);
     let release = move |upstream| cluster.release(&host, upstream, counted);
-    // Apart: a request's future is moved as it is made, at each of its levels, with the room for all that it may await.
-    let sent = Box::pin(lease.upstream.send(request, one.router.settings.limits, release)).await;
+    let sent = lease.upstream.send(request, one.router.settings.limits, release).await;
     sent.map_err(|error| match error {
         ClientError::Closed => Failure::Closed,
         ClientError::Malformed(_) => Failure::Protocol,

@@ -336,21 +336,3 @@ pub fn telemetry_request(
         grpc_status: record.grpc_status,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::Router;
-    use std::future::Future;
-
-    fn size<'a, F: Future>(_: fn(&'a Rc<Router<Requests>>, &'a Session, http::Request) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// It is moved as it is made.
-    #[test]
-    fn a_request_takes_little_memory() {
-        let size = size(Router::handle);
-        assert!(size <= 3700, "{size}");
-    }
-}

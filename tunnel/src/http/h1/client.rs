@@ -98,14 +98,11 @@ impl<S: Io> Upstream<S> {
             (None, response(&connection, request, limits).await?)
         } else {
             let (pump, failed) = pump(connection.clone(), head, body, outgoing);
-            // Apart, so that requests without such a body are not moved with its room.
-            let head = Box::pin(async {
-                tokio::select! {
-                    head = response(&connection, request, limits) => Ok(head?),
-                    Ok(error) = failed => Err(ClientError::Body(error)),
-                }
-            });
-            (Some(pump), head.await?)
+            let head = tokio::select! {
+                head = response(&connection, request, limits) => head?,
+                Ok(error) = failed => return Err(ClientError::Body(error)),
+            };
+            (Some(pump), head)
         };
         Ok(received(connection, head, request, pump, limits, release))
     }
