@@ -11,6 +11,7 @@ from tests.peers.streams import answered, carries, dialled, opened, serves, wide
 from tests.support.http2 import PREFACE, WINDOW, Http2, exactly
 
 BASE, MOST, MB = 16_375, 4 << 20, 1 << 20
+NEAR = 16 * BASE
 
 
 def resident(stage: Stage) -> int:
@@ -19,10 +20,10 @@ def resident(stage: Stage) -> int:
 
 
 def test_a_window_grows_with_what_is_read(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
-    """By a factor of two each time: 4 MB are reached within ten round trips."""
+    """By a factor of two each time, to as much as so short a way needs."""
     stream, far = opened(stage, tunnel, application)
     with far:
-        assert widen(tunnel, stream, far, MOST // 2 + 1) <= 10
+        assert widen(tunnel, stream, far, NEAR) <= 5
         assert tunnel.room(stream) <= MOST
 
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_LENGTH, COOKIE, HOST, UPGRADE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, StatusCode, Version};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{pin, Pin};
@@ -26,8 +26,26 @@ use tokio::time::{sleep, Instant};
 const STREAMS: u32 = 1000;
 /// Streams that a client has reset while they are being served: beyond, it is cut off (CVE-2023-44487).
 const RESETS: usize = 100;
+/// Requests after which a client is cut off that has reset more than half of them at once; as Envoy's
+/// `premature_reset_total_stream_count`.
+const JUDGED: u32 = 500;
+/// Envoy's `premature_reset_min_stream_lifetime_seconds`.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Whoever needs no limit waits as long.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// What a client has asked for, and has reset at once: each is work, and no answer is taken (CVE-2023-44487).
+#[derive(Default)]
+struct Asked {
+    requests: Cell<u32>,
+    resets: Cell<u32>,
+}
+
+impl Asked {
+    fn is_abuse(&self) -> bool {
+        self.requests.get() >= JUDGED && self.resets.get() > self.requests.get() / 2
+    }
+}
 
 fn builder(server: &Server) -> Builder {
     let mut builder = Builder::new();
@@ -53,6 +71,7 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
     let mut announced = pin!(drain.announced());
     // A request alone is served right here, where `h1` has its room, too: a task for it would be as much work as its routing.
     let mut alone = pin!(None);
+    let asked = Rc::new(Asked::default());
     let mut used = Instant::now();
     let mut draining = false;
     loop {
@@ -62,7 +81,12 @@ pub async fn serve<S: Io, F: AsyncFn(Request) -> Response + 'static>(io: S, serv
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
                 used = Instant::now();
-                let one = exchange(request, respond, server.clone(), handle.clone());
+                asked.requests.set(asked.requests.get().saturating_add(1));
+                if asked.is_abuse() {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    continue;
+                }
+                let one = exchange(request, respond, server.clone(), handle.clone(), asked.clone());
                 match alone.is_some() {
                     true => drop(spawn_local(one)),
                     false => alone.set(Some(one)),
@@ -107,7 +131,9 @@ async fn exchange<F: AsyncFn(Request) -> Response>(
     respond: SendResponse<Bytes>,
     server: Rc<Server>,
     handle: Rc<F>,
+    asked: Rc<Asked>,
 ) {
+    let began = Instant::now();
     let respond = Rc::new(Informational(RefCell::new(respond)));
     let method = head.method().clone();
     let (mut request, recv) = match request(head, &server) {
@@ -125,9 +151,12 @@ async fn exchange<F: AsyncFn(Request) -> Response>(
     };
     let mut handling = pin!(handle(request));
     let response = tokio::select! {
-        biased;
+        biased; // a reset breaks the body, too, which is to be told of nobody else
+        _ = poll_fn(|cx| respond.0.borrow_mut().poll_reset(cx)) => {
+            let at_once = u32::from(began.elapsed() < AT_ONCE);
+            return asked.resets.set(asked.resets.get() + at_once);
+        }
         response = &mut handling => response,
-        _ = poll_fn(|cx| respond.0.borrow_mut().poll_reset(cx)) => return,
     };
     let bodiless = method == Method::HEAD;
     let response = if bodiless { Response { body: Body::Empty, ..response } } else { response };
