@@ -1,4 +1,4 @@
-"""What a tunnel answers at its admin port, in JSON: the tunnel writes it, the CLI reads it.
+"""What a tunnel's core answers at the admin port, in JSON, and the CLI reads. The rest is in `report`.
 
 Explanations are data; `agent.cli.verdicts` makes the words. The core has structs with the same fields
 (tunnel/src/policy/explain.rs, tunnel/src/engine/), and a test holds both against each other.
@@ -6,43 +6,6 @@ Explanations are data; `agent.cli.verdicts` makes the words. The core has struct
 
 from dataclasses import dataclass
 from typing import Any
-
-from protocols.report import Authority, Certificate, Generation, Link, Report, Served, Stage, Version
-
-__all__ = [
-    "Assumed",
-    "Authority",
-    "Certificate",
-    "CertificateFacts",
-    "Dump",
-    "Explanation",
-    "Flows",
-    "Generation",
-    "HeldCertificate",
-    "HeldPolicy",
-    "HeldService",
-    "HeldWorkload",
-    "Judged",
-    "Link",
-    "Logging",
-    "Outcome",
-    "Party",
-    "Policy",
-    "PolicyCount",
-    "Port",
-    "Report",
-    "Rule",
-    "Served",
-    "Stage",
-    "Unmet",
-    "Version",
-    "Versions",
-    "Why",
-    "WhyDestination",
-    "WhyEndpoint",
-    "WhyPort",
-    "WhySource",
-]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from agent.cli.command import Command
 from agent.cli.node import Node, need, of_tunnel
 from agent.cli.output import Cell, Form, bad, console, data, good, output, table
 from agent.cli.units import short, span
-from protocols.admin import Certificate, CertificateFacts, HeldCertificate
+from protocols.admin import CertificateFacts, HeldCertificate
+from protocols.report import Certificate
 
 _SOON = 3600.0  # seconds
 

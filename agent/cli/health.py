@@ -12,7 +12,7 @@ from typing import TypeVar
 from agent.cli.admin_client import Unanswered, fetch
 from agent.cli.generations import draining
 from agent.node.report import Report
-from protocols import admin
+from protocols.report import Report as TunnelReport
 from protocols.version import version
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Parts:
     agent_url: str
     agent: Report | Unanswered
     tunnel_url: str
-    tunnel: admin.Report | Unanswered
+    tunnel: TunnelReport | Unanswered
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def inspect(agent_url: str, tunnel_url: str) -> Parts:
     """Ask both at once; takes `_WITHIN` seconds at most."""
     with ThreadPoolExecutor(2) as pool:
         agent = pool.submit(_asked, agent_url, Report)
-        tunnel = pool.submit(_asked, tunnel_url, admin.Report)
+        tunnel = pool.submit(_asked, tunnel_url, TunnelReport)
         return Parts(agent_url, agent.result(), tunnel_url, tunnel.result())
 
 
@@ -65,7 +65,7 @@ def diagnose(parts: Parts) -> Health:
         health.remarks.extend(f"in force in part: {line}" for line in agent.partial)
     else:
         health.problems.append(_no_agent(parts.agent_url, agent))
-    if isinstance(tunnel, admin.Report):
+    if isinstance(tunnel, TunnelReport):
         health.parts["tunnel"] = f"{tunnel.version}, {tunnel.pods.served} pods served"
         health.parts.update(draining(tunnel))
         health.parts["CA"] = f"{tunnel.authority.url}, {_certified(tunnel)}"
@@ -102,7 +102,7 @@ def _of_agent(agent: Report) -> Iterator[str]:
         yield f"agent: has not heard the source for {agent.stale:.0f} s; what it knew stays in force"
 
 
-def _of_tunnel(tunnel: admin.Report) -> Iterator[str]:
+def _of_tunnel(tunnel: TunnelReport) -> Iterator[str]:
     if tunnel.draining:
         yield "tunnel: draining: it ends when its connections do, or at --drain-deadline"
     if not tunnel.agent.pods:
@@ -129,20 +129,20 @@ def _of_tunnel(tunnel: admin.Report) -> Iterator[str]:
 def _versions(parts: Parts) -> Iterator[str]:
     found = {"warren check": version()}
     for name, part in (("agent", parts.agent), ("tunnel", parts.tunnel)):
-        if isinstance(part, Report | admin.Report):
+        if isinstance(part, Report | TunnelReport):
             found[name] = part.version
     if len(set(found.values())) > 1:
         said = ", ".join(f"{name} {number}" for name, number in found.items())
         yield f"versions differ ({said}): complete the upgrade of this node"
 
 
-def _certified(tunnel: admin.Report) -> str:
+def _certified(tunnel: TunnelReport) -> str:
     valid = sum(one.until is not None for one in tunnel.certificates)
     until = f", the first ends {_time(end)}" if (end := _first_end(tunnel)) else ""
     return f"{valid} of {len(tunnel.certificates)} certificates{until}"
 
 
-def _first_end(tunnel: admin.Report) -> int | None:
+def _first_end(tunnel: TunnelReport) -> int | None:
     return min((one.until for one in tunnel.certificates if one.until), default=None)
 
 

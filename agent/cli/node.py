@@ -8,8 +8,9 @@ from agent.cli.admin_client import TUNNEL, NoAgent, NoTunnel, ask, ask_agent
 from agent.cli.command import option
 from agent.cli.types import FOLDER
 from agent.errors import WarrenError
-from protocols.admin import Dump, Flows, Report, Versions
+from protocols.admin import Dump, Flows, Versions
 from protocols.agent import Configuration, Cost, Kernel, PodState
+from protocols.report import Report
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -14,9 +14,10 @@ from agent.cli.generations import draining
 from agent.cli.node import Node, of_node
 from agent.cli.output import Cell, Form, bad, data, good, notes, output, table
 from agent.cli.units import span
-from protocols.admin import Dump, Report
+from protocols.admin import Dump
 from protocols.agent import Configuration, Kernel, PodState
 from protocols.record import record, timestamp
+from protocols.report import Report
 
 _LATELY = 300.0  # seconds
 

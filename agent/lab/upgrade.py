@@ -59,7 +59,7 @@ def upgrade_tunnel(node: Node, *options: str, within: float = _WITHIN, checkout:
 def generations(node: Node) -> Generations:
     """The processes that carry connections of a node; none while one follows another.
 
-    Fields are those of `protocols.admin.Generation`.
+    Fields are those of `protocols.report.Generation`.
     """
     try:
         found: Generations = json.loads(node.fetch(_ADMIN_PORT, "/check"))["generations"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.admin import Generation, Stage
+from protocols.report import Generation, Stage
 from tests.support.wait import until
 from tunnel.handover import Places
 

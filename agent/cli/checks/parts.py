@@ -6,7 +6,7 @@ from collections.abc import Callable
 from agent.cli.checks.check import Answer, Check, Seen
 from agent.cli.health import diagnose
 from agent.node.report import Report
-from protocols import admin
+from protocols.report import Report as TunnelReport
 
 _SOON = 3600.0  # seconds before its end at which a certificate has long been renewed
 
@@ -20,12 +20,12 @@ def _agent(probe: Callable[[Report], Answer]) -> Callable[[Seen], Answer]:
     return of_agent
 
 
-def _tunnel(probe: Callable[[admin.Report], Answer]) -> Callable[[Seen], Answer]:
+def _tunnel(probe: Callable[[TunnelReport], Answer]) -> Callable[[Seen], Answer]:
     """None without a tunnel that answers."""
 
     def of_tunnel(seen: Seen) -> Answer:
         tunnel = seen.parts.tunnel if seen.parts else None
-        return probe(tunnel) if isinstance(tunnel, admin.Report) else None
+        return probe(tunnel) if isinstance(tunnel, TunnelReport) else None
 
     return of_tunnel
 
@@ -51,19 +51,19 @@ def _none(lines: object, text: str) -> Answer:
     return not found or f"{text}: {found[0]}"
 
 
-def _lacking(report: admin.Report) -> Answer:
+def _lacking(report: TunnelReport) -> Answer:
     now = time.time()
     ended = [one.identity for one in report.certificates if one.until is None or one.until <= now]
     return _none(ended, "no valid certificate")
 
 
-def _ending(report: admin.Report) -> Answer:
+def _ending(report: TunnelReport) -> Answer:
     now = time.time()
     soon = [one.identity for one in report.certificates if one.until and now < one.until < now + _SOON]
     return _none(soon, "ends within an hour")
 
 
-def _renewing(report: admin.Report) -> Answer:
+def _renewing(report: TunnelReport) -> Answer:
     return _none(
         (f"{one.identity}: {one.problem}" for one in report.certificates if one.problem), "not renewed"
     )
@@ -131,7 +131,7 @@ CHECKS = (
         "tunnel.answers",
         "the tunnel answers",
         "start it: its log says why it ended",
-        _answers("tunnel", admin.Report),
+        _answers("tunnel", TunnelReport),
         told=True,
     ),
     Check(

@@ -4,8 +4,8 @@ import time
 
 from agent.cli.health import Parts, diagnose
 from agent.node.report import Report
-from protocols import admin
-from protocols.admin import Generation, Stage
+from protocols.report import Authority, Generation, Link, Served, Stage
+from protocols.report import Report as TunnelReport
 
 
 def test_generations_that_drain_are_told_with_what_is_left_of_them() -> None:
@@ -15,8 +15,8 @@ def test_generations_that_drain_are_told_with_what_is_left_of_them() -> None:
         Generation(4, 8, "0.9", Stage.RETIRED, 1, 0, retired=now - 7200, ends=now - 1),
         Generation(5, 9, "1.0", Stage.SERVING, 90),
     ]
-    link, ca = admin.Link(pods=True, configuration=True), admin.Authority("https://ca")
-    tunnel = admin.Report("1.0", False, link, admin.Served(1), [], ca, generations=generations)
+    link, ca = Link(pods=True, configuration=True), Authority("https://ca")
+    tunnel = TunnelReport("1.0", False, link, Served(1), [], ca, generations=generations)
     parts = diagnose(Parts("a", Report(version="1.0", unready=(), wanted=(), objects=0), "t", tunnel)).parts
     assert {name: text for name, text in parts.items() if name.startswith("tunnel ")} == {
         "tunnel 3": "draining for 5m: 12 connections left, 34MB of memory, version 0.9; "

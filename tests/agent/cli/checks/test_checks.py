@@ -16,7 +16,8 @@ from agent.node import features
 from agent.node.features import Feature
 from agent.node.report import Report
 from agent.node.view import NodeView, PodView, Wanted
-from protocols import admin
+from protocols.report import Authority, Certificate, Link, Served
+from protocols.report import Report as TunnelReport
 from protocols.version import version
 from tests.docs import checks as docs
 
@@ -28,12 +29,12 @@ def agent(**fields: Any) -> Report:
     return Report(**{"unready": (), "wanted": (), "version": version(), "objects": 3, **fields})
 
 
-def tunnel(**fields: Any) -> admin.Report:
+def tunnel(**fields: Any) -> TunnelReport:
     well = {
-        "version": version(), "draining": False, "agent": admin.Link(True, True), "pods": admin.Served(1),
-        "certificates": [admin.Certificate("a", FUTURE)], "authority": admin.Authority("https://ca"),
+        "version": version(), "draining": False, "agent": Link(True, True), "pods": Served(1),
+        "certificates": [Certificate("a", FUTURE)], "authority": Authority("https://ca"),
     }  # fmt: skip
-    return admin.Report(**{**well, **fields})
+    return TunnelReport(**{**well, **fields})
 
 
 def seen(agent_: Any = None, tunnel_: Any = None, **more: Any) -> Seen:
@@ -79,14 +80,14 @@ def test_each_feature_of_the_kernel_is_a_check() -> None:
         ("objects.partial", seen(agent(partial=("x",)))),
         ("objects.taken", seen(agent(rejected=("x",)))),
         ("tunnel.draining", seen(None, tunnel(draining=True))),
-        ("tunnel.pods-known", seen(None, tunnel(agent=admin.Link(False, True)))),
-        ("tunnel.configuration", seen(None, tunnel(agent=admin.Link(True, False)))),
-        ("tunnel.complete", seen(None, tunnel(agent=admin.Link(True, True, ["x"])))),
-        ("tunnel.served", seen(None, tunnel(pods=admin.Served(0, {"a": "no"})))),
+        ("tunnel.pods-known", seen(None, tunnel(agent=Link(False, True)))),
+        ("tunnel.configuration", seen(None, tunnel(agent=Link(True, False)))),
+        ("tunnel.complete", seen(None, tunnel(agent=Link(True, True, ["x"])))),
+        ("tunnel.served", seen(None, tunnel(pods=Served(0, {"a": "no"})))),
         ("tunnel.problems", seen(None, tunnel(problems=["x"]))),
-        ("ca.reachable", seen(None, tunnel(authority=admin.Authority("u", "refused")))),
-        ("certificates.valid", seen(None, tunnel(certificates=[admin.Certificate("a", 5)]))),
-        ("certificates.renewed", seen(None, tunnel(certificates=[admin.Certificate("a", FUTURE, "no")]))),
+        ("ca.reachable", seen(None, tunnel(authority=Authority("u", "refused")))),
+        ("certificates.valid", seen(None, tunnel(certificates=[Certificate("a", 5)]))),
+        ("certificates.renewed", seen(None, tunnel(certificates=[Certificate("a", FUTURE, "no")]))),
         ("versions.same", seen(agent(version="0.0.1"))),
     ],
 )
