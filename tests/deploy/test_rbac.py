@@ -159,7 +159,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         revoked(admin, [*rotate[:-2], "revoke", "--kubeconfig", str(server.kubeconfig), "abcd"])
         missing(admin, log)
         node.stop("agent")  # it looks whether its DaemonSet is gone
-        yield [json.loads(line) for line in log.read_text().splitlines()]
+        yield read(log)
 
 
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -226,7 +226,8 @@ def missing(admin: Client, log: Path) -> None:
     """A kind that is taken away: discovery is asked whether it is."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     delete(admin, f"{definitions}/workloadentries.networking.istio.io")
-    until(lambda: '"uri":"/apis/networking.istio.io/v1"' in log.read_text().replace(" ", ""))
+    for account in (NODE_ACCOUNT, REPORTER_ACCOUNT):
+        until(lambda: "/apis/networking.istio.io/v1" in {line["uri"] for line in of(read(log), account)})
 
 
 def in_part(admin: Client) -> None:
@@ -283,6 +284,10 @@ def test_every_right_to_create_a_lease_names_it() -> None:
     rights = [right for account in ACCOUNTS.values() for right in granted(account)]
     made = [right for right in rights if (right.resource, right.verb) == ("leases", "create")]
     assert len(made) == 2 and all(right.name and right.namespace == NAMESPACE for right in made)
+
+
+def read(log: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def of(audit: list[dict[str, str]], account: str) -> list[dict[str, str]]:

@@ -13,7 +13,11 @@ from tests.support.resident import Resident
 from tests.support.wait import until
 
 SERVED, MANY = 7050, 60_000
-PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+IPV4 = Path("/proc/sys/net/ipv4")
+PORTS = {  # of clients: all but those where other tests listen, and which TIME_WAIT would hold for a minute
+    "ip_local_port_range": "1024 65535",
+    "ip_local_reserved_ports": f"7000-7999,{HBONE}",
+}
 OTHERS = 500  # descriptors of the tunnel that are not of connections
 
 
@@ -59,19 +63,24 @@ def test_who_comes_when_none_is_left_is_refused_at_once(stage: Stage, applicatio
             assert served.recv(5) == b"again"
 
 
+def write(ports: dict[str, str]) -> None:
+    for name, value in ports.items():
+        (IPV4 / name).write_text(value)
+
+
 def test_one_client_has_as_many_connections_as_there_are_descriptors(stage: Stage) -> None:
     """It is not in the mesh, as a gateway or a load balancer: two descriptors of the tunnel's for each."""
     _, hard = resource.prlimit(stage.tunnel.pid, resource.RLIMIT_NOFILE)
     count = min(MANY, (hard - OTHERS) // 2)
     client, server = (Resident(pod.cgroup, pod.path) for pod in (stage.peer, stage.ours))
-    former = stage.peer.netns.run(PORTS.read_text)
+    former = stage.peer.netns.run(lambda: {name: (IPV4 / name).read_text() for name in PORTS})
     try:
-        stage.peer.netns.run(lambda: PORTS.write_text("1024 65535"))
+        stage.peer.netns.run(lambda: write(PORTS))
         server.call(sockets.serve, SERVED)
         connections = client.call(sockets.connect_many, (str(stage.ours.v4), SERVED), count)
         assert client.call(sockets.echoing, connections) == count
     finally:
-        stage.peer.netns.run(lambda: PORTS.write_text(former))
+        stage.peer.netns.run(lambda: write(former))
         client.close()
         server.close()
     until(lambda: len(list(Path(f"/proc/{stage.tunnel.pid}/fd").iterdir())) < OTHERS, what="all are closed")

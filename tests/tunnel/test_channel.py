@@ -84,11 +84,13 @@ async def test_answers_and_errors_of_a_server_arrive(tmp_path: Path) -> None:
 
 async def test_a_call_ends_in_time_and_is_cancelled_with_its_task(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, channel):
-        assert str(await failure(channel, b"never", 0.2)) == "DEADLINE_EXCEEDED: no answer within 200ms"
+        while not service.metadata:  # a busy machine may not have got it there in time
+            assert str(await failure(channel, b"never", 0.2)) == "DEADLINE_EXCEEDED: no answer within 200ms"
         await eventually(service.cancelled.is_set)
         service.cancelled.clear()
+        came = len(service.metadata)
         call = asyncio.create_task(channel.call(UNARY, b"never", PATIENCE))
-        await eventually(lambda: len(service.metadata) == 2)
+        await eventually(lambda: len(service.metadata) > came)
         call.cancel()
         await eventually(service.cancelled.is_set)
 
