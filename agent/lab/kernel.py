@@ -1,6 +1,7 @@
 """Network namespaces and mounts: the few system calls that the standard library of Python 3.11 lacks."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,12 +38,6 @@ def unmount(target: Path) -> bool:
     return bool(_libc.umount2(bytes(target), _MNT_DETACH) == 0)
 
 
-def is_mount_point(path: Path) -> bool:
-    """Whether /proc/self/mountinfo lists `path`; os.path.ismount overlooks bind mounts."""
-    with Path("/proc/self/mountinfo").open() as lines:
-        return any(line.split(" ", 5)[4] == str(path) for line in lines)
-
-
 def in_netns(netns: Path, work: Callable[[], T]) -> T:
     """Run `work` inside the network namespace at `netns`, for instance to open a socket there.
 
@@ -58,11 +53,16 @@ def prepare_netns_directory() -> bool:
     Without it, the first `ip netns add` of anybody would put a second mount over each name that is there.
     """
     NETNS_DIRECTORY.mkdir(parents=True, exist_ok=True)
-    fresh = not is_mount_point(NETNS_DIRECTORY)
-    if fresh:
+    try:
+        mount("", NETNS_DIRECTORY, flags=_MS_SHARED | _MS_REC)
+    except OSError as error:
+        # EINVAL: it is no mount point. (mountinfo also lists one that another mount hides.)
+        if error.errno != errno.EINVAL:
+            raise
         mount(str(NETNS_DIRECTORY), NETNS_DIRECTORY, flags=_MS_BIND | _MS_REC)
-    mount("", NETNS_DIRECTORY, flags=_MS_SHARED | _MS_REC)
-    return fresh
+        mount("", NETNS_DIRECTORY, flags=_MS_SHARED | _MS_REC)
+        return True
+    return False
 
 
 def release_netns_directory() -> None:

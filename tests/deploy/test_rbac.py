@@ -143,9 +143,11 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, s
         node = lab.node("node1")
         environment = exits.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("WARREN_DAEMON_SET", f"{NAMESPACE}/{NODE_ACCOUNT}")
+        # All, before one of them has a kubeconfig that another may still be about to read.
+        for role in ACCOUNTS:
+            node.stop(role)
         for role, account in ACCOUNTS.items():
             # Anew with its own account, and with nothing there that it had made as the admin.
-            node.stop(role)
             own = server.kubeconfig_for(token(admin, account), log.parent / account)
             copy_kubeconfig(own, lab.state.run / "kubeconfig", 6443)
             for path in MADE[role]:
@@ -226,8 +228,12 @@ def missing(admin: Client, log: Path) -> None:
     """A kind that is taken away: discovery is asked whether it is."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     delete(admin, f"{definitions}/workloadentries.networking.istio.io")
-    for account in (NODE_ACCOUNT, REPORTER_ACCOUNT):
-        until(lambda: "/apis/networking.istio.io/v1" in {line["uri"] for line in of(read(log), account)})
+    until(lambda: all(has_asked(log, account) for account in (NODE_ACCOUNT, REPORTER_ACCOUNT)))
+
+
+def has_asked(log: Path, account: str) -> bool:
+    """Whether it was this account that asked discovery, and not another one."""
+    return "/apis/networking.istio.io/v1" in {line["uri"] for line in of(read(log), account)}
 
 
 def in_part(admin: Client) -> None:

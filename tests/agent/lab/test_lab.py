@@ -12,6 +12,7 @@ import pytest
 from agent.errors import SettingsError
 from agent.lab import Lab, LabError, kernel
 from agent.lab.state import load, locked
+from agent.node.netns import NetnsFd
 from tests.support.leftovers import leftovers, links
 from tests.support.samples import BOOKINFO
 from tests.support.wait import until
@@ -98,9 +99,20 @@ def test_what_others_made_is_not_touched(name: str) -> None:
     netns = kernel.add_netns(f"{name}-node2")
     with pytest.raises(LabError, match=f"ip netns del {name}-node2"):
         Lab.up(name=name, meshed=False)
-    assert kernel.is_mount_point(netns)
+    NetnsFd.open(netns).close()  # it is still there
     kernel.remove_netns(netns.name)
     assert leftovers(name) == []
+
+
+def test_a_directory_of_namespaces_that_another_mount_hides_is_none() -> None:
+    """As in a container that has a /run of its own, over the machine's."""
+    mounts = "mount -t tmpfs hidden /run/netns && mount -t tmpfs over /run"
+    prepare = "from agent.lab.kernel import prepare_netns_directory as prepare; print(prepare(), prepare())"
+    script = f"mkdir -p /run/netns && {mounts} && exec {sys.executable} -c '{prepare}'"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "True False\n"
 
 
 def test_open_finds_the_lab(name: str) -> None:
