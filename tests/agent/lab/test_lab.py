@@ -96,6 +96,7 @@ def test_what_cannot_be_is_said_at_once_and_before_anything_is_made(name: str) -
 
 
 def test_what_others_made_is_not_touched(name: str) -> None:
+    kernel.NETNS_DIRECTORY.mkdir(exist_ok=True)  # a lab before this one may have been the first to need it
     netns = kernel.add_netns(f"{name}-node2")
     with pytest.raises(LabError, match=f"ip netns del {name}-node2"):
         Lab.up(name=name, meshed=False)
