@@ -25,12 +25,14 @@ NAMESPACE = "bench"
 class Plan:
     """What a path is: what it goes through, on one node or two, and how many rules it has (0: none).
 
-    Through `ztunnel` there is a waypoint before the service, which has the rules.
+    Through `ztunnel` there is a waypoint before the service, which has the rules. Where it is `judged`, a policy
+    of the servers allows by each request's method.
     """
 
     through: Literal["warren", "envoy", "ztunnel", "nothing"]
     nodes: tuple[str, str] = ("node1", "node2")
     rules: int = 2
+    judged: bool = False
 
 
 PLANS = {
@@ -38,6 +40,7 @@ PLANS = {
     "envoy": Plan("envoy"),
     "warren-node": Plan("warren", ("node1", "node1")),
     "envoy-node": Plan("envoy", ("node1", "node1")),
+    "warren-node-judged": Plan("warren", ("node1", "node1"), judged=True),
     "ambient": Plan("ztunnel"),
     # What client and server cost by themselves: no ratio can be better than theirs.
     "bare-node": Plan("nothing", ("node1", "node1")),
@@ -98,6 +101,8 @@ def _objects(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
             yield from [objects[0], *waypoint.objects(gate, NAMESPACE, server)]
         else:
             yield from objects if plan.rules else objects[:1]
+        if plan.judged:
+            yield route.policy(name, NAMESPACE)
 
 
 def _pod(path: str, role: str, node: str, plan: Plan) -> Iterator[dict[str, Any]]:
