@@ -17,5 +17,5 @@ mod server;
 mod tests;
 
 pub use client::{ClientError, Upstream};
-pub use head::{are_trailers, authority, path, Refused};
+pub use head::{are_trailers, authority, is_path, named, Refused};
 pub use server::{limited, serve};
