@@ -24,9 +24,7 @@ class Identity:
     roots: Path
 
 
-def issue(
-    folder: Path, names: list[str], namespace: str, authority: Path | None = None
-) -> list[Identity]:
+def issue(folder: Path, names: list[str], namespace: str, authority: Path | None = None) -> list[Identity]:
     """Make a P-256 certificate for each service account in `names`; files go to `folder`.
 
     They are signed by a root of their own, or by the CA whose `root.pem` and `root.key` are in `authority`.

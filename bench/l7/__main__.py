@@ -34,7 +34,7 @@ LACKING = {"warren-l4": (HTTP1, GRPC), "warren-1000": (GRPC, "download")}
 @click.option(
     "--ztunnel",
     type=click.Path(path_type=Path),
-    help="The binary of a ztunnel: two of them, and Envoy as a waypoint, are measured as well (path ambient).",
+    help="The binary of a ztunnel: two, with Envoy as a waypoint, are measured as well (path ambient).",
 )
 @click.option("--out", type=click.Path(path_type=Path), default="build/bench-l7", show_default=True)
 def main(*, rounds: int, seconds: int, paths: str, ztunnel: Path | None, out: Path) -> None:
@@ -46,7 +46,7 @@ def main(*, rounds: int, seconds: int, paths: str, ztunnel: Path | None, out: Pa
     try:
         ztunnel = tools.executable(ztunnel) if ztunnel else None
         names = choose(paths, ztunnel)
-        records = _run(names, ztunnel, rounds, seconds, out.resolve(), console)
+        records = _run(names, console, ztunnel=ztunnel, rounds=rounds, seconds=seconds, out=out.resolve())
     except WarrenError as error:
         console.print(f"bench-l7: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -71,7 +71,7 @@ def choose(paths: str, ztunnel: Path | None) -> list[str]:
 
 
 def _run(
-    names: list[str], ztunnel: Path | None, rounds: int, seconds: int, out: Path, console: Console
+    names: list[str], console: Console, *, ztunnel: Path | None, rounds: int, seconds: int, out: Path
 ) -> list[Record]:
     """Every path in each round, another one first each time. Raises WarrenError."""
     if os.geteuid() != 0:

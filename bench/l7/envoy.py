@@ -82,7 +82,7 @@ def internal(name: str, network_filter: dict[str, Any]) -> dict[str, Any]:
 
 
 def tunneling(name: str, to: str, by: str) -> dict[str, Any]:
-    """An internal listener whose connections go on as CONNECT to an address, in a tunnel of the cluster `by`."""
+    """An inner listener whose connections go on as CONNECT to an address, in tunnels of the cluster `by`."""
     proxy = {"stat_prefix": name, "cluster": by, "tunneling_config": {"hostname": to}}
     return internal(name, blocks.named("tcp_proxy", _TCP_PROXY, proxy))
 

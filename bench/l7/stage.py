@@ -25,8 +25,8 @@ NAMESPACE = "bench"
 class Plan:
     """What a path is: what it goes through, on one node or two, and how many rules it has (0: none).
 
-    Through `ztunnel` there is a waypoint before the service, which has the rules. Where it is `judged`, a policy
-    of the servers allows by each request's method.
+    Through `ztunnel` there is a waypoint before the service, which has the rules. Where it is `judged`, a
+    policy of the servers allows by each request's method.
     """
 
     through: Literal["warren", "envoy", "ztunnel", "nothing"]
@@ -147,7 +147,16 @@ def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
     if PLANS[name].through == "ztunnel":
         authority = lab.state.run / "ca"
         pod = _place(lab, name, waypoint.ROLE)
-        tunnels |= waypoint.start(processes, pod, address, client.name, servers, NAMESPACE, authority, conf)
+        tunnels |= waypoint.start(
+            processes,
+            pod,
+            service=address,
+            client=client.name,
+            servers=servers,
+            namespace=NAMESPACE,
+            authority=authority,
+            folder=conf,
+        )
     return DataPath(name, client, servers[route.VERSIONS[0]], tunnels, reach)
 
 

@@ -55,6 +55,7 @@ def objects(name: str, namespace: str, node: str) -> list[dict[str, Any]]:
 def start(
     processes: Processes,
     place: Pod,
+    *,
     service: str,
     client: str,
     servers: Mapping[str, Pod],

@@ -33,7 +33,7 @@ def test_envoy_accepts_the_routing_side(tmp_path: Path) -> None:
 
 def test_envoy_accepts_the_waypoint(tmp_path: Path) -> None:
     me, web = issue(tmp_path, ["waypoint", "web"], "bench")
-    targets = {version: ("10.0.0.1", web.spiffe) for version in VERSIONS}
+    targets = dict.fromkeys(VERSIONS, ("10.0.0.1", web.spiffe))
     file = tmp_path / "waypoint.json"
     file.write_text(json.dumps(terminating(me, web.spiffe, "10.0.0.2", "10.96.0.1", targets)))
     command = [str(find_envoy()), "--mode", "validate", "-c", str(file), "--log-level", "error"]
