@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bench.errors import BenchError
+
 LIFETIME = datetime.timedelta(days=1)
 
 
@@ -22,18 +24,15 @@ class Identity:
     roots: Path
 
 
-def issue(folder: Path, names: list[str], namespace: str) -> list[Identity]:
-    """Make a root and one P-256 certificate for each service account in `names`; files go to `folder`."""
+def issue(folder: Path, names: list[str], namespace: str, authority: Path | None = None) -> list[Identity]:
+    """Make a P-256 certificate for each service account in `names`; files go to `folder`.
+
+    They are signed by a root of their own, or by the CA whose `root.pem` and `root.key` are in `authority`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    root_key = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "warren benchmark")])
-    root = (
-        _builder(issuer, issuer, root_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(root_key, hashes.SHA256())
-    )
-    roots = folder / "root.pem"
-    roots.write_bytes(root.public_bytes(serialization.Encoding.PEM))
+    roots = (authority or folder) / "root.pem"
+    root_key = _read_key(authority / "root.key") if authority else _make_root(roots)
+    issuer = x509.load_pem_x509_certificate(roots.read_bytes()).subject
     identities = []
     for name in names:
         identity = Identity(
@@ -61,6 +60,22 @@ def issue(folder: Path, names: list[str], namespace: str) -> list[Identity]:
         )
         identities.append(identity)
     return identities
+
+
+def _make_root(to: Path) -> ec.EllipticCurvePrivateKey:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "warren benchmark")])
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    root = _builder(name, name, key.public_key()).add_extension(constraints, critical=True)
+    to.write_bytes(root.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return key
+
+
+def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise BenchError(f"{file} is no key on an elliptic curve")
+    return key
 
 
 def _builder(

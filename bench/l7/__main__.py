@@ -30,16 +30,23 @@ LACKING = {"warren-l4": (HTTP1, GRPC), "warren-1000": (GRPC, "download")}
 @click.command(context_settings={"auto_envvar_prefix": "WARREN_BENCH_L7"})
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1), help="For a measurement.")
-@click.option("--paths", default=",".join(PLANS), show_default=True)
+@click.option("--paths", default="all", show_default=True, help=f"Some of {','.join(PLANS)}.")
+@click.option(
+    "--ztunnel",
+    type=click.Path(path_type=Path),
+    help="The binary of a ztunnel: two, with Envoy as a waypoint, are measured as well (path ambient).",
+)
 @click.option("--out", type=click.Path(path_type=Path), default="build/bench-l7", show_default=True)
-def main(*, rounds: int, seconds: int, paths: str, out: Path) -> None:
-    """Measure routed requests through Warren beside two Envoys.
+def main(*, rounds: int, seconds: int, paths: str, ztunnel: Path | None, out: Path) -> None:
+    """Measure routed requests through Warren beside two Envoys, and beside ztunnel with a waypoint.
 
     Writes OUT/results.json and OUT/results.md.
     """
     console = Console(stderr=True, highlight=False)
     try:
-        records = _run(_choose(paths), rounds, seconds, out.resolve(), console)
+        ztunnel = tools.executable(ztunnel) if ztunnel else None
+        names = choose(paths, ztunnel)
+        records = _run(names, console, ztunnel=ztunnel, rounds=rounds, seconds=seconds, out=out.resolve())
     except WarrenError as error:
         console.print(f"bench-l7: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -49,14 +56,23 @@ def main(*, rounds: int, seconds: int, paths: str, out: Path) -> None:
     click.echo(page)
 
 
-def _choose(paths: str) -> list[str]:
+def choose(paths: str, ztunnel: Path | None) -> list[str]:
+    """The paths that `paths` names; of "all", those for which there is what they need. Raises BenchError."""
+    lacking = [name for name, plan in PLANS.items() if plan.through == "ztunnel" and not ztunnel]
+    if paths == "all":
+        return [name for name in PLANS if name not in lacking]
     names = paths.split(",")
-    if unknown := [name for name in names if name not in PLANS]:
-        raise BenchError(f"--paths: {unknown[0]!r} is none of {', '.join(PLANS)}")
+    for name in names:
+        if name not in PLANS:
+            raise BenchError(f"--paths: {name!r} is none of {', '.join(PLANS)}")
+        if name in lacking:
+            raise BenchError(f"--paths names {name}: --ztunnel PATH must say where it is")
     return names
 
 
-def _run(names: list[str], rounds: int, seconds: int, out: Path, console: Console) -> list[Record]:
+def _run(
+    names: list[str], console: Console, *, ztunnel: Path | None, rounds: int, seconds: int, out: Path
+) -> list[Record]:
     """Every path in each round, another one first each time. Raises WarrenError."""
     if os.geteuid() != 0:
         raise BenchError("needs root: it makes network namespaces")
@@ -64,7 +80,7 @@ def _run(names: list[str], rounds: int, seconds: int, out: Path, console: Consol
     (out / "logs").mkdir(parents=True, exist_ok=True)
     processes = Processes(tools.build_load(tools.ROOT / "build/load"), out / "logs")
     todo, records = workloads(seconds, out), []
-    with stage(names, processes, out) as (paths, servers):
+    with stage(names, processes, out, ztunnel) as (paths, servers):
         for path in paths:
             _wait(processes, path, servers[path.name], workloads(1, out))
         for number in range(rounds):

@@ -40,26 +40,32 @@ def near_side(
     reach: Mapping[int, tuple[str, int]],
 ) -> dict[str, Any]:
     """A routing listener a port; for each version and port an inner one that sends CONNECT to `far`."""
-    listeners = [_routing(port, host, local) for port, (host, local) in reach.items()]
-    listeners += [_tunneling(version, port, address) for (version, port), address in targets.items()]
-    clusters = [_inner(version, port) for version, port in targets] + [tunnel(me, peer, far)]
+    listeners = [
+        blocks.listener(f"out{port}", host, local, {"filters": [routing(port)]})
+        for port, (host, local) in reach.items()
+    ]
+    listeners += [
+        tunneling(name_of(version, port), f"{address}:{port}", "tunnel")
+        for (version, port), address in targets.items()
+    ]
+    return bootstrap(listeners, [*map(inner, targets), tunnel(me, peer, far)])
+
+
+def bootstrap(listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> dict[str, Any]:
+    """The configuration of an Envoy of which some listeners are its own clusters'."""
+    kind = "extensions.bootstrap.internal_listener.v3.InternalListener"
     return {
-        "bootstrap_extensions": [
-            blocks.named(
-                "envoy.bootstrap.internal_listener",
-                "extensions.bootstrap.internal_listener.v3.InternalListener",
-                {},
-            )
-        ],
+        "bootstrap_extensions": [blocks.named("envoy.bootstrap.internal_listener", kind, {})],
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
 
 
-def _routing(port: int, host: str, local: int) -> dict[str, Any]:
+def routing(port: int) -> dict[str, Any]:
+    """The filter that routes the requests of a port to the clusters of both versions."""
     header = {"name": HEADER, "string_match": {"exact": VALUE}}
-    weights = [{"name": _name(version, port), "weight": weight} for version, weight in SHARES.items()]
+    weights = [{"name": name_of(version, port), "weight": weight} for version, weight in SHARES.items()]
     routes = [
-        {"match": {"prefix": "/", "headers": [header]}, "route": {"cluster": _name(CANARY, port)}},
+        {"match": {"prefix": "/", "headers": [header]}, "route": {"cluster": name_of(CANARY, port)}},
         {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weights}}},
     ]
     manager = {
@@ -67,30 +73,39 @@ def _routing(port: int, host: str, local: int) -> dict[str, Any]:
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [blocks.named("router", "extensions.filters.http.router.v3.Router", {})],
     }
-    return blocks.listener(f"out{port}", host, local, {"filters": [blocks.named("http", _MANAGER, manager)]})
+    return blocks.named("http", _MANAGER, manager)
 
 
-def _tunneling(version: str, port: int, address: str) -> dict[str, Any]:
-    name = _name(version, port)
-    proxy = {"stat_prefix": name, "cluster": "tunnel", "tunneling_config": {"hostname": f"{address}:{port}"}}
-    chain = {"filters": [blocks.named("tcp_proxy", _TCP_PROXY, proxy)]}
-    return {"name": name, "internal_listener": {}, "filter_chains": [chain]}
+def internal(name: str, network_filter: dict[str, Any]) -> dict[str, Any]:
+    """A listener of that name for clusters of the same Envoy."""
+    return {"name": name, "internal_listener": {}, "filter_chains": [{"filters": [network_filter]}]}
 
 
-def _inner(version: str, port: int) -> dict[str, Any]:
-    """The cluster of a version whose connections go to the inner listener of its name."""
-    name = _name(version, port)
-    endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": name}}}}
-    protocol = blocks.HTTP2 if PORTS[port] == "h2" else {}
+def tunneling(name: str, to: str, by: str) -> dict[str, Any]:
+    """An inner listener whose connections go on as CONNECT to an address, in tunnels of the cluster `by`."""
+    proxy = {"stat_prefix": name, "cluster": by, "tunneling_config": {"hostname": to}}
+    return internal(name, blocks.named("tcp_proxy", _TCP_PROXY, proxy))
+
+
+def leading(name: str, to: str) -> dict[str, Any]:
+    """The cluster `name` whose connections go to the internal listener `to`."""
+    endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": to}}}}
     load = {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
     return {
         "name": name,
         "type": "STATIC",
         "circuit_breakers": blocks.UNLIMITED,
         "load_assignment": load,
-        **protocol,
     }
 
 
-def _name(version: str, port: int) -> str:
+def inner(target: tuple[str, int]) -> dict[str, Any]:
+    """The cluster of a version's port, which leads to the internal listener of its name."""
+    version, port = target
+    name = name_of(version, port)
+    return leading(name, name) | (blocks.HTTP2 if PORTS[port] == "h2" else {})
+
+
+def name_of(version: str, port: int) -> str:
+    """Of a version's cluster and of the listener to which that leads."""
     return f"{version}-{port}"

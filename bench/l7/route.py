@@ -49,3 +49,17 @@ def objects(service: str, namespace: str, rules: int = 2) -> list[dict[str, Any]
             "spec": {"hosts": [service], "http": http},
         },
     ]
+
+
+def policy(service: str, namespace: str) -> dict[str, Any]:
+    """Of the service's pods: what is asked of them is looked at request by request, and allowed."""
+    operation = {"methods": ["GET", "POST"]}
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": service, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": service}},
+            "rules": [{"to": [{"operation": operation}]}],
+        },
+    }

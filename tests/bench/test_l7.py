@@ -5,12 +5,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from agent.ca.directory import open_root
 from bench.certificates import issue
 from bench.errors import BenchError
+from bench.l7.__main__ import choose
 from bench.l7.envoy import near_side
 from bench.l7.report import markdown
 from bench.l7.route import PORTS, VERSIONS, objects
+from bench.l7.waypoint import terminating
 from bench.l7.workloads import read_curl, read_h2load, read_small
 from bench.results import Cell, Record, summarise
 from bench.tools import find_envoy
@@ -25,6 +29,32 @@ def test_envoy_accepts_the_routing_side(tmp_path: Path) -> None:
     command = [str(find_envoy()), "--mode", "validate", "-c", str(file), "--log-level", "error"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_envoy_accepts_the_waypoint(tmp_path: Path) -> None:
+    me, web = issue(tmp_path, ["waypoint", "web"], "bench")
+    targets = dict.fromkeys(VERSIONS, ("10.0.0.1", web.spiffe))
+    file = tmp_path / "waypoint.json"
+    file.write_text(json.dumps(terminating(me, web.spiffe, "10.0.0.2", "10.96.0.1", targets)))
+    command = [str(find_envoy()), "--mode", "validate", "-c", str(file), "--log-level", "error"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_waypoint_has_a_certificate_of_the_labs_authority(tmp_path: Path) -> None:
+    open_root(tmp_path / "ca", "cluster.local")
+    (me,) = issue(tmp_path, ["waypoint"], "bench", tmp_path / "ca")
+    leaf, root = (x509.load_pem_x509_certificate(file.read_bytes()) for file in (me.chain, me.roots))
+    leaf.verify_directly_issued_by(root)
+
+
+def test_paths_need_what_they_go_through() -> None:
+    assert "ambient" not in choose("all", None)
+    assert "ambient" in choose("all", Path("/z"))
+    with pytest.raises(BenchError, match="--ztunnel"):
+        choose("warren,ambient", None)
+    with pytest.raises(BenchError, match="none of"):
+        choose("warrens", None)
 
 
 def test_as_many_rules_as_asked_for() -> None:

@@ -1,6 +1,6 @@
 //! What a request costs that passes the router, over loopback: `cargo bench --manifest-path tunnel/Cargo.toml --bench http`.
-//! A route matches a header and splits 90/10; 64 connections are kept alive. The router's thread is measured by its own clock,
-//! so that its figure does not depend on what else the machine does.
+//! A route matches a header and splits 90/10; 64 connections are kept alive, each with one request, or unary call of gRPC, at a
+//! time. The router's thread is measured by its own clock, so that its figure does not depend on what else the machine does.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -16,6 +16,8 @@ use _core::http::{
 };
 use _core::routes::proto;
 use _core::routes::{Destination, Labels, PortRoutes, Scope, ServiceRoutes};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use rustix::time::{clock_gettime, ClockId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +32,7 @@ const ROUNDS: usize = 5;
 const REQUEST: &[u8] =
     b"GET /api/v1/reviews?id=7 HTTP/1.1\r\nHost: reviews:9080\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\
     end-user: jason\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
+const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 32\r\n\r\n0123456789abcdef0123456789abcdef";
 
@@ -143,12 +146,31 @@ fn server() -> SocketAddr {
     })
 }
 
+fn grpc_server() -> SocketAddr {
+    listening(|listener| async move {
+        while let Ok((io, _)) = listener.accept().await {
+            io.set_nodelay(true).expect("TCP has it");
+            spawn_local(async move {
+                let mut connection = h2::server::handshake(io).await.expect("the client speaks it");
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let head = http::Response::builder().header("content-type", "application/grpc").body(());
+                    let mut stream = respond.send_response(head.expect("proper"), false).expect("it is open");
+                    stream.send_data(Bytes::from_static(MESSAGE), false).expect("it is open");
+                    let status = ("grpc-status".parse().expect("a name"), HeaderValue::from_static("0"));
+                    stream.send_trailers(HeaderMap::from_iter([status])).expect("it is open");
+                }
+            });
+        }
+    })
+}
+
 static CPU_NS: AtomicU64 = AtomicU64::new(0);
 
-fn proxy(server: SocketAddr) -> SocketAddr {
+fn proxy(server: SocketAddr, http2: bool) -> SocketAddr {
     listening(move |listener| async move {
+        let _keeping = _core::pieces::keep();
         let endpoint = Endpoint { id: "one".into(), address: server, weight: 1, priority: 0, locality: "".into() };
-        let endpoints = Endpoints { all: Arc::new([endpoint]), http2: false };
+        let endpoints = Endpoints { all: Arc::new([endpoint]), http2 };
         let scope = routes().scopes[0].clone();
         let node = Fixed { scope: scope.clone(), endpoints, seed: RefCell::new(1) };
         let router = Router::new(node, Settings::default());
@@ -171,6 +193,41 @@ fn proxy(server: SocketAddr) -> SocketAddr {
 }
 
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
+
+fn grpc_clients(to: SocketAddr) {
+    thread::spawn(move || {
+        block_on(async move {
+            for _ in 0..CONNECTIONS {
+                spawn_local(async move {
+                    let io = TcpStream::connect(to).await.expect("it listens");
+                    io.set_nodelay(true).expect("TCP has it");
+                    let (sender, connection) = h2::client::handshake(io).await.expect("the server speaks it");
+                    spawn_local(connection);
+                    loop {
+                        let mut sender = sender.clone().ready().await.expect("it is open");
+                        let head = http::Request::post("http://reviews:9080/shop.Reviews/Get")
+                            .header("content-type", "application/grpc")
+                            .header("te", "trailers")
+                            .header("user-agent", "bench/1")
+                            .header("grpc-timeout", "5S")
+                            .header("end-user", "jason")
+                            .body(());
+                        let (answer, mut stream) =
+                            sender.send_request(head.expect("proper"), false).expect("it is open");
+                        stream.send_data(Bytes::from_static(MESSAGE), true).expect("it is open");
+                        let mut body = answer.await.expect("it is answered").into_body();
+                        while let Some(data) = body.data().await {
+                            let _ = body.flow_control().release_capacity(data.expect("it is whole").len());
+                        }
+                        assert!(body.trailers().await.expect("it is whole").is_some());
+                        ANSWERS.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            std::future::pending::<()>().await;
+        });
+    });
+}
 
 fn clients(to: SocketAddr) {
     thread::spawn(move || {
@@ -195,21 +252,40 @@ fn clients(to: SocketAddr) {
     });
 }
 
+type Clients = fn(SocketAddr);
+
+/// Clients go on until the process ends: each row has one of its own.
 fn main() {
-    for (name, to) in [("without a proxy", server()), ("routed", proxy(server()))] {
-        clients(to);
-        thread::sleep(WARM);
-        let mut rounds = (0..ROUNDS).map(|_| {
-            let (began, answers, cpu) =
-                (Instant::now(), ANSWERS.load(Ordering::Relaxed), CPU_NS.load(Ordering::Relaxed));
-            thread::sleep(ROUND);
-            let answers = ANSWERS.load(Ordering::Relaxed) - answers;
-            let cpu = CPU_NS.load(Ordering::Relaxed) - cpu;
-            (answers as f64 / began.elapsed().as_secs_f64(), cpu as f64 / answers.max(1) as f64 / 1000.0)
-        });
-        let mut rounds = rounds.by_ref().collect::<Vec<_>>();
-        rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (rate, cpu) = rounds[ROUNDS / 2];
-        println!("{name:<16} {rate:>9.0} requests/s {cpu:>7.2} us of the router's thread for each");
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let rows: [(&str, Clients, fn() -> SocketAddr); 4] = [
+        ("direct", clients, server),
+        ("routed", clients, || proxy(server(), false)),
+        ("grpc-direct", grpc_clients, grpc_server),
+        ("grpc-routed", grpc_clients, || proxy(grpc_server(), true)),
+    ];
+    match only {
+        Some(only) => rows.into_iter().filter(|(name, ..)| *name == only).for_each(|(name, clients, to)| {
+            clients(to());
+            measure(name);
+        }),
+        None => rows.into_iter().for_each(|(name, ..)| {
+            let this = std::env::current_exe().expect("it runs");
+            assert!(std::process::Command::new(this).arg(name).status().expect("it starts").success());
+        }),
     }
+}
+
+fn measure(name: &str) {
+    thread::sleep(WARM);
+    let mut rounds = (0..ROUNDS).map(|_| {
+        let (began, answers, cpu) = (Instant::now(), ANSWERS.load(Ordering::Relaxed), CPU_NS.load(Ordering::Relaxed));
+        thread::sleep(ROUND);
+        let answers = ANSWERS.load(Ordering::Relaxed) - answers;
+        let cpu = CPU_NS.load(Ordering::Relaxed) - cpu;
+        (answers as f64 / began.elapsed().as_secs_f64(), cpu as f64 / answers.max(1) as f64 / 1000.0)
+    });
+    let mut rounds = rounds.by_ref().collect::<Vec<_>>();
+    rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (rate, cpu) = rounds[ROUNDS / 2];
+    println!("{name:<12} {rate:>9.0} requests/s {cpu:>7.2} us of the router's thread for each");
 }

@@ -30,6 +30,8 @@ mod sys;
 mod telemetry;
 mod tls;
 
+pub use sys::pieces; // for the programs in benches/
+
 use base::{Identity, NotAnIdentity, PodKey};
 use config::messages;
 use config::subscriptions::{News, Subscriptions};

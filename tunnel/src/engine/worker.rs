@@ -10,6 +10,7 @@ use crate::proxy::caller::Caller;
 use crate::proxy::{gateway, inbound, outbound, Proxy};
 use crate::relay::{Live, Thread};
 use crate::sys::panics::{self, spawn_vital};
+use crate::sys::pieces;
 use crate::sys::spare::is_exhausted;
 use crate::sys::PodInfo;
 use crate::{direct, http, pending};
@@ -93,6 +94,7 @@ pub enum Role {
 /// A worker's thread. Ends when the core is gone.
 pub fn run(plan: Plan, index: usize, mut commands: UnboundedReceiver<Command>) -> io::Result<()> {
     let _vital = panics::vital();
+    let _keeping = pieces::keep();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let thread = Thread::new(plan.shared.telemetry.worker())?;

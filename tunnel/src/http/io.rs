@@ -1,4 +1,5 @@
 //! A byte stream in both directions, as this room needs one.
+use super::Peer;
 use crate::base::sink::{Relayed, Sink};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +13,11 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// Whether the peer has broken off, also where nobody reads or writes.
     fn is_gone(&self) -> bool;
+
+    /// The router to which it leads, where that is one of this thread.
+    fn peer(&self) -> Option<Peer> {
+        None
+    }
 
     /// Has the next `left` bytes that it would read written to `to` as they come, and counts them down. Ready when that is
     /// over; until then it is not read.

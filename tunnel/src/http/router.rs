@@ -96,11 +96,12 @@ impl<N: Node> Router<N> {
         let scope = session.scope(&self.node, request.authority.host());
         match self.node.admit(downstream, remote, &scope, request).await {
             Ok(added) => {
-                let mut response =
-                    self.route(downstream, &scope, request, recording, grpc).await.unwrap_or_else(|answer| {
-                        recording.record.flags |= answer.flags;
-                        answer.response(grpc)
-                    });
+                // Apart, as a future is moved at each level at which it is made.
+                let routed = Box::pin(self.route(downstream, &scope, request, recording, grpc)).await;
+                let mut response = routed.unwrap_or_else(|answer| {
+                    recording.record.flags |= answer.flags;
+                    answer.response(grpc)
+                });
                 response.headers.extend(added);
                 Ok(response)
             }

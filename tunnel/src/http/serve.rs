@@ -12,7 +12,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Serves a connection until its end. HTTP/2 is known by its preface, from the first byte that tells.
-pub async fn serve<N: Node>(mut io: impl Io, router: Rc<Router<N>>, session: Session, default_host: Option<Authority>) {
+pub async fn serve<N: Node>(
+    mut io: impl Io,
+    router: Rc<Router<N>>,
+    session: impl Into<Rc<Session>>,
+    default_host: Option<Authority>,
+) {
+    let session = session.into();
     let settings = router.settings;
     let server = Rc::new(Server { settings, default_host, drain: session.drain.clone() });
     let begun = tokio::select! {

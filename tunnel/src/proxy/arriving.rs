@@ -7,7 +7,8 @@ use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::Failure;
 use crate::http::{
-    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Record, Router, Session,
+    self, ClientPod, ConnectError, Denied, Downstream, Drain, Endpoint, Endpoints, Io, Node, Peer, Record, Router,
+    Session,
 };
 use crate::node::Pod;
 use crate::policy::Attempt;
@@ -29,31 +30,46 @@ pub struct Arrival {
     pub parties: Parties,
 }
 
-/// Serves its requests until its end, over `io`. Each connection of a client has connections of its own to the application,
-/// which sees the client's address.
+/// What serves its requests. Each connection of a client has connections of its own to the application, which sees the
+/// client's address.
+pub struct Serving {
+    router: Rc<Router<Arriving>>,
+    session: Rc<Session>,
+    /// To whom requests are handed that do not come as bytes.
+    pub peer: Peer,
+}
+
+impl Serving {
+    pub fn new(proxy: &Rc<Proxy>, pod: &Rc<Pod>, arrival: Arrival) -> Serving {
+        let Arrival { attempt, delivery, .. } = &arrival;
+        let namespace = attempt.peer.as_ref().map(|peer| peer.namespace.as_ref().into()).unwrap_or_default();
+        let service = arrival.parties.service.as_ref().map(|service| service.key.text().clone()).unwrap_or_default();
+        let downstream = Downstream {
+            pod: Arc::new(ClientPod { namespace, labels: Arc::new(Labels::default()) }),
+            service,
+            port: delivery.target.port(),
+            source: delivery.client,
+            original: delivery.target,
+            edge: None,
+        };
+        let router = Router::new(Arriving::new(proxy, pod, arrival), proxy.routers.settings);
+        let session = Rc::new(Session::new(downstream, TO_APPLICATION.clone(), Drain::default()));
+        Serving { peer: Peer::new(&router, &session), router, session }
+    }
+
+    /// Until the connection's end, and that of what has been handed over.
+    pub async fn run(self, proxy: &Rc<Proxy>, pod: &Rc<Pod>, io: impl Io) {
+        let Serving { router, session, peer } = self;
+        let host = session.downstream.original.to_string().parse().ok();
+        let _session = proxy.routers.list(pod, session.drain.clone());
+        http::serve(io, router, session, host).await;
+        peer.settled().await;
+    }
+}
+
+/// Serves its requests until its end, over `io`.
 pub async fn serve(proxy: &Rc<Proxy>, pod: &Rc<Pod>, arrival: Arrival, io: impl Io) {
-    let Arrival { attempt, delivery, .. } = &arrival;
-    let namespace = attempt.peer.as_ref().map(|peer| peer.namespace.as_ref().into()).unwrap_or_default();
-    let service = arrival.parties.service.as_ref().map(|service| service.key.text().clone()).unwrap_or_default();
-    let downstream = Downstream {
-        pod: Arc::new(ClientPod { namespace, labels: Arc::new(Labels::default()) }),
-        service,
-        port: delivery.target.port(),
-        source: delivery.client,
-        original: delivery.target,
-        edge: None,
-    };
-    let host = delivery.target.to_string().parse().ok();
-    let drain = Drain::default();
-    let _session = proxy.routers.list(pod, drain.clone());
-    let node = Arriving::new(proxy, pod, arrival);
-    http::serve(
-        io,
-        Router::new(node, proxy.routers.settings),
-        Session::new(downstream, TO_APPLICATION.clone(), drain),
-        host,
-    )
-    .await;
+    Serving::new(proxy, pod, arrival).run(proxy, pod, io).await;
 }
 
 /// What L7 asks on behalf of one connection.

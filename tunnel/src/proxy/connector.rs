@@ -1,5 +1,5 @@
 //! The connector: dials, pools and opens what leads to a destination. Whoever asks says where, and carries the bytes.
-use super::arriving::{self, Arrival};
+use super::arriving::{Arrival, Serving};
 use super::delivery::{deliver, Delivery};
 use super::here;
 use super::upstream::Upstream;
@@ -179,15 +179,21 @@ impl Proxy {
         by: Admission,
         record: ConnectionRecord,
     ) -> Upstream {
-        let (ours, theirs) = here::pair();
+        let (mut ours, theirs) = here::pair();
+        let serving = Serving::new(self, destination, arrival);
+        let peer = serving.peer.clone();
+        ours.peer = Some(peer.clone());
         let (proxy, pod) = (self.clone(), destination.clone());
         let live: Rc<here::Cut> = Rc::default();
         let listed = pod.list_admitted(live.clone(), by, &self.shared.mesh);
         spawn_local(async move {
             let _listed = listed;
             tokio::select! {
-                () = arriving::serve(&proxy, &pod, arrival, theirs) => record.finish(),
-                (why, detail) = live.ordered() => record.fail(why, &detail),
+                () = serving.run(&proxy, &pod, theirs) => record.finish(),
+                (why, detail) = live.ordered() => {
+                    peer.break_off();
+                    record.fail(why, &detail);
+                }
             }
         });
         Upstream::here(ours)

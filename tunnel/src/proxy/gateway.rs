@@ -3,6 +3,7 @@ use super::caller::Caller;
 use super::connector::Source;
 use super::inbound::{self, Asked};
 use super::tls::TlsDuplex;
+use super::upstream::Leads;
 use super::{governed, outbound, proxy_protocol, requests, Proxy};
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
 use crate::decision::{self, Hello, Outbound, Way};
@@ -192,7 +193,7 @@ impl Client {
     }
 
     /// Serves what is read and written, as its server says.
-    async fn serve(&self, server: &Server, app: impl Duplex + 'static, live: Rc<dyn Live>) {
+    async fn serve(&self, server: &Server, app: impl Duplex + Leads + 'static, live: Rc<dyn Live>) {
         let _held = match self.let_in(&server.kind, &live).await {
             Ok(held) => held,
             Err(Failure { refusal, detail }) => return live.cancel(refusal, &detail),
@@ -206,7 +207,7 @@ impl Client {
         }
     }
 
-    async fn lead(&self, kind: &ServerKind, app: impl Duplex + 'static, live: Rc<dyn Live>) {
+    async fn lead(&self, kind: &ServerKind, app: impl Duplex + Leads + 'static, live: Rc<dyn Live>) {
         match kind {
             ServerKind::Http(_) => self.requests(app, live).await,
             ServerKind::Connections(scope) => self.connect(scope, app, &*live).await,

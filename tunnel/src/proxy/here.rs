@@ -1,5 +1,6 @@
 //! A connection between two ends of this process, for requests between pods of one node.
 use crate::base::Refusal;
+use crate::http::Peer;
 use crate::relay::{Duplex, Live};
 use crate::telemetry::ConnectionRecord;
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,8 @@ const ROOM: usize = 64 << 10;
 /// One end. Dropped before it was shut down, it is reset.
 pub struct Here {
     stream: DuplexStream,
+    /// To whom requests may be handed.
+    pub peer: Option<Peer>,
     shut: bool,
     /// That this end has broken off, and that the other has.
     broken: Rc<Cell<bool>>,
@@ -57,6 +60,7 @@ pub fn pair() -> (Here, Here) {
     let (of_one, of_other) = <(Rc<Cell<bool>>, Rc<Cell<bool>>)>::default();
     let end = |stream, broken: &Rc<Cell<bool>>, other: &Rc<Cell<bool>>| Here {
         stream,
+        peer: None,
         shut: false,
         broken: broken.clone(),
         other: other.clone(),

@@ -41,11 +41,12 @@ impl KnownGuard {
 /// Lets a request through without what is not to go on, and gives the fields that its answer gets; or says why it does not.
 pub async fn admit(by: &Consulting<'_>, request: &mut Request) -> Result<HeaderMap, Denied> {
     let consults = by.guard.consults();
-    let mut added = if consults { by.authorize(request).await? } else { HeaderMap::new() };
+    // Apart, as most requests need no room for it.
+    let mut added = if consults { Box::pin(by.authorize(request)).await? } else { HeaderMap::new() };
     let token = authenticate(by, request).map_err(|why| unauthorized(request, why))?;
     judge(by, request, token.as_ref()).map_err(forbidden)?;
     if consults {
-        by.limit(request, token.as_ref(), &mut added).await?;
+        Box::pin(by.limit(request, token.as_ref(), &mut added)).await?;
     }
     Ok(added)
 }

@@ -118,8 +118,40 @@ impl AsyncWrite for Upstream {
     }
 }
 
-/// What L7 reads and writes.
-impl<T: Duplex + 'static> http::Io for T {
+/// What else L7 asks of what it reads and writes.
+pub trait Leads {
+    /// To a router of this thread; None: to somebody else.
+    fn peer(&self) -> Option<http::Peer> {
+        None
+    }
+}
+
+impl Leads for TcpDuplex {}
+
+impl Leads for StreamDuplex {}
+
+impl<T> Leads for TlsDuplex<T> {}
+
+impl Leads for Here {
+    fn peer(&self) -> Option<http::Peer> {
+        self.peer.clone()
+    }
+}
+
+impl Leads for Upstream {
+    fn peer(&self) -> Option<http::Peer> {
+        match &self.bytes {
+            Bytes::Here(here) => here.peer(),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Duplex + Leads + 'static> http::Io for T {
+    fn peer(&self) -> Option<http::Peer> {
+        Leads::peer(self)
+    }
+
     fn reset(&mut self) {
         Duplex::reset(self);
     }

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod listeners;
 pub mod netns;
 pub mod panics;
+pub mod pieces;
 pub mod pod_info;
 pub mod sockets;
 pub mod spare;

@@ -4,10 +4,11 @@ use super::encode::{self, Outgoing, WriteError};
 use super::head::{self, Refused, ResponseHead};
 use super::incoming;
 use crate::http::io::Io;
+use crate::http::peer::Unanswered;
 use crate::http::settings::Limits;
 use crate::http::{Body, BodyError, Request, Response};
 use bytes::BytesMut;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::oneshot;
@@ -39,6 +40,15 @@ impl From<HeadError> for ClientError {
 impl From<Refused> for ClientError {
     fn from(refused: Refused) -> Self {
         ClientError::Malformed(refused)
+    }
+}
+
+impl From<Unanswered> for ClientError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Closed => ClientError::Closed,
+            Unanswered::Body(error) => ClientError::Body(error),
+        }
     }
 }
 
@@ -86,6 +96,10 @@ impl<S: Io> Upstream<S> {
     ) -> Result<Response, ClientError> {
         let connection = self.0;
         connection.used.set(connection.used.get().saturating_add(1));
+        if let Some(peer) = connection.peer().filter(|_| !request.wants_tunnel()) {
+            let end = move || release(Upstream(connection));
+            return Ok(peer.send(request, Version::HTTP_11, end).await?);
+        }
         let outgoing = Outgoing::of_request(request);
         let mut head = BytesMut::new();
         encode::request(&mut head, request, outgoing);

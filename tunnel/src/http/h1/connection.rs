@@ -3,7 +3,7 @@ use super::head::{Finder, Refused};
 use crate::base::sink::{Relayed, Sink};
 use crate::http::io::Io;
 use crate::http::settings::Limits;
-use crate::http::{BodyError, Interim};
+use crate::http::{BodyError, Interim, Peer};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use std::cell::{Cell, RefCell};
@@ -66,6 +66,10 @@ impl<S: Io> Connection<S> {
         let read = ready!(poll_read_buf(Pin::new(&mut *self.io.borrow_mut()), cx, &mut *input))?;
         self.ended.set(read == 0);
         Poll::Ready(Ok(read))
+    }
+
+    pub fn peer(&self) -> Option<Peer> {
+        self.io.borrow().peer()
     }
 
     /// What is still to be read goes to another's sink.

@@ -202,9 +202,12 @@ fn host(headers: &mut HeaderMap) -> Result<Option<Authority>, Refused> {
     authority(host.to_str().map_err(|_| Refused::bad("malformed authority"))?).map(Some)
 }
 
-/// A host and perhaps a port, of nobody in particular (RFC 9110 section 4.2.4).
 pub fn authority(text: &str) -> Result<Authority, Refused> {
-    let authority = Authority::try_from(text).map_err(|_| Refused::bad("malformed authority"))?;
+    named(Authority::try_from(text).map_err(|_| Refused::bad("malformed authority"))?)
+}
+
+/// A host and perhaps a port, of nobody in particular (RFC 9110 section 4.2.4).
+pub fn named(authority: Authority) -> Result<Authority, Refused> {
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or("@");
     let proper = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     if authority.host().is_empty() || !proper {
@@ -250,10 +253,14 @@ fn target(head: &Bytes, text: &str, method: &Method) -> Result<Target, Refused> 
     Ok(Target { scheme, authority: Some(authority(host)?), path })
 }
 
-/// The fragment is the client's alone, and other bytes are to be encoded (RFC 3986 section 3.3).
-pub fn path(text: Bytes) -> Result<PathAndQuery, Refused> {
-    if text.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
+fn path(text: Bytes) -> Result<PathAndQuery, Refused> {
+    if !is_path(&text) {
         return Err(Refused::bad("malformed path"));
     }
     PathAndQuery::from_maybe_shared(text).map_err(|_| Refused::bad("malformed path"))
+}
+
+/// The fragment is the client's alone, and other bytes are to be encoded (RFC 3986 section 3.3).
+pub fn is_path(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
 }

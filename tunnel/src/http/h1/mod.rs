@@ -17,5 +17,6 @@ mod server;
 mod tests;
 
 pub use client::{ClientError, Upstream};
-pub use head::{are_trailers, authority, path, Refused};
+pub use framing::has_body;
+pub use head::{are_trailers, authority, is_path, named, Refused};
 pub use server::{limited, serve};

@@ -2,8 +2,9 @@
 use super::stream::{self, Raw, SendBodyError};
 use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::http::io::Io;
+use crate::http::peer::Unanswered;
 use crate::http::settings::Limits;
-use crate::http::{Body, BodyError, Request, Response};
+use crate::http::{Body, BodyError, Peer, Request, Response};
 use ::h2::client::{Builder, ResponseFuture, SendRequest};
 use ::h2::ext::Protocol;
 use ::h2::{Reason, SendStream};
@@ -47,12 +48,22 @@ impl From<::h2::Error> for SendError {
     }
 }
 
+impl From<Unanswered> for SendError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Closed => SendError::Closed,
+            Unanswered::Body(error) => SendError::Body(error),
+        }
+    }
+}
+
 /// A connection; clones are the same one. It ends when nobody has it any more, and its streams have ended.
 #[derive(Clone)]
 pub struct Upstream(Rc<Shared>);
 
 struct Shared {
     sender: SendRequest<Bytes>,
+    peer: Option<Peer>,
     closed: Cell<bool>,
     streams: Cell<u32>,
     used: Cell<u32>,
@@ -90,8 +101,9 @@ impl Upstream {
         let mut builder = Builder::new();
         builder.enable_push(false).max_header_list_size(limits.bytes as u32);
         builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        let peer = io.peer();
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
-        let shared = Shared { sender, closed: Cell::default(), streams: Cell::default(), used: Cell::default() };
+        let shared = Shared { sender, peer, closed: Cell::default(), streams: Cell::default(), used: Cell::default() };
         let upstream = Upstream(Rc::new(shared));
         let ended = Rc::downgrade(&upstream.0);
         spawn_local(async move {
@@ -130,6 +142,9 @@ impl Upstream {
     /// As h1's `send`.
     pub async fn send(&self, request: &mut Request) -> Result<Response, SendError> {
         let open = Open::new(&self.0);
+        if let Some(peer) = self.0.peer.as_ref().filter(|_| !request.wants_tunnel()) {
+            return Ok(peer.send(request, Version::HTTP_2, move || drop(open)).await?);
+        }
         let mut sender = self.0.sender.clone(); // a clone has no request that waits to be begun
         let tunnel = request.wants_tunnel();
         let head = head(request, &sender)?;

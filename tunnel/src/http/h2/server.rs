@@ -215,7 +215,7 @@ fn request(head: http::Request<RecvStream>, server: &Server) -> Result<(Request,
         return Err(bad);
     }
     let uri = parts.uri.into_parts();
-    let named = uri.authority.map(|authority| h1::authority(authority.as_str())).transpose().map_err(|_| bad)?;
+    let named = uri.authority.map(h1::named).transpose().map_err(|_| bad)?;
     let host = parts.headers.remove(HOST);
     let host = host.map(|host| h1::authority(host.to_str().map_err(|_| bad)?).map_err(|_| bad)).transpose()?;
     let authority = match (named, host) {
@@ -224,7 +224,9 @@ fn request(head: http::Request<RecvStream>, server: &Server) -> Result<(Request,
         (None, None) => return Err(bad),
     };
     let path = uri.path_and_query.unwrap_or(PathAndQuery::from_static("/"));
-    let path = h1::path(Bytes::copy_from_slice(path.as_str().as_bytes())).map_err(|_| bad)?;
+    if !h1::is_path(path.as_str().as_bytes()) {
+        return Err(bad);
+    }
     if !path.as_str().starts_with('/') && (path != "*" || parts.method != Method::OPTIONS) {
         return Err(bad);
     }

@@ -132,6 +132,9 @@ async fn frame(stream: &mut SendStream<Bytes>, body: &mut Body) -> Result<Next, 
 }
 
 async fn send_data(stream: &mut SendStream<Bytes>, mut bytes: Bytes, end: bool) -> Result<(), SendBodyError> {
+    if bytes.is_empty() && end {
+        return Ok(stream.send_data(bytes, true)?); // it needs no room
+    }
     while bytes.has_remaining() {
         stream.reserve_capacity(bytes.len());
         let room = poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(SendBodyError::Stream)??;

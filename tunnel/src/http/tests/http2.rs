@@ -65,14 +65,17 @@ fn each_version_reaches_each() {
     }
 }
 
+/// A body that comes in these frames.
+struct Parts(Vec<Frame>);
+
+impl crate::http::Source for Parts {
+    fn poll_frame(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<crate::http::body::Next> {
+        std::task::Poll::Ready((!self.0.is_empty()).then(|| Ok(self.0.remove(0))))
+    }
+}
+
 #[test]
 fn grpc_has_its_trailers() {
-    struct Parts(Vec<Frame>);
-    impl crate::http::Source for Parts {
-        fn poll_frame(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<crate::http::body::Next> {
-            std::task::Poll::Ready((!self.0.is_empty()).then(|| Ok(self.0.remove(0))))
-        }
-    }
     for http2 in [false, true] {
         run(async {
             let server = backend(async |mut request: Request| {
@@ -96,6 +99,30 @@ fn grpc_has_its_trailers() {
             stream.send_data("age".into(), true).unwrap();
             let (text, trailers) = read(response.await.unwrap().into_body()).await;
             assert_eq!((&*text, &trailers.unwrap()["grpc-status"]), ("message", &HeaderValue::from_static("0")));
+        });
+    }
+}
+
+/// As clients of gRPC end a stream of messages, and many servers a body.
+#[test]
+fn an_end_that_comes_in_an_empty_frame_goes_on() {
+    for http2 in [false, true] {
+        run(async {
+            let server = backend(async |mut request: Request| {
+                let body = crate::http::testing::collect(&mut request.body).await.unwrap();
+                let parts = vec![Frame::Data(Bytes::from(body)), Frame::Data(Bytes::new())];
+                Response::new(StatusCode::OK, Body::stream(None, Parts(parts)))
+            });
+            let stage = Stage::new(vec![rule()]);
+            stage.place("v1", endpoints(&[server.await], http2));
+            let mut ready = client(&stage).await.ready().await.unwrap();
+            let mut request = get("/s/m");
+            *request.method_mut() = Method::POST;
+            let (response, mut stream) = ready.send_request(request, false).unwrap();
+            stream.send_data("message".into(), false).unwrap();
+            stream.send_data(Bytes::new(), true).unwrap();
+            let (text, trailers) = read(response.await.unwrap().into_body()).await;
+            assert_eq!((&*text, trailers), ("message", None), "{http2}");
         });
     }
 }

@@ -2,6 +2,7 @@
 mod frames;
 mod http2;
 mod limits;
+mod peer;
 mod retries;
 mod routing;
 mod servers;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::http::testing::{abort, read_until, run, run_paused};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
@@ -17,17 +18,22 @@ fn retrying(attempts: u32, conditions: &[proto::RetryOn], change: impl FnOnce(&m
     forwarding(rule(), |forward| forward.retry = Some(retry))
 }
 
-/// Reads a request and breaks off, counting.
-async fn breaker(answer: &'static str) -> (SocketAddr, Rc<Cell<usize>>) {
-    let count = Rc::new(Cell::new(0));
-    let counted = count.clone();
+/// A server that reads a request, says `answer`, and breaks off; with the number of its requests, and what lets it break off
+/// after an answer. Until that was read a reset may overtake it: the kernel brings them by way of two processors, if the
+/// server has been moved between them, and then there was no answer.
+async fn breaker(answer: &'static str) -> (SocketAddr, Rc<Cell<usize>>, Rc<Notify>) {
+    let (count, read) = (Rc::new(Cell::new(0)), Rc::new(Notify::new()));
+    let (counted, waited) = (count.clone(), read.clone());
     let address = raw(async move |mut io| {
         read_until(&mut io, "\r\n\r\n").await;
         counted.set(counted.get() + 1);
-        send(&mut io, answer).await;
+        if !answer.is_empty() {
+            send(&mut io, answer).await;
+            waited.notified().await;
+        }
         abort(io).await;
     });
-    (address.await, count)
+    (address.await, count, read)
 }
 
 #[test]
@@ -110,22 +116,25 @@ fn what_may_have_been_done_is_not_sent_again() {
         let default = || retrying(2, &[proto::RetryOn::ConnectFailure, proto::RetryOn::RefusedStream], |_| ());
         let all = || retrying(2, &[proto::RetryOn::ServerError, proto::RetryOn::Reset], |_| ());
         let rows = [
-            ("broken off before an answer", default(), ""),
             ("begun", all(), "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun"),
             ("begun without a length", all(), "HTTP/1.1 200 OK\r\n\r\nbegun"),
         ];
         for (name, rule, answer) in rows {
-            let (server, count) = breaker(answer).await;
+            let (server, count, read) = breaker(answer).await;
             let stage = Stage::new(vec![rule]).serve("v1", &[server]);
-            stage.ask(POST).await;
+            let mut client = stage.connect().await;
+            send(&mut client, POST).await;
+            read_until(&mut client, "begun").await;
+            read.notify_one();
+            read_to_end(&mut client).await;
             assert_eq!((count.get(), stage.record().flags.to_string()), (1, "UC".into()), "{name}");
         }
-        let (server, count) = breaker("").await;
+        let (server, count, _) = breaker("").await;
         let stage = Stage::new(vec![default()]).serve("v1", &[server]);
         let answer = stage.ask(POST).await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("connection termination"), "{answer}");
         assert_eq!((count.get(), stage.record().flags.to_string()), (1, "UC".into()));
-        let (server, count) = breaker("").await;
+        let (server, count, _) = breaker("").await;
         let stage = Stage::new(vec![all()]).serve("v1", &[server]);
         stage.ask(POST).await;
         assert_eq!(count.get(), 3, "whoever asks for it gets it");
@@ -219,7 +228,7 @@ fn a_connection_that_the_server_closed_meanwhile_costs_no_idempotent_request() {
 #[test]
 fn garbage_is_a_protocol_error() {
     run(async {
-        let (server, _) = breaker("SSH-2.0-x\r\n\r\n").await;
+        let (server, ..) = breaker("SSH-2.0-x\r\n\r\n").await;
         let stage = Stage::new(vec![rule()]).serve("v1", &[server]);
         let answer = stage.get("/").await;
         assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && answer.ends_with("protocol error"), "{answer}");
