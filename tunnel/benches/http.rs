@@ -252,12 +252,13 @@ fn clients(to: SocketAddr) {
     });
 }
 
-type Clients = fn(SocketAddr);
+/// Its name, its clients, and what they call.
+type Row = (&'static str, fn(SocketAddr), fn() -> SocketAddr);
 
 /// Clients go on until the process ends: each row has one of its own.
 fn main() {
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let rows: [(&str, Clients, fn() -> SocketAddr); 4] = [
+    let rows: [Row; 4] = [
         ("direct", clients, server),
         ("routed", clients, || proxy(server(), false)),
         ("grpc-direct", grpc_clients, grpc_server),

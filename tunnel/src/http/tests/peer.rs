@@ -153,21 +153,22 @@ fn an_answer_is_over_where_it_ends_or_is_dropped() {
         let stage = Stage::new(vec![rule()]);
         stage.place("v1", endpoints(&[answering(Rc::default()).await], false));
         let peer = peer(&stage);
-        for (answer, read, flags) in [
-            ("200/full", false, "-"),
-            ("200/long", true, "-"),
-            ("200/chunked", true, "-"),
-            ("200/chunked", false, "DC"),
-        ] {
+        // Nobody needs to look behind the last byte of a body with a length.
+        for (answer, bytes, flags) in
+            [("200/full", 0, "-"), ("200/long", 5, "-"), ("200/chunked", 6, "-"), ("200/chunked", 0, "DC")]
+        {
             let ended = Rc::new(Cell::new(false));
             let end = ended.clone();
             let mut request = request(&Method::GET, &format!("/{answer}"), "none", Version::HTTP_11);
-            let response = peer.send(&mut request, Version::HTTP_11, move || end.set(true)).await.ok().unwrap();
-            if read {
-                text(response).await;
-            } else {
-                drop(response);
+            let response = peer.send(&mut request, Version::HTTP_11, move || end.set(true)).await;
+            let (mut body, mut read) = (response.ok().unwrap().body, 0);
+            while read < bytes {
+                match body.frame().await {
+                    Some(Ok(Frame::Data(piece))) => read += piece.len(),
+                    _ => break,
+                }
             }
+            drop(body);
             assert_eq!((ended.get(), &*stage.record().flags.to_string()), (flags == "-", flags), "{answer}");
             peer.settled().await;
         }
