@@ -84,6 +84,11 @@ test-kube: setup ## the API's contract and its users' tests against a real serve
 test-browser: setup $(VENV)/browser.stamp ## the live map and bookinfo's page in a real Chromium; screenshots in build/browser
 	$(PYTHON) -m pytest --override-ini=addopts= -q --strict-markers tests/browser $(ARGS)
 
+.PHONY: test-wheel
+test-wheel: setup ## install the wheel by pip in a root of Debian's that has Python alone, and use it there; 5 minutes
+	@command -v debootstrap >/dev/null || { echo "debootstrap is missing; as root: apt-get install debootstrap" >&2; exit 1; }
+	$(PYTHON) -m pytest --override-ini=addopts= -q --strict-markers tests/wheel $(ARGS)
+
 .PHONY: test-kernels
 test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
 	$(PYTHON) -m tests.kernels $(ARGS)

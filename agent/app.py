@@ -14,6 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent import memory, web
+from agent.ahead import Ahead
 from agent.credentials.keeper import Keeper
 from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
@@ -26,7 +27,7 @@ from agent.lifetime import cancelled, told_to_end
 from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply, pods_on
+from agent.model.model import Model, pods_on
 from agent.model.resources import LOCAL, Delta
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import IPAddress, Key
@@ -119,11 +120,12 @@ class Agent:
             self._map = NodeMap(settings.node, settings.run_dir) if settings.dashboard_port else None
         except (OSError, NodeError) as error:
             raise SettingsError(f"--run-dir: {describe(error)}") from error
-        self._model = Model(settings.mesh)
+        self._model, self._ahead = Model(settings.mesh), Ahead(settings.mesh)
         self._changed = time.monotonic()
         self._source, netns_of, client = open_source(
-            settings.source, settings.kubeconfig, settings.node, own_pods=settings.discovery is not None
-        )
+            settings.source, settings.kubeconfig, settings.node,
+            own_pods=settings.discovery is not None, listed=self._ahead.begin,
+        )  # fmt: skip
         self._installation = (
             Installation(client, settings.daemon_set) if client and settings.daemon_set else None
         )
@@ -236,7 +238,7 @@ class Agent:
     async def _take(self, changes: Changes) -> frozenset[Key | None]:
         """Let all know of changes; gives the objects of which no version is in force."""
         since, known = time.monotonic(), self._model.problems
-        self._model, delta = await asyncio.to_thread(apply, self._model, changes)
+        self._model, delta = await self._ahead.apply(self._model, changes)
         if self._model.problems != known:
             for key in sorted(key for key, text in self._model.problems.items() if known.get(key) != text):
                 log.warning("%s: %s", key, self._model.problems[key])

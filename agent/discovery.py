@@ -18,6 +18,7 @@ import grpc
 from msgspec import Struct
 
 from agent import memory, web
+from agent.ahead import Ahead
 from agent.ca.authorizer import Authorizer
 from agent.ca.errors import Refusal
 from agent.ca.placement import Placement
@@ -28,7 +29,7 @@ from agent.fetching import Reach
 from agent.kube.client import Client
 from agent.lifetime import told_to_end, until_first
 from agent.model.mesh import Mesh
-from agent.model.model import Model, apply
+from agent.model.model import Model
 from agent.model.schema.objects import IPAddress
 from agent.model.unread import Unread
 from agent.sources.key_sets import KeySets
@@ -68,9 +69,11 @@ class Discovery:
     def __init__(self, settings: Settings) -> None:
         """Opens what may be refused. Raises WarrenError."""
         self._settings = settings
-        self._model = Model(settings.mesh)
+        self._model, self._ahead = Model(settings.mesh), Ahead(settings.mesh)
         self._first = _pair(settings.certificate, settings.key)
-        self._source, _, client = open_source(settings.source, settings.kubeconfig, None)
+        self._source, _, client = open_source(
+            settings.source, settings.kubeconfig, None, listed=self._ahead.begin
+        )
         self._placement = Placement()
         self._authorizer = Authorizer(self._tokens(client), self._placement, settings.mesh.trust_domain)
         self._keys = KeySets(settings.jwks_reach, redirects=settings.jwks_redirects)
@@ -111,7 +114,7 @@ class Discovery:
     async def _take(self, changes: Changes) -> None:
         since = time.monotonic()
         self._placement.apply(changes)
-        self._model, delta = await asyncio.to_thread(apply, self._model, changes)
+        self._model, delta = await self._ahead.apply(self._model, changes)
         rejected = (one.key for one in self._source.rejected)
         unread = Unread.of(self._settings.mesh, self._model.store.objects, rejected)
         self._xds.update(delta, self._model.version, unread, since)

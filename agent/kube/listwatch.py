@@ -6,6 +6,7 @@ restored from a backup. It would let a watch go on in silence until it is that f
 watch its version is asked for.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeVar
 
@@ -187,7 +188,7 @@ def _identify(raw: Raw) -> tuple[Name, str]:
         metadata = _decoded(_head, raw).metadata
     except ApiError:
         return Name("", ""), ""
-    return Name(metadata.namespace, metadata.name), metadata.resource_version
+    return Name(sys.intern(metadata.namespace), metadata.name), metadata.resource_version
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:

@@ -128,10 +128,11 @@ class KindCache:
         except Refused as refused:
             item = self._held(name, text, str(refused))
             verdict = Verdict("Invalid", f"{refused}{standing(item)}", _generation(text))
-        if item is not None:
+        changed = former != item
+        if item is not None and changed:  # of two that are equal the model has the former
             self._objects[name] = item
         self._judge(name, verdict, _told(text))
-        if former != item:
+        if changed:
             yield self.key(name), item
 
     @property

@@ -64,16 +64,22 @@ class Kube:
         harmless: Callable[[Key, Object | None], bool] = lambda key, item: False,
         noticed: Callable[[Key], None] = lambda key: None,
         fields: Mapping[str, str] = {},
+        *,
+        listed: Callable[[Changes], None] = lambda changes: None,
     ) -> None:
         """harmless: whether a changed object (None: gone) opens nothing, whatever policies there are.
 
         noticed: of an object there may be something else to say; called by a watch's thread.
 
         fields: by a kind's name, the field selector of the objects that are wanted; none: all.
+
+        listed: told once what is listed of all kinds that are served, where it is not known yet whether that
+        is all there is; `changes` tells it again.
         """
         self._client = client
         self._kinds = tuple(kinds)
         self._harmless, self._noticed, self._fields = harmless, noticed, fields
+        self._when_listed: Callable[[Changes], None] | None = listed
         self._definitions = Definitions(client, self._arrange, self._went_back)
         self._absence = Absence(client, self._doubted, self._arrange)
         self._lock = threading.Lock()  # of what follows; each watch has a thread
@@ -133,6 +139,7 @@ class Kube:
             self._absence.start()
         self._arrange()
         while not self._known():
+            self._tell_listed()
             await self._awake.wait()
             self._awake.clear()
         if absent := [kind.name for kind in self._kinds if kind.name not in self._followed]:
@@ -158,14 +165,21 @@ class Kube:
 
     def _known(self) -> bool:
         """Whether it is known what there is of each kind, or (not of critical ones) that it cannot be."""
-        return (
-            not self.unsynced
-            and (self._definitions.known or not any(custom(kind) for kind in self._kinds))
-            and all(
-                one.cache.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
-                for one in self.following
-            )
+        return not self.unsynced and self._all_listed()
+
+    def _all_listed(self) -> bool:
+        """Whether all is pending that there is of the kinds that are served."""
+        return (self._definitions.known or not any(custom(kind) for kind in self._kinds)) and all(
+            one.cache.kind.name in self._listed or one.watcher.state in ("absent", "forbidden")
+            for one in self.following
         )
+
+    def _tell_listed(self) -> None:
+        if self._when_listed and self._all_listed():
+            with self._lock:
+                changes = list(self._pending.items())
+            self._when_listed(changes)
+            self._when_listed = None
 
     def _why(self, kind: Kind, following: Following | None) -> str:
         """Why it is not known what there is of a kind; empty when it is."""

@@ -10,7 +10,7 @@ from agent.model.mesh import NEVER_ENROLLED
 from agent.model.schema.kubernetes import Pod
 from agent.model.schema.objects import Key, Object
 from agent.sources.folder import Folder, netns_of
-from agent.sources.source import Source
+from agent.sources.source import Changes, Source
 
 if TYPE_CHECKING:
     from agent.kube.client import Client
@@ -31,11 +31,17 @@ class Opened(NamedTuple):
 
 
 def open_source(
-    source: Path | Literal["kube"], kubeconfig: Path | None, node: str | None, *, own_pods: bool = False
+    source: Path | Literal["kube"],
+    kubeconfig: Path | None,
+    node: str | None,
+    *,
+    own_pods: bool = False,
+    listed: Callable[[Changes], None] = lambda changes: None,
 ) -> Opened:
     """kubeconfig and node, our own, are for `kube`; node: None where pods of all nodes are served.
 
     own_pods: no more than what says which pods of the node are to be captured; a folder is read whole.
+    listed: as `Kube` has it; a folder is known as soon as it is read.
 
     Raises SettingsError.
     """
@@ -50,7 +56,8 @@ def open_source(
         kinds = [KINDS[name] for name in _OF_CAPTURE]
         kube = Kube(client, kinds, _is_gone, fields={"Pod": f"spec.nodeName={node}"})
     else:
-        kube = Kube(client, harmless=_is_gone if node is None else partial(_opens_nothing, node))
+        harmless = _is_gone if node is None else partial(_opens_nothing, node)
+        kube = Kube(client, harmless=harmless, listed=listed)
     # Whoever may make pods could name any namespace of the node: there, only the runtime is asked.
     return Opened(kube, None, client)
 

@@ -31,7 +31,7 @@ class Cache:
         self.version = ""
         self.unread = NOTHING_UNREAD
         self._by_name: dict[str, dict[str, Resource]] = defaultdict(dict)  # by type URL
-        self._by_alias: dict[str, dict[str, None]] = defaultdict(dict)  # names, the newest last
+        self._by_alias: dict[str, tuple[str, ...]] = {}  # names, the newest last; of nearly all one
         self._sharing: dict[str, set[str]] = defaultdict(set)  # names, by an alias that is others' as well
         self._endpoints: dict[str, set[str]] = defaultdict(set)  # of a service: workloads
         self._watchers: dict[str, _Watchers] = defaultdict(_Watchers)  # by type URL
@@ -79,7 +79,7 @@ class Cache:
         if resource := resources.get(name):
             return resource
         aliased = self._by_alias.get(name)
-        return resources.get(next(reversed(aliased))) if aliased else None
+        return resources.get(aliased[-1]) if aliased else None
 
     def owners(self, resource: Resource) -> Iterator[str]:
         """Names of all that have one of its addresses: who is preferred, the client decides."""
@@ -134,7 +134,7 @@ class Cache:
 
     def _link(self, resource: Resource) -> None:
         for alias in resource.aliases:
-            self._by_alias[alias][resource.name] = None
+            self._by_alias[alias] = (*self._by_alias.get(alias, ()), resource.name)
         for alias in resource.shares:
             self._sharing[alias].add(resource.name)
         for service in resource.endpoint_of:
@@ -142,9 +142,8 @@ class Cache:
 
     def _unlink(self, resource: Resource) -> None:
         for alias in resource.aliases:
-            del self._by_alias[alias][resource.name]
-            if not self._by_alias[alias]:
-                del self._by_alias[alias]
+            if rest := tuple(name for name in self._by_alias.pop(alias, ()) if name != resource.name):
+                self._by_alias[alias] = rest
         for index, keys in ((self._sharing, resource.shares), (self._endpoints, resource.endpoint_of)):
             for key in keys:
                 index[key].discard(resource.name)

@@ -66,8 +66,9 @@ def services(size: Size) -> Iterator[Object]:
 
 
 def pods(size: Size) -> Iterator[Object]:
-    for index in range(size.pods):
-        yield pod(size, index)
+    """In the order in which an API server lists them, by namespace and name: a template's are together."""
+    for service in sorted(range(size.services), key=lambda one: (namespace_of(one), app_name(one))):
+        yield from (pod(size, index) for index in range(service, size.pods, size.services))
 
 
 def pod(size: Size, index: int) -> Object:

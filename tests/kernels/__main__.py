@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.archives import archive
+
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / "build" / "kernels"
 SUITES = {"5.10": "bullseye-security", "6.1": "bookworm", "6.12": "trixie"}
@@ -60,7 +62,7 @@ def _fetch(version: str, kernel: Path) -> None:
     work = BUILD / f"{version}.apt"
     (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (work / "list").write_text(f"deb [signed-by={key}] {_archive(SUITES[version])} {SUITES[version]} main\n")
+    (work / "list").write_text(f"deb [signed-by={key}] {archive(SUITES[version])} {SUITES[version]} main\n")
     places = {
         "Dir::Etc::sourcelist": work / "list",
         "Dir::Etc::sourceparts": "-",
@@ -81,16 +83,6 @@ def _fetch(version: str, kernel: Path) -> None:
     subprocess.run(["dpkg", "-x", next(work.glob(f"{newest}_*.deb")), kernel], check=True)
     if not (kernel / "lib").exists():  # newer packages have it below /usr only
         (kernel / "lib").symlink_to("usr/lib")
-
-
-def _archive(suite: str) -> str:
-    """Where this machine gets Debian's packages: other suites are in the same place."""
-    label = "Debian-Security" if suite.endswith("-security") else "Debian"
-    targets = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)").splitlines()
-    places = [target.split()[1] for target in targets if target.split()[0] == label]
-    if not places:
-        raise SystemExit(f"apt knows no archive of {label}: add one below /etc/apt, then `apt-get update`")
-    return places[0]
 
 
 def _initramfs(kernel: Path, command: str) -> Path:

@@ -12,7 +12,7 @@ from agent.model.schema.kubernetes import EndpointSlice
 from agent.model.schema.objects import key_of, to_address
 from agent.model.translation.services import slice_services
 from agent.model.translation.workloads import may_make, new_workload, uid_of, workload_resource
-from protocols.workload_pb2 import HOST_NETWORK, UNHEALTHY
+from protocols.workload_pb2 import HOST_NETWORK, UNHEALTHY, Address
 
 _GROUP, _ = DISCOVERY
 
@@ -39,7 +39,7 @@ def _translate(view: View, endpoints: EndpointSlice) -> Iterator[Resource]:
             if not endpoint.conditions.ready:
                 message.status = UNHEALTHY
                 message.draining = endpoint.conditions.draining
-            yield workload_resource(message, addresses)
+            yield workload_resource(Address(workload=message), addresses)
 
 
 KIND = Descriptor(

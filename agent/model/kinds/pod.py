@@ -37,6 +37,7 @@ from protocols.workload_pb2 import (
     JOB,
     POD,
     UNHEALTHY,
+    Address,
     PortList,
     Workload,
     WorkloadType,
@@ -77,12 +78,13 @@ def _translate(view: View, pod: Pod) -> Iterator[Resource]:
     addresses = pod.addresses
     if pod.ended or not addresses:
         return
-    message = Workload()
+    told = Address()
+    message = told.workload
     message.CopyFrom(_of_template(view, pod))
     message.uid, message.name, message.node = _uid(view, pod), pod.metadata.name, pod.spec.node_name
     if node := view.store.get(Node, "", pod.spec.node_name):
         locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
-    yield workload_resource(message, addresses)
+    yield workload_resource(told, addresses)
 
 
 def _uid(view: View, pod: Pod) -> str:

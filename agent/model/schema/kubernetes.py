@@ -96,6 +96,8 @@ class PodStatus(Part, frozen=True):
     def __post_init__(self) -> None:
         if self.pod_ip:
             to_address(self.pod_ip)
+        if self.pod_ips:  # the first of which it is
+            force_setattr(self, "pod_ip", "")
         ready = (condition for condition in self.conditions if condition.type == "Ready")
         force_setattr(self, "conditions", shared(tuple(ready)))
         force_setattr(self, "phase", sys.intern(self.phase))

@@ -12,7 +12,6 @@ from protocols.workload_pb2 import (
     HOST_NETWORK,
     POD,
     Address,
-    Locality,
     PortList,
     Workload,
 )
@@ -75,16 +74,18 @@ def say_how_it_is_reached(
 def locate(message: Workload, region: str = "", zone: str = "", subzone: str = "") -> None:
     """Where it stands, if that is known."""
     if region or zone or subzone:
-        message.locality.CopyFrom(Locality(region=region, zone=zone, subzone=subzone))
+        locality = message.locality
+        locality.region, locality.zone, locality.subzone = region, zone, subzone
 
 
-def workload_resource(message: Workload, addresses: Sequence[IPAddress]) -> Resource:
+def workload_resource(told: Address, addresses: Sequence[IPAddress]) -> Resource:
     """Serialise a workload that is found by its addresses, unless it shares them."""
+    message = told.workload
     message.addresses.extend(address.packed for address in addresses)
     names = tuple(f"{message.network}/{address}" for address in addresses)
     shared = message.network_mode == HOST_NETWORK
     aliases, shares = ((), names) if shared else (names, ())
-    return address_resource(message.uid, Address(workload=message), aliases, shares)
+    return address_resource(message.uid, told, aliases, shares)
 
 
 def _first(labels: Labels, keys: tuple[str, ...]) -> str | None:
@@ -101,4 +102,4 @@ def outside_workload(message: Workload, endpoint: EndpointSpec) -> Resource:
         message.capacity.value = endpoint.weight
     if ip is None:
         message.hostname = endpoint.address
-    return workload_resource(message, () if ip is None else (ip,))
+    return workload_resource(Address(workload=message), () if ip is None else (ip,))

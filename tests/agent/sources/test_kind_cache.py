@@ -1,6 +1,7 @@
 """The objects of one kind, without a server: decoded, refused by name, and what changes nothing."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -44,6 +45,15 @@ def test_what_we_do_not_read_changes_nothing() -> None:
     cache = pods(put())
     more = {"resourceVersion": "2", "managedFields": [{"manager": "x"}]}
     assert not [*cache.take([put(metadata=more, status={"message": "hm"})])]
+
+
+def test_what_is_listed_again_is_held_once() -> None:
+    """The model keeps the first: a list each few hours must not double what a large cluster takes."""
+    cache = KindCache(KINDS["Pod"])
+    [(_, item)] = cache.take([put()])
+    held = sys.getrefcount(item)
+    assert not [*cache.take([put(), put()])]
+    assert sys.getrefcount(item) == held
 
 
 def test_a_null_is_a_field_that_is_not_there() -> None:

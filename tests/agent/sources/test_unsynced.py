@@ -13,6 +13,7 @@ import pytest
 from agent.model.kinds import KINDS
 from agent.sources.kube import Kube
 from agent.sources.opening import open_source
+from agent.sources.source import Changes
 from tests.support.apiserver import Fake
 from tests.support.cluster import Cluster
 from tests.support.custom import DEFINITIONS, definition, install, policy, post
@@ -90,6 +91,23 @@ async def test_nothing_is_told_before_all_critical_kinds_are_listed(
         await until(lambda: bool(seen.batches))
         assert seen.names("AuthorizationPolicy", "default") == {"deny"}
         assert not seen.source.health.unsynced
+
+
+async def test_what_is_listed_meanwhile_may_be_translated(fake: Fake, admin: Cluster) -> None:
+    forbid(fake, "authorizationpolicies")
+    listed: list[Changes] = []
+    source = open_source("kube", fake.kubeconfig, "n1", listed=listed.append).source
+    assert isinstance(source, Kube)
+    async with waiting(source) as seen:
+        await until(lambda: bool(listed))
+        assert not seen.batches
+        assert ("Namespace", "default") in {(key.kind, key.name) for key, _ in listed[0]}
+        allow(fake)
+        await until(lambda: bool(seen.batches))
+        assert seen.names("AuthorizationPolicy", "default") == {"deny"}
+        told = dict(seen.batches[0])
+        assert all(told[key] is item for key, item in listed[0])
+    assert len(listed) == 1
 
 
 async def test_it_is_said_what_is_missing_and_what_to_do(

@@ -26,3 +26,8 @@ def test_pods_are_what_the_agent_reads_and_spread_over_services_and_nodes() -> N
         selected = [pod for pod in pods if service.selector.items() <= pod.metadata.labels.items()]
         assert len(selected) == SIZE.pods // SIZE.services
         assert {pod.metadata.namespace for pod in selected} == {service.metadata.namespace}
+
+
+def test_pods_come_in_the_order_in_which_a_server_lists_them() -> None:
+    names = [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in cluster.pods(SIZE)]
+    assert names == sorted(names)

@@ -1,6 +1,7 @@
 """What holds for some clients of one port of a service: `warren.routes.Scope`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from agent.model.engine.view import ServiceLike, View
@@ -33,11 +34,16 @@ class Target(NamedTuple):
         return view.parts(self.host, self.service.metadata.namespace)
 
 
-class Scope(NamedTuple):
+class Scope:
     """routed: whether somebody's rules are in it, and not the service's own default alone."""
 
-    message: pb.Scope
-    routed: bool
+    def __init__(self, routed: bool, make: Callable[[], pb.Scope]) -> None:
+        self.routed, self._make = routed, make
+
+    @cached_property
+    def message(self) -> pb.Scope:
+        """Made when it is asked for: of most services there is nothing to tell."""
+        return self._make()
 
 
 def http(view: View, client: Client, target: Target, named: str = "") -> Scope:
@@ -55,12 +61,15 @@ def http(view: View, client: Client, target: Target, named: str = "") -> Scope:
         items = virtual_services.of_host(view, client, named or target.host)
         rules = list(_virtual(destinations, target).http(items))
     grpc = bool(routes) and isinstance(routes[0], GRPCRoute)
-    message = pb.Scope(
-        http=rules if routes or rules else [_forward(destinations, target)],
-        unmatched=pb.UNIMPLEMENTED if grpc else pb.NOT_FOUND,
-        destinations=destinations.messages,
-    )
-    return Scope(message, bool(routes or rules))
+
+    def message() -> pb.Scope:
+        return pb.Scope(
+            http=rules if routes or rules else [_forward(destinations, target)],
+            unmatched=pb.UNIMPLEMENTED if grpc else pb.NOT_FOUND,
+            destinations=destinations.messages,
+        )
+
+    return Scope(bool(routes or rules), message)
 
 
 def connections(view: View, client: Client, target: Target, protocol: pb.Protocol) -> Scope:
@@ -69,17 +78,19 @@ def connections(view: View, client: Client, target: Target, protocol: pb.Protoco
     tls, tcp = _l4_routes(view, client, target, protocol)
     if tls or tcp:
         gateway = GatewayRules(destinations)
-        message = pb.Scope(tls=gateway.tls(tls), tcp=gateway.tcp(tcp))
+        by_sni, others = [*gateway.tls(tls)], [*gateway.tcp(tcp)]
     else:
         items = virtual_services.of_host(view, client, target.host) if protocol != pb.HTTP else []
         rules = _virtual(destinations, target)
-        by_sni = rules.tls([*_under(view, client, target.host), *items]) if protocol == pb.TLS else ()
-        message = pb.Scope(tls=by_sni, tcp=rules.tcp(items))
-    routed = bool(message.tls or message.tcp)
-    if not tls and not tcp:
-        message.tcp.append(pb.TcpRule(destinations=[_itself(destinations, target)]))
-    message.destinations.extend(destinations.messages)
-    return Scope(message, routed)
+        is_tls = protocol == pb.TLS
+        by_sni = [*rules.tls([*_under(view, client, target.host), *items])] if is_tls else []
+        others = [*rules.tcp(items)]
+
+    def message() -> pb.Scope:
+        own = [] if tls or tcp else [pb.TcpRule(destinations=[_itself(destinations, target)])]
+        return pb.Scope(tls=by_sni, tcp=[*others, *own], destinations=destinations.messages)
+
+    return Scope(bool(by_sni or others), message)
 
 
 def _virtual(destinations: Destinations, target: Target) -> virtual_services.Rules:
