@@ -2,16 +2,14 @@
 use super::worker::Role;
 use crate::base::{canonical, OriginalDst, Refusal};
 use crate::relay::Thread;
+use crate::sys::acceptor::Acceptor;
 use crate::sys::sockets::{original_destination, reset_on_close};
 use crate::telemetry::Direction;
-use std::task::{Context, Poll, Waker};
-use tokio::net::TcpListener;
 
 /// Resets the connection that waits longest. Whether that was possible.
-pub fn turn_away(thread: &Thread, listener: &TcpListener, role: Role) -> bool {
+pub fn turn_away(thread: &Thread, listener: &Acceptor, role: Role) -> bool {
     thread.spare.lend(|| {
-        let now = &mut Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok((sock, client))) = listener.poll_accept(now) else { return false };
+        let Ok((sock, client)) = listener.accept_now() else { return false };
         reset_on_close(&sock);
         let to = original_destination(&sock).or_else(|| sock.local_addr().ok()).unwrap_or(client);
         let (client, to, refusal) = (canonical(client), OriginalDst::new(to).address(), Refusal::OutOfDescriptors);

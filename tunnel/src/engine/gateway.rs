@@ -1,10 +1,10 @@
 //! A gateway's own ports, as one worker listens on them.
 use crate::base::log_error;
 use crate::node::Pod;
+use crate::sys::acceptor::Acceptor;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 pub struct Gateway {
@@ -19,7 +19,7 @@ impl Gateway {
     }
 
     /// Listens on these ports and on no others. A port that cannot be had is told, and tried again with the next change.
-    pub fn listen_on(&self, ports: HashSet<u16>, accept: impl Fn(TcpListener, u16) -> AbortHandle) {
+    pub fn listen_on(&self, ports: HashSet<u16>, accept: impl Fn(Acceptor, u16) -> AbortHandle) {
         let mut open = self.open.borrow_mut();
         open.retain(|port, task| {
             let stays = ports.contains(port);
@@ -32,7 +32,7 @@ impl Gateway {
             if open.contains_key(&port) {
                 continue;
             }
-            match self.pod.netns.listen(port).and_then(TcpListener::from_std) {
+            match self.pod.netns.listen(port).and_then(Acceptor::new) {
                 Ok(listener) => drop(open.insert(port, accept(listener, port))),
                 Err(error) => log_error("gateway", &format!("cannot listen on port {port}: {error}")),
             }

@@ -9,6 +9,7 @@ use crate::node::{Context, Pod, Shared};
 use crate::proxy::caller::Caller;
 use crate::proxy::{gateway, inbound, outbound, Proxy};
 use crate::relay::{Live, Thread};
+use crate::sys::acceptor::Acceptor;
 use crate::sys::panics::{self, spawn_vital};
 use crate::sys::pieces;
 use crate::sys::spare::is_exhausted;
@@ -22,7 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
@@ -209,7 +210,7 @@ impl Worker {
         let Some(pod) = self.context.pods.get(uid) else { return };
         for (listener, role) in accepting.listeners {
             // Fails only where epoll has no room, which no kernel limits below what descriptors are.
-            let Ok(listener) = TcpListener::from_std(listener) else { continue };
+            let Ok(listener) = Acceptor::new(listener) else { continue };
             let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
             pod.accepting.borrow_mut().push(task.abort_handle());
         }
@@ -249,7 +250,7 @@ impl Worker {
         }
     }
 
-    async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: TcpListener, role: Role) {
+    async fn accept(self: Rc<Self>, pod: Rc<Pod>, listener: Acceptor, role: Role) {
         let thread = &self.context.thread;
         loop {
             let (sock, client) = match listener.accept().await {

@@ -162,7 +162,7 @@ impl Pool {
         spawn_local(async move {
             let Dialled { pool, key, tunnel, .. } = &dialled;
             // Whoever waits for a stream records how the tunnel ended.
-            let connected = pool.stash.connect(&pool.pod.netns, None, tunnel.remote);
+            let connected = pool.stash.connect(&pool.pod.netns, None, tunnel.remote, false);
             let in_time = pool.thread.clock.timeout(CONNECT_TIMEOUT, connected).await;
             match in_time.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
                 Ok(sock) => {

@@ -62,6 +62,7 @@ pub struct Tunnel {
     direction: Direction,
     ticket: Rc<Ticket>,
     local: OnceCell<SocketAddr>,
+    device: OnceCell<Option<i32>>,
     pub peer: OnceCell<Arc<Identity>>,
     proof: OnceCell<Proof>,
     /// Streams that carry much.
@@ -152,6 +153,7 @@ impl Tunnel {
             pod: pod.clone(),
             remote,
             local: OnceCell::new(),
+            device: OnceCell::new(),
             peer: OnceCell::new(),
             proof: OnceCell::new(),
             bulk: Cell::new(0),
@@ -266,7 +268,7 @@ impl Tunnel {
 
     /// The device by which it came, as the kernel numbers it.
     pub fn device(&self) -> Option<i32> {
-        self.sock.get().and_then(sockets::arrival_device)
+        *self.device.get_or_init(|| self.sock.get().and_then(sockets::arrival_device))
     }
 
     /// Counts a task that serves a peer's request, for as long as the result lives.

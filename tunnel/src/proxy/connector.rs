@@ -168,7 +168,7 @@ impl Proxy {
         };
         let by = self.admit(destination, attempt, record).await?;
         // Direct connections of the same client may come beside it.
-        Ok((Delivery { client: source.client, target: application, device: None, apart: true }, by))
+        Ok((Delivery { client: source.client, target: application, device: None, apart: true, early: false }, by))
     }
 
     /// Has the destination's policies judge the requests, as if they had come through a tunnel.
@@ -261,7 +261,7 @@ impl Proxy {
     /// A connection to a destination that has no tunnel.
     pub async fn dial(&self, pod: &Pod, to: SocketAddr) -> io::Result<TcpStream> {
         let began = Instant::now();
-        let server = pod.stash.connect(&pod.netns, None, to).await?;
+        let server = pod.stash.connect(&pod.netns, None, to, false).await?;
         self.thread.telemetry.connected(Direction::Outbound, began.elapsed());
         // Fails only where the socket is gone, which whoever reads next will meet.
         let _ = sockets::keep_alive(&SockRef::from(&server));

@@ -23,6 +23,8 @@ pub struct Delivery {
     pub device: Option<i32>,
     /// Whether connections of this client may come that are not in a tunnel, plain or direct ones.
     pub apart: bool,
+    /// Whether the client has said something already, which the application is given at once.
+    pub early: bool,
 }
 
 /// Connects to the application.
@@ -46,16 +48,16 @@ pub async fn deliver(thread: &Thread, pod: &Pod, delivery: Delivery) -> Result<T
 /// another port is tried. The other way round nothing is mistaken: the application's side of what comes over lo is bound
 /// to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
 async fn try_connect(pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
-    let Delivery { client, target, apart, .. } = *delivery;
+    let Delivery { client, target, apart, early, .. } = *delivery;
     // A pod that calls itself needs no help to have its own address.
     let source = (client.ip() != target.ip() && client.is_ipv4() == target.is_ipv4()).then_some(client);
     if let Some(client) = source.filter(|_| apart) {
         for port in std::iter::once(client.port()).chain(std::iter::repeat_n(0, TRIES)) {
             let source = SocketAddr::new(client.ip(), port);
-            if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target)? {
+            if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target, early)? {
                 return Ok(app);
             }
         }
     }
-    pod.stash.connect(&pod.netns, source, target).await
+    pod.stash.connect(&pod.netns, source, target, early).await
 }

@@ -29,7 +29,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: F
     proxy.thread.turns.begin(pod.info().number()).await;
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = proxy.accept(&pod, Direction::Inbound, tunnel.remote, tunnel.local());
-    let admitted = stream.unless_broken(admit(&proxy, &pod, &tunnel, (&fields, authority), &record)).await;
+    let admitted = stream.unless_broken(admit(&proxy, &pod, &stream, (&fields, authority), &record)).await;
     trace(&proxy, &admitted, TraceContext::parse(&fields.traceparent), &record);
     match admitted {
         Ok(Admitted { to, local, by }) => {
@@ -76,10 +76,11 @@ fn trace(proxy: &Proxy, admitted: &Result<Admitted, Failure>, parent: Option<Tra
 async fn admit(
     proxy: &Proxy,
     pod: &Pod,
-    tunnel: &Tunnel,
+    stream: &Stream,
     (fields, authority): (&Fields, &str),
     record: &ConnectionRecord,
 ) -> Result<Admitted, Failure> {
+    let tunnel = stream.tunnel();
     let remote = tunnel.remote;
     let Asked { peer, local, inbound } = asked(proxy, pod, tunnel, (fields, authority), record).await?;
     let mesh = proxy.shared.mesh.load_full();
@@ -89,7 +90,8 @@ async fn admit(
     let attempt = Attempt { peer: Some(peer), source: remote.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
     let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
-    let to = lead(proxy, pod, &by, Delivery { client, target, device: tunnel.device(), apart }, record).await?;
+    let (device, early) = (tunnel.device(), stream.waiting() > 0);
+    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart, early }, record).await?;
     Ok(Admitted { to, local, by })
 }
 
@@ -137,6 +139,7 @@ async fn lead(
     record: &ConnectionRecord,
 ) -> Result<To, Failure> {
     if proxy.reads_requests(pod, by) {
+        let delivery = Delivery { early: false, ..delivery }; // it waits until its requests have been read
         let arrival = Arrival { attempt: by.attempt.clone(), delivery, parties: record.parties() };
         return Ok(To::Requests(Box::new(arrival)));
     }
@@ -211,7 +214,7 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
-    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true }, record).await?;
+    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true, early: false }, record).await?;
     Ok(Admitted { to, local, by })
 }
 

@@ -1,4 +1,5 @@
 //! What the kernel and a thread give: sockets in a pod's namespace, timers, turns, memory and its bounds, eBPF maps.
+pub mod acceptor;
 pub mod bell;
 pub mod bpf;
 pub mod budget;

@@ -173,10 +173,15 @@ pub async fn failure(socket: &TcpStream) -> io::Error {
 
 /// Takes `n` bytes that were peeked at.
 pub fn discard(socket: &TcpStream, n: usize) {
+    if n == 0 {
+        return;
+    }
     let mut seen = [0; EARLY_MAX];
-    if n > 0 {
-        // They are there, so this fails only after a reset, which the next read will meet.
-        let _ = rustix::net::recv(socket, &mut seen[..n], RecvFlags::DONTWAIT);
+    let mut take = || receive(socket, &mut [IoSliceMut::new(&mut seen[..n])]);
+    // Not by `try_io`, which takes nothing where epoll has not told of the socket yet. That they were all saves the read that
+    // would only say so. They are there, so this fails only after a reset, which the next read will meet.
+    if take().is_ok_and(|received| received.empty) {
+        let _: io::Result<()> = socket.try_io(Interest::READABLE, || Err(ErrorKind::WouldBlock.into()));
     }
 }
 
@@ -184,4 +189,31 @@ pub fn discard(socket: &TcpStream, n: usize) {
 pub fn reset_on_close(socket: &TcpStream) {
     // Refused only for a socket that is gone, for which it no longer matters.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+    use tokio::net::TcpListener;
+
+    fn is_read(sock: &TcpStream) -> bool {
+        sock.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    #[tokio::test]
+    async fn who_was_taken_all_from_counts_as_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (sock, _) = listener.accept().await.unwrap();
+        set(&SockRef::from(&sock), libc::SOL_TCP, TCP_INQ, 1).unwrap();
+        for (said, taken) in [(&b"early"[..], 5), (b"more", 1)] {
+            assert_eq!(client.try_write(said).unwrap(), said.len());
+            sock.readable().await.unwrap();
+            assert_eq!(peek(&sock).unwrap(), said);
+            discard(&sock, taken);
+            assert_eq!(is_read(&sock), taken == said.len());
+            assert_eq!(peek(&sock).unwrap(), said[taken..]);
+        }
+    }
 }

@@ -35,7 +35,8 @@ impl Stash {
     }
 
     /// Connects to `target` from within `netns`; with `source`, from that address, whoever owns it, and from that port if it
-    /// is not 0 and is free.
+    /// is not 0 and is free. `early`: whether something is written as soon as it is there, with which the handshake's last
+    /// segment goes.
     ///
     /// Errors: what connect and bind say; ErrorKind::TimedOut when the kernel has given up (net.ipv4.tcp_syn_retries).
     pub async fn connect(
@@ -43,8 +44,9 @@ impl Stash {
         netns: &NetNs,
         source: Option<SocketAddr>,
         target: SocketAddr,
+        early: bool,
     ) -> io::Result<TcpStream> {
-        let (socket, connected) = self.begin(netns, source, target)?;
+        let (socket, connected) = self.begin(netns, source, target, early)?;
         finish(socket, connected).await
     }
 
@@ -69,8 +71,9 @@ impl Stash {
         netns: &NetNs,
         source: SocketAddr,
         target: SocketAddr,
+        early: bool,
     ) -> io::Result<Option<TcpStream>> {
-        match self.begin(netns, Some(source), target)? {
+        match self.begin(netns, Some(source), target, early)? {
             (socket, true) => TcpStream::from_std(socket.into()).map(Some),
             (_, false) => Ok(None),
         }
@@ -94,22 +97,36 @@ impl Stash {
     }
 
     /// A socket that connects, and whether the connection is there already.
-    fn begin(&self, netns: &NetNs, source: Option<SocketAddr>, target: SocketAddr) -> io::Result<(Socket, bool)> {
+    fn begin(
+        &self,
+        netns: &NetNs,
+        source: Option<SocketAddr>,
+        target: SocketAddr,
+        early: bool,
+    ) -> io::Result<(Socket, bool)> {
         let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) else {
             let socket = self.take(netns, target)?;
+            hold_last_segment(&socket, early);
             let connected = begin(&socket, target)?;
             return Ok((socket, connected));
         };
-        match self.begin_from(netns, source, target) {
+        match self.begin_from(netns, source, target, early) {
             Err(e) if source.port() != 0 && is_taken(&e) => {
-                self.begin_from(netns, SocketAddr::new(source.ip(), 0), target)
+                self.begin_from(netns, SocketAddr::new(source.ip(), 0), target, early)
             }
             begun => begun,
         }
     }
 
-    fn begin_from(&self, netns: &NetNs, source: SocketAddr, target: SocketAddr) -> io::Result<(Socket, bool)> {
+    fn begin_from(
+        &self,
+        netns: &NetNs,
+        source: SocketAddr,
+        target: SocketAddr,
+        early: bool,
+    ) -> io::Result<(Socket, bool)> {
         let socket = self.take(netns, target)?;
+        hold_last_segment(&socket, early);
         let range = self.ephemeral.get_or_init(|| ephemeral_ports(netns));
         if range.contains(&source.port()) {
             // A port of these that bind() has taken is one that no connect() takes any more: there would soon be none left
@@ -122,6 +139,14 @@ impl Stash {
         }
         let connected = begin(&socket, target)?;
         Ok((socket, connected))
+    }
+}
+
+/// Has the kernel acknowledge the other end's SYN with the first bytes, up to 200 ms later: a segment less, and who accepts has
+/// something to read. It acknowledges what comes then as quickly as ever (tcp_rcv_synsent_state_process).
+fn hold_last_segment(socket: &Socket, early: bool) {
+    if early {
+        let _ = set(socket, libc::SOL_TCP, libc::TCP_QUICKACK, 0); // without it there is a segment more
     }
 }
 

@@ -32,6 +32,7 @@ impl Stream {
         let app = self.app.get_or_init(|| App { sock, record });
         let _guard = OnPanic(|| self.break_down());
         let mut failure = pin!(sockets::failure(&app.sock));
+        self.begin(app);
         match poll_fn(|cx| self.poll(app, failure.as_mut(), cx)).await {
             Ok(()) => {
                 self.tunnel.close(self.id, None);
@@ -110,17 +111,29 @@ impl Stream {
         }
     }
 
-    fn drain(&self, app: &App) -> io::Result<()> {
-        let inbox = self.inbox.borrow();
-        match app.sock.try_io(Interest::WRITABLE, || Ok(rustix::io::write(&app.sock, inbox.waiting())?)) {
-            Ok(n) => {
-                drop(inbox);
-                app.record.received(n as u64);
-                self.consume(n);
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) => Err(e),
+    /// What came before the application was there goes to it at once: epoll tells of a new socket in a later turn only.
+    fn begin(&self, app: &App) {
+        if self.waiting() == 0 {
+            return;
         }
+        match self.write_waiting(app) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.fail(CloseReason::App(Rc::new(error))),
+            _ => {}
+        }
+    }
+
+    fn drain(&self, app: &App) -> io::Result<()> {
+        match app.sock.try_io(Interest::WRITABLE, || self.write_waiting(app)) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            written => written,
+        }
+    }
+
+    /// As much as the application's socket takes.
+    fn write_waiting(&self, app: &App) -> io::Result<()> {
+        let n = rustix::io::write(&app.sock, self.inbox.borrow().waiting())?;
+        app.record.received(n as u64);
+        self.consume(n);
+        Ok(())
     }
 }

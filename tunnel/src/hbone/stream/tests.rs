@@ -3,10 +3,11 @@ use super::*;
 use crate::h2::flow::BASE;
 use crate::h2::frame::{put_data, put_end, Event};
 use crate::hbone::tunnel::testing::{
-    connected, is_at_end, is_reset, opened, read, read_some, until, write, Ours, Peer, LEAST, USUAL,
+    connected, is_at_end, is_reset, opened, read, read_some, sockets, until, write, Ours, Peer, LEAST, USUAL,
 };
 use crate::relay::thread::testing;
 use crate::sys::budget::{Share, POD};
+use crate::telemetry::Direction;
 use socket2::SockRef;
 use std::net::Shutdown;
 use std::rc::Weak;
@@ -306,5 +307,25 @@ fn a_stream_that_carries_much_counts_until_it_rests_or_ends() {
         assert_eq!(tunnel.bulk.get(), 1);
         stream.upgrade().unwrap().look();
         assert_eq!(tunnel.bulk.get(), 0);
+    });
+}
+
+/// In the first turn of its task, when epoll has not told of the application's socket yet.
+#[test]
+fn what_comes_before_the_application_goes_to_it_at_once() {
+    testing::run(async |thread| {
+        let (tunnel, mut peer) = connected(&thread, Ours::Client, &[]).await;
+        let (stream, _) = tunnel.open(&Block::connect("192.0.2.1:80"), b"");
+        peer.headers(stream.id, Kind::Request).await;
+        peer.respond(stream.id, 200).await;
+        peer.data(stream.id, b"early").await;
+        until(|| stream.waiting() > 0).await;
+        let (near, app) = sockets(USUAL).await;
+        let near = TcpStream::from_std(near.into_std().unwrap()).unwrap();
+        let record = thread.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
+        let mut relay = pin!(stream.relay(near, record));
+        assert!(relay.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(stream.waiting(), 0);
+        assert_eq!(read(&app, 5).await, b"early");
     });
 }
