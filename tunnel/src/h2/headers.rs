@@ -11,6 +11,11 @@ const METHOD: u8 = 2;
 const STATUS: u8 = 8;
 const STATUS_200: u8 = 0x80 | 8;
 
+/// Bytes of an authority that are kept: a longer one is none in any case (a name has 253).
+const AUTHORITY_MAX: usize = 512;
+/// Bytes of another field that are kept; of a longer one nothing is. A thousand requests of a tunnel may wait for their turn.
+const VALUE_MAX: usize = 4 << 10;
+
 /// What a header block is, by where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -75,8 +80,8 @@ impl Reading {
         self.regular = true;
         match name {
             b"baggage" => append(&mut self.fields.baggage, value),
-            b"forwarded" => self.fields.forwarded = std::str::from_utf8(value).unwrap_or_default().into(),
-            b"traceparent" => self.fields.traceparent = std::str::from_utf8(value).unwrap_or_default().into(),
+            b"forwarded" => self.fields.forwarded = kept(value).into(),
+            b"traceparent" => self.fields.traceparent = kept(value).into(),
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
                 return Err("a field that HTTP/2 does not have");
             }
@@ -107,8 +112,8 @@ impl Reading {
             return Err("a pseudo-header field behind another field");
         }
         match name {
-            b":method" => fields.method = Some(value.into()),
-            b":authority" => fields.authority = Some(value.into()),
+            b":method" => fields.method = Some(cut(value).into()),
+            b":authority" => fields.authority = Some(cut(value).into()),
             b":status" => fields.status = Some(status(value).ok_or("a status that is no number of three digits")?),
             _ => {}
         }
@@ -128,9 +133,23 @@ impl Reading {
     }
 }
 
+/// A field's value, where it is text that is not too long.
+fn kept(value: &[u8]) -> &str {
+    std::str::from_utf8(value).ok().filter(|value| value.len() <= VALUE_MAX).unwrap_or_default()
+}
+
+/// The beginning of a pseudo-header field that is too long to be right.
+fn cut(value: &str) -> &str {
+    let end = (0..=value.len().min(AUTHORITY_MAX)).rev().find(|end| value.is_char_boundary(*end));
+    &value[..end.unwrap_or_default()]
+}
+
 /// A further value of a list (RFC 9110 section 5.2).
 fn append(list: &mut String, value: &[u8]) {
-    let Ok(value) = std::str::from_utf8(value) else { return };
+    let value = kept(value);
+    if list.len() + 1 + value.len() > VALUE_MAX {
+        return;
+    }
     if !list.is_empty() {
         list.push(',');
     }
@@ -262,6 +281,19 @@ mod tests {
     fn baggage_in_parts_is_one() {
         let list: List = &[(b"baggage", b"a=1"), (b"baggage", b"b=2"), (b"baggage", b"c=3")];
         assert_eq!(fields(&block(list), Kind::Request).baggage, "a=1,b=2,c=3");
+    }
+
+    /// A thousand requests of 64 kB could wait otherwise, in each of a peer's tunnels.
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let long = "x".repeat(VALUE_MAX + 1);
+        let mut block = Block::connect(&"é".repeat(AUTHORITY_MAX));
+        block.field("baggage", &long).field("forwarded", &long).field("traceparent", &long);
+        (0..5).for_each(|_| _ = block.field("baggage", &long[..VALUE_MAX / 2]));
+        let read = fields(&block.0, Kind::Request);
+        let kept = [&read.baggage, &read.forwarded, &read.traceparent].map(String::len);
+        assert_eq!(kept, [VALUE_MAX / 2, 0, 0]);
+        assert_eq!(read.authority.unwrap().len(), AUTHORITY_MAX);
     }
 
     #[test]

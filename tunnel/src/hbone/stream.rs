@@ -129,7 +129,7 @@ impl Stream {
             inbox: RefCell::new(Inbox::new(&tunnel.budget, receiving)),
             sending: RefCell::new(Sending::new(sending)),
             begun: Cell::new(begun),
-            ticket: Ticket::new(tunnel.pod.number()),
+            ticket: Ticket::new(tunnel.owner()),
             answer: RefCell::default(),
             local: Local::default(),
             finished: Cell::new(false),
@@ -162,18 +162,16 @@ impl Stream {
         .await
     }
 
-    /// What `work` for the stream comes to; it is dropped when the stream is reset meanwhile, or its tunnel ends.
+    /// What `work` for the stream comes to. It does not begin when the stream has been reset already, and is dropped when that
+    /// happens meanwhile, or its tunnel ends.
     pub async fn unless_broken<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let mut work = pin!(work);
         poll_fn(|cx| {
-            if let Poll::Ready(result) = work.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
             self.remember(Side::Reader, cx);
-            match &*self.broken.borrow() {
-                Some(broken) => Poll::Ready(Err(Failure { refusal: broken.refusal(), detail: broken.to_string() })),
-                None => Poll::Pending,
+            if let Some(broken) = &*self.broken.borrow() {
+                return Poll::Ready(Err(Failure { refusal: broken.refusal(), detail: broken.to_string() }));
             }
+            work.as_mut().poll(cx)
         })
         .await
     }

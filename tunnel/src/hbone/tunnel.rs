@@ -9,9 +9,8 @@ use super::streams::Streams;
 use crate::base::{canonical, Failure, Identity, Refusal};
 use crate::h2::headers::Fields;
 use crate::relay::{CloseReason, Thread};
-use crate::sys::budget::Budget;
-use crate::sys::panics::OnPanic;
-use crate::sys::turns::Ticket;
+use crate::sys::budget::{Budget, Share};
+use crate::sys::turns::{Owner, Ticket};
 use crate::sys::{sockets, PodInfo};
 use crate::telemetry::Direction;
 use crate::tls::alert;
@@ -21,7 +20,7 @@ use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -30,12 +29,12 @@ use tokio::task::{spawn_local, AbortHandle};
 
 /// Seconds, for TLS to be up.
 pub const HANDSHAKE_TIMEOUT: u64 = 10;
-/// Seconds without a byte from the peer after which it is asked whether it lives; as many again until it is given up.
-const KEEPALIVE: u64 = 10;
-/// Turns of the keepalive after which a tunnel without streams is closed: 5 minutes.
-const IDLE_TURNS: u32 = 30;
+/// Bytes that a peer's request takes until it is answered: its stream and the task that serves it. Thousands may wait for
+/// their turn.
+const REQUEST: usize = 4 << 10;
 
 mod dispatch;
+mod keepalive;
 mod reading;
 mod sending;
 
@@ -88,11 +87,21 @@ pub struct Tunnel {
 }
 
 /// A task that serves a peer's request.
-pub struct Task(Rc<Tunnel>);
+pub struct Task {
+    tunnel: Rc<Tunnel>,
+    share: Share,
+}
+
+impl Task {
+    /// From now on the request costs what waits for its connection.
+    pub fn is_answered(&self) {
+        self.share.hold_anyway(0);
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.tasks.set(self.0.tasks.get() - 1);
+        self.tunnel.tasks.set(self.tunnel.tasks.get() - 1);
     }
 }
 
@@ -143,7 +152,7 @@ impl Tunnel {
         let direction = if accept.is_some() { Direction::Inbound } else { Direction::Outbound };
         let budget = Budget::tunnel(&pod.budget);
         let session = RefCell::new(Session::new(handshake, &budget));
-        let ticket = Ticket::new(pod.number());
+        let ticket = Ticket::new(Owner::peer(pod.number(), remote.ip()));
         ticket.set_heavy(true); // a handshake is as much work as many reads
         Rc::new(Tunnel {
             budget,
@@ -234,7 +243,7 @@ impl Tunnel {
             return Err(failure);
         }
         let _up = self.thread.telemetry.tunnel_up(self.direction, began.elapsed());
-        let keep_alive = keep_alive(self.thread.clone(), self.pod.number(), Rc::downgrade(self));
+        let keep_alive = keepalive::run(self.thread.clone(), self.owner(), Rc::downgrade(self));
         let _helper = Helper(spawn_local(keep_alive).abort_handle());
         poll_fn(|cx| self.poll(cx, Stage::Dead)).await
     }
@@ -244,6 +253,11 @@ impl Tunnel {
         let _ = (self.peer.set(Arc::new(peer)), self.proof.set(proof));
         self.stage.set(Stage::Open);
         self.check_peer() // it may have been revoked since its certificate was looked at
+    }
+
+    /// By whose turns it is counted, with all that is in it.
+    pub fn owner(&self) -> Owner {
+        Owner::peer(self.pod.number(), self.remote.ip())
     }
 
     /// Our own address.
@@ -274,7 +288,9 @@ impl Tunnel {
     /// Counts a task that serves a peer's request, for as long as the result lives.
     pub fn task(self: &Rc<Self>) -> Task {
         self.tasks.set(self.tasks.get() + 1);
-        Task(self.clone())
+        let share = Share::of(&self.budget);
+        share.hold_anyway(REQUEST);
+        Task { tunnel: self.clone(), share }
     }
 
     pub fn tasks(&self) -> usize {
@@ -352,32 +368,6 @@ impl Tunnel {
     fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
-        }
-    }
-}
-
-/// Asks a silent peer whether it lives, and closes a tunnel that nobody uses. Does not keep the tunnel.
-async fn keep_alive(thread: Rc<Thread>, pod: usize, tunnel: Weak<Tunnel>) {
-    let (mut asked, mut idle) = (false, 0);
-    loop {
-        thread.clock.sleep(KEEPALIVE).await;
-        thread.turns.begin(pod).await; // thousands may be due in the same second
-        let Some(tunnel) = tunnel.upgrade().filter(|tunnel| !tunnel.is_dead()) else { return };
-        let _guard = OnPanic(|| tunnel.break_down());
-        match (tunnel.heard.replace(false), asked) {
-            (true, _) => asked = false,
-            (false, false) => {
-                asked = true;
-                let session = &mut *tunnel.session.borrow_mut();
-                session.ping();
-                tunnel.flush(session);
-            }
-            (false, true) => return tunnel.kill(Refusal::TunnelLost, "the peer does not answer"),
-        }
-        tunnel.streams.borrow().look();
-        idle = if tunnel.streams() == 0 { idle + 1 } else { 0 };
-        if idle >= IDLE_TURNS {
-            tunnel.drain();
         }
     }
 }

@@ -93,7 +93,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, address: Soc
 /// client's identity.
 pub async fn serve_stream(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Fields) {
     let tunnel = stream.tunnel().clone();
-    let _task = tunnel.task();
+    let task = tunnel.task();
     let _guard = OnPanic(|| stream.break_down());
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = proxy.accept(&pod, Direction::Outbound, tunnel.remote, tunnel.local());
@@ -111,6 +111,7 @@ pub async fn serve_stream(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fi
     };
     record.describe(Parties::to_target(&local, None, None));
     stream.accept(&pod.baggage(&local));
+    task.is_answered();
     let (app, live) = StreamDuplex::accepted(stream.clone(), record);
     let sni = match listener.needs_sni() {
         true => proxy.thread.clock.timeout(TLS_TIMEOUT, app.peek(named)).await.ok().flatten().flatten(),
@@ -272,3 +273,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

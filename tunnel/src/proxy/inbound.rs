@@ -24,9 +24,8 @@ use tokio::net::TcpStream;
 /// A stream that a peer asks for, from its request to its end.
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: Fields) {
     let tunnel = stream.tunnel().clone();
-    let _task = tunnel.task();
+    let task = tunnel.task();
     let _guard = OnPanic(|| stream.break_down());
-    proxy.thread.turns.begin(pod.info().number()).await;
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = proxy.accept(&pod, Direction::Inbound, tunnel.remote, tunnel.local());
     let admitted = stream.unless_broken(admit(&proxy, &pod, &stream, (&fields, authority), &record)).await;
@@ -35,6 +34,7 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: F
         Ok(Admitted { to, local, by }) => {
             let _listed = pod.list_admitted(stream.clone(), by, &proxy.shared.mesh);
             stream.accept(&pod.baggage(&local));
+            task.is_answered();
             match to {
                 To::Application(app) => stream.relay(app, record).await,
                 To::Requests(arrival) => {
@@ -102,7 +102,7 @@ pub struct Asked {
     pub inbound: Inbound,
 }
 
-/// Reads a request; whether policies let it in is another question.
+/// Reads a request, when it is its peer's turn; whether policies let it in is another question.
 pub async fn asked(
     proxy: &Proxy,
     pod: &Pod,
@@ -113,11 +113,9 @@ pub async fn asked(
     let fail = |refusal: Refusal| Failure { refusal, detail: refusal::quoted(authority) };
     let peer = tunnel.peer.get().ok_or_else(|| fail(Refusal::NoCertificate))?;
     record.proven(peer);
+    proxy.thread.turns.begin(tunnel.owner()).await;
     if let Some(what) = fields.malformed {
         return Err(Failure { refusal: Refusal::MalformedRequest, detail: what.to_owned() });
-    }
-    if tunnel.budget.is_short() {
-        return Err(fail(Refusal::OutOfMemory));
     }
     proxy.prefetch_peer(pod, tunnel.remote.ip());
     let local = proxy.workload(pod).await.ok_or_else(|| fail(Refusal::UnknownWorkload))?;
@@ -219,18 +217,4 @@ async fn admit_plain(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::Future;
-
-    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_connection_takes_little_memory() {
-        for size in [size(serve), size(serve_plain)] {
-            assert!(size <= 4 << 10, "{size}");
-        }
-    }
-}
+mod tests;

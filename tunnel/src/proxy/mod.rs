@@ -124,3 +124,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod testing;

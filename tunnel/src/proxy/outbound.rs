@@ -251,7 +251,12 @@ fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, r
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::proto::Action;
+    use crate::proxy::testing::{application, carries, policy, Node};
+    use crate::sys::budget::{Share, POD};
     use std::future::Future;
+    use tokio::net::TcpStream;
+    use tokio::select;
 
     fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
         size_of::<F>()
@@ -260,5 +265,25 @@ mod tests {
     #[test]
     fn a_connection_takes_little_memory() {
         assert!(size(serve) <= 5 << 10, "{}", size(serve));
+    }
+    #[test]
+    fn a_pod_for_which_much_waits_already_connects_to_nothing_new() {
+        Node::run(policy(Action::Deny, "another"), async |node| {
+            let (listener, address) = application("127.0.0.9").await;
+            for waits in [POD, 0] {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                let (redirected, from) = listener.accept().await.unwrap();
+                let waiting = Share::of(&node.client.budget);
+                waiting.hold_anyway(waits);
+                select! {
+                    () = serve(node.proxy.clone(), node.client.clone(), Caller::Connected(redirected, from)) => assert!(waits > 0),
+                    () = async {
+                        let (mut app, _) = listener.accept().await.unwrap();
+                        assert_eq!(waits, 0, "it is dialled");
+                        carries(&mut client, &mut app).await;
+                    } => {}
+                }
+            }
+        });
     }
 }

@@ -70,6 +70,20 @@ pub fn spawn_vital<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinH
 }
 
 #[cfg(test)]
+pub mod testing {
+    use std::panic::{catch_unwind, AssertUnwindSafe};
+
+    /// Has a panic unwind a task, which drops what it holds: as one in what the task waits for would.
+    pub fn unwind<T>(task: T) {
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _task = task;
+            panic!("of this test");
+        }));
+        assert!(unwound.is_err());
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;

@@ -2,12 +2,14 @@
 //!
 //! A connection or tunnel whose last read was large asks for a turn before the next one, and so do the connections of a pod
 //! that begin or break off many at a time. One turn is given at a time: before the next, everything that is ready has run and
-//! epoll was asked for more. Pods have their turns round robin, and so have the connections of a pod. A turn is of at most
-//! `HEAVY` bytes, or of as many new connections as are as much work, so no account has to be kept of who is owed what.
+//! epoll was asked for more. Pods have their turns round robin, so have the peers of a pod, and so have the connections with a
+//! peer: thousands that one peer makes wait for each other, and not in front of others. A turn is of at most `HEAVY` bytes, or
+//! of as many new connections as are as much work, so no account has to be kept of who is owed what.
 use crate::base::sizes::DATA_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::task::yield_now;
@@ -20,10 +22,29 @@ pub const LIGHT: usize = 2 * DATA_MAX;
 /// To make so many connections, or to break them off, is as much work as a turn of `HEAVY` bytes, more or less.
 const ROW: u32 = 4;
 
+/// By whose turns something is counted: a pod's, which is any number of its own, and there one peer's.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Owner {
+    pod: usize,
+    /// None for what is the pod's own, or of all its peers.
+    peer: Option<IpAddr>,
+}
+
+impl Owner {
+    pub fn peer(pod: usize, peer: IpAddr) -> Owner {
+        Owner { pod, peer: Some(peer) }
+    }
+}
+
+impl From<usize> for Owner {
+    fn from(pod: usize) -> Owner {
+        Owner { pod, peer: None }
+    }
+}
+
 /// Of one connection or tunnel.
 pub struct Ticket {
-    /// By whose turns it is counted.
-    pod: usize,
+    owner: Owner,
     /// Whether it is for a connection that is made, or broken off.
     begins: bool,
     heavy: Cell<bool>,
@@ -33,14 +54,13 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// `pod` is any number that is the pod's own.
-    pub fn new(pod: usize) -> Rc<Self> {
-        Self::of(pod, false)
+    pub fn new(owner: impl Into<Owner>) -> Rc<Self> {
+        Self::of(owner.into(), false)
     }
 
-    fn of(pod: usize, begins: bool) -> Rc<Self> {
+    fn of(owner: Owner, begins: bool) -> Rc<Self> {
         Rc::new(Ticket {
-            pod,
+            owner,
             begins,
             heavy: Cell::default(),
             waits: Cell::default(),
@@ -84,11 +104,12 @@ impl Ticket {
 }
 
 type Queue = VecDeque<Rc<Ticket>>;
+type Peers = VecDeque<(Option<IpAddr>, Queue)>;
 
 #[derive(Default)]
 pub struct Turns {
-    /// Who waits, by pod.
-    pods: RefCell<VecDeque<(usize, Queue)>>,
+    /// Who waits, by pod and peer.
+    pods: RefCell<VecDeque<(usize, Peers)>>,
     /// How many connections of pods have begun without a turn since the last one.
     begun: RefCell<Vec<(usize, u32)>>,
     sleeper: RefCell<Option<Waker>>,
@@ -109,9 +130,15 @@ impl Turns {
     }
 
     /// Returns when a pod may make another connection, or break one off.
-    pub async fn begin(&self, pod: usize) {
-        let ticket = Ticket::of(pod, true);
+    pub async fn begin(&self, owner: impl Into<Owner>) {
+        let ticket = Ticket::of(owner.into(), true);
         poll_fn(|cx| self.poll(&ticket, cx)).await;
+    }
+
+    /// Has a pod begin as many connections as it may before its next turn.
+    #[cfg(test)]
+    pub fn use_up(&self, pod: usize) {
+        while self.poll(&Ticket::of(pod.into(), true), &Context::from_waker(Waker::noop())).is_ready() {}
     }
 
     fn needs_none(&self, ticket: &Ticket) -> bool {
@@ -122,8 +149,9 @@ impl Turns {
             return false;
         }
         let mut begun = self.begun.borrow_mut();
-        let at = begun.iter().position(|(pod, _)| *pod == ticket.pod).unwrap_or_else(|| {
-            begun.push((ticket.pod, 0));
+        let of = ticket.owner.pod;
+        let at = begun.iter().position(|(pod, _)| *pod == of).unwrap_or_else(|| {
+            begun.push((of, 0));
             begun.len() - 1
         });
         begun[at].1 += 1;
@@ -131,11 +159,8 @@ impl Turns {
     }
 
     fn put(&self, ticket: &Rc<Ticket>) {
-        let mut pods = self.pods.borrow_mut();
-        match pods.iter_mut().find(|(pod, _)| *pod == ticket.pod) {
-            Some((_, queue)) => queue.push_back(ticket.clone()),
-            None => pods.push_back((ticket.pod, Queue::from([ticket.clone()]))),
-        }
+        let pods = &mut *self.pods.borrow_mut();
+        find(find(pods, ticket.owner.pod), ticket.owner.peer).push_back(ticket.clone());
         if let Some(waker) = self.sleeper.take() {
             waker.wake();
         }
@@ -145,15 +170,21 @@ impl Turns {
     fn call(&self) {
         self.begun.borrow_mut().clear();
         let mut pods = self.pods.borrow_mut();
-        let Some((pod, mut queue)) = pods.pop_front() else { return };
+        let Some((pod, mut peers)) = pods.pop_front() else { return };
         let mut cost = 0;
         while cost < ROW {
-            let Some(ticket) = queue.pop_front() else { break };
-            cost += ticket.cost();
-            ticket.call();
+            let Some((peer, mut queue)) = peers.pop_front() else { break };
+            while cost < ROW {
+                let Some(ticket) = queue.pop_front() else { break };
+                cost += ticket.cost();
+                ticket.call();
+            }
+            if !queue.is_empty() {
+                peers.push_back((peer, queue));
+            }
         }
-        if !queue.is_empty() {
-            pods.push_back((pod, queue));
+        if !peers.is_empty() {
+            pods.push_back((pod, peers));
         }
     }
 
@@ -172,6 +203,15 @@ impl Turns {
             self.call();
         }
     }
+}
+
+/// What is under a key; it is put last if it is new.
+fn find<K: PartialEq, V: Default>(queue: &mut VecDeque<(K, V)>, key: K) -> &mut V {
+    let at = queue.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        queue.push_back((key, V::default()));
+        queue.len() - 1
+    });
+    &mut queue[at].1
 }
 
 /// Puts the task behind all that are ready now. (tokio's own yield asks epoll first.)
@@ -193,10 +233,14 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::task::spawn_local;
 
-    fn heavy(pod: usize) -> Rc<Ticket> {
-        let ticket = Ticket::new(pod);
+    fn heavy(owner: impl Into<Owner>) -> Rc<Ticket> {
+        let ticket = Ticket::new(owner);
         ticket.carried(HEAVY);
         ticket
+    }
+
+    fn begins(pod: usize) -> Rc<Ticket> {
+        Ticket::of(pod.into(), true)
     }
 
     fn asks(turns: &Turns, ticket: &Rc<Ticket>) -> Poll<usize> {
@@ -244,6 +288,30 @@ mod tests {
         assert_eq!(called(&Turns::default(), &tickets, 8), [0, 3, 1, 3, 2, 3, 0, 3]);
     }
 
+    #[test]
+    fn a_peer_with_one_tunnel_has_as_many_turns_as_one_with_three() {
+        let [peer, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| Owner::peer(1, ip.parse().unwrap()));
+        let tickets = [peer, peer, peer, other].map(heavy);
+        assert_eq!(called(&Turns::default(), &tickets, 8), [0, 3, 1, 3, 2, 3, 0, 3]);
+    }
+
+    #[test]
+    fn what_many_peers_begin_is_as_much_of_a_turn_as_what_one_does() {
+        let turns = Turns::default();
+        turns.use_up(1);
+        let peer = |n| Owner::peer(1, std::net::Ipv4Addr::new(192, 0, 2, n).into());
+        let new: Vec<_> = (0..3 * ROW as u8).map(|n| Ticket::of(peer(n), true)).collect();
+        assert!(new.iter().all(|ticket| asks(&turns, ticket).is_pending()));
+        turns.call(); // of the pod's own, which has used up what it may
+        let mut all = 0;
+        for so_far in [ROW - 1, 2 * ROW - 1, 3 * ROW - 1] {
+            all = new.iter().filter(|ticket| ticket.called.get()).count();
+            assert_eq!(all, so_far as usize);
+            turns.call();
+        }
+        assert!(all < new.len() && turns.pods.borrow().is_empty());
+    }
+
     /// How many of these are called together.
     fn called_at_once(turns: &Turns, tickets: &[Rc<Ticket>]) -> usize {
         turns.call();
@@ -253,11 +321,11 @@ mod tests {
     #[test]
     fn new_connections_of_a_pod_begin_a_few_at_a_time_and_who_is_there_does_not_wait() {
         let turns = Turns::default();
-        let new: Vec<_> = (0..3 * ROW).map(|_| Ticket::of(1, true)).collect();
+        let new: Vec<_> = (0..3 * ROW).map(|_| begins(1)).collect();
         let at_once = new.iter().filter(|ticket| asks(&turns, ticket).is_ready()).count();
         assert_eq!(at_once, ROW as usize);
         assert_eq!(asks(&turns, &Ticket::new(1)), Poll::Ready(LIGHT));
-        assert_eq!(asks(&turns, &Ticket::of(2, true)), Poll::Ready(LIGHT));
+        assert_eq!(asks(&turns, &begins(2)), Poll::Ready(LIGHT));
         assert_eq!(called_at_once(&turns, &new), ROW as usize);
         assert_eq!(asks(&turns, &new[at_once]), Poll::Ready(LIGHT));
         assert!(asks(&turns, &new[new.len() - 1]).is_pending(), "who waits does not overtake others");
@@ -266,10 +334,10 @@ mod tests {
     #[test]
     fn with_each_turn_a_pod_may_begin_a_few_more() {
         let turns = Turns::default();
-        let begins = || asks(&turns, &Ticket::of(1, true)).is_ready();
-        assert!((0..ROW).all(|_| begins()));
+        let may_begin = || asks(&turns, &begins(1)).is_ready();
+        assert!((0..ROW).all(|_| may_begin()));
         turns.call();
-        assert!((0..ROW).all(|_| begins()) && !begins());
+        assert!((0..ROW).all(|_| may_begin()) && !may_begin());
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Stream {
             Err(broken) => {
                 if let CloseReason::Tunnel(_) = broken {
                     // All of its streams have ended at once: those of other tunnels go on meanwhile.
-                    self.tunnel.thread.turns.begin(self.tunnel.pod.number()).await;
+                    self.tunnel.thread.turns.begin(self.tunnel.owner()).await;
                 }
                 reset_on_close(&app.sock);
                 self.tunnel.close(self.id, broken.code());

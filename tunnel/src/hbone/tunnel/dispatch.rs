@@ -4,7 +4,7 @@
 use super::Tunnel;
 use crate::base::{Failure, Refusal};
 use crate::h2::frame::{Code, Event, Violation};
-use crate::h2::headers::{Fields, Kind};
+use crate::h2::headers::{Block, Fields, Kind};
 use crate::hbone::session::{Request, STREAMS_MAX};
 use crate::hbone::stream::Stream;
 use std::io::IoSlice;
@@ -130,6 +130,11 @@ impl Tunnel {
             (Request::New, _) if self.tasks() > 2 * STREAMS_MAX => {
                 let what = "streams reset faster than they are served";
                 return Err(Violation { code: Code::ENHANCE_YOUR_CALM, what });
+            }
+            (Request::New, _) if self.budget.is_short() => {
+                let why = Refusal::OutOfMemory;
+                self.session.borrow_mut().put_headers(id, &Block::status(why.status()), true);
+                self.refused(why);
             }
             (Request::New, Some(accept)) => {
                 let stream = self.insert(id, true);

@@ -9,9 +9,11 @@ use crate::hbone::stream::Answer;
 use crate::sys::pod_info::testing::info;
 use crate::tls::credentials::testing::{expected, usual, Authority};
 use crate::tls::handshake::testing::End;
+use crate::tls::record_layer;
 use std::collections::VecDeque;
 use std::io;
 use std::io::ErrorKind::WouldBlock;
+use std::rc::Weak;
 use tokio::net::TcpSocket;
 use tokio::task::{yield_now, JoinHandle};
 
@@ -145,28 +147,56 @@ pub async fn serving(
         Ours::Client => (Handshake::client(&own, &expected(&[PEER])), Handshake::server(&other)),
         Ours::Server => (Handshake::server(&own), Handshake::client(&other, &expected(&[OURS]))),
     };
+    let (tunnel, mut peer) = begun(thread, near.unwrap(), far.unwrap(), accept).await;
+    peer.shake().await;
+    (tunnel, peer)
+}
+
+/// A server of ours and its peer, who believe `root`, behind the peer's last flight but for the last record of it: the peer
+/// has proven who it is. Gives that record.
+pub async fn almost_shaken(thread: &Rc<Thread>, root: &Authority) -> (Rc<Tunnel>, Peer, Vec<u8>) {
+    let [own, other] = [OURS, PEER].map(|name| root.credentials(name, root, usual));
+    let (near, far) = (Handshake::server(&own), Handshake::client_in_pieces(&other, &expected(&[OURS])));
+    let (tunnel, mut peer) = begun(thread, near.unwrap(), far, |_, _| {}).await;
+    peer.flush().await;
+    while peer.end.records.is_none() {
+        peer.receive().await;
+    }
+    let said = peer.end.said();
+    let (mut last, mut next) = (0, 0);
+    while let Some(size) = record_layer::size(&said[next..]) {
+        (last, next) = (next, next + size);
+    }
+    peer.write(&said[..last]).await;
+    until(|| rustix::io::ioctl_fionread(tunnel.sock.get().unwrap()).unwrap() == 0).await;
+    (tunnel, peer, said[last..].to_vec())
+}
+
+/// A tunnel and a peer that have said nothing.
+async fn begun(
+    thread: &Rc<Thread>,
+    near: Handshake,
+    far: Handshake,
+    accept: impl Fn(Rc<Stream>, Fields) + 'static,
+) -> (Rc<Tunnel>, Peer) {
+    let ours = if near.is_server() { Ours::Server } else { Ours::Client };
     let (sock, peers) = sockets(USUAL).await;
     let (pod, remote) = (info(OURS, "pod"), peers.local_addr().unwrap());
     let tunnel = match ours {
-        Ours::Client => Tunnel::client(thread, &pod, remote, near.unwrap()),
-        Ours::Server => Tunnel::server(thread, &pod, remote, near.unwrap(), accept),
+        Ours::Client => Tunnel::client(thread, &pod, remote, near),
+        Ours::Server => Tunnel::server(thread, &pod, remote, near, accept),
     };
     let running = tunnel.clone();
     let mut peer = Peer {
         ours,
         sock: peers,
-        end: End::new(far.unwrap()),
+        end: End::new(far),
         parser: Parser::new(ours == Ours::Client),
         decoder: Decoder::new(),
         came: VecDeque::new(),
         ended: spawn_local(async move { running.run(sock).await }),
     };
     peer.hear(&[]);
-    while peer.end.records.is_none() {
-        peer.flush().await;
-        peer.receive().await;
-    }
-    peer.flush().await;
     (tunnel, peer)
 }
 
@@ -192,6 +222,14 @@ pub async fn opened(tunnel: &Rc<Tunnel>, peer: &mut Peer, buffer: u32) -> (Weak<
 }
 
 impl Peer {
+    async fn shake(&mut self) {
+        while self.end.records.is_none() {
+            self.flush().await;
+            self.receive().await;
+        }
+        self.flush().await;
+    }
+
     /// What each side says first.
     pub async fn greet(&mut self, with: &[(u16, u32)]) {
         let preface = if self.ours == Ours::Server { frame::PREFACE } else { b"" };
@@ -214,7 +252,12 @@ impl Peer {
     }
 
     pub async fn request(&mut self, id: u32) {
-        self.send(|out| frame::put_headers(out, id, &Block::connect("192.0.2.1:80").0, false)).await;
+        self.ask(id, "192.0.2.1:80").await;
+    }
+
+    /// A request for a stream to there.
+    pub async fn ask(&mut self, id: u32, authority: &str) {
+        self.send(|out| frame::put_headers(out, id, &Block::connect(authority).0, false)).await;
     }
 
     pub async fn respond(&mut self, id: u32, status: u16) {
@@ -336,5 +379,9 @@ impl Peer {
             self.hear(&bytes);
         }
         self.end.records.as_ref().is_some_and(|records| records.closed)
+    }
+    /// What ended it, as far as the tunnel has said it.
+    pub fn told(&self) -> Option<&Failure> {
+        self.end.failure.as_ref()
     }
 }

@@ -1,10 +1,11 @@
-use super::testing::{connected, opened, read, sockets, until, write, Ours, LEAST, USUAL};
+use super::testing::{almost_shaken, connected, opened, read, sockets, until, write, Ours, Peer, LEAST, USUAL};
 use super::*;
 use crate::h2::frame;
 use crate::relay::thread::testing;
 use crate::sys::pod_info::testing::info;
 use crate::tls::credentials::testing::{usual, Authority};
 use crate::tls::record_layer::HEAD;
+use crate::tls::revocation::Lists;
 use std::task::{Context, Waker};
 
 /// Whether the tunnel has read all that has arrived.
@@ -111,5 +112,48 @@ fn a_handshake_takes_turns() {
         spawn_local(async move { running.run(sock).await });
         until(|| tunnel.sock.get().is_some() && has_read_all(&tunnel)).await;
         until(|| asks().is_pending()).await;
+    });
+}
+
+/// Takes back what `root` has given, and has whoever believes it know.
+fn revoke(root: &Authority) {
+    root.revocation.replace(Lists::parse(root.crl(&[1], 4000).der()).unwrap());
+}
+
+/// The tunnel ends because its peer is revoked, and the peer learns why.
+async fn ends_with_an_alert(mut peer: Peer) {
+    peer.end().await;
+    let told = peer.told().map(ToString::to_string).unwrap_or_default();
+    assert!(told.contains("certificate_revoked"), "{told}");
+    assert_eq!(peer.ended.await.unwrap().unwrap_err().refusal, Refusal::CertificateRevoked);
+}
+
+#[test]
+fn a_peer_that_is_revoked_within_the_handshake_does_not_get_in() {
+    testing::run(async |thread| {
+        let root = Authority::new("root");
+        let (tunnel, mut peer, finished) = almost_shaken(&thread, &root).await;
+        revoke(&root);
+        peer.write(&finished).await;
+        until(|| tunnel.peer.get().is_some()).await;
+        assert!(tunnel.is_dead());
+        ends_with_an_alert(peer).await;
+    });
+}
+
+#[test]
+fn a_peer_that_is_revoked_later_is_told_so() {
+    testing::run(async |thread| {
+        let root = Authority::new("root");
+        let (tunnel, mut peer, finished) = almost_shaken(&thread, &root).await;
+        peer.write(&finished).await;
+        peer.greet(&[]).await;
+        peer.rest().await;
+        tunnel.review_peer();
+        peer.rest().await;
+        revoke(&root);
+        tunnel.review_peer();
+        assert!(tunnel.killed.borrow().is_some(), "it goes on");
+        ends_with_an_alert(peer).await;
     });
 }

@@ -1,82 +1,11 @@
-//! Endpoints as L7 connects to them, on one node: its pods `client` (127.0.0.7) and `server` (127.0.0.8) share the test's own
-//! network namespace, and `outside` (127.0.0.9) is no pod of it.
+//! Endpoints as L7 connects to them: those of `proxy/testing.rs`.
 use super::*;
-use crate::config::proto::{self, Action, PolicyScope};
-use crate::config::unknown_keys::UnknownKeys;
-use crate::config::Resource;
-use crate::mesh::testing::{mesh, pod, resource, sent};
-use crate::mesh::Mesh;
-use crate::node::{Context, Lookups, Shared};
-use crate::relay::thread::testing;
-use crate::relay::Thread;
-use crate::sys::budget::{Budget, Share, POD};
-use crate::sys::listeners::Listeners;
-use crate::sys::pod_info::testing::info_in;
-use crate::telemetry::{Options, Telemetry};
-use crate::tls::revocation::Revocation;
-use arc_swap::ArcSwap;
+use crate::config::proto::Action;
+use crate::proxy::testing::{application, carries, meshed, policy, Node};
+use crate::sys::budget::{Share, POD};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-
-struct Node {
-    proxy: Rc<Proxy>,
-    client: Rc<Pod>,
-    server: Rc<Pod>,
-}
-
-/// A policy of all pods: about connections of this service account.
-fn policy(action: Action, service_account: &str) -> Resource {
-    let account = proto::ServiceAccountMatch { namespace: "default".into(), service_account: service_account.into() };
-    let of_account = proto::Match { service_accounts: vec![account], ..Default::default() };
-    let clause = proto::Clause { matches: vec![of_account] };
-    let policy = proto::Authorization {
-        name: "p".into(),
-        namespace: "default".into(),
-        scope: PolicyScope::Namespace as i32,
-        action: action as i32,
-        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
-        ..Default::default()
-    };
-    sent(proto::AUTHORIZATION, "default/p", &policy)
-}
-
-fn meshed(policy: Resource) -> Mesh {
-    let outside = pod("outside", &["127.0.0.9"]).plain();
-    let pods = [pod("client", &["127.0.0.7"]), pod("server", &["127.0.0.8"]), outside];
-    let (mut mesh, _) = mesh(pods.map(resource)).apply(proto::AUTHORIZATION, [policy], &[]);
-    mesh.know_all_policies();
-    mesh
-}
 
 impl Node {
-    fn run(policy: Resource, test: impl AsyncFnOnce(Node)) {
-        testing::run(async |thread| test(Node::new(&thread, meshed(policy))).await);
-    }
-
-    fn new(thread: &Rc<Thread>, mesh: Mesh) -> Node {
-        let options = Options { access_log: "off".parse().unwrap() };
-        let shared = Shared {
-            listeners: Listeners::new(false),
-            mesh: ArcSwap::from_pointee(mesh),
-            credentials: ArcSwap::default(),
-            revocation: Revocation::new(false),
-            limits: Default::default(),
-            lookups: Lookups::new().unwrap(),
-            subscriptions: None,
-            unknown_keys: UnknownKeys::new().unwrap(),
-            telemetry: Telemetry::with_output(options, io::sink()).unwrap(),
-            budget: Budget::process(),
-        };
-        let context = Context::new(Arc::new(shared), thread.clone());
-        let [client, server] = ["client", "server"].map(|name| {
-            let identity = format!("spiffe://cluster.local/ns/default/sa/{name}");
-            let pod = Pod::new(info_in("/proc/self/ns/net", &identity, name), thread);
-            context.pods.insert(pod.clone());
-            pod
-        });
-        Node { proxy: Proxy::new(context, None, None, None, crate::http::Settings::default()), client, server }
-    }
-
     async fn connect(&self, name: &str, to: SocketAddr) -> Result<Upstream, Failure> {
         let mesh = self.proxy.shared.mesh.load_full();
         let source = Source {
@@ -89,23 +18,6 @@ impl Node {
         let target = Target { workload: mesh.pod(name), ip: to.ip(), port: to.port(), behind: None, service: None };
         self.proxy.connect(&source, &target).await
     }
-}
-
-async fn application(ip: &str) -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((ip, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
-/// Bytes go both ways.
-async fn carries(upstream: &mut Upstream, app: &mut TcpStream) {
-    let mut bytes = [0; 4];
-    upstream.write_all(b"ping").await.unwrap();
-    app.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"ping");
-    app.write_all(b"pong").await.unwrap();
-    upstream.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"pong");
 }
 
 async fn broken(upstream: &mut Upstream) -> Refusal {

@@ -9,7 +9,7 @@ const LIMIT: u64 = 30;
 
 /// Runs `test` in a thread's runtime, where tunnels are written and have their turns. Its clock stands: nothing is timed out.
 pub fn run(test: impl AsyncFnOnce(Rc<Thread>)) {
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
         let options = Options { access_log: "off".parse().unwrap() };
         let telemetry = Telemetry::with_output(options, io::sink()).unwrap();

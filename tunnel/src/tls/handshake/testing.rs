@@ -1,9 +1,24 @@
 //! Two ends of a connection, with nothing but bytes between them.
-use super::{Failure, Handshake};
+use super::{Connection, Failure, Handshake};
 use crate::base::Identity;
 use crate::sys::buffer::Out;
-use crate::tls::credentials::Proof;
+use crate::tls::credentials::{Credentials, Proof};
 use crate::tls::record_layer::Records;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
+use std::sync::Arc;
+
+impl Handshake {
+    /// As `client`, with messages in records that are as small as can be.
+    pub fn client_in_pieces(credentials: &Credentials, expected: &Arc<[Identity]>) -> Handshake {
+        let mut config = ClientConfig::clone(&*credentials.client(expected).unwrap());
+        config.max_fragment_size = Some(32);
+        let name = ServerName::try_from("unused").unwrap();
+        let connection = Connection::Client(UnbufferedClientConnection::new(Arc::new(config), name).unwrap());
+        Handshake { connection, ..Handshake::client(credentials, expected).unwrap() }
+    }
+}
 
 /// One end: before the handshake is over, and behind it.
 pub struct End {
