@@ -85,7 +85,7 @@ test-browser: setup $(VENV)/browser.stamp ## the live map and bookinfo's page in
 	$(PYTHON) -m pytest --override-ini=addopts= -q --strict-markers tests/browser $(ARGS)
 
 .PHONY: test-kernels
-test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
+test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12 newest -- TESTS"); takes minutes each
 	$(PYTHON) -m tests.kernels $(ARGS)
 
 .PHONY: test-upgrade

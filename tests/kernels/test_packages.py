@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import __main__ as kernels
+from tests.kernels import packages
 
 PACKAGES = "Package: a\nVersion: 1\nArchitecture: all\nFilename: a.deb\n\n"
 
@@ -38,15 +38,16 @@ def test_each_suite_is_looked_for_in_the_machines_own_archive_of_it(apt: Path) -
     names = ("somebody's", "debian-security", "debian")
     (apt / "sources").write_text("".join(f"deb [trusted=yes] file:{apt}/{name} ./\n" for name in names))
     subprocess.run(["apt-get", "-qq", "update"], check=True)
-    assert kernels._archive("bookworm") == f"file:{apt}/debian/"
-    assert kernels._archive("bullseye-security") == f"file:{apt}/debian-security/"
+    assert packages.archive("bookworm") == f"file:{apt}/debian/"
+    assert packages.archive("bullseye-security") == f"file:{apt}/debian-security/"
 
 
 def test_a_machine_without_such_an_archive_is_told_what_to_add() -> None:
     with pytest.raises(SystemExit, match="apt knows no archive of Debian: add one below /etc/apt"):
-        kernels._archive("bookworm")
+        packages.archive("bookworm")
 
 
 def test_no_place_is_named() -> None:
-    folder = Path(kernels.__file__).parent
-    assert [file for file in ("__main__.py", "init.sh") if "://" in (folder / file).read_text()] == []
+    files = [path for path in Path(packages.__file__).parent.iterdir() if path.is_file()]
+    named = {path.name for path in files if "://" in path.read_text()}
+    assert named == {Path(__file__).name}

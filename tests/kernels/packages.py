@@ -1,0 +1,53 @@
+"""Debian's kernels: the newest package of a suite, from where this machine gets its packages, unpacked."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+NEWEST = "newest"
+SUITES = {"5.10": "bullseye-security", "6.1": "bookworm", "6.12": "trixie", NEWEST: "sid"}
+
+
+def fetch(version: str, kernel: Path) -> None:
+    """Unpack it at `kernel`. Raises CalledProcessError, and SystemExit where apt knows no archive."""
+    work = kernel.with_name(f"{kernel.name}.apt")
+    (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (work / "list").write_text(f"deb [signed-by={key}] {archive(SUITES[version])} {SUITES[version]} main\n")
+    places = {
+        "Dir::Etc::sourcelist": work / "list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": work / "lists",
+    }
+    options = [
+        f"-o{name}={place}"
+        for name, place in {**places, "Dir::Cache": work, "APT::Sandbox::User": "root"}.items()
+    ]
+    subprocess.run(["apt-get", *options, "-qq", "update"], check=True)
+    number = "[0-9]" if version == NEWEST else re.escape(version)
+    found = _output("apt-cache", *options, "search", "--names-only", f"^linux-image-{number}.*-amd64$")
+    names = [line.split()[0] for line in found.splitlines()]
+    packages = [name for name in names if not re.search("cloud|-rt-|unsigned|dbg", name)]
+    newest = max(packages, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    subprocess.run(["apt-get", *options, "-qq", "download", newest], cwd=work, check=True)
+    shutil.rmtree(work / "tree", ignore_errors=True)
+    subprocess.run(["dpkg", "-x", next(work.glob(f"{newest}_*.deb")), work / "tree"], check=True)
+    if not (work / "tree" / "lib").exists():  # newer packages have it below /usr only
+        (work / "tree" / "lib").symlink_to("usr/lib")
+    (work / "tree").rename(kernel)
+    shutil.rmtree(work)
+
+
+def archive(suite: str) -> str:
+    """Where this machine gets Debian's packages: other suites are in the same place."""
+    label = "Debian-Security" if suite.endswith("-security") else "Debian"
+    targets = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)").splitlines()
+    places = [target.split()[1] for target in targets if target.split()[0] == label]
+    if not places:
+        raise SystemExit(f"apt knows no archive of {label}: add one below /etc/apt, then `apt-get update`")
+    return places[0]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
