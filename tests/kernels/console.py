@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)|\r")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
 _KERNEL = re.compile(r"\[ *\d+\.\d+\]")  # begins each of its messages
 _EXIT = re.compile(r"exit code (\d+)$")
 _COUNTS = re.compile(r"=+ (\d+ (?:passed|failed|error).*?) =+$")
@@ -81,4 +81,4 @@ class _Following:
 
 
 def _plain(line: bytes) -> str:
-    return _ESCAPE.sub("", line.decode(errors="replace"))
+    return _ESCAPE.sub("", line.decode(errors="replace").rstrip("\r").rpartition("\r")[2])

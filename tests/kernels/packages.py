@@ -26,13 +26,17 @@ def fetch(version: str, kernel: Path) -> None:
     ]
     subprocess.run(["apt-get", *options, "-qq", "update"], check=True)
     number = "[0-9]" if version == NEWEST else re.escape(version)
-    found = _output("apt-cache", *options, "search", "--names-only", f"^linux-image-{number}.*-amd64$")
-    names = [line.split()[0] for line in found.splitlines()]
-    packages = [name for name in names if not re.search("cloud|-rt-|unsigned|dbg", name)]
-    newest = max(packages, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-    subprocess.run(["apt-get", *options, "-qq", "download", newest], cwd=work, check=True)
+    pattern = f"^linux-(image|binary|modules)-{number}.*-amd64$"  # older ones have all in the first
+    found = _output("apt-cache", *options, "search", "--names-only", pattern)
+    of_release: dict[str, list[str]] = {}
+    for name in (line.split()[0] for line in found.splitlines()):
+        if not re.search("cloud|-rt-|unsigned|dbg", name):
+            of_release.setdefault(name.split("-", 2)[2], []).append(name)
+    newest = max(of_release, key=lambda release: [int(number) for number in re.findall(r"\d+", release)])
+    subprocess.run(["apt-get", *options, "-qq", "download", *of_release[newest]], cwd=work, check=True)
     shutil.rmtree(work / "tree", ignore_errors=True)
-    subprocess.run(["dpkg", "-x", next(work.glob(f"{newest}_*.deb")), work / "tree"], check=True)
+    for package in work.glob(f"linux-*-{newest}_*.deb"):
+        subprocess.run(["dpkg", "-x", package, work / "tree"], check=True)
     if not (work / "tree" / "lib").exists():  # newer packages have it below /usr only
         (work / "tree" / "lib").symlink_to("usr/lib")
     (work / "tree").rename(kernel)

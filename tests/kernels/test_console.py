@@ -43,7 +43,7 @@ def test_tests_are_shown_as_they_come_and_all_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bios, kernel, test = r"\033[2JSeaBIOS", "[    0.000000] Linux version", "tests/a.py::test_good PASSED"
-    said(tmp_path, rf"printf '{bios}\r\n{kernel}\r\n{test}\r\n'")
+    said(tmp_path, rf"printf '{bios}\r\n{kernel}\r\ncollecting\rcollected\r\n{test}\r\n'")
     shown = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["SeaBIOS", "tests/a.py::test_good PASSED"]
+    assert shown == ["SeaBIOS", "collected", "tests/a.py::test_good PASSED"]
     assert "Linux version" in (tmp_path / "log").read_text()
