@@ -90,7 +90,7 @@ test-wheel: setup ## install the wheel by pip in a root of Debian's that has Pyt
 	$(PYTHON) -m pytest --override-ini=addopts= -q --strict-markers tests/wheel $(ARGS)
 
 .PHONY: test-kernels
-test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12"); takes minutes
+test-kernels: setup ## the redirection's tests on Debian's kernels, emulated (ARGS="5.10 6.1 6.12 newest -- TESTS"); takes minutes each
 	$(PYTHON) -m tests.kernels $(ARGS)
 
 .PHONY: test-upgrade

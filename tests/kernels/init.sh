@@ -24,6 +24,8 @@ mkdir /new/sys/fs/cgroup/unified/tests  # as what runs on a node is in one
 echo $$ >/new/sys/fs/cgroup/unified/tests/cgroup.procs
 mount -t bpf bpf /new/sys/fs/bpf
 ip link set lo up
+dmesg -n 4  # from now on only errors: what is said here is a test's
+uname -r
 export HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin
 chroot /new /bin/sh -c "cd '$repository' && $(cat /command)" </new/dev/null
 echo "exit code $?"
