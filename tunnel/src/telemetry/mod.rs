@@ -18,6 +18,7 @@ mod recent;
 mod record;
 mod request;
 mod series;
+mod series_cache;
 mod trace;
 mod verdicts;
 mod writer;
@@ -53,7 +54,8 @@ pub use record::Tcp;
 use record::{End, Facts};
 pub use request::{Amount, Request};
 use request::{RequestCache, RequestRegistry};
-use series::{BaggageCache, Labels, Registry, Series, SeriesCache};
+use series::{BaggageCache, Labels, Registry, Series};
+use series_cache::SeriesCache;
 pub use trace::{Context as TraceContext, Try as TracedTry};
 
 /// What the telemetry of a process is to be.
@@ -72,6 +74,8 @@ pub struct Telemetry {
     phases: Mutex<Vec<Arc<Phases<AtomicU64>>>>,
     /// What is told of whose traffic, and since when.
     scopes: ArcSwap<(Scopes, Option<Instant>)>,
+    /// How often series were expired: the turns of workers' caches.
+    turn: AtomicU64,
 }
 
 impl Telemetry {
@@ -89,6 +93,7 @@ impl Telemetry {
             counts: Counts::default(),
             phases: Mutex::default(),
             scopes: ArcSwap::default(),
+            turn: AtomicU64::default(),
         }))
     }
 
@@ -136,6 +141,7 @@ impl Telemetry {
         lock(&self.registry).expire(&alive, changed, now);
         lock(&self.requests).expire(&alive, changed, now);
         self.counts.verdicts.expire(mesh, now);
+        self.turn.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -220,7 +226,8 @@ impl WorkerTelemetry {
     pub fn request(&self, request: Request) {
         let shared = &self.0.shared;
         let custom = self.custom(&request.parties, request.direction, &request);
-        let series = self.0.requests.borrow_mut().of(&request, custom, &shared.requests, self.0.number);
+        let turn = shared.turn.load(Ordering::Relaxed);
+        let series = self.0.requests.borrow_mut().of(&request, custom, &shared.requests, self.0.number, turn);
         series.count(request.duration, request.sent, request.received);
         shared.log.request(request);
     }
@@ -265,8 +272,8 @@ impl ConnectionRecord {
         self.series.get_or_init(|| {
             let custom = self.worker.custom(&parties, self.facts.direction, &Described(&self.facts, &parties));
             let (worker, known) = (&self.worker.0, (&parties, self.facts.direction, custom, ()));
-            let registry = &worker.shared.registry;
-            let series = worker.cache.borrow_mut().get(known, |labels, ()| labels, registry, worker.number);
+            let (registry, turn) = (&worker.shared.registry, worker.shared.turn.load(Ordering::Relaxed));
+            let series = worker.cache.borrow_mut().get(known, |labels, ()| labels, registry, worker.number, turn);
             series.open();
             self.facts.describe(parties);
             series

@@ -13,7 +13,8 @@ use super::custom::Custom;
 use super::flags::Flags;
 use super::observed::Observed;
 use super::party::Parties;
-use super::series::{add, Counters, Labels, Merge, OfSeries, Registry, SeriesCache};
+use super::series::{add, Counters, Labels, Merge, OfSeries, Registry};
+use super::series_cache::SeriesCache;
 use super::trace::Trace;
 use super::Direction;
 use crate::base::log::{timestamp, Field, Line, LogFormat};
@@ -323,8 +324,9 @@ impl RequestCache {
         custom: Option<Arc<Custom>>,
         registry: &Mutex<RequestRegistry>,
         worker: usize,
+        turn: u64,
     ) -> Arc<RequestSeries> {
         let all = |labels, kind| RequestLabels { labels, kind };
-        self.get((&request.parties, request.direction, custom, request.kind()), all, registry, worker)
+        self.get((&request.parties, request.direction, custom, request.kind()), all, registry, worker, turn)
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::custom::Custom;
 use super::party::{self, Baggage, Parties, Party, Path};
-use super::{lock, Direction, Tcp};
+use super::{Direction, Tcp};
 use crate::base::{Flag, Identity, Refusal};
 use crate::mesh::{App, Locality, Mesh, ServiceKey};
 
@@ -196,7 +196,7 @@ pub const KEPT: Duration = Duration::from_secs(300);
 pub const TOLD_APART: usize = 20_000;
 
 impl<L: OfSeries, C: Counters> Registry<L, C> {
-    fn part(&mut self, mut labels: L, worker: usize) -> Arc<C> {
+    pub fn part(&mut self, mut labels: L, worker: usize) -> Arc<C> {
         if self.0.len() >= TOLD_APART && !self.0.contains_key(&labels) {
             labels.overflowing();
         }
@@ -277,52 +277,6 @@ impl<'a> Alive<'a> {
     }
 }
 
-/// One worker's way to its series: by the addresses of the labels, which resources of one mesh share, and by what else
-/// tells them apart.
-pub struct SeriesCache<K, C>(HashMap<Known<K>, Cached<C>>);
-
-type Known<K> = (Addresses, Option<Arc<Custom>>, K);
-
-pub type Addresses = [usize; 10];
-
-struct Cached<C> {
-    series: Weak<C>,
-    /// Keeps the addresses from being used for something else.
-    _labels: Labels,
-}
-
-impl<K, C> Default for SeriesCache<K, C> {
-    fn default() -> Self {
-        SeriesCache(HashMap::new())
-    }
-}
-
-/// Entries after which a cache starts anew. More label sets than that in use at a time cost a look at their text each.
-const CACHE_LIMIT: usize = 8192;
-
-impl<K: Clone + Eq + Hash, C: Counters> SeriesCache<K, C> {
-    /// `all` gives the labels with what `key` says.
-    pub fn get<L: OfSeries>(
-        &mut self,
-        (parties, direction, custom, key): (&Parties, Direction, Option<Arc<Custom>>, K),
-        all: impl FnOnce(Labels, K) -> L,
-        registry: &Mutex<Registry<L, C>>,
-        worker: usize,
-    ) -> Arc<C> {
-        let known = (addresses(parties, direction), custom, key);
-        if let Some(series) = self.0.get(&known).and_then(|cached| cached.series.upgrade()) {
-            return series;
-        }
-        if self.0.len() >= CACHE_LIMIT {
-            self.0.clear();
-        }
-        let labels = Labels::new(parties, direction, known.1.clone());
-        let series = lock(registry).part(all(labels.clone(), known.2.clone()), worker);
-        self.0.insert(known, Cached { series: Arc::downgrade(&series), _labels: labels });
-        series
-    }
-}
-
 /// What peers that are in no resource say of themselves, by the text.
 #[derive(Default)]
 pub struct BaggageCache {
@@ -352,23 +306,4 @@ impl BaggageCache {
         self.baggage.insert(header.into(), baggage.clone());
         Some(baggage)
     }
-}
-
-fn addresses(parties: &Parties, direction: Direction) -> Addresses {
-    fn address<T: ?Sized>(value: Option<&Arc<T>>) -> usize {
-        value.map_or(0, |value| Arc::as_ptr(value).cast::<()>() as usize)
-    }
-    let Parties { source, destination, service, .. } = parties;
-    [
-        direction as usize,
-        (parties.path == Path::Direct) as usize,
-        address(source.app()),
-        address(source.locality()),
-        address(parties.source_identity.as_ref()),
-        address(destination.app()),
-        address(destination.locality()),
-        address(parties.destination_identity.as_ref()),
-        address(service.as_ref().map(|service| service.key.text())),
-        address(service.as_ref().map(|service| &service.name)),
-    ]
 }
