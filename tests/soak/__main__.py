@@ -50,7 +50,7 @@ def main(*, hours: float, seed: int, out: Path) -> None:
             indent=1,
         )
     )
-    show(found, running, verdict)
+    show(found, running, verdict, fit=round(hours * 3600 / EVERY))
     sys.exit(bool(verdict))
 
 
@@ -91,15 +91,18 @@ def verdicts(found: Sequence[Trend], left: dict[str, float], errors: Sequence[st
     return [*grown, *kept, *failed]
 
 
-def show(found: Sequence[Trend], running: Stage, verdict: Sequence[str]) -> None:
+def show(found: Sequence[Trend], running: Stage, verdict: Sequence[str], fit: int) -> None:
+    """fit: how many events there are time for."""
     table = Table("figure", "first", "last", "an hour", "±", "at most")
     for one in found:
         numbers = (one.first, one.last, one.slope, one.error)
         table.add_row(one.name, *(f"{number:,.1f}" for number in numbers), f"{one.limit:g} {one.unit}")
     console = Console(highlight=False)
     console.print(table)
+    events = running.events
     console.print(
-        f"after a warm-up of {WARM_UP:.0%}; {', '.join(f'{n} x {e}' for e, n in running.events.items())}"
+        f"after a warm-up of {WARM_UP:.0%}; {events.total()} events, on an idle machine {fit}: "
+        f"{', '.join(f'{number} x {event}' for event, number in events.items())}"
     )
     if found and found[0].seconds < JUDGED:
         console.print("too short to judge slopes: ten minutes are needed")

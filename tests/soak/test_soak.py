@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tests.soak.__main__ import verdicts
-from tests.soak.samples import Sample, trends
+from tests.soak.samples import Sample, latencies, trends
 
 MINUTES_20 = range(0, 1200, 5)
 
@@ -35,6 +35,20 @@ def test_what_grew_before_the_warm_up_was_over_does_not_count() -> None:
     assert [trend.slope for trend in trends(samples)] == [0.0]
 
 
+def test_a_machine_that_becomes_busy_is_no_growth_of_the_meshs_latency() -> None:
+    def slower(plain: float, meshed: float) -> list[bool]:
+        """Calls that take so many times as long at the end."""
+        samples = []
+        for at in MINUTES_20:
+            by = at / MINUTES_20[-1]
+            took = {"plain": [0.001 * (1 + by * plain)] * 100, "near": [0.004 * (1 + by * meshed)] * 100}
+            samples.append(Sample(at, latencies(took)))
+        return [trend.grows for trend in trends(samples)]
+
+    assert slower(plain=20, meshed=20) == [False]
+    assert slower(plain=0, meshed=20) == [True]
+
+
 def test_a_verdict_has_a_line_for_each_thing_that_is_wrong() -> None:
     assert verdicts([], {}, []) == []
     found = trends([Sample(at, {"map node1 pods": float(at)}) for at in MINUTES_20])
@@ -51,4 +65,5 @@ def test_it_runs(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr, done.stderr
     result = json.loads((tmp_path / "soak.json").read_text())
     assert (result["errors"], result["left"]) == ([], {}), done.stdout + done.stderr
-    assert result["samples"][0]["memory node1 tunnel"] > 0
+    figures = ("memory node1 tunnel", "plain latency", "latency near", "latency far")
+    assert all(result["samples"][0][name] > 0 for name in figures)
