@@ -5,7 +5,7 @@ use super::body::Next;
 use super::h1::has_body;
 use super::node::Node;
 use super::router::{Router, Session};
-use super::{Body, BodyError, Frame, Request, Response, Source, Ticket};
+use super::{Body, BodyError, Drain, Frame, Request, Response, Source, Ticket};
 use http::header::{HeaderMap, CONTENT_LENGTH};
 use http::uri::Scheme;
 use http::{StatusCode, Version};
@@ -23,6 +23,7 @@ pub struct Peer(Rc<Shared>);
 
 struct Shared {
     handle: Box<dyn Fn(Request) -> Handling>,
+    drain: Drain,
     /// Requests whose answers are not over.
     open: Cell<usize>,
     broken: Cell<bool>,
@@ -41,13 +42,18 @@ pub enum Unanswered {
 impl Peer {
     /// As if the requests had come over the session's connection.
     pub fn new<N: Node>(router: &Rc<Router<N>>, session: &Rc<Session>) -> Peer {
-        let (router, session) = (router.clone(), session.clone());
+        let (router, session, drain) = (router.clone(), session.clone(), session.drain.clone());
         let handle = move |request| -> Handling {
             let (router, session) = (router.clone(), session.clone());
             Box::pin(async move { router.handle(&session, request).await })
         };
         let (open, broken, over) = Default::default();
-        Peer(Rc::new(Shared { handle: Box::new(handle), open, broken, over }))
+        Peer(Rc::new(Shared { handle: Box::new(handle), drain, open, broken, over }))
+    }
+
+    /// Whether the connection is to be used no more: with an answer that is written, its client is told so.
+    pub fn is_leaving(&self) -> bool {
+        self.0.drain.is_announced()
     }
 
     /// Ends what is open.

@@ -97,7 +97,11 @@ impl<S: Io> Upstream<S> {
         let connection = self.0;
         connection.used.set(connection.used.get().saturating_add(1));
         if let Some(peer) = connection.peer().filter(|_| !request.wants_tunnel()) {
-            let end = move || release(Upstream(connection));
+            let leaving = peer.clone();
+            let end = move || match leaving.is_leaving() {
+                true => connection.end(),
+                false => release(Upstream(connection)),
+            };
             return Ok(peer.send(request, Version::HTTP_11, end).await?);
         }
         let outgoing = Outgoing::of_request(request);
