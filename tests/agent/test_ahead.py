@@ -1,12 +1,14 @@
 """What was translated ahead comes to what is translated at once."""
 
+from typing import Any
+
 from agent.ahead import Ahead
 from agent.model.mesh import Mesh
 from agent.model.model import Model, apply
 from agent.model.schema.objects import Key
 from tests.agent.model.objects import changes, make, pod, service
 
-WEB = {"labels": {"app": "web"}}
+WEB: Any = {"labels": {"app": "web"}}
 DENY = make("AuthorizationPolicy", "deny", spec={"selector": {"matchLabels": {"app": "web"}}, "rules": []})
 
 

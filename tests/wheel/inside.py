@@ -14,7 +14,7 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
     options = ["--source", f"dir:{manifests}", "--node", "node1"]
     places = ["--run-dir", RUN, "--cgroup", GROUP, "--bpffs", BPFFS]
-    command = ["warren", "agent", *options, *places]
+    command = ["warren", "agent", *options, *map(str, places)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as agent:
         assert agent.stderr
         said = []
