@@ -65,8 +65,6 @@ pub struct Session {
     /// Plaintext that waits for its turn, and up to where it has been parsed.
     unread: Vec<u8>,
     parsed: usize,
-    /// The last read was more work than a turn has room for.
-    dense: bool,
     parser: Parser,
     decoder: Decoder,
     events: Vec<Event>,
@@ -101,7 +99,6 @@ impl Session {
             rest: Vec::new(),
             unread: Vec::new(),
             parsed: 0,
-            dense: false,
             parser: Parser::new(server),
             decoder: Decoder::new(),
             events: Vec::new(),
@@ -139,11 +136,6 @@ impl Session {
         self.parser.is_turn_over()
     }
 
-    /// The next read should be small: what a turn has no room for is kept, and paid for by nobody.
-    pub fn is_dense(&self) -> bool {
-        self.dense
-    }
-
     /// Something that came waits for the next turn.
     pub fn is_behind(&self) -> bool {
         !self.unread.is_empty()
@@ -179,7 +171,6 @@ impl Session {
         }
         parts.shrink_to(EVENTS_KEPT);
         self.parts = parts;
-        self.dense = self.is_behind();
         self.rest.extend_from_slice(&input[used?..]);
         Ok(!matches!(&self.tls, Tls::Up(records) if records.closed))
     }

@@ -64,7 +64,6 @@ impl Tunnel {
             }
             ready!(sock.poll_read_ready(cx))?;
             let most = ready!(self.thread.turns.poll(&self.ticket, cx));
-            let most = if self.session.borrow().is_dense() { LIGHT } else { most };
             self.ended.set(!self.pump(sock, most)?);
             if stage == Stage::Open && self.stage.get() != Stage::Handshake {
                 return Poll::Ready(Ok(()));

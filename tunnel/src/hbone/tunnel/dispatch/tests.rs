@@ -18,13 +18,10 @@ use crate::hbone::tunnel::testing::{
 use crate::hbone::tunnel::Tunnel;
 use crate::relay::thread::testing;
 use crate::relay::Thread;
-use crate::sys::budget::{Share, POD};
-use crate::sys::turns::LIGHT;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use tokio::net::TcpStream;
-use tokio::select;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::spawn_local;
 
 const MAX: u32 = WINDOW_MAX as u32;
 
@@ -483,47 +480,5 @@ fn who_has_used_up_a_turn_waits_for_the_next_one() {
         peer.send(|out| (0..100).for_each(|_| put_settings(out, 1 << 20, 16_384, None))).await;
         let asks = || thread.turns.poll(&tunnel.ticket, &Context::from_waker(Waker::noop()));
         until(|| tunnel.session.borrow().is_behind() && asks().is_pending()).await;
-    });
-}
-
-/// What waits for its turn is memory that nobody pays for.
-#[test]
-fn little_is_read_of_who_uses_up_turns() {
-    testing::run(async |thread| {
-        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
-        let mut most = 0;
-        let flood = async {
-            peer.send(|out| (0..20_000).for_each(|_| out.extend(raw(0x77, 0, 0, &[])))).await;
-            peer.rest().await;
-        };
-        let watch = async {
-            loop {
-                let (unread, parsed) = tunnel.session.borrow_mut().take_unread();
-                most = most.max(unread.len());
-                tunnel.session.borrow_mut().put_unread(unread, parsed);
-                yield_now().await;
-            }
-        };
-        select! {
-            () = flood => {},
-            () = watch => {},
-        }
-        assert!((1..=LIGHT).contains(&most), "{most} bytes");
-    });
-}
-
-#[test]
-fn a_tunnel_for_which_much_waits_already_gets_no_more_streams() {
-    testing::run(async |thread| {
-        let (tunnel, mut peer) = connected(&thread, Ours::Server, &[]).await;
-        let waiting = Share::of(&tunnel.budget);
-        waiting.hold_anyway(POD);
-        peer.request(1).await;
-        assert_eq!(peer.headers(1, Kind::Response).await.status, Some(503));
-        assert_eq!((tunnel.streams(), tunnel.tasks()), (0, 0));
-        drop(waiting);
-        peer.request(3).await;
-        peer.rest().await;
-        assert_eq!((tunnel.streams(), tunnel.tasks()), (1, 1));
     });
 }
