@@ -270,7 +270,7 @@ pub async fn send<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Re
     let lease = one.cluster.lease(&one.router.node, one.host).await?;
     let (cluster, host, counted) = (one.cluster.clone(), one.host.clone(), lease.counted);
     let release = move |upstream| cluster.release(&host, upstream, counted);
-    let sent = Box::pin(lease.upstream.send(request, one.router.settings.limits, release)).await;
+    let sent = lease.upstream.send(request, one.router.settings.limits, release).await;
     sent.map_err(|error| match error {
         ClientError::Closed => Failure::Closed,
         ClientError::Malformed(_) => Failure::Protocol,
@@ -282,7 +282,7 @@ pub async fn send<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Re
 async fn send_shared<N: Node>(one: &Try<'_, N>, request: &mut Request) -> Result<Response, Failure> {
     for _ in 0..3 {
         let upstream = one.cluster.share(&one.router.node, one.host, one.router.settings.limits).await?;
-        return match Box::pin(upstream.send(request)).await {
+        return match upstream.send(request).await {
             Ok(response) => Ok(response),
             Err(SendError::Unsent) => continue,
             Err(SendError::Closed) => Err(Failure::Closed),

@@ -96,8 +96,7 @@ impl<N: Node> Router<N> {
         let scope = session.scope(&self.node, request.authority.host());
         match self.node.admit(downstream, remote, &scope, request).await {
             Ok(added) => {
-                // Apart, as a future is moved at each level at which it is made.
-                let routed = Box::pin(self.route(downstream, &scope, request, recording, grpc)).await;
+                let routed = self.route(downstream, &scope, request, recording, grpc).await;
                 let mut response = routed.unwrap_or_else(|answer| {
                     recording.record.flags |= answer.flags;
                     answer.response(grpc)
