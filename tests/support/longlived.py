@@ -174,7 +174,8 @@ class _Streams(_Talk):
                 self.ways[own] -= 1
                 if number == 0:
                     self.up.release()
-            raise ConnectionError("the stream ended")
+            if not self.stop.is_set():  # a stream that its client has ended, its server ends as well
+                raise ConnectionError("the stream ended")
         except (grpc.RpcError, ConnectionError) as error:
             if not self.closed:
                 self.errors.append(str(error))
