@@ -1,4 +1,4 @@
-"""The service and its routes, the same for each path."""
+"""The service, its routes and its pods, the same for each path."""
 
 from typing import Any
 
@@ -48,6 +48,16 @@ def objects(service: str, namespace: str, rules: int = 2) -> list[dict[str, Any]
             "metadata": meta,
             "spec": {"hosts": [service], "http": http},
         },
+    ]
+
+
+def pod(name: str, namespace: str, node: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """With a service account of its name; it does nothing by itself."""
+    meta = {"name": name, "namespace": namespace}
+    spec = {"nodeName": node, "serviceAccountName": name, "containers": [{"name": "x", "image": "x"}]}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "labels": labels}, "spec": spec},
     ]
 
 

@@ -105,14 +105,11 @@ def _objects(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
             yield route.policy(name, NAMESPACE)
 
 
-def _pod(path: str, role: str, node: str, plan: Plan) -> Iterator[dict[str, Any]]:
-    meta = {"name": f"{path}-{role}", "namespace": NAMESPACE}
+def _pod(path: str, role: str, node: str, plan: Plan) -> list[dict[str, Any]]:
     labels = {"istio.io/dataplane-mode": "ambient" if plan.through in MESHES else "none"}
     if role in route.VERSIONS:
         labels |= {"app": path, "version": role}
-    spec = {"nodeName": node, "serviceAccountName": meta["name"], "containers": [{"name": "x", "image": "x"}]}
-    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
-    yield {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "labels": labels}, "spec": spec}
+    return route.pod(f"{path}-{role}", NAMESPACE, node, labels)
 
 
 def _serve(path: str, lab: Lab, processes: Processes, out: Path) -> int:

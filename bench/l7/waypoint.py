@@ -7,7 +7,7 @@ from typing import Any
 from bench import blocks
 from bench.certificates import Identity, issue
 from bench.envoy import TUNNEL_PORT, far_side, launch
-from bench.l7 import envoy
+from bench.l7 import envoy, route
 from bench.l7.route import PORTS
 from bench.pods import Pod
 from bench.processes import Processes
@@ -26,17 +26,7 @@ def objects(name: str, namespace: str, node: str) -> list[dict[str, Any]]:
     managed = {"gateway.istio.io/managed": "istio.io-mesh-controller"}
     port = {"name": "mesh", "port": TUNNEL_PORT}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {**meta, "labels": labels},
-            "spec": {
-                "nodeName": node,
-                "serviceAccountName": name,
-                "containers": [{"name": "x", "image": "x"}],
-            },
-        },
+        *route.pod(name, namespace, node, labels),
         {
             "apiVersion": "v1",
             "kind": "Service",

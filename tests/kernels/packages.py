@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.archives import archive
+from tests.support.archives import KEYS, archive
 
 NEWEST = "newest"
 SUITES = {"5.10": "bullseye-security", "6.1": "bookworm", "6.12": "trixie", NEWEST: "sid"}
@@ -15,8 +15,7 @@ def fetch(version: str, kernel: Path) -> None:
     """Unpack it at `kernel`. Raises CalledProcessError, and SystemExit where apt knows no archive."""
     work = kernel.with_name(f"{kernel.name}.apt")
     (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (work / "list").write_text(f"deb [signed-by={key}] {archive(SUITES[version])} {SUITES[version]} main\n")
+    (work / "list").write_text(f"deb [signed-by={KEYS}] {archive(SUITES[version])} {SUITES[version]} main\n")
     places = {
         "Dir::Etc::sourcelist": work / "list",
         "Dir::Etc::sourceparts": "-",

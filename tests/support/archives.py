@@ -2,6 +2,9 @@
 
 import subprocess
 
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+"""Which sign what is there."""
+
 
 def archive(suite: str) -> str:
     """Where this machine gets Debian's packages: other suites are in the same place.

@@ -10,13 +10,12 @@ from pathlib import Path
 from platform import freedesktop_os_release
 
 from agent.lab import cgroups
-from tests.support.archives import archive
+from tests.support.archives import KEYS, archive
 from tests.support.command import Said
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / "build" / "wheel"
 VENV = "/opt/warren"
-_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _PACKAGES = "python3,python3-venv"
 _ENTER = Path(__file__).with_name("enter.sh")
 _WITHIN = 300.0  # seconds
@@ -80,7 +79,7 @@ def empty_root() -> Iterator[Root]:
     group.mkdir()
     try:
         with tempfile.TemporaryDirectory(dir=BUILD, prefix="root-") as folder:
-            options = ["--variant=minbase", f"--include={_PACKAGES}", f"--keyring={_KEYS}"]
+            options = ["--variant=minbase", f"--include={_PACKAGES}", f"--keyring={KEYS}"]
             make = ["debootstrap", *options, f"--cache-dir={packages}", suite, folder, place]
             _run("unshare", "--mount", "--pid", "--fork", "--kill-child", *make)
             yield Root(Path(folder), group)

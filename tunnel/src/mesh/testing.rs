@@ -31,6 +31,20 @@ pub fn pod(name: &str, ips: &[&str]) -> proto::Workload {
     }
 }
 
+/// A policy of namespace `default`, of all its pods, with one rule: about what is so.
+pub fn policy(action: proto::Action, matches: proto::Match) -> Resource {
+    let clause = proto::Clause { matches: vec![matches] };
+    let policy = proto::Authorization {
+        name: "p".into(),
+        namespace: "default".into(),
+        scope: proto::PolicyScope::Namespace as i32,
+        action: action as i32,
+        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
+        ..Default::default()
+    };
+    sent(proto::AUTHORIZATION, "default/p", &policy)
+}
+
 /// A service of namespace `default` with port 80, which is 8080 on its endpoints.
 pub fn service(name: &str, vips: &[&str]) -> proto::Service {
     proto::Service {

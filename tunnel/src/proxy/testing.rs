@@ -1,14 +1,14 @@
 //! A node for tests of what its pods' connections meet: its pods `client` (127.0.0.7) and `server` (127.0.0.8) share the
 //! test's own network namespace, `outside` (127.0.0.9) is no pod of it. To each all may come whom `policy` lets in.
 use super::Proxy;
-use crate::config::proto::{self, Action, PolicyScope};
+use crate::config::proto::{self, Action};
 use crate::config::unknown_keys::UnknownKeys;
 use crate::config::Resource;
 use crate::h2::headers::Fields;
 use crate::hbone::stream::Stream;
 use crate::hbone::tunnel::testing::{serving, until, Ours, Peer};
-use crate::mesh::testing::{mesh, pod, resource, sent};
-use crate::mesh::Mesh;
+use crate::mesh::testing::{mesh, pod, resource};
+use crate::mesh::{self, Mesh};
 use crate::node::{Context, Lookups, Pod, Shared};
 use crate::relay::thread::testing;
 use crate::relay::Thread;
@@ -35,17 +35,7 @@ pub struct Node {
 /// A policy of all pods: about connections of this service account.
 pub fn policy(action: Action, service_account: &str) -> Resource {
     let account = proto::ServiceAccountMatch { namespace: "default".into(), service_account: service_account.into() };
-    let of_account = proto::Match { service_accounts: vec![account], ..Default::default() };
-    let clause = proto::Clause { matches: vec![of_account] };
-    let policy = proto::Authorization {
-        name: "p".into(),
-        namespace: "default".into(),
-        scope: PolicyScope::Namespace as i32,
-        action: action as i32,
-        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
-        ..Default::default()
-    };
-    sent(proto::AUTHORIZATION, "default/p", &policy)
+    mesh::testing::policy(action, proto::Match { service_accounts: vec![account], ..Default::default() })
 }
 
 pub fn meshed(policy: Resource) -> Mesh {

@@ -18,6 +18,8 @@ pub mod sockets;
 pub mod spare;
 pub mod spin;
 pub mod stash;
+#[cfg(test)]
+pub mod testing;
 pub mod timer;
 pub mod turns;
 pub mod waiters;

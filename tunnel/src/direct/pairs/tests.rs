@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::proto::{self, Action, PolicyScope};
 use crate::config::Resource;
-use crate::mesh::testing::{mesh, pod, resource, sent, service};
+use crate::mesh::testing::{self, mesh, pod, resource, sent, service};
 use crate::sys::pod_info::testing::info;
 use std::cell::RefCell;
 
@@ -53,17 +53,7 @@ fn usual() -> Pair {
 
 /// A policy of the namespace, about connections to this port.
 fn policy(action: Action, port: u32) -> Resource {
-    let to_port = proto::Match { destination_ports: vec![port], ..Default::default() };
-    let clause = proto::Clause { matches: vec![to_port] };
-    let policy = proto::Authorization {
-        name: "p".into(),
-        namespace: "default".into(),
-        scope: PolicyScope::Namespace as i32,
-        action: action as i32,
-        rules: vec![proto::Rule { clauses: vec![clause], ..proto::Rule::default() }],
-        ..Default::default()
-    };
-    sent(proto::AUTHORIZATION, "default/p", &policy)
+    testing::policy(action, proto::Match { destination_ports: vec![port], ..Default::default() })
 }
 
 /// The server, under a policy of which nothing is known.

@@ -7,6 +7,7 @@ use crate::hbone::tunnel::testing::{
 };
 use crate::relay::thread::testing;
 use crate::sys::budget::{Share, POD};
+use crate::sys::testing::waits;
 use crate::telemetry::Direction;
 use socket2::SockRef;
 use std::net::Shutdown;
@@ -324,7 +325,7 @@ fn what_comes_before_the_application_goes_to_it_at_once() {
         let near = TcpStream::from_std(near.into_std().unwrap()).unwrap();
         let record = thread.telemetry.accept(Direction::Outbound, tunnel.remote, tunnel.remote);
         let mut relay = pin!(stream.relay(near, record));
-        assert!(relay.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(relay.as_mut()));
         assert_eq!(stream.waiting(), 0);
         assert_eq!(read(&app, 5).await, b"early");
     });

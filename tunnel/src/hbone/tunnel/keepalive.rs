@@ -65,9 +65,8 @@ mod tests {
     use crate::h2::frame::Event;
     use crate::hbone::tunnel::testing::{connected, until, Ours};
     use crate::relay::thread::testing;
-    use std::future::Future;
+    use crate::sys::testing::waits;
     use std::pin::pin;
-    use std::task::{Context, Waker};
     use tokio::task::spawn_local;
 
     #[test]
@@ -106,7 +105,7 @@ mod tests {
             let (mut rounds, weak) = (Rounds::default(), Rc::downgrade(&tunnel));
             thread.turns.use_up(tunnel.pod.number());
             let mut next = pin!(rounds.next(&thread, tunnel.owner(), &weak));
-            assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(waits(next.as_mut()));
             assert!(tunnel.heard.get(), "nobody has looked");
             assert!(next.await);
         });

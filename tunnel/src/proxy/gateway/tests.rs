@@ -8,9 +8,8 @@ use crate::proxy::testing::{meshed, policy, Node};
 use crate::routes::proto::{self, GATEWAY_LISTENERS};
 use crate::sys::budget::{Share, POD};
 use crate::sys::panics::testing::unwind;
-use std::future::Future;
+use crate::sys::testing::waits;
 use std::pin::pin;
-use std::task::{Context, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
@@ -43,7 +42,7 @@ fn a_stream_whose_task_panics_is_reset() {
         let (stream, fields, mut peer) = node.asked("127.0.0.1:8080").await;
         node.proxy.thread.turns.use_up(stream.tunnel().pod.number());
         let mut serving = Box::pin(serve_stream(node.proxy.clone(), node.server.clone(), stream, fields));
-        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(serving.as_mut()));
         unwind(serving);
         assert!(peer.rest().await.contains(&Event::Reset(1, Code::INTERNAL_ERROR)));
     });
@@ -56,7 +55,7 @@ fn a_stream_that_is_asked_for_takes_a_turn() {
         let (stream, fields, _peer) = node.asked("nowhere").await;
         node.proxy.thread.turns.use_up(stream.tunnel().pod.number());
         let mut serving = pin!(serve_stream(node.proxy.clone(), node.server.clone(), stream, fields));
-        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(serving.as_mut()));
         serving.await;
     });
 }

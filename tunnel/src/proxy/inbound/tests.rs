@@ -7,9 +7,10 @@ use crate::h2::headers::Kind;
 use crate::proxy::testing::{application, carries, policy, Node};
 use crate::sys::budget::{Share, POD};
 use crate::sys::panics::testing::unwind;
+use crate::sys::testing::waits;
 use std::future::{poll_fn, Future};
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use tokio::select;
 use tokio::task::spawn_local;
 
@@ -35,7 +36,7 @@ fn a_stream_whose_task_panics_is_reset() {
         let (stream, fields, mut peer) = node.asked("127.0.0.1:80").await;
         node.proxy.thread.turns.use_up(stream.tunnel().pod.number());
         let mut serving = Box::pin(serve(node.proxy.clone(), node.server.clone(), stream, fields));
-        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(serving.as_mut()));
         unwind(serving);
         assert!(peer.rest().await.contains(&Event::Reset(1, Code::INTERNAL_ERROR)));
     });
@@ -48,7 +49,7 @@ fn a_stream_that_is_asked_for_takes_a_turn() {
         let (stream, fields, mut peer) = node.asked("nowhere").await;
         node.proxy.thread.turns.use_up(stream.tunnel().pod.number());
         let mut serving = pin!(serve(node.proxy.clone(), node.server.clone(), stream, fields));
-        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(serving.as_mut()));
         serving.await;
         assert_eq!(peer.headers(1, Kind::Response).await.status, Some(400));
     });
@@ -62,7 +63,7 @@ fn a_request_is_paid_for_until_it_is_answered() {
         let tunnel = stream.tunnel().clone();
         tunnel.thread.turns.use_up(tunnel.pod.number());
         let mut serving = Box::pin(serve(node.proxy.clone(), node.server.clone(), stream, fields));
-        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(waits(serving.as_mut()));
         assert!(tunnel.budget.used() > 0);
         spawn_local(serving);
         assert_eq!(peer.headers(1, Kind::Response).await.status, Some(200));
