@@ -17,6 +17,7 @@ from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
 from protocols import zds_pb2 as zds
 from tests.fuzz.messages import built, damaged, fuzzed
+from tests.support.descriptors import held
 from tests.support.wait import until
 from tunnel._core import Core
 from tunnel.counters import Counters
@@ -58,15 +59,6 @@ def netns() -> Iterator[NetnsFd]:
     yield held
     held.close()
     subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-def held(netns: NetnsFd) -> int:
-    """How many descriptors of this process are of the namespace."""
-    wanted, found = os.fstat(netns.fileno()), 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            found += os.path.samestat(os.fstat(int(descriptor.name)), wanted)
-    return found
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.node.netns import NetnsFd
-from tests.support.descriptors import network_namespaces
+from tests.support.descriptors import held
 from tests.support.eventually import eventually
 from tunnel._core import Core
 from tunnel.counters import Counters
@@ -95,7 +95,7 @@ async def test_the_identity_stays_as_long_as_one_pod_has_it(
 async def test_a_pod_whose_port_is_taken_is_tried_again(
     pods: Pods, core: Core, counters: Counters, netns: NetnsFd
 ) -> None:
-    taken, before = netns.run(occupy), network_namespaces()
+    taken, before = netns.run(occupy), held(netns)
     with pytest.raises(PodError, match=r"default/web-1 cannot be served: .*in use"):
         await pods.add("uid1", WEB, netns.fileno())
     assert [*pods.pending] == ["default/web-1"]
@@ -107,18 +107,18 @@ async def test_a_pod_whose_port_is_taken_is_tried_again(
     await eventually(lambda: not pods.pending)
     retrying.cancel()
     await pods.remove("uid1")
-    assert network_namespaces() == before
+    assert held(netns) == before
 
 
 async def test_a_pending_pod_that_is_removed_is_forgotten(pods: Pods, core: Core, netns: NetnsFd) -> None:
-    taken, before = netns.run(occupy), network_namespaces()
+    taken, before = netns.run(occupy), held(netns)
     with taken:
         with pytest.raises(PodError):
             await pods.add("uid1", WEB, netns.fileno())
         await pods.keep_only(set())
         assert not pods.pending
         assert not pods.knows("uid1")
-        assert network_namespaces() == before
+        assert held(netns) == before
 
 
 async def test_what_is_no_network_namespace_is_refused(pods: Pods, core: Core, tmp_path: Path) -> None:

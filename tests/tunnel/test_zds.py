@@ -13,7 +13,7 @@ from agent.node.netns import NetnsFd
 from agent.zds.server import Refused, ZdsServer
 from agent.zds.tunnel import Local
 from protocols import zds_pb2 as zds
-from tests.support.descriptors import network_namespaces
+from tests.support.descriptors import held
 from tests.support.eventually import eventually
 from tests.support.wait import PATIENCE
 from tunnel._core import Core
@@ -211,13 +211,13 @@ async def test_a_broken_protocol_ends_the_connection_and_leaks_nothing(
     agent: Agent, netns: NetnsFd, request_: zds.WorkloadRequest | bytes, descriptors: int, error: str | None
 ) -> None:
     await agent.accept()
-    before = network_namespaces()
+    before = held(netns)
     answer = await agent.ask(request_, *[netns.fileno()] * descriptors)
     assert answer is None if error is None else error in (answer or "")
     if answer:
         assert await agent.answer() is None, "it hangs up"
     await agent.accept()
-    assert network_namespaces() == before
+    assert held(netns) == before
 
 
 async def test_messages_out_of_order_end_the_connection(agent: Agent) -> None:
