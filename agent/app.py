@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
-
-from msgspec import Struct
+from typing import Any
 
 from agent import memory, web
 from agent.ahead import Ahead
@@ -20,17 +18,15 @@ from agent.credentials.listeners import ListenerKeeper
 from agent.credentials.secrets import from_api, from_folder
 from agent.dashboard.live import NodeMap
 from agent.errors import SettingsError, WarrenError, describe
-from agent.fetching import Reach
 from agent.inspection import AdminServer, Inspected
 from agent.kube.installation import Installation
 from agent.lifetime import cancelled, told_to_end
 from agent.metrics import Sources, exposition
 from agent.model.engine.view import View
-from agent.model.mesh import Mesh
 from agent.model.model import Model, pods_on
 from agent.model.resources import LOCAL, Delta
 from agent.model.schema.kubernetes import Pod
-from agent.model.schema.objects import IPAddress, Key
+from agent.model.schema.objects import Key
 from agent.model.translation.peer_authentication import deciding
 from agent.model.unread import Unread
 from agent.node import conflist, kubelet
@@ -50,12 +46,13 @@ from agent.node.search import Search
 from agent.node.view import look
 from agent.node.watch import Watch
 from agent.proposals import ProposalServer
+from agent.settings import Settings
 from agent.sources.key_sets import KeySets
 from agent.sources.opening import open_source
 from agent.sources.proposal import propose
 from agent.sources.source import Changes
 from agent.xds.server import XdsServer
-from agent.xds.upstream import Place, Upstream
+from agent.xds.upstream import Upstream
 from agent.zds.server import ZdsServer
 from agent.zds.tunnel import Local
 from protocols.proposal import File, Proposal, Whose
@@ -67,44 +64,6 @@ log = logging.getLogger(__name__)
 _OF_CAPTURE = ("Pod", "Namespace")  # kinds that say which pods are to be captured
 
 _RELEASED_WITHIN = 20.0  # seconds; a pod gets 30 to end
-
-
-class Settings(Struct, frozen=True):
-    """What the command line says.
-
-    source: `kube`, or a folder of manifests; run_dir: for the sockets; cgroup: a cgroup v2 directory, whose
-    processes are redirected; bpffs: directory for the pins; metrics_port, dashboard_port: 0 for none;
-    kubeconfig: None for what a pod has, or kubectl uses; cni_conf_dir: None where no CNI
-    plugin is to be installed; cri_socket: None where no runtime can be asked; daemon_set: NAMESPACE/NAME of
-    ours, or empty; kubelet_cgroup: None to look for it; proc: the host's procfs, to be read and written;
-    tls_folders: whose files DestinationRules may name; admin_group: id of the group that may read what the
-    agent knows, None for root alone.
-    jwks_reach, jwks_redirects: how far key sets are fetched from.
-    discovery: where the mesh's configuration is asked for, so that the agent reads its own node's pods alone.
-    """
-
-    source: Path | Literal["kube"]
-    node: str
-    run_dir: Path
-    cgroup: Path
-    bpffs: Path
-    xds_address: tuple[IPAddress, int]
-    http_address: str
-    metrics_port: int
-    mesh: Mesh
-    kubeconfig: Path | None = None
-    cni_conf_dir: Path | None = None
-    cni_bin_dir: Path = Path("/opt/cni/bin")
-    cri_socket: Path | None = None
-    daemon_set: str = ""
-    kubelet_cgroup: Path | None = None
-    proc: Path = Path("/proc")
-    admin_group: int | None = None
-    dashboard_port: int = 0
-    jwks_reach: Reach = "private"
-    jwks_redirects: bool = False
-    discovery: Place | None = None
-    tls_folders: tuple[Path, ...] = (Path("/etc/certs"), Path("/etc/ssl/certs"))
 
 
 class Agent:

@@ -11,6 +11,8 @@ them, and are not refused when a tunnel is killed. One mechanism serves all case
 
 A retired generation accepts nothing more and ends with its last connection. The keeper has one thread and has
 loaded all that a generation needs, so that a fork of it serves within a fraction of a second.
+
+Longer than other files: one state machine.
 """
 
 import fcntl

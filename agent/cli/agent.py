@@ -96,7 +96,8 @@ def agent(
     import asyncio  # noqa: PLC0415  (a bad setting should be told before a second of imports)
 
     from agent import logs, memory  # noqa: PLC0415
-    from agent.app import Agent, Settings  # noqa: PLC0415
+    from agent.app import Agent  # noqa: PLC0415
+    from agent.settings import Settings  # noqa: PLC0415
     from agent.standby import stand_by  # noqa: PLC0415
     from agent.xds.upstream import Place  # noqa: PLC0415
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agent.app import Agent, Settings
+from agent.app import Agent
 from agent.model.mesh import Mesh
 from agent.node.datapath import Datapath
 from agent.node.state import Cookie
+from agent.settings import Settings
 from tests.agent.test_web import ask
 from tests.support.netns import Node, Pod
 from tests.support.ports import free_port

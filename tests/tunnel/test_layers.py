@@ -43,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
         *("proxy", "direct", "pending", "node", "http", "relay"),
         *("telemetry", "decision", "routes", "mesh", "policy", "observability", "config", "tls"),
     },
+    "python": {"engine", "http", "grpc", "telemetry", "config"},
 }
 LONGEST = 400
 # What a file says at its head that is longer.
@@ -89,6 +90,10 @@ def test_a_room_imports_only_what_it_may(name: str) -> None:
         others = imported(product(path)) & set(ROOMS) - {name}
         forbidden = others - below - ROOMS[name]
         assert not forbidden, f"{path.relative_to(SOURCES)} imports {sorted(forbidden)}"
+
+
+def test_only_one_room_knows_of_python() -> None:
+    assert {room(path) for path in files() if "pyo3" in product(path)} == {"python"}
 
 
 def test_a_file_is_short_or_says_why() -> None:

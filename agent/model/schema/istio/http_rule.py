@@ -18,6 +18,7 @@ from agent.model.schema.http_values import (
     is_authority,
 )
 from agent.model.schema.istio.base import Strict
+from agent.model.schema.istio.fault import Fault, Percent, check_percentage, check_status
 from agent.model.schema.istio.route_values import (
     Destination,
     Uint32,
@@ -36,11 +37,6 @@ _PSEUDO_HEADERS = frozenset({":method", ":scheme", ":authority", ":path", ":stat
 _CORS_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"}
 )
-GRPC_STATUSES = (  # by number: google.rpc.Code
-    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
-    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
-    *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
-)
 _RETRY_ON = frozenset(
     {
         *("5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx"),
@@ -51,7 +47,6 @@ _RETRY_ON = frozenset(
 )
 _LARGEST_BODY = 2**20
 Octets: TypeAlias = bytes
-_Status = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 
 
 class HttpMatch(Strict, frozen=True):
@@ -187,7 +182,7 @@ class DirectResponse(Strict, frozen=True):
     body: Body | None = None
 
     def __post_init__(self) -> None:
-        _check_status(self.status, "status")
+        check_status(self.status, "status")
 
 
 class Delegate(Strict, frozen=True):
@@ -240,59 +235,12 @@ class Retries(Strict, frozen=True):
                 raise FieldError(f"{token!r} is no condition of Envoy's, and no HTTP status", "retryOn")
 
 
-class Percent(Strict, frozen=True):
-    value: float = 0.0
-
-
-class Abort(Strict, frozen=True):
-    http_status: _Status | None = None
-    grpc_status: str | None = None
-    http2_error: str | None = None
-    percentage: Percent | None = None
-
-    def __post_init__(self) -> None:
-        names = ("http_status", "grpc_status", "http2_error")
-        if sum(getattr(self, name) is not None for name in names) > 1:
-            raise FieldError("httpStatus, grpcStatus and http2Error exclude each other; keep one")
-        if self.http2_error is not None:
-            raise FieldError("not implemented in Istio either; use httpStatus or grpcStatus", "http2Error")
-        if self.http_status is not None:
-            _check_status(self.http_status, "httpStatus")
-        if self.grpc_status is not None and self.grpc_status not in GRPC_STATUSES:
-            raise FieldError(f"{self.grpc_status!r} is no gRPC status such as UNAVAILABLE", "grpcStatus")
-        _check_fault_percentage(self.percentage)
-
-
-class Delay(Strict, frozen=True):
-    """percent: deprecated. Without one of both nothing is delayed."""
-
-    fixed_delay: str = ""
-    exponential_delay: str = ""
-    percentage: Percent | None = None
-    percent: _Status = 0
-
-    def __post_init__(self) -> None:
-        if self.exponential_delay:
-            raise FieldError("not implemented in Istio either; use fixedDelay", "exponentialDelay")
-        check_durations(self, fixed_delay="fixedDelay")
-        _check_fault_percentage(self.percentage)
-
-
-class Fault(Strict, frozen=True):
-    delay: Delay | None = None
-    abort: Abort | None = None
-
-    def __post_init__(self) -> None:
-        if not self.delay and not self.abort:
-            raise FieldError("nothing is injected; write delay or abort")
-
-
 class Mirror(Strict, frozen=True):
     destination: Destination
     percentage: Percent | None = None
 
     def __post_init__(self) -> None:
-        _check_percentage(self.percentage, "percentage")
+        check_percentage(self.percentage, "percentage")
 
 
 class CorsPolicy(Strict, frozen=True):
@@ -351,7 +299,7 @@ class HttpRule(Strict, frozen=True):
         check_durations(self, timeout="timeout")
         if (self.mirror_percent or 0) > 100:
             raise FieldError(f"{self.mirror_percent} is more than 100", "mirrorPercent")
-        _check_percentage(self.mirror_percentage, "mirrorPercentage")
+        check_percentage(self.mirror_percentage, "mirrorPercentage")
         prefixes = all(match.uri is None or match.uri.prefix is not None for match in self.match)
         if self.redirect and self.redirect.prefix_rewrite and not prefixes:
             raise FieldError("it needs matches by uri.prefix", "redirect", "prefixRewrite")
@@ -399,22 +347,6 @@ def _check_matched_name(name: str, *steps: Step) -> None:
 def _is_claim(name: str) -> bool:
     rest = name.removeprefix(_CLAIMS)
     return rest != name and len(rest) > 1 and rest[0] in ".["
-
-
-def _check_status(status: int, *steps: Step) -> None:
-    if not 200 <= status <= 599:
-        raise FieldError(f"{status} is no status (200 to 599)", *steps)
-
-
-def _check_percentage(percent: Percent | None, *steps: Step) -> None:
-    if percent and not 0 <= percent.value <= 100:
-        raise FieldError(f"{percent.value} is no percentage (0 to 100)", *steps, "value")
-
-
-def _check_fault_percentage(percent: Percent | None) -> None:
-    _check_percentage(percent, "percentage")
-    if percent and 0 < percent.value < 0.0001:
-        raise FieldError("less than 0.0001 is never; write 0", "percentage", "value")
 
 
 def _is_known_status(token: str) -> bool:

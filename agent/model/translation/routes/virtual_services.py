@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from agent.model.engine.view import View
 from agent.model.schema.http_values import milliseconds
 from agent.model.schema.istio import http_rule as schema
+from agent.model.schema.istio.fault import GRPC_STATUSES, Delay, Fault, Percent
 from agent.model.schema.istio.route_values import Destination
 from agent.model.schema.istio.service_entry import ServiceEntry
 from agent.model.schema.istio.string_match import PRESENT, StringMatch
@@ -240,7 +241,7 @@ def mirrors_of(rule: schema.HttpRule) -> Sequence[schema.Mirror]:
         return rule.mirrors
     if rule.mirror_percentage or rule.mirror_percent is None:
         return [schema.Mirror(rule.mirror, rule.mirror_percentage)]
-    return [schema.Mirror(rule.mirror, schema.Percent(float(rule.mirror_percent)))]
+    return [schema.Mirror(rule.mirror, Percent(float(rule.mirror_percent)))]
 
 
 def _rewrite(rule: schema.HttpRule) -> pb.Rewrite | None:
@@ -288,7 +289,7 @@ def _redirect(wanted: schema.Redirect) -> pb.Redirect:
     return result
 
 
-def _fault(wanted: schema.Fault | None) -> pb.Fault | None:
+def _fault(wanted: Fault | None) -> pb.Fault | None:
     """None: nothing is injected ever. Without a percentage nothing is."""
     result = pb.Fault()
     delay, abort = (wanted.delay, wanted.abort) if wanted else (None, None)
@@ -299,11 +300,11 @@ def _fault(wanted: schema.Fault | None) -> pb.Fault | None:
         result.abort_parts, result.http_status = share, abort.http_status
     elif abort and share and abort.grpc_status is not None:
         result.abort_parts = share
-        result.grpc_status = schema.GRPC_STATUSES.index(abort.grpc_status)
+        result.grpc_status = GRPC_STATUSES.index(abort.grpc_status)
     return result if result.delay_parts or result.abort_parts else None
 
 
-def _delayed(delay: schema.Delay) -> int:
+def _delayed(delay: Delay) -> int:
     return parts(delay.percentage.value if delay.percentage else float(max(0, delay.percent)))
 
 
