@@ -11,7 +11,7 @@ from protocols.mesh_pb2 import Traffic
 from protocols.routes_pb2 import Credential, GatewayListeners, ServiceRoutes
 from protocols.security_pb2 import Authorization
 from protocols.telemetry_pb2 import Telemetry
-from protocols.workload_pb2 import Address
+from protocols.workload_pb2 import Address, Workload
 
 ADDRESS = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
@@ -33,6 +33,7 @@ class Resource(Struct, frozen=True, gc=False):
     a gateway's listeners' `namespace/pod`. What may leave the mesh and what is told of traffic go by their
     namespace, which is empty for the mesh itself.
     version: 16 hexadecimal digits, a hash of `body`; the same content has the same version in every process.
+    own: the serialised message, or what is to be merged into `common`, which many have as one object.
     aliases: `network/ip` for each address under which it can be asked for.
     shares: the same for addresses that it has, but that are others' as well.
     endpoint_of: names of the services that have this workload as an endpoint; empty for a service.
@@ -41,15 +42,37 @@ class Resource(Struct, frozen=True, gc=False):
     type_url: str
     name: str
     version: str
-    body: bytes
+    own: bytes
     aliases: tuple[str, ...] = ()
     endpoint_of: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    common: bytes = b""
 
     @property
     def id(self) -> tuple[str, str]:
         """What no other resource has: type URL and name."""
         return self.type_url, self.name
+
+    @property
+    def body(self) -> bytes:
+        """The message, serialised: parsers merge two that stand one after the other.
+
+        https://protobuf.dev/programming-guides/encoding/#last-one-wins
+        """
+        return self.common + self.own
+
+
+class Template(Struct, frozen=True, gc=False):
+    """What workloads have in common that are made alike; `body` is it, serialised."""
+
+    workload: Workload
+    body: bytes
+    endpoint_of: tuple[str, ...]
+
+    @classmethod
+    def of(cls, workload: Workload) -> "Template":
+        body = Address(workload=workload).SerializeToString(deterministic=True)
+        return cls(workload, shared(body), _endpoint_of(workload))
 
 
 class Delta(Struct, frozen=True):
@@ -71,8 +94,23 @@ def address_resource(
     name: str, address: Address, aliases: tuple[str, ...], shares: tuple[str, ...] = ()
 ) -> Resource:
     """A workload or service, serialised."""
-    endpoint_of = shared(tuple(sorted(address.workload.services)))
+    endpoint_of = _endpoint_of(address.workload)
     return _resource(ADDRESS, name, address, aliases=aliases, endpoint_of=endpoint_of, shares=shares)
+
+
+def templated_resource(
+    name: str, template: Template, own: Address, aliases: tuple[str, ...], shares: tuple[str, ...]
+) -> Resource:
+    """A workload of a template, serialised. own: what no other one has."""
+    common, endpoint_of = template.body, template.endpoint_of
+    return _resource(
+        ADDRESS, name, own, aliases=aliases, endpoint_of=endpoint_of, shares=shares, common=common
+    )
+
+
+def _endpoint_of(workload: Workload) -> tuple[str, ...]:
+    names: tuple[str, ...] = shared(tuple(sorted(workload.services)))
+    return names
 
 
 def traffic_resource(namespace: str, policy: OutboundTrafficPolicy) -> Resource:
@@ -108,8 +146,9 @@ def _resource(
     aliases: tuple[str, ...] = (),
     endpoint_of: tuple[str, ...] = (),
     shares: tuple[str, ...] = (),
+    common: bytes = b"",
 ) -> Resource:
     """The same content gives the same bytes."""
-    body = message.SerializeToString(deterministic=True)
-    version = blake2b(body, digest_size=8).hexdigest()
-    return Resource(type_url, name, version, body, aliases, endpoint_of, shares)
+    own = message.SerializeToString(deterministic=True)
+    version = blake2b(common + own, digest_size=8).hexdigest()
+    return Resource(type_url, name, version, own, aliases, endpoint_of, shares, common)

@@ -26,7 +26,7 @@ class Absence:
         self.error: ApiError | None = None  # why discovery says nothing
         self._client, self._doubted, self._changed = client, doubted, changed
         self._proven: set[str] = set()
-        # By kind: when the first was asked for of the answers, without another between them, that lack it.
+        # By kind: when the first came of the answers, without another between them, that lack it.
         self._since: dict[str, float] = {}
         self._stopped = False
         self._wake = threading.Event()
@@ -63,19 +63,22 @@ class Absence:
         doubted = {Resource(kind.group, kind.plural): kind.name for kind in self._doubted()}
         if not doubted:
             return None
-        now = time.monotonic()
+        asked = time.monotonic()
         try:
             absent = {doubted[resource] for resource in missing(self._client, doubted)}
         except ApiError as error:
             self.error, self._since = error, {}  # what it said before is no proof any more
             return APART
-        self.error = None
+        self.error, answered = None, time.monotonic()
         if new := sorted(absent - self._since.keys() - self._proven):
             log.info("discovery lists no %s; believed if it says so again in %.0f s", ", ".join(new), APART)
-        self._since = {name: self._since.get(name, now) for name in absent}
+        since = self._since = {name: self._since.get(name, answered) for name in absent}
         former = frozenset(self._proven)
         self._proven -= {*doubted.values()} - absent
-        self._proven |= {name for name, since in self._since.items() if now - since >= APART}
+        self._proven |= {name for name in absent if asked - since[name] >= APART}
         if self._proven != former:
             self._changed()
-        return APART if absent - self._proven else _SELDOM
+        if not (unproven := absent - self._proven):
+            return _SELDOM
+        # What made us ask too early for a proof does not put it off.
+        return max(0.0, min(since[name] for name in unproven) + APART - time.monotonic())

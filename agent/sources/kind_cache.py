@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from agent.kube.listwatch import Event, Gone, Name, Put
 from agent.model.engine.kind import Kind
@@ -125,6 +126,8 @@ class KindCache:
         former, verdict = self._objects.get(name), None
         try:
             item: Object | None = documents.decode(text, self._decoder, self.key(name))
+            if item and item.metadata.name == name.name:  # one string for the object, its key and its list
+                force_setattr(item.metadata, "name", name.name)
         except Refused as refused:
             item = self._held(name, text, str(refused))
             verdict = Verdict("Invalid", f"{refused}{standing(item)}", _generation(text))

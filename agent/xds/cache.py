@@ -31,9 +31,11 @@ class Cache:
         self.version = ""
         self.unread = NOTHING_UNREAD
         self._by_name: dict[str, dict[str, Resource]] = defaultdict(dict)  # by type URL
-        self._by_alias: dict[str, tuple[str, ...]] = {}  # names, the newest last; of nearly all one
-        self._sharing: dict[str, set[str]] = defaultdict(set)  # names, by an alias that is others' as well
-        self._endpoints: dict[str, set[str]] = defaultdict(set)  # of a service: workloads
+        self._by_alias: dict[str, str] = {}  # the name of the newest
+        self._former: dict[str, tuple[str, ...]] = {}  # by alias: of older ones with it, the newest last
+        # Names as keys, which take half of what they take in sets:
+        self._sharing: dict[str, dict[str, None]] = defaultdict(dict)  # by an alias that is others' as well
+        self._endpoints: dict[str, dict[str, None]] = defaultdict(dict)  # of a service: workloads
         self._watchers: dict[str, _Watchers] = defaultdict(_Watchers)  # by type URL
 
     def apply(self, delta: Delta, version: str, since: float | None = None) -> None:
@@ -79,22 +81,22 @@ class Cache:
         if resource := resources.get(name):
             return resource
         aliased = self._by_alias.get(name)
-        return resources.get(aliased[-1]) if aliased else None
+        return resources.get(aliased) if aliased else None
 
     def owners(self, resource: Resource) -> Iterator[str]:
         """Names of all that have one of its addresses: who is preferred, the client decides."""
         for alias in (*resource.aliases, *resource.shares):
-            yield from self._by_alias.get(alias, ())
+            yield from self._having(alias)
 
     def neighbours(self, resource: Resource) -> Iterator[str]:
         """Names of all of which it is an owner, as `owners` has it."""
         for alias in resource.aliases:
-            yield from self._by_alias.get(alias, ())
+            yield from self._having(alias)
             yield from self._sharing.get(alias, ())
 
     def endpoints(self, resource: Resource) -> Set[str]:
         """Names of the workloads that a service leads to; none for a workload."""
-        return self._endpoints.get(resource.name, frozenset())
+        return self._endpoints.get(resource.name, {}).keys()
 
     def count(self) -> dict[str, int]:
         """How many resources there are of each type URL."""
@@ -134,21 +136,34 @@ class Cache:
 
     def _link(self, resource: Resource) -> None:
         for alias in resource.aliases:
-            self._by_alias[alias] = (*self._by_alias.get(alias, ()), resource.name)
+            if former := (*self._having(alias),):
+                self._former[alias] = former
+            self._by_alias[alias] = resource.name
         for alias in resource.shares:
-            self._sharing[alias].add(resource.name)
+            self._sharing[alias][resource.name] = None
         for service in resource.endpoint_of:
-            self._endpoints[service].add(resource.name)
+            self._endpoints[service][resource.name] = None
 
     def _unlink(self, resource: Resource) -> None:
         for alias in resource.aliases:
-            if rest := tuple(name for name in self._by_alias.pop(alias, ()) if name != resource.name):
-                self._by_alias[alias] = rest
+            rest = [name for name in self._having(alias) if name != resource.name]
+            self._by_alias.pop(alias, None)
+            self._former.pop(alias, None)
+            if rest:
+                *former, self._by_alias[alias] = rest
+                if former:
+                    self._former[alias] = tuple(former)
         for index, keys in ((self._sharing, resource.shares), (self._endpoints, resource.endpoint_of)):
             for key in keys:
-                index[key].discard(resource.name)
+                index[key].pop(resource.name, None)
                 if not index[key]:
                     del index[key]
+
+    def _having(self, alias: str) -> Iterator[str]:
+        """Names of all that have an alias for themselves, the newest last."""
+        yield from self._former.get(alias, ())
+        if newest := self._by_alias.get(alias):
+            yield newest
 
 
 class _Watchers:

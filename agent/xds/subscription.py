@@ -184,6 +184,7 @@ class Subscription:
             self._wildcard, self._changed, self._recheck = False, set(), True
             wanted = self._wanted_by_name()
             self._sent = {name: version for name, version in self._sent.items() if name in wanted}
+            self._owed &= self._names  # the right to the others is gone
         dropped = (names & self._names) - {EVERYTHING}
         self._names -= names
         self._owed -= dropped

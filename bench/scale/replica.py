@@ -10,6 +10,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -135,16 +136,25 @@ class _Pages:
         )  # fmt: skip
         for make in kinds:
             bodies = make(self._size)
-            while page := self._page(bodies):
-                yield page
+            items = self._items(bodies)
+            while items:
+                page, items = items, self._items(bodies)
+                yield page[0]["kind"], self._page(page, last=not items)
 
-    def _page(self, bodies: Iterator[dict[str, Any]]) -> tuple[str, bytes] | None:
+    def _items(self, bodies: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+        with self._made():
+            return [*islice(bodies, _PAGE)]
+
+    def _page(self, items: list[dict[str, Any]], *, last: bool) -> bytes:
+        with self._made():
+            metadata = {"resourceVersion": "1", "continue": "" if last else "more"}
+            return msgspec.json.encode({"metadata": metadata, "items": items})
+
+    @contextmanager
+    def _made(self) -> Iterator[None]:
         began = time.process_time()
-        items = [*islice(bodies, _PAGE)]
-        metadata = {"resourceVersion": "1", "continue": "more" if len(items) == _PAGE else ""}
-        text = msgspec.json.encode({"metadata": metadata, "items": items})
+        yield
         self.making += time.process_time() - began
-        return (items[0]["kind"], text) if items else None
 
 
 def service_ip(index: int) -> str:

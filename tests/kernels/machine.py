@@ -33,9 +33,15 @@ def machine(kernel: Path, command: str) -> list[str]:
 
     Nothing that it writes stays. kernel: where a package of it is unpacked; its initramfs is put beside it.
     """
-    vmlinuz = next((kernel / "boot").glob("vmlinuz-*"))
     image = _initramfs(kernel, command)
-    return [*shlex.split(_QEMU), "-kernel", str(vmlinuz), "-initrd", str(image), "-append", _PARAMETERS]
+    vmlinuz = str(_vmlinuz(kernel))
+    return [*shlex.split(_QEMU), "-kernel", vmlinuz, "-initrd", str(image), "-append", _PARAMETERS]
+
+
+def _vmlinuz(kernel: Path) -> Path:
+    """Beside its modules in Debian's packages of Linux 7.2, in /boot in those before."""
+    [found] = (*kernel.glob("boot/vmlinuz-*"), *kernel.glob("lib/modules/*/vmlinuz"))
+    return found
 
 
 def _initramfs(kernel: Path, command: str) -> Path:
@@ -67,6 +73,8 @@ def _modules(kernel: Path, into: Path) -> list[str]:
     subprocess.run(["depmod", "-b", kernel, release], check=True)
     names: list[str] = []
     for module in MODULES:
+        if not [*kernel.glob(f"lib/modules/{release}/kernel/**/{module}.ko*")]:
+            continue  # built in, as a part of virtio is since 7.2, whose packages have no list of what is
         command = ["modprobe", "-d", str(kernel), "-S", release, "--show-depends", module]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         for path in (Path(line.split()[1]) for line in shown.splitlines() if line.startswith("insmod")):

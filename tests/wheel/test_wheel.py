@@ -17,6 +17,8 @@ from tests.wheel.root import REPOSITORY, VENV, Root, build_wheel, empty_root
 _LOAD = """
 from pathlib import Path
 from agent.node.datapath import Datapath
+from bpf.programs import COOKIE, Object
+Object(COOKIE).load()  # which this kernel may not need
 group, bpffs = Path("/sys/fs/cgroup/load"), Path("/sys/fs/bpf/load")
 group.mkdir(exist_ok=True)
 datapath = Datapath.open(group, bpffs)

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from agent.model.engine.store import Store
+from agent.model.resources import Template
 from agent.model.schema.istio.workload_entry import WorkloadEntry
 from agent.model.schema.kubernetes import EndpointSlice, Pod, Service
 from agent.model.schema.objects import Labels, fits, key_of
-from protocols.workload_pb2 import Workload as Message
 
 Workload = Pod | WorkloadEntry
 _MOST = 4096  # templates
@@ -25,7 +25,7 @@ class Members:
     def __init__(self) -> None:
         self._by_label: dict[tuple[str, str], Mapping[str, Sequence[Workload]]] = {}
         self._by_pod: dict[str, Mapping[str, Sequence[EndpointSlice]]] = {}
-        self._templates: dict[Hashable, Message] = {}
+        self._templates: dict[Hashable, Template] = {}
         self._store: Store | None = None  # of the last two, which depend on all that there is
 
     def selected(self, store: Store, namespace: str, selector: Labels) -> Iterator[Workload]:
@@ -48,7 +48,7 @@ class Members:
             by_pod = self._by_pod[namespace] = _slices(store, namespace)
         return by_pod.get(pod.metadata.name, ())
 
-    def templates(self, store: Store) -> dict[Hashable, Message]:
+    def templates(self, store: Store) -> dict[Hashable, Template]:
         """What was made for pods of one template, by what they have in common."""
         self._enter(store)
         if len(self._templates) > _MOST:  # of pods that have nothing in common

@@ -8,7 +8,7 @@ from agent.model.engine.kind import CORE, Descriptor
 from agent.model.engine.store import Entry, depends_on
 from agent.model.engine.view import NETWORK, View
 from agent.model.mesh import enrolled, is_gateway
-from agent.model.resources import Resource
+from agent.model.resources import Resource, Template
 from agent.model.schema.kubernetes import Node, Pod
 from agent.model.schema.objects import Key, Labels, Owner, key_of
 from agent.model.translation import egress, waypoint
@@ -27,8 +27,8 @@ from agent.model.translation.workloads import (
     new_workload,
     say_how_it_is_reached,
     tell_labels,
+    templated_workload,
     uid_of,
-    workload_resource,
 )
 from protocols.workload_pb2 import (
     CRONJOB,
@@ -78,23 +78,22 @@ def _translate(view: View, pod: Pod) -> Iterator[Resource]:
     addresses = pod.addresses
     if pod.ended or not addresses:
         return
-    told = Address()
-    message = told.workload
-    message.CopyFrom(_of_template(view, pod))
-    message.uid, message.name, message.node = _uid(view, pod), pod.metadata.name, pod.spec.node_name
+    uid, template, own = _uid(view, pod), _template(view, pod), Address()
+    message = own.workload
+    message.uid, message.name, message.node = uid, pod.metadata.name, pod.spec.node_name
     if node := view.store.get(Node, "", pod.spec.node_name):
         locate(message, *(node.metadata.labels.get(key, "") for key in TOPOLOGY))
-    yield workload_resource(told, addresses)
+    yield templated_workload(uid, template, own, addresses)
 
 
 def _uid(view: View, pod: Pod) -> str:
     return uid_of(view.mesh, _GROUP, key_of(pod))
 
 
-def _of_template(view: View, pod: Pod) -> Workload:
+def _template(view: View, pod: Pod) -> Template:
     """What pods of one template have in common, made once for them: what they share is one object."""
     if view.slices_naming(pod):
-        return _common(view, pod)
+        return Template.of(_common(view, pod))
     metadata, spec = pod.metadata, pod.spec
     key = (
         *map(id, (metadata.labels, metadata.annotations, metadata.owner_references)),
@@ -107,15 +106,16 @@ def _of_template(view: View, pod: Pod) -> Workload:
         pod.ready,
     )
     known = view.members.templates(view.store)
-    if (message := known.get(key)) is None:
-        message = known[key] = _common(view, pod)
-    return message
+    if (template := known.get(key)) is None:
+        template = known[key] = Template.of(_common(view, pod))
+    return template
 
 
 def _common(view: View, pod: Pod) -> Workload:
     metadata, spec = pod.metadata, pod.spec
     namespace, labels = metadata.namespace, metadata.labels
-    message = new_workload(view, _uid(view, pod), pod, _services(view, pod))
+    message = new_workload(view, "", pod, _services(view, pod))
+    message.name = ""  # as the uid is, each pod's own
     message.network = labels.get(NETWORK) or view.network
     kind, owner = _owner(pod)
     identify(message, spec.service_account_name, owner, labels)

@@ -22,7 +22,7 @@ from agent.model.schema.objects import (
     to_address,
 )
 from agent.model.schema.probes import Handler, Lifecycle
-from agent.model.schema.sharing import shared
+from agent.model.schema.sharing import shared, shared_mapping
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
 
@@ -96,7 +96,11 @@ class PodStatus(Part, frozen=True):
     def __post_init__(self) -> None:
         if self.pod_ip:
             to_address(self.pod_ip)
-        if self.pod_ips:  # the first of which it is
+        if len(self.pod_ips) == 1:  # as most pods have
+            [only] = self.pod_ips
+            force_setattr(self, "pod_ip", only.ip)
+            force_setattr(self, "pod_ips", ())
+        elif self.pod_ips:  # the first of which it is
             force_setattr(self, "pod_ip", "")
         ready = (condition for condition in self.conditions if condition.type == "Ready")
         force_setattr(self, "conditions", shared(tuple(ready)))
@@ -147,7 +151,7 @@ class ServicePort(Part, frozen=True):
 
 
 class ServiceSpec(Part, frozen=True):
-    selector: dict[str, str] = msgspec.field(default_factory=dict)
+    selector: Labels = msgspec.field(default_factory=dict)
     ports: tuple[ServicePort, ...] = ()
     cluster_ip: str = ""
     cluster_ips: tuple[str, ...] = ()
@@ -163,6 +167,10 @@ class ServiceSpec(Part, frozen=True):
         for text in (self.cluster_ip, *self.cluster_ips):
             if text not in ("", "None"):
                 to_address(text)
+        force_setattr(self, "selector", shared_mapping(tuple(self.selector.items())))
+        force_setattr(self, "ports", shared(self.ports))
+        if self.cluster_ips == (self.cluster_ip,):
+            force_setattr(self, "cluster_ips", ())
 
 
 class Service(Object, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.model.engine.view import View
 from agent.model.mesh import REDIRECTION, Mesh
-from agent.model.resources import ADDRESS, Resource, address_resource
+from agent.model.resources import ADDRESS, Resource, Template, address_resource, templated_resource
 from agent.model.schema.istio.workload_entry import EndpointSpec
 from agent.model.schema.objects import IPAddress, Key, Labels, Object
 from protocols.workload_pb2 import (
@@ -82,10 +82,21 @@ def workload_resource(told: Address, addresses: Sequence[IPAddress]) -> Resource
     """Serialise a workload that is found by its addresses, unless it shares them."""
     message = told.workload
     message.addresses.extend(address.packed for address in addresses)
+    return address_resource(message.uid, told, *_found_by(message, addresses))
+
+
+def templated_workload(
+    name: str, template: Template, own: Address, addresses: Sequence[IPAddress]
+) -> Resource:
+    """The same of one that is like others. name: its uid; own: what is its own of it."""
+    own.workload.addresses.extend(address.packed for address in addresses)
+    return templated_resource(name, template, own, *_found_by(template.workload, addresses))
+
+
+def _found_by(message: Workload, addresses: Sequence[IPAddress]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Aliases, and names that it shares."""
     names = tuple(f"{message.network}/{address}" for address in addresses)
-    shared = message.network_mode == HOST_NETWORK
-    aliases, shares = ((), names) if shared else (names, ())
-    return address_resource(message.uid, told, aliases, shares)
+    return ((), names) if message.network_mode == HOST_NETWORK else (names, ())
 
 
 def _first(labels: Labels, keys: tuple[str, ...]) -> str | None:

@@ -62,6 +62,19 @@ def test_twice_some_time_apart(it: Absence, asked: Asked) -> None:
     assert monotonic() - asked.times[0] >= _APART
 
 
+def test_asking_too_early_does_not_put_the_proof_off(
+    it: Absence, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absence, "APART", 2.0)
+    start(it)
+    until(lambda: len(asked.times) == 1)
+    until(lambda: monotonic() - asked.times[0] > 1.0)
+    it.recheck()
+    until(lambda: POLICY in it)
+    assert len(asked.times) == 3
+    assert 2.0 <= asked.times[2] - asked.times[0] < 2.9  # a whole distance after the second: 3.0
+
+
 def test_an_answer_that_fails_between_takes_the_first_one_away(it: Absence, asked: Asked) -> None:
     asked.status = lambda number: 503 if number == 2 else None
     start(it)

@@ -56,6 +56,14 @@ def test_what_is_listed_again_is_held_once() -> None:
     assert sys.getrefcount(item) == held
 
 
+def test_a_name_is_one_string() -> None:
+    """Of the list, the key and the object: else a name of a pod is held three times."""
+    event = put()
+    [(key, item)] = KindCache(KINDS["Pod"]).take([event])
+    assert isinstance(event, Put) and item
+    assert item.metadata.name is key.name is event.name.name
+
+
 def test_a_null_is_a_field_that_is_not_there() -> None:
     cache = KindCache(KINDS["EndpointSlice"])
     [(_, item)] = cache.take([put(addressType="IPv4", endpoints=None, ports=None)])

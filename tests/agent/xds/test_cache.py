@@ -72,3 +72,17 @@ def test_an_address_of_two_stays_whose_it_is_while_their_addresses_are_the_same(
     assert cache.get(ADDRESS, "/10.0.0.2") == twin
     put(cache, Resource(ADDRESS, "uid/b", "b2", b"2", ("/10.0.0.2",)))
     assert cache.get(ADDRESS, "/10.0.0.2") == twin
+
+
+def test_of_several_with_an_address_the_newest_that_is_left_has_it(cache: Cache) -> None:
+    twins = [Resource(ADDRESS, f"uid/{name}", "1", b"", ("/10.0.0.2",)) for name in ("c", "d")]
+    put(cache, *twins)
+    asked = Resource(ADDRESS, "uid/e", "1", b"", (), (), ("/10.0.0.2",))
+    assert [*cache.owners(asked)] == ["uid/b", "uid/c", "uid/d"]
+    for newest, gone in (("uid/d", "uid/c"), ("uid/b", "uid/d")):
+        cache.apply(Delta(removed=((ADDRESS, gone),)), "2")
+        found = cache.get(ADDRESS, "/10.0.0.2")
+        assert found and found.name == newest
+    cache.apply(Delta(removed=((ADDRESS, "uid/b"),)), "2")
+    assert not cache.get(ADDRESS, "/10.0.0.2")
+    assert not [*cache.owners(asked)]

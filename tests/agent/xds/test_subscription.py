@@ -168,6 +168,16 @@ def test_a_refusal_is_kept_and_not_repeated() -> None:
     assert play.subscription.acked_version == "v2"
 
 
+def test_what_was_dropped_while_all_was_wanted_is_owed_to_nobody_who_drops_that_too() -> None:
+    play = Play(A)
+    play.ask()
+    play.settled()
+    play.ask("uid/a")
+    play.ask(drop=("uid/a",))
+    play.ask(drop=("*",))
+    assert play.told() is None
+
+
 def test_on_demand_by_every_kind_of_name() -> None:
     play = Play(A, B, WEB)
     play.ask("*", drop=("*",))

@@ -6,8 +6,15 @@ import pytest
 
 from agent.model.mesh import Mesh
 from agent.model.model import Model
-from agent.model.schema.objects import key_of
-from protocols.workload_pb2 import Locality, NetworkMode, TunnelProtocol, WorkloadStatus, WorkloadType
+from agent.model.schema.objects import Key, key_of
+from protocols.workload_pb2 import (
+    Address,
+    Locality,
+    NetworkMode,
+    TunnelProtocol,
+    WorkloadStatus,
+    WorkloadType,
+)
 from tests.agent.model.objects import addresses, make, model_of, pod, service, workload
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
@@ -245,6 +252,16 @@ DIFFERENCES: list[dict[str, Any]] = [
     },
     {"status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}]}},
 ]
+
+
+def test_pods_of_a_template_share_what_they_have_in_common() -> None:
+    owned: dict[str, Any] = {"ownerReferences": [OWNER], "labels": {"app": "web"}}
+    model = model_of(*(pod(name, ip, **owned) for name, ip in (("one", "10.0.0.1"), ("two", "10.0.0.2"))))
+    [one], [two] = (model.resources[Key("Pod", "default", name)] for name in ("one", "two"))
+    assert one.common is two.common
+    assert len(one.own) < len(one.common)
+    told = Address.FromString(one.body).workload
+    assert (told.name, told.uid, told.namespace) == ("one", one.name, "default")
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=str)
