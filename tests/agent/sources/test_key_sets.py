@@ -19,6 +19,7 @@ from agent.sources.key_sets import KeySets, fetch
 from agent.sources.source import Changes
 from protocols.policies import TOKENS
 from tests.agent.model.objects import make
+from tests.support.eventually import eventually
 from tests.support.wait import PATIENCE
 
 KEY = Key("RequestAuthentication", "default", "r")
@@ -157,16 +158,19 @@ async def test_an_object_has_its_keys_as_soon_as_they_are_there() -> None:
             assert json.loads(jwks(await anext(followed))[0]) == SET, "they are known"
 
 
-async def test_the_last_good_ones_stay_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_good_ones_stay_while_the_server_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(key_sets, "REFRESH", 0.01)
     monkeypatch.setattr(key_sets, "RETRY", 0.01)
-    answers = [good({"keys": [{"kid": "2"}]}), (500, {}, b""), good(SET)]
+    answers = [(500, {}, b""), good(SET)]
     changes: asyncio.Queue[Changes] = asyncio.Queue()
     with serving(lambda _: answers.pop() if len(answers) > 1 else answers[0]) as base:
         async with following(changes) as followed:
             changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
             await anext(followed)
             assert json.loads(jwks(await asyncio.wait_for(anext(followed), PATIENCE))[0]) == SET
+            await eventually(lambda: "the last good ones stay in force" in caplog.text)
             changes.put_nowait([(KEY, authentication(f"{base}/keys"))])
             assert json.loads(jwks(await anext(followed))[0]) == SET
             changes.put_nowait([(KEY, None)])

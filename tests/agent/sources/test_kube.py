@@ -176,6 +176,8 @@ async def test_away_and_back_in_the_middle_of_changes(fake: Fake, caplog: pytest
         await until(lambda: "source reachable again" in caplog.text)
         await until(lambda: seen.source.health.age == 0)  # a watch that was late may be away once more
         assert seen.source.health.restarts["Unreachable"]
+        gone = {key.name for batch in seen.batches for key, item in batch if item is None}
+        assert gone == {"goes"}, "what is there stays throughout"
     cluster.close()
 
 

@@ -301,22 +301,25 @@ async def test_kinds_that_are_absent_while_definitions_are_hidden(fake: Fake) ->
 
 
 async def test_a_restored_server_is_read_again_by_all_watches(
-    fake: Fake, admin: Cluster, tmp_path: Path
+    fake: Fake, admin: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by those whose own version the server has passed again: they cannot see it."""
+    monkeypatch.setattr("agent.kube.watch._FEW", -1)  # as with many objects: who was away goes on by a watch
     put(admin, pod("stays"))
     fake.save(tmp_path / "backup")
-    backup = (tmp_path / "backup").read_bytes().split(b"\n", 1)
     post(admin, policy("lost"))
     async with following(kube(fake)) as seen:
         assert seen.names("AuthorizationPolicy", "default") == {"deny", "lost"}
         for number in range(50):
             put(admin, pod(f"p{number}"))
         await until(lambda: len(seen.names("Pod", "default")) == 51)
-        # In the meantime it has come past the version of all but the pods.
-        (tmp_path / "backup").write_bytes(b"%d\n" % (int(backup[0]) + 30) + backup[1])
+        fake.faults.refuse = lambda verb, resource: 503 if verb in ("list", "watch") else None
         fake.restore(tmp_path / "backup")
-        await until(lambda: seen.names("Pod", "default") == {"stays"})
+        later = {f"later{number}" for number in range(30)}  # it comes past the version of all but the pods
+        for name in later:
+            put(admin, pod(name))
+        allow(fake)
+        await until(lambda: seen.names("Pod", "default") == {"stays", *later})
         await until(lambda: seen.names("AuthorizationPolicy", "default") == {"deny"})
         await until(lambda: seen.source.health.age == 0)
 
