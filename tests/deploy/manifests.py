@@ -11,7 +11,8 @@ from agent.kube.client import Client
 
 Body = dict[str, Any]
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "daemonset"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FOLDER = DEPLOY / "daemonset"
 NAMESPACE = "warren-system"
 _CLUSTER_WIDE = {
     *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"),
@@ -19,15 +20,20 @@ _CLUSTER_WIDE = {
 }
 
 
+def written(folder: Path, *kinds: str) -> list[Body]:
+    """What the kustomization of a folder lists, of these kinds or of all, as it is written."""
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    files = (yaml.safe_load_all((folder / name).read_text()) for name in listed)
+    return [body for file in files for body in file if not kinds or body["kind"] in kinds]
+
+
 def documents() -> Iterator[Body]:
-    """All that the kustomization lists."""
-    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-    assert listed["namespace"] == NAMESPACE
-    for name in listed["resources"]:
-        for body in yaml.safe_load_all((FOLDER / name).read_text()):
-            if body["kind"] not in _CLUSTER_WIDE:
-                body["metadata"].setdefault("namespace", NAMESPACE)
-            yield body
+    """All that the DaemonSet's kustomization lists."""
+    assert yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["namespace"] == NAMESPACE
+    for body in written(FOLDER):
+        if body["kind"] not in _CLUSTER_WIDE:
+            body["metadata"].setdefault("namespace", NAMESPACE)
+        yield body
 
 
 def of_kind(*kinds: str) -> list[Body]:

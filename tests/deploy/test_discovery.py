@@ -1,21 +1,14 @@
 """The manifests of discovery: fields and options that there are, the rights of an agent, and one more."""
 
-from typing import Any
+from functools import partial
 
 import click
-import yaml
 
 from agent.cli.main import warren
-from tests.deploy.manifests import FOLDER, Body, of_kind
+from tests.deploy.manifests import DEPLOY, of_kind, written
 from tests.deploy.test_manifests import SETTINGS, unknown
 
-DISCOVERY = FOLDER.parent / "discovery"
-
-
-def bodies(*kinds: str) -> list[Body]:
-    kustomization: Any = yaml.safe_load((DISCOVERY / "kustomization.yaml").read_text())
-    files = (yaml.safe_load_all((DISCOVERY / name).read_text()) for name in kustomization["resources"])
-    return [body for file in files for body in file if not kinds or body["kind"] in kinds]
+bodies = partial(written, DEPLOY / "discovery")
 
 
 def test_each_field_is_one_of_the_api() -> None:

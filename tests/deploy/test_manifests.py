@@ -10,14 +10,14 @@ import yaml
 from kubernetes import client as models
 
 from agent.cli.main import warren
-from tests.deploy.manifests import FOLDER, NAMESPACE, Body, documents, of_kind
+from tests.deploy.manifests import DEPLOY, FOLDER, NAMESPACE, Body, documents, of_kind, written
 
 CONTAINERS = [
     (body["metadata"]["name"], container)
     for body in of_kind("DaemonSet", "Deployment")
     for container in body["spec"]["template"]["spec"]["containers"]
 ]
-OVERLAYS = sorted((FOLDER.parent / "overlays").iterdir())
+OVERLAYS = sorted((DEPLOY / "overlays").iterdir())
 SETTINGS = next(body["data"] for body in of_kind("ConfigMap"))
 
 
@@ -78,17 +78,23 @@ def test_a_service_leads_to_ports_that_its_pods_have() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
 
 
-def test_nothing_runs_with_more_than_it_needs() -> None:
-    for body in of_kind("DaemonSet", "Deployment"):
-        pod = body["spec"]["template"]["spec"]
+@pytest.mark.parametrize("folder", ["daemonset", "discovery", "gateway"])
+def test_nothing_runs_with_more_than_it_needs(folder: str) -> None:
+    """Only a node's pod is root's and has capabilities; of its containers one is privileged: it mounts."""
+    workloads = written(DEPLOY / folder, "DaemonSet", "Deployment")
+    assert workloads
+    for body in workloads:
+        of_node, pod = body["kind"] == "DaemonSet", body["spec"]["template"]["spec"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert of_node or pod["securityContext"]["runAsNonRoot"]
         for container in pod["containers"]:
             context = container["securityContext"]
             assert context["capabilities"]["drop"] == ["ALL"]
+            assert of_node or "add" not in context["capabilities"]
             assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
             assert "privileged" not in context
-    for deployment in of_kind("Deployment"):
-        assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+        privileged = [one["name"] for one in every_container(pod) if one["securityContext"].get("privileged")]
+        assert privileged == (["bpffs"] if of_node else [])
 
 
 def test_the_tunnel_gets_no_token_for_the_api_server() -> None:
@@ -116,9 +122,7 @@ def every_container(pod: Body) -> list[Body]:
     return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
-@pytest.mark.parametrize(
-    "overlay", sorted((FOLDER.parent / "overlays").iterdir()), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_an_overlay_changes_what_is_there(overlay: Path) -> None:
     """Each patch names a workload, volumes and containers of ours; further manifests are of the API."""
     kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text())

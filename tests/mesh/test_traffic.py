@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.mesh.conftest import PORT, Connection, Connector, Mesh
-from tests.support import sockets
+from tests.support import sockets, wire
+from tests.support.resident import Resident
 from tests.support.wait import until
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
@@ -50,6 +51,25 @@ def test_a_pod_outside_the_mesh_reaches_one_inside(connect: Connector, mesh: Mes
     connection = connect("outside", "a", family)
     assert carries(connection)
     assert connection.seen == mesh.address("outside", family)
+
+
+@FAMILIES
+def test_between_nodes_nobody_hears_what_enrolled_pods_say(
+    connect: Connector, mesh: Mesh, family: int
+) -> None:
+    """Who listens on the link hears every word of a pod outside the mesh, and none of theirs."""
+    node, other = mesh.lab.nodes
+    inside, outside = connect("a", "far", family), connect("outside", "a", family)
+    listener = Resident(mesh.lab.pod("outside").cgroup, node.netns)
+    try:
+        listener.call(wire.listen, node.link_to(other))
+        assert carries(inside)
+        outside.client.call(sockets.send, outside.near, b"unguarded")
+        until(lambda: listener.call(wire.heard, b"unguarded"), what="who listens hears what is in the clear")
+        assert not listener.call(wire.heard, b"question")
+        assert not listener.call(wire.heard, b"answer")
+    finally:
+        listener.close()
 
 
 @TARGETS
