@@ -19,12 +19,14 @@ from agent.model.resources import (
     TRAFFIC,
     Delta,
     Resource,
+    Template,
     address_resource,
+    templated_resource,
     traffic_resource,
 )
 from agent.xds.server import Subscribed, XdsServer
 from protocols.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
-from protocols.workload_pb2 import Address, Workload
+from protocols.workload_pb2 import HBONE, Address, Workload
 from tests.support.eventually import eventually
 from tunnel._core import Core
 from tunnel.counters import Counters
@@ -254,6 +256,26 @@ async def test_parts_come_into_force_together(core: Core) -> None:
     assert names(core) == [], "of the other type there is still more to come"
     apply(ADDRESS, workload("b"))
     assert names(core) == ["a", "b"]
+
+
+async def test_what_is_a_workloads_own_is_merged_into_what_its_template_says(core: Core) -> None:
+    template = Template.of(
+        Workload(namespace="default", node="n1", service_account="shop", tunnel_protocol=HBONE)
+    )
+    own = Address(workload=Workload(uid="u", name="a", addresses=[bytes([10, 0, 0, 1])]))
+    whole = Workload()
+    whole.CopyFrom(template.workload)
+    whole.MergeFrom(own.workload)
+    dumps = []
+    for one in (
+        templated_resource("u", template, own, (), ()),
+        address_resource("u", Address(workload=whole), ()),
+    ):
+        for type_url, resources in ((ADDRESS, [one]), (AUTHORIZATION, [])):
+            assert core.apply(push(type_url, *resources).SerializeToString(), []).rejected == []
+        dumps.append(json.loads(core.dump())["workloads"])
+    assert dumps[0] == dumps[1]
+    assert "/sa/shop" in json.dumps(dumps[0])
 
 
 async def test_a_server_that_does_not_take_so_many_versions_sends_everything(
