@@ -233,6 +233,7 @@ def test_small_initial_window(stage: Stage, application: socket.socket) -> None:
         with far:
             far.sendall(bytes(range(100)))
             got = tunnel.read(DataFrame, stream).data
+            assert len(got) == 10
             while len(got) < 100:
                 assert tunnel.alive()
                 tunnel.window(stream, 10)

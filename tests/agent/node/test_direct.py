@@ -258,6 +258,21 @@ def test_forged_segment_in_the_name_of_an_allowed_pod(
         assert set(given) == {"inbound_steered"}  # as is the answer, which the true client knows nothing of
 
 
+def test_forged_segment_beside_a_connection_that_is_open(
+    world: World, stage: Stage, counted: Counted
+) -> None:
+    """From another port of an allowed pod's: what is announced is one connection, not all of the pair."""
+    stage.node.router.run(believe_forgeries)
+    world.allow()
+    to = (str(world.server.v4), PORT)
+    world.on["client"].call(application.open_echo, to)
+    counted()
+    world.on["third"].call(send_syn, (str(world.client.v4), 21404), to)
+    given = until(counted, what="the forged segment arrives")
+    world.on["client"].call(application.close_echo)
+    assert set(given) == {"inbound_steered"}
+
+
 def test_without_a_tunnel_at_the_other_end_it_is_refused(
     stage: Stage, world: World, counted: Counted
 ) -> None:
