@@ -10,6 +10,7 @@ use crate::base::{canonical, Failure, Identity, Refusal};
 use crate::h2::headers::Fields;
 use crate::relay::{CloseReason, Thread};
 use crate::sys::budget::{Budget, Share};
+use crate::sys::heap::Counted;
 use crate::sys::turns::{Owner, Ticket};
 use crate::sys::{sockets, PodInfo};
 use crate::telemetry::Direction;
@@ -84,6 +85,7 @@ pub struct Tunnel {
     /// The peer has closed. What it said before may still wait for its turn.
     ended: Cell<bool>,
     killed: RefCell<Option<Failure>>,
+    _counted: Counted,
 }
 
 /// A task that serves a peer's request.
@@ -178,6 +180,7 @@ impl Tunnel {
             heard: Cell::new(false),
             ended: Cell::new(false),
             killed: RefCell::default(),
+            _counted: Counted::new(),
         })
     }
 
