@@ -147,6 +147,8 @@ class Core:
         """The identities of this node whose own certificate is revoked."""
     def metrics(self) -> str:
         """All metrics, in the OpenMetrics text format."""
+    def expire(self) -> None:
+        """Forget series of what is gone, as `metrics` does too, and log how many refusals were withheld."""
     def connections(self) -> str:
         """A JSON array with the record of each open connection."""
     def explain(

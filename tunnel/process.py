@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from protocols.report import Authority, Generation, Link, Report, Served
+from tunnel import expiry
 from tunnel._core import Core, __version__
 from tunnel.certificates import AuthorityClient, Certificates
 from tunnel.counters import Counters
@@ -73,6 +74,8 @@ class Process(ABC):
         yield self._names.run()
         # What was seen, for those who collect it.
         yield self._exporter.run()
+        # What nobody will ask for again, where nobody asks for metrics.
+        yield expiry.run(self._core)
         # Who is where and who may: without it nothing is known to connect to.
         yield self._xds.run()
 

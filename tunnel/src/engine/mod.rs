@@ -229,8 +229,14 @@ impl Core {
     /// All metrics. What nobody will ask for again is forgotten first.
     pub fn metrics(&self) -> String {
         self.ask_direct(direct::Command::Look);
-        self.shared.telemetry.expire(&self.mesh());
+        self.expire();
         self.shared.telemetry.encode()
+    }
+
+    /// Forgets what nobody will ask for again, and logs what was withheld. To be called about once a minute: there may be
+    /// nobody who asks for metrics.
+    pub fn expire(&self) {
+        self.shared.telemetry.expire(&self.mesh());
     }
 
     pub fn mesh(&self) -> Arc<Mesh> {

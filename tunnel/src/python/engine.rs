@@ -232,6 +232,10 @@ impl Core {
         py.detach(|| self.0.metrics())
     }
 
+    fn expire(&self, py: Python<'_>) {
+        py.detach(|| self.0.expire());
+    }
+
     fn connections(&self, py: Python<'_>) -> String {
         format!("[{}]", py.detach(|| self.0.connections()).join(","))
     }

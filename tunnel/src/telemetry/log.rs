@@ -95,14 +95,14 @@ pub const BATCH: usize = 64 * 1024;
 pub struct Record {
     pub time: SystemTime,
     pub duration: Duration,
-    pub facts: Arc<Facts>,
+    pub facts: Facts,
     /// Whether it was ever known whose it is.
     opened: bool,
     pub end: End,
 }
 
 impl Record {
-    pub fn new(facts: Arc<Facts>, opened: bool, end: End) -> Record {
+    pub fn new(facts: Facts, opened: bool, end: End) -> Record {
         let now = SystemTime::now();
         Record {
             time: now.checked_sub(end.at.elapsed()).unwrap_or(now),
@@ -120,7 +120,7 @@ impl Record {
 
     /// Bytes that it takes while it waits, about.
     pub fn size(&self) -> usize {
-        size_of::<Record>() + size_of::<Facts>() + self.end.detail.len()
+        size_of::<Record>() + self.end.detail.len()
     }
 
     pub fn level(&self) -> &'static str {
@@ -204,8 +204,9 @@ impl Entry {
 }
 
 /// What has ended and is remembered.
+#[allow(clippy::large_enum_variant)] // nearly all are connections, kept in one piece of memory
 pub enum Ended {
-    Connection(Box<Record>),
+    Connection(Record),
     Request(Box<RequestLine>),
 }
 
@@ -278,7 +279,7 @@ impl LogWriter {
         let told = is_told(logged, record.facts.logging(), record.facts.trace());
         // For what is told to nobody the writer need not wake up.
         match (!told).then(|| self.recent.at_once()).flatten() {
-            Some(mut kept) => kept.push(size, Ended::Connection(record.into())),
+            Some(mut kept) => kept.push(size, Ended::Connection(record)),
             None => self.enqueue(size, Entry::Connection(record.into(), logged)),
         }
     }

@@ -175,7 +175,7 @@ impl WorkerTelemetry {
         self.0.shared.counts.connections[direction as usize].fetch_add(1, Ordering::Relaxed);
         ConnectionRecord {
             worker: self.clone(),
-            facts: Arc::new(Facts::new(direction, source, destination, at)),
+            facts: Box::new(Facts::new(direction, source, destination, at)),
             peer: OnceCell::new(),
             series: OnceCell::new(),
             ended: OnceCell::new(),
@@ -219,7 +219,7 @@ impl WorkerTelemetry {
         let now = Instant::now();
         let facts = Facts::new(Direction::Inbound, source, destination, now);
         facts.describe(Parties { source_identity: peer, ..Parties::default() });
-        self.record(&Arc::new(facts), false, End::new(now, Some(reason), detail));
+        self.record(&facts, false, End::new(now, Some(reason), detail));
     }
 
     /// A request is over.
@@ -246,12 +246,12 @@ impl WorkerTelemetry {
         self.0.baggage.borrow_mut().get(header, Instant::now())
     }
 
-    fn record(&self, facts: &Arc<Facts>, opened: bool, end: End) {
+    fn record(&self, facts: &Facts, opened: bool, end: End) {
         let shared = &self.0.shared;
         if let Some(reason) = end.reason {
             shared.counts.refused[facts.direction as usize].count(reason);
         }
-        shared.log.write(end.reason.is_some(), || Record::new(facts.clone(), opened, end));
+        shared.log.write(end.reason.is_some(), || Record::new(facts.copied(), opened, end));
     }
 }
 
@@ -259,7 +259,7 @@ impl WorkerTelemetry {
 /// how it ended, when it is dropped.
 pub struct ConnectionRecord {
     worker: WorkerTelemetry,
-    facts: Arc<Facts>,
+    facts: Box<Facts>,
     peer: OnceCell<Arc<Identity>>,
     series: OnceCell<Arc<Series>>,
     ended: OnceCell<()>,

@@ -24,7 +24,8 @@ pub struct Kept<T> {
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Recent(Mutex::new(Kept { entries: VecDeque::new(), bytes: 0, next: 1 }))
+        // All at once, as it is not touched before it is needed: as it grew, each copy would leave a hole.
+        Recent(Mutex::new(Kept { entries: VecDeque::with_capacity(MOST + 1), bytes: 0, next: 1 }))
     }
 }
 

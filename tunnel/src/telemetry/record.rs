@@ -15,7 +15,7 @@ use crate::base::{Identity, Refusal, Rng};
 use crate::observability::{Logging, Scope};
 use crate::policy::Judgement;
 
-/// One connection. Written by its worker; the log's thread reads it too.
+/// One connection, as its worker writes it.
 pub struct Facts {
     pub direction: Direction,
     pub source: SocketAddr,
@@ -40,6 +40,7 @@ pub struct Tcp {
 }
 
 /// Policies that have something to say of a connection, and do not decide about it.
+#[derive(Clone)]
 struct Remarks {
     would_refuse: Option<Arc<str>>,
     audited: Option<Arc<str>>,
@@ -85,6 +86,25 @@ impl Facts {
             tcp: OnceLock::new(),
             trace: OnceLock::new(),
             scope: OnceLock::new(),
+        }
+    }
+
+    /// What there is to be remembered. No piece of the connection's memory outlives it: among thousands of such pieces the
+    /// allocator could not give a page back.
+    pub fn copied(&self) -> Facts {
+        let count = |counter: &AtomicU64| AtomicU64::new(counter.load(Ordering::Relaxed));
+        Facts {
+            direction: self.direction,
+            source: self.source,
+            destination: self.destination,
+            accepted: self.accepted,
+            from_client: count(&self.from_client),
+            to_client: count(&self.to_client),
+            parties: self.parties.clone(),
+            remarks: self.remarks.clone(),
+            tcp: self.tcp.clone(),
+            trace: self.trace.clone(),
+            scope: self.scope.clone(),
         }
     }
 

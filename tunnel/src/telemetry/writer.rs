@@ -57,7 +57,7 @@ impl Writer {
         if let Some((provider, span)) = otlp::of_connection(&record) {
             self.outbox.push(provider, Signal::Traces, span);
         }
-        self.recent.push(size, Ended::Connection(record));
+        self.recent.push(size, Ended::Connection(*record));
     }
 
     /// Whether it is a line of our own log: as was `said` for its workload, else as by default. Collectors get theirs.

@@ -5,13 +5,13 @@ use crate::tls::revocation::Revocation;
 pub use crate::tls::trust::Proof;
 use crate::tls::trust::{wrong_peer, Trust};
 use crate::tls::verifier::{ClientVerifier, JudgeClient, JudgeServer, ServerVerifier};
+use lru::LruCache;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, PKCS_ECDSA_P256_SHA256};
 use rustls::client::Resumption;
 use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, Error, ServerConfig};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::iter::once;
 use std::sync::{Arc, Mutex, PoisonError};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -40,10 +40,13 @@ pub struct Credentials {
     key: PrivateKeyDer<'static>,
     pub trust: Arc<Trust>,
     trust_domain: Arc<str>,
-    /// One configuration for each set of identities that a peer may have: building one costs more than a handshake's
-    /// message, and there are few.
-    clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+    /// One configuration for each set of identities that a peer may have, of those that were dialled lately: building one
+    /// costs more than a handshake's message.
+    clients: Mutex<LruCache<Arc<[Identity]>, Arc<ClientConfig>>>,
 }
+
+/// Configurations that are kept, of some kilobytes each. A pod may meet any number of identities in a certificate's life.
+const CLIENTS_MAX: usize = 128;
 
 impl Credentials {
     /// `chain`: PEM, leaf first; `roots`: PEM, one or several.
@@ -74,7 +77,7 @@ impl Credentials {
             key,
             trust,
             trust_domain,
-            clients: Mutex::default(),
+            clients: Mutex::new(LruCache::unbounded()), // without room made ahead
         })
     }
 
@@ -100,7 +103,10 @@ impl Credentials {
             return Ok(config.clone());
         }
         let config = Arc::new(self.client_config(expected)?);
-        clients.insert(expected.clone(), config.clone());
+        clients.put(expected.clone(), config.clone());
+        if clients.len() > CLIENTS_MAX {
+            clients.pop_lru();
+        }
         Ok(config)
     }
 
@@ -252,3 +258,5 @@ impl JudgeClient for Peer {
 #[allow(clippy::unwrap_used)] // as in tests, which clippy knows only by `cfg(test)` alone
 #[cfg_attr(fuzzing, allow(dead_code))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
