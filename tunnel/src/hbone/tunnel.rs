@@ -10,7 +10,6 @@ use crate::base::{canonical, Failure, Identity, Refusal};
 use crate::h2::headers::Fields;
 use crate::relay::{CloseReason, Thread};
 use crate::sys::budget::{Budget, Share};
-use crate::sys::heap::Counted;
 use crate::sys::turns::{Owner, Ticket};
 use crate::sys::{sockets, PodInfo};
 use crate::telemetry::Direction;
@@ -85,7 +84,6 @@ pub struct Tunnel {
     /// The peer has closed. What it said before may still wait for its turn.
     ended: Cell<bool>,
     killed: RefCell<Option<Failure>>,
-    _counted: Counted,
 }
 
 /// A task that serves a peer's request.
@@ -180,7 +178,6 @@ impl Tunnel {
             heard: Cell::new(false),
             ended: Cell::new(false),
             killed: RefCell::default(),
-            _counted: Counted::new(),
         })
     }
 

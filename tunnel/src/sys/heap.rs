@@ -1,9 +1,7 @@
 //! The C library's heaps, for a process whose threads each carry many connections.
-use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes by which heaps grow; they are touched when they are used.
 const STEP: libc::c_int = 512 << 10;
@@ -12,16 +10,9 @@ const MANY: usize = 500;
 /// Until what came with their end has ended, too.
 const REST: Duration = Duration::from_secs(2);
 
-/// Between two looks at what connections leave that come and go, and how much that must be: giving back takes milliseconds,
-/// in which workers may wait for memory, and they ask for it again.
-const APART: Duration = Duration::from_secs(5);
-const WORTH: usize = 8 << 20;
-
-/// Connections that there are, the most since memory was given back, and all that have ended.
+/// Connections that there are, and the most since memory was given back.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
-static ENDED: AtomicUsize = AtomicUsize::new(0);
-static GROWTH: Mutex<Growth> = Mutex::new(Growth { looked: None, least: 0 });
 
 /// A thread's heap grows page by page otherwise, each time by a system call that stops all threads' faults.
 pub fn grow_in_large_steps() {
@@ -40,47 +31,8 @@ pub fn give_back() {
     }
 }
 
-/// By how much the process grows.
-struct Growth {
-    looked: Option<Instant>,
-    /// The fewest bytes that were resident at a look, since memory was given back.
-    least: usize,
-}
-
-impl Growth {
-    /// Looks, if it is time for that. Whether so much has come that it is worth giving back what is unused of it.
-    fn is_worth(&mut self, now: Instant, resident: impl FnOnce() -> usize) -> bool {
-        if self.looked.is_some_and(|at| now < at + APART) {
-            return false;
-        }
-        let resident = resident();
-        (self.looked, self.least) = (Some(now), self.least.min(resident));
-        resident >= self.least + WORTH
-    }
-}
-
-fn growth() -> MutexGuard<'static, Growth> {
-    GROWTH.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Bytes that the process has in memory; 0 where the kernel does not say.
-fn resident() -> usize {
-    let told = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: Option<usize> = told.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0) * rustix::param::page_size()
-}
-
-/// Not by a worker: that takes milliseconds. Without a thread the memory is used again, at the latest.
-fn give_back_after(time: Duration) {
-    drop(thread::Builder::new().name("warren-heap".into()).spawn(move || {
-        thread::sleep(time);
-        give_back();
-        growth().least = resident();
-    }));
-}
-
-/// A connection or a tunnel, counted for as long as this lives. What they leave is given back when most of many have ended,
-/// and when they come and go and the process grows by that.
+/// A connection, counted for as long as this lives: when most of many have ended, their memory is given back. Connections
+/// that come and go at any rate are no reason.
 pub struct Counted(());
 
 impl Counted {
@@ -97,9 +49,11 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let (open, most) = (OPEN.fetch_sub(1, Relaxed) - 1, MOST.load(Relaxed));
         if is_rest(open, most) && MOST.compare_exchange(most, open, Relaxed, Relaxed).is_ok() {
-            give_back_after(REST);
-        } else if ENDED.fetch_add(1, Relaxed) % MANY == MANY - 1 && growth().is_worth(Instant::now(), resident) {
-            give_back_after(Duration::ZERO);
+            // Not by a worker: that takes milliseconds. Without a thread the memory is used again, at the latest.
+            drop(thread::Builder::new().name("warren-heap".into()).spawn(|| {
+                thread::sleep(REST);
+                give_back();
+            }));
         }
     }
 }
@@ -131,28 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_worth_it_when_much_has_come_since_the_least_and_not_too_often() {
-        let (begun, mut growth) = (Instant::now(), Growth { looked: None, least: 40 << 20 });
-        for (seconds, resident, worth) in
-            [(0, 47, false), (1, 90, false), (5, 48, true), (9, 90, false), (10, 30, false), (15, 38, true)]
-        {
-            let now = begun + Duration::from_secs(seconds);
-            assert_eq!(growth.is_worth(now, || resident << 20), worth, "{resident} MB after {seconds} s");
-        }
-    }
-
-    #[test]
     fn memory_below_what_is_in_use_is_given_back() {
+        let resident = || -> usize {
+            let told = std::fs::read_to_string("/proc/self/statm").unwrap();
+            told.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+        };
         let mut freed: Vec<Box<[u8; 1 << 10]>> = (0..64 << 10).map(|_| Box::new([1; 1 << 10])).collect();
-        let (_last, before) = (freed.pop(), resident());
+        let last = freed.pop();
         drop(freed);
+        let before = resident();
         give_back();
         assert!(resident() + (32 << 20) < before, "{} of {before}", resident());
-    }
-
-    #[test]
-    fn growth_is_looked_at_while_connections_come_and_go() {
-        (0..2 * MANY).for_each(|_| drop(Counted::new()));
-        assert!(growth().looked.is_some());
+        drop(last);
     }
 }
