@@ -6,6 +6,7 @@ use ::h2::client::SendRequest;
 use ::h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Method};
 use std::future::poll_fn;
+use tokio::sync::Notify;
 
 /// A client that has prior knowledge.
 async fn client(stage: &Stage) -> SendRequest<Bytes> {
@@ -286,6 +287,35 @@ fn a_client_that_resets_all_it_asks_for_is_cut_off() {
         let error = connection.await.unwrap().unwrap_err();
         // What it goes on sending may cost it the reason.
         assert!(error.reason() == Some(Reason::ENHANCE_YOUR_CALM) || error.is_io(), "{error:?} after {sent}");
+    });
+}
+
+/// Each is being served when it is reset, so that nothing piles up of which `h2` itself takes only so much.
+#[test]
+fn a_client_that_resets_what_is_being_served_is_cut_off() {
+    run(async {
+        let taken = Rc::<Notify>::default();
+        let seen = taken.clone();
+        let server = backend(async move |_| {
+            seen.notify_one();
+            std::future::pending().await
+        })
+        .await;
+        let stage = Stage::new(vec![rule()]).serve("v1", &[server]);
+        let (sender, connection) = ::h2::client::handshake(stage.connect().await).await.unwrap();
+        let attack = async {
+            for _ in 0..1000 {
+                let Ok(mut ready) = sender.clone().ready().await else { return std::future::pending().await };
+                let (_, mut stream) = ready.send_request(get("/"), true).unwrap();
+                taken.notified().await;
+                stream.send_reset(Reason::CANCEL);
+            }
+        };
+        let error = tokio::select! {
+            ended = connection => ended.unwrap_err(),
+            () = attack => panic!("a thousand were served and reset"),
+        };
+        assert!(error.reason() == Some(Reason::ENHANCE_YOUR_CALM) || error.is_io(), "{error:?}");
     });
 }
 
