@@ -13,15 +13,14 @@ from agent.model.schema.objects import Key, Labels, Object, fits
 T = TypeVar("T", bound=Object)
 
 Entry = tuple[str, ...]  # what is asked for, for example ("node", "n1")
-Keys = tuple[Key, ...] | Map[Key, None]  # of a few, of many; each once
-_FEW = 256  # of which a tuple takes an eighth of a map's memory, and is copied in five microseconds at most
+_NOTHING: Map[Key, None] = Map()
 
 
 class Store(Struct, frozen=True):
     """The objects by key, and the keys by the entries of each (`Kind.entries`)."""
 
     objects: Map[Key, Object] = Map()
-    index: Map[Entry, Keys] = Map()
+    index: Map[Entry, Map[Key, None]] = Map()
 
     def get(self, type_: type[T], namespace: str, name: str) -> T | None:
         """One object of a kind."""
@@ -31,7 +30,7 @@ class Store(Struct, frozen=True):
 
     def find(self, *entry: str) -> Iterable[Key]:
         """The keys of all objects that have an entry, in no order."""
-        return self.index.get(entry, ())
+        return self.index.get(entry, _NOTHING)
 
     def each(self, type_: type[T], *entry: str) -> Iterator[T]:
         """The objects of a kind that have an entry, in no order."""
@@ -61,24 +60,11 @@ class Store(Struct, frozen=True):
         new = entries(item) if item else set()
         index = self.index
         for entry in old - new:
-            rest = _without(index[entry], key)
+            rest = index[entry].delete(key)
             index = index.set(entry, rest) if rest else index.delete(entry)
         for entry in new - old:
-            index = index.set(entry, _with(index.get(entry, ()), key))
+            index = index.set(entry, index.get(entry, _NOTHING).set(key, None))
         return Store(self.objects.set(key, item) if item else self.objects.delete(key), index)
-
-
-def _with(keys: Keys, key: Key) -> Keys:
-    if isinstance(keys, Map):
-        return keys.set(key, None)
-    return (*keys, key) if len(keys) < _FEW else Map(dict.fromkeys((*keys, key)))
-
-
-def _without(keys: Keys, key: Key) -> Keys:
-    if isinstance(keys, Map):
-        return keys.delete(key)
-    at = keys.index(key)
-    return keys[:at] + keys[at + 1 :]
 
 
 def asks_for(label: str) -> Entry:
