@@ -3,10 +3,9 @@
 import ast
 from pathlib import Path
 
+from tests.support.lengths import LONGEST, REASON
+
 ROOT = Path(__file__).parents[1]
-LONGEST = 400
-# What a file says at its head that is longer.
-REASON = "Longer than other files:"
 
 
 def test_a_file_is_short_or_says_why() -> None:

@@ -9,7 +9,7 @@ _EVERY = 60.0  # seconds; what is gone is kept for five minutes
 
 
 async def run(core: Core, every: float = _EVERY) -> NoReturn:
-    """Forget what is due, for ever, `every` so many seconds."""
+    """Forget what is due, for ever. every: seconds."""
     while True:
         await asyncio.sleep(every)
         await asyncio.to_thread(core.expire)

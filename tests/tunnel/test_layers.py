@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.lengths import LONGEST, REASON
+
 SOURCES = Path(__file__).parents[2] / "tunnel" / "src"
 
 # From the lowest: a room may import those that are named, `base` and `sys`.
@@ -45,9 +47,6 @@ ROOMS: dict[str, set[str]] = {
     },
     "python": {"engine", "http", "grpc", "telemetry", "config"},
 }
-LONGEST = 400
-# What a file says at its head that is longer.
-REASON = "Longer than other files:"
 
 
 def room(path: Path) -> str:

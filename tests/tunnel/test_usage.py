@@ -2,13 +2,12 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from tests.support.alone import alone
 from tunnel.usage import usage
 
 MANY = 10_000
@@ -50,8 +49,6 @@ def _figures() -> tuple[list[int], float]:
     not Path("/proc/self/fd").stat().st_size, reason="needs Linux 6.2, which counts descriptors"
 )
 def test_descriptors_are_counted_without_looking_at_each() -> None:
-    # A process of its own: what other tests left in this one may be closed at any moment.
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        (few, many, after), times = process.submit(_figures).result()
+    (few, many, after), times = alone(_figures)
     assert (many, after) == (few + MANY, few)
     assert times < 10

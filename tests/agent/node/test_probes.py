@@ -89,7 +89,6 @@ def test_probe_reaches_the_application(world: World, counted: Counted, kind: str
     assert world.seen() == []
     given = counted()
     assert given.pop("inbound_probe") >= 1
-    given.pop("inbound_steered", 0)  # a late segment of a probe before, on a slow machine
     assert given == {"probe_announced": 1}
 
 

@@ -197,9 +197,9 @@ def test_hundreds_of_pods_are_read_fast(tmp_path: Path) -> None:
     for number in range(500):
         (tmp_path / f"{number}.yaml").write_text(text(f"p{number}"))
     folder = Folder(tmp_path)
-    start = time.thread_time()
+    start = time.process_time()
     assert len(folder.refresh()) == 500
-    assert time.thread_time() - start < 1
+    assert time.process_time() - start < 1
     folder.close()
 
 

@@ -1,11 +1,10 @@
 """What a replica takes of each pod: in a cluster of 50,000 it is most of what there is."""
 
 import tracemalloc
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 from bench.scale.cluster import Size
 from bench.scale.replica import Replica
+from tests.support.alone import alone
 
 _MOST = 2_600  # bytes of each pod, with its part in a service of ten: 2,400 by Python 3.11
 
@@ -19,7 +18,4 @@ def _taken(size: Size) -> float:
 
 
 def test_a_pod_takes_little_of_a_replica() -> None:
-    # A process of its own: in this one, what pods share may be there already, or its caches be full.
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        taken = process.submit(_taken, Size(services=500, pods=5_000, nodes=100)).result()
-    assert taken < _MOST
+    assert alone(_taken, Size(services=500, pods=5_000, nodes=100)) < _MOST

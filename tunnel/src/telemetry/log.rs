@@ -269,8 +269,7 @@ impl LogWriter {
     }
 
     /// Hands over a record, to be kept and, if one of such an end is wanted, logged; never waits.
-    pub fn write(&self, failed: bool, record: impl FnOnce() -> Record) {
-        let record = record();
+    pub fn write(&self, failed: bool, record: Record) {
         if record.is_refusal() && !self.limits.allow(record.facts.source.ip(), record.end.at) {
             self.withheld.fetch_add(1, Ordering::Relaxed);
             return;

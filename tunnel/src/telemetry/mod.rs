@@ -219,7 +219,7 @@ impl WorkerTelemetry {
         let now = Instant::now();
         let facts = Facts::new(Direction::Inbound, source, destination, now);
         facts.describe(Parties { source_identity: peer, ..Parties::default() });
-        self.record(&facts, false, End::new(now, Some(reason), detail));
+        self.record(facts, false, End::new(now, Some(reason), detail));
     }
 
     /// A request is over.
@@ -246,12 +246,12 @@ impl WorkerTelemetry {
         self.0.baggage.borrow_mut().get(header, Instant::now())
     }
 
-    fn record(&self, facts: &Facts, opened: bool, end: End) {
+    fn record(&self, facts: Facts, opened: bool, end: End) {
         let shared = &self.0.shared;
         if let Some(reason) = end.reason {
             shared.counts.refused[facts.direction as usize].count(reason);
         }
-        shared.log.write(end.reason.is_some(), || Record::new(facts.copied(), opened, end));
+        shared.log.write(end.reason.is_some(), Record::new(facts, opened, end));
     }
 }
 
@@ -367,7 +367,7 @@ impl ConnectionRecord {
                     self.facts.describe(Parties { source_identity: self.peer.get().cloned(), ..Parties::default() })
                 }
             }
-            self.worker.record(&self.facts, series.is_some(), end);
+            self.worker.record(self.facts.copied(), series.is_some(), end);
         });
     }
 }
