@@ -247,9 +247,9 @@ class Agent:
                 await self._search.concluded.wait()
             uncertain = self._pods.uncertain(unread)
             if uncertain is not None:
-                await self._enrolment.sweep(self._pods.others(), uncertain)
-        except WarrenError as error:
-            log.error("could not clean up pods deleted while the agent was down: %s", error)
+                await self._enrolment.sweep(self._pods.others(), uncertain, self._pods.lost_addresses())
+        except (WarrenError, OSError) as error:
+            log.error("could not clean up pods deleted while the agent was down: %s", describe(error))
 
     async def _trust(self, pid: int) -> None:
         await self._enrolment.in_kernel(partial(self._datapath.trust_tunnel, pid))

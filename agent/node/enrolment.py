@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from agent.errors import WarrenError, describe
 from agent.node import routing
-from agent.node.errors import NodeError
+from agent.node.errors import NodeError, NoNamespace
 from agent.node.netns import NetnsFd
 from agent.node.state import Address, Cookie, PodState
 
@@ -150,18 +150,23 @@ class Enrolment:
         await self._wait(lambda: not self._held, within)
         return [str(held.sandbox) for held in self._held.values()]
 
-    async def sweep(self, others: Iterable[Path], uncertain: Iterable[Path] = ()) -> None:
+    async def sweep(
+        self, others: Iterable[Path], uncertain: Iterable[Path] = (), lost: Collection[Address] = ()
+    ) -> None:
         """Release what the kernel has captured and nobody wants: what went away while no agent was here.
 
         `others` are the namespaces of pods that are here and not to be captured: their routing is undone.
-        `uncertain` are those of pods that may be wanted: they are left as they are.
+        `uncertain` are those of pods that may be wanted: they are left as they are. So is what has one of the
+        `lost` addresses, of pods that are wanted while nobody says where they are.
         Waits until the kernel knows all that is wanted, for until then it cannot be told from the rest.
+        Raises NodeError, OSError.
         """
         async with self._progress:
             await self._progress.wait_for(lambda: self._wanted.keys() <= self._held.keys())
         known = await self.in_kernel(self._redirection.pods)
         strays = known.keys() - {held.cookie for held in self._held.values()}
         strays -= await self.in_kernel(lambda: {*_cookies(uncertain)})
+        strays -= {one for one in strays if known[one].netns and {*lost}.intersection(known[one].addresses)}
         await self.in_kernel(lambda: self._release(strays, others))
 
     async def in_kernel(self, action: Callable[[], T]) -> T:
@@ -337,9 +342,9 @@ def _moved(held: Held, wanted: Sandbox) -> bool:
 
 
 def _cookies(places: Iterable[Path]) -> Iterator[Cookie]:
-    """Of the namespaces that are still there."""
+    """Of the namespaces that are still there. Raises NodeError, OSError."""
     for path in places:
-        with contextlib.suppress(NodeError), contextlib.closing(NetnsFd.open(path)) as netns:
+        with contextlib.suppress(NoNamespace), contextlib.closing(NetnsFd.open(path)) as netns:
             yield Cookie(netns.cookie())
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from agent.errors import describe
 from agent.node.cookie import cookie
-from agent.node.errors import NodeError
+from agent.node.errors import NodeError, NoNamespace
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class NetnsFd:
     """An open network namespace; it lives at least as long as this object does."""
 
     def __init__(self, fd: int) -> None:
-        """Takes `fd` over. Raises NodeError if it is not a network namespace."""
+        """Takes `fd` over. Raises NoNamespace if it is not a network namespace."""
         self._fd = fd
         self._closer = weakref.finalize(self, os.close, fd)
         try:
@@ -37,20 +38,25 @@ class NetnsFd:
             kind = 0
         if kind != _CLONE_NEWNET:
             self._closer()
-            raise NodeError(f"descriptor {fd} is not a network namespace")
+            raise NoNamespace(f"descriptor {fd} is not a network namespace")
 
     @classmethod
     def open(cls, path: Path) -> "NetnsFd":
-        """By its file, like /run/netns/NAME or /proc/PID/ns/net. Raises NodeError."""
+        """By its file, like /run/netns/NAME or /proc/PID/ns/net.
+
+        Raises NoNamespace if there is none, NodeError if that cannot be told.
+        """
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NoNamespace(f"network namespace {path}: {error.strerror}") from error
         except OSError as error:
-            raise NodeError(f"network namespace {path}: {error.strerror}") from error
+            raise NodeError(f"network namespace {describe(error)}") from error
         except ValueError as error:  # a path that no file can have
-            raise NodeError(f"network namespace {str(path)!r}: {error}") from error
-        with contextlib.suppress(NodeError):
+            raise NoNamespace(f"network namespace {str(path)!r}: {error}") from error
+        with contextlib.suppress(NoNamespace):
             return cls(fd)
-        raise NodeError(f"{path} is not a network namespace")
+        raise NoNamespace(f"{path} is not a network namespace")
 
     def fileno(self) -> int:
         return self._fd
@@ -80,7 +86,7 @@ class NetnsFd:
         return action()
 
     def cookie(self) -> int:
-        """The kernel's number of the namespace, never given twice. Raises NodeError."""
+        """The kernel's number of the namespace, never given twice. Raises NodeError, OSError."""
         return self.run(cookie)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.model.mesh import enrolled
 from agent.model.model import Change, Model, enrolled_on, pods_on
 from agent.model.schema.kubernetes import Namespace, Pod
-from agent.model.schema.objects import Key, Object
+from agent.model.schema.objects import IPAddress, Key, Object
 from agent.node.enrolment import Enrolment, Sandbox
 from agent.node.errors import NodeError
 from agent.node.sandboxes import Attachment, Sandboxes
@@ -69,6 +69,10 @@ class Pods:
     def lost(self) -> dict[str, Pod]:
         """Those of `nowhere` that are not about to end: then their sandbox has gone before their object."""
         return {uid: pod for uid, pod in self.nowhere.items() if not pod.metadata.deletion_timestamp}
+
+    def lost_addresses(self) -> set[IPAddress]:
+        """Of all that are `nowhere`."""
+        return {address for pod in self.nowhere.values() for address in pod.addresses}
 
     def rescan(self) -> None:
         """See which namespaces went without a call: another plugin's conflist was in force."""

@@ -5,7 +5,7 @@ as its path leads to the same namespace: the kernel gives no cookie twice until 
 """
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Struct
 from agent.errors import naming
 from agent.model.schema.kubernetes import STATIC_POD, Pod
 from agent.model.schema.objects import IPAddress, to_address
-from agent.node.errors import NodeError
+from agent.node.errors import NoNamespace
 from agent.node.netns import NetnsFd
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -61,7 +61,10 @@ class Sandboxes:
     """All that are known. Files are named by container, in a directory that is this object's own."""
 
     def __init__(self, directory: Path) -> None:
-        """Reads what is there; what is not true any more is removed. Raises OSError."""
+        """Reads what is there; what is not true any more is removed.
+
+        Raises NodeError, OSError when that cannot be told: a pod that is forgotten would be let loose.
+        """
         self._directory = directory
         self._boot = _BOOT_ID.read_text().strip()
         self._known: dict[str, Attachment] = {}
@@ -85,11 +88,8 @@ class Sandboxes:
 
     def add(self, attachment: Attachment) -> None:
         """One that the runtime has made. Raises NodeError when there is no such namespace, OSError."""
-        netns = NetnsFd.open(attachment.netns)
-        try:
+        with closing(NetnsFd.open(attachment.netns)) as netns:
             record = _Record(attachment, netns.cookie(), self._boot)
-        finally:
-            netns.close()
         path = self._path(attachment.container)
         fresh = path.with_suffix(".new")
         with naming(path):
@@ -135,12 +135,9 @@ class Sandboxes:
 
     def _read(self, path: Path) -> Attachment | None:
         """What the file says, if it is still true."""
-        with suppress(OSError, msgspec.MsgspecError, NodeError):
+        with suppress(msgspec.MsgspecError, NoNamespace):
             record = msgspec.json.decode(path.read_bytes(), type=_Record, dec_hook=lambda _, text: Path(text))
-            netns = NetnsFd.open(record.attachment.netns)
-            try:
-                if record.boot == self._boot and record.cookie == netns.cookie():
-                    return record.attachment
-            finally:
-                netns.close()
+            if record.boot == self._boot:
+                with closing(NetnsFd.open(record.attachment.netns)) as netns:
+                    return record.attachment if record.cookie == netns.cookie() else None
         return None

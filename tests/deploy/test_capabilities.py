@@ -1,16 +1,20 @@
 """Agent and tunnel do their work with the capabilities that the DaemonSet gives them, and each is needed."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from agent.lab import Lab, mesh, process
 from agent.lab.errors import LabError
-from agent.lab.members import Node
+from agent.lab.members import Node, Pod
 from tests.deploy.manifests import of_kind
+from tests.support.wait import PATIENCE, until
 
 CONTAINERS = {
     container["name"]: set(container["securityContext"]["capabilities"]["add"])
@@ -18,7 +22,23 @@ CONTAINERS = {
 }
 # Kernels before 6.13 or so ask for it; the one that runs may not.
 OF_OLDER_KERNELS = {"DAC_READ_SEARCH"}
-CALLS = 10  # of which only the first ones need the tunnel
+LACKING = 10.0  # seconds in which what is not allowed does not work; what is needs fewer
+CUT = 7
+# A port at which nobody is refuses it. It opens a connection and says so; it ends with CUT when that is cut.
+CONNECT = f"""
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 9), 10)
+    sys.exit("nobody is there, and connect() says otherwise")
+except ConnectionRefusedError:
+    pass
+sock = socket.create_connection((sys.argv[1], 8080))
+print(flush=True)
+try:
+    sock.recv(1)
+except OSError:
+    sys.exit({CUT})
+"""
 NEEDED = [(role, name) for role, names in CONTAINERS.items() for name in sorted(names - OF_OLDER_KERNELS)]
 
 
@@ -45,37 +65,71 @@ def again(node: Node, role: str, capabilities: set[str]) -> None:
 known: dict[tuple[str, str], dict[str, str]] = {}
 
 
-def start_a_pod(lab: Lab, folder: Path, name: str) -> bool:
-    """A new one, captured, that another pod reaches, at last without the tunnel."""
+def denied(namespace: str) -> dict[str, Any]:
+    """A policy that lets nobody of a namespace reach the pods of ours."""
+    rules = [{"from": [{"source": {"namespaces": [namespace]}}]}]
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "denied", "namespace": "default"},
+        "spec": {"action": "DENY", "rules": rules},
+    }
+
+
+def applied(lab: Lab, folder: Path, body: dict[str, Any]) -> list[Pod]:
+    (folder / "object.yaml").write_text(yaml.safe_dump(body))
+    return lab.apply([folder / "object.yaml"])
+
+
+def works(lab: Lab, folder: Path, name: str, within: float = PATIENCE) -> bool:
+    """A new pod is captured; another one reaches it, at last without the tunnel, and is cut by a policy.
+
+    Where nobody listens its `connect()` is refused.
+    """
     spec = {"serviceAccountName": "web", "containers": [{"name": "a", "ports": [{"containerPort": 8080}]}]}
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-    (folder / "pod.yaml").write_text(yaml.safe_dump(body))
-    [pod] = lab.apply([folder / "pod.yaml"])
+    [pod] = applied(
+        lab, folder, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    )
     [node], client = lab.nodes, lab.pod("deploy/client")
-    direct = node.verdicts()["inbound_direct"]
-    for _ in range(CALLS):
-        answer = client.run(["curl", "-sfm", "10", f"http://{pod.ipv4}:8080/"], check=False)
-        if answer.returncode or node.verdicts()["inbound_direct"] > direct:
-            break
-    lab.delete(pod)
-    return answer.returncode == 0 and node.verdicts()["inbound_direct"] > direct
+    before = node.verdicts()["inbound_direct"]
+
+    def is_direct() -> bool:
+        asked = client.run(["curl", "-sfm", "10", f"http://{pod.ipv4}:8080/"], check=False)
+        return asked.returncode == 0 and node.verdicts()["inbound_direct"] > before
+
+    try:
+        until(is_direct, within)
+        with client.popen([sys.executable, "-c", CONNECT, str(pod.ipv4)], stdout=subprocess.PIPE) as held:
+            assert held.stdout
+            held.stdout.readline()  # it is open
+            try:
+                applied(lab, folder, denied("default"))
+                return held.wait(within) == CUT
+            finally:
+                held.kill()
+    except (AssertionError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        applied(lab, folder, denied("nowhere"))
+        lab.delete(pod)
 
 
 def test_they_are_enough(lab: Lab, tmp_path: Path) -> None:
     [node] = lab.nodes
     for role, capabilities in CONTAINERS.items():
         again(node, role, capabilities)
-    assert start_a_pod(lab, tmp_path, "first")
+    assert works(lab, tmp_path, "first")
 
 
 @pytest.mark.parametrize(("role", "capability"), NEEDED)
 def test_each_is_needed(lab: Lab, tmp_path: Path, role: str, capability: str) -> None:
-    [node] = lab.nodes
+    [node], name = lab.nodes, capability.lower().replace("_", "-")
     try:
         again(node, role, CONTAINERS[role] - {capability})
-        works = start_a_pod(lab, tmp_path, capability.lower().replace("_", "-"))
+        without = works(lab, tmp_path, f"without-{name}", LACKING)
     except LabError:
-        works = False
+        without = False
     finally:
         again(node, role, CONTAINERS[role])
-    assert not works
+    assert not without
+    assert works(lab, tmp_path, f"with-{name}")

@@ -179,6 +179,17 @@ async def test_an_agent_that_comes_back_takes_over_and_sweeps(running: Running) 
     assert not routing.installed(unenrolled.netns)
 
 
+async def test_a_pod_of_which_nobody_says_where_it_is_is_not_let_loose(running: Running) -> None:
+    lost, gone = running.stage.pod(), running.stage.pod()
+    running.enrolment.want([running.sandbox(pod) for pod in (lost, gone)])
+    await eventually(lambda: running.enrolment.enrolled() == 2)
+    await running.restart()
+    await running.enrolment.sweep([], lost=lost.addresses)
+    assert running.captured(lost)
+    await running.enrolment.sweep([])
+    assert running.captured()
+
+
 async def test_a_tunnel_that_does_not_answer_does_not_leave_the_pod_open(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Records of sandboxes: which one is a pod's, and which are still true."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,17 @@ def test_records_that_are_not_true_any_more(sandboxes: Sandboxes, tmp_path: Path
     file.write_text(damaged)
     assert Sandboxes(tmp_path / "sandboxes").of(pod("u1")) is None
     assert not file.exists()
+
+
+def test_what_cannot_be_looked_at_is_not_forgotten(sandboxes: Sandboxes, tmp_path: Path) -> None:
+    """An agent without the right to enter a namespace ends; the next one still knows where its pods are."""
+    sandboxes.add(attachment("a"))
+    read = "import sys; from agent.node.sandboxes import Path, Sandboxes; Sandboxes(Path(sys.argv[1]))"
+    without = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
+    argv = [*without, sys.executable, "-c", read, str(tmp_path / "sandboxes")]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Operation not permitted" in ran.stderr
+    assert Sandboxes(tmp_path / "sandboxes").of(pod("u1")) == attachment("a")
 
 
 def test_a_namespace_that_is_not_there(sandboxes: Sandboxes) -> None:
