@@ -253,7 +253,10 @@ impl Client {
         };
         let (caller, wanted) = (Caller::Connected(sock, self.address), OriginalDst::new(self.wanted));
         let decide = || self.decide(scope);
-        outbound::go(&self.proxy, self.source(Some(&by)), wanted, caller, decide(), &decide, record).await;
+        let going = outbound::go(&self.proxy, self.source(Some(&by)), wanted, caller, decide(), &decide, record);
+        if let Some(joined) = Box::pin(going).await {
+            joined.carry().await;
+        }
     }
 
     /// Bytes that came within TLS or a tunnel.

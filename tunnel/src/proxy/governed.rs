@@ -2,7 +2,7 @@
 use super::caller::Caller;
 use super::connector::Source;
 use super::layers::{self, Call};
-use super::reached::{carry, reach, Lost, Reached};
+use super::reached::{join, reach, Lost, Reached};
 use super::requests::{self, Requests};
 use super::upstream::Upstream;
 use super::Proxy;
@@ -54,7 +54,11 @@ pub async fn serve(
             let live = OnceCell::new();
             let list =
                 |connection: Rc<dyn Live>| source.list(live.get_or_init(|| connection).clone(), &proxy.shared.mesh);
-            let carried = carry(proxy, pod, caller, reached, record, list);
+            let carried = async {
+                if let Some(joined) = join(proxy, pod, caller, reached, record, list).await {
+                    joined.carry().await;
+                }
+            };
             tokio::select! {
                 () = carried => {}
                 () = end_in_time(&governed.destination.policy.pool, &live) => {}

@@ -28,7 +28,9 @@ pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, stream: Rc<Stream>, fields: F
     let _guard = OnPanic(|| stream.break_down());
     let authority = fields.authority.as_deref().unwrap_or_default();
     let record = proxy.accept(&pod, Direction::Inbound, tunnel.remote, tunnel.local());
-    let admitted = stream.unless_broken(admit(&proxy, &pod, &stream, (&fields, authority), &record)).await;
+    // Boxed, as it has an end: else every connection would keep room for it, some 2 kB.
+    let admission = Box::pin(admit(&proxy, &pod, &stream, (&fields, authority), &record));
+    let admitted = stream.unless_broken(admission).await;
     trace(&proxy, &admitted, TraceContext::parse(&fields.traceparent), &record);
     match admitted {
         Ok(Admitted { to, local, by }) => {
@@ -176,7 +178,7 @@ pub async fn serve_plain(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, client
     let device = sockets::bind_to_arrival(&sock);
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
     let record = proxy.accept(&pod, Direction::Inbound, client, wanted.address());
-    let admitted = admit_plain(&proxy, &pod, (client, device), wanted, &record).await;
+    let admitted = Box::pin(admit_plain(&proxy, &pod, (client, device), wanted, &record)).await;
     trace(&proxy, &admitted, None, &record);
     match admitted {
         Ok(Admitted { to: To::Application(app), by, .. }) => {

@@ -18,6 +18,8 @@ pub mod questions;
 mod reached;
 mod requests;
 mod routers;
+#[cfg(test)]
+mod sizes;
 mod tls;
 mod upstream;
 

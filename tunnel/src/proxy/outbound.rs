@@ -1,7 +1,7 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
 use super::caller::Caller;
 use super::connector::Source;
-use super::reached::{carry, reach, Lost, Reached};
+use super::reached::{join, reach, Joined, Lost, Reached};
 use super::{governed, named, requests, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
@@ -28,44 +28,54 @@ type Decide<'a> = &'a dyn Fn() -> Outbound;
 
 /// A connection of a pod's application, from its SYN or its accept to close.
 pub async fn serve(proxy: Rc<Proxy>, pod: Rc<Pod>, caller: Caller) {
+    // Boxed, as it has an end: else every connection would keep room for how it began, 4 kB.
+    if let Some(joined) = Box::pin(begin(&proxy, &pod, caller)).await {
+        joined.carry().await;
+    }
+}
+
+/// Up to where bytes are only carried; a connection whose requests are read is served to its end, and None.
+async fn begin(proxy: &Rc<Proxy>, pod: &Rc<Pod>, caller: Caller) -> Option<Joined> {
     let wanted = caller.wanted();
-    let source = proxy.workload(&pod).await;
+    let source = proxy.workload(pod).await;
     let client = canonical(caller.client());
     let client = source.as_ref().map_or(client, |source| own(source, client, wanted));
-    let record = proxy.accept(&pod, Direction::Outbound, client, wanted.address());
+    let record = proxy.accept(pod, Direction::Outbound, client, wanted.address());
     let Some(workload) = source else {
-        return refuse(&proxy, &pod, caller, &record, Refusal::UnknownWorkload);
+        refuse(proxy, pod, caller, &record, Refusal::UnknownWorkload);
+        return None;
     };
-    let caller = match proxy.may_ask(&pod, wanted) {
-        true => match caller.accept(&proxy, &pod).await {
-            Ok(app) if proxy.answer_stream(&pod, &app).await => Caller::Connected(app, client),
-            Ok(_) => return record.finish(),
-            Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
+    let caller = match proxy.may_ask(pod, wanted) {
+        true => match caller.accept(proxy, pod).await {
+            Ok(app) if proxy.answer_stream(pod, &app).await => Caller::Connected(app, client),
+            Ok(_) => {
+                record.finish();
+                return None;
+            }
+            Err(failure) => return failed(&record, &failure),
         },
         false => caller,
     };
     proxy.resolve_on_demand(&workload, wanted).await;
     let decide = || decision::outbound(&proxy.shared.mesh.load(), &workload, wanted, &mut proxy.rng.borrow_mut());
-    let source = Source { pod: &pod, workload: &workload, client, span: None, by: None };
+    let source = Source { pod, workload: &workload, client, span: None, by: None };
     match decide() {
-        Outbound::Tls(routed) => match hello(&proxy, &pod, caller).await {
-            Ok((caller, sni)) => {
-                Box::pin(go_by_sni(&proxy, source, wanted, caller, &routed, sni, record)).await;
-            }
-            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+        Outbound::Tls(routed) => match hello(proxy, pod, caller).await {
+            Ok((caller, sni)) => go_by_sni(proxy, source, wanted, caller, &routed, sni, record).await,
+            Err(failure) => failed(&record, &failure),
         },
-        Outbound::Named => match by_name(&proxy, &pod, caller, &workload, wanted, &record).await {
+        Outbound::Named => match by_name(proxy, pod, caller, &workload, wanted, &record).await {
             Ok((caller, Outbound::Tls(routed), said)) => {
                 let sni = said.map(|said| said.name);
-                Box::pin(go_by_sni(&proxy, source, wanted, caller, &routed, sni, record)).await;
+                go_by_sni(proxy, source, wanted, caller, &routed, sni, record).await
             }
             Ok((caller, decision, said)) => {
-                let by_name = || named_again(&proxy, &workload, wanted, said.as_ref());
-                go(&proxy, source, wanted, caller, decision, &by_name, record).await;
+                let by_name = || named_again(proxy, &workload, wanted, said.as_ref());
+                go(proxy, source, wanted, caller, decision, &by_name, record).await
             }
-            Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+            Err(failure) => failed(&record, &failure),
         },
-        decision => go(&proxy, source, wanted, caller, decision, &decide, record).await,
+        decision => go(proxy, source, wanted, caller, decision, &decide, record).await,
     }
 }
 
@@ -78,14 +88,14 @@ async fn go_by_sni(
     routed: &Routed,
     sni: Option<String>,
     record: ConnectionRecord,
-) {
+) -> Option<Joined> {
     let (workload, addresses) = (source.workload, look_up(proxy, &routed.scope, sni.as_deref()).await);
     let decide = || {
         let (mesh, hello) = (proxy.shared.mesh.load(), Hello { sni: sni.as_deref(), addresses: &addresses });
         let decided = routed.connect(&mesh, workload, wanted, hello, &mut proxy.rng.borrow_mut());
         decided.unwrap_or_else(Outbound::Refuse)
     };
-    go(proxy, source, wanted, caller, decide(), &decide, record).await;
+    go(proxy, source, wanted, caller, decide(), &decide, record).await
 }
 
 /// What DNS has for the server that a client names, where rules may send there.
@@ -101,7 +111,7 @@ fn named_again(proxy: &Proxy, source: &Workload, wanted: OriginalDst, said: Opti
     decided.unwrap_or_else(Outbound::Refuse)
 }
 
-/// Does what was decided for a connection; `decide` gives other endpoints than that.
+/// Does what was decided for a connection; `decide` gives other endpoints than that. What is left is to carry its bytes.
 pub async fn go(
     proxy: &Rc<Proxy>,
     source: Source<'_>,
@@ -110,7 +120,7 @@ pub async fn go(
     decision: Outbound,
     decide: Decide<'_>,
     record: ConnectionRecord,
-) {
+) -> Option<Joined> {
     let pod = source.pod;
     let span = match decision {
         Outbound::Http(_) => None, // its requests have their own
@@ -119,12 +129,17 @@ pub async fn go(
     let source = Source { span, ..source };
     if pod.budget.is_short() {
         record.describe(Parties::outbound(source.workload, &decision));
-        return refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
+        refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
+        return None;
     }
-    // What reads requests is boxed: else every connection would have room for what a router needs, 6 kB.
+    // What reads requests is boxed: else every connection would begin with room for what a router needs, 6 kB.
     match decision {
-        Outbound::Hbone(route) => anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await,
-        Outbound::Plain(plain) => anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await,
+        Outbound::Hbone(route) => {
+            return anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await
+        }
+        Outbound::Plain(plain) => {
+            return anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await
+        }
         Outbound::Governed(governed) => {
             Box::pin(governed::serve(proxy, source, wanted, caller, governed, record)).await;
         }
@@ -136,14 +151,14 @@ pub async fn go(
                         let app = TcpDuplex::accepted(app, record);
                         Box::pin(requests::serve(proxy, source, wanted, app, routed)).await;
                     }
-                    Err(Failure { refusal, detail }) => record.fail(refusal, &detail),
+                    Err(failure) => return failed(&record, &failure),
                 },
                 Outbound::Passthrough { addr } => {
                     let way = Way::Plain(Plain { addr, destination: None, service: None });
                     match reach(proxy, &source, &way, &mut caller).await {
                         Ok(reached) => {
                             let list = |pipe| pod.list_leaving(pipe, wanted, &proxy.shared.mesh);
-                            carry(proxy, pod, caller, reached, record, list).await;
+                            return join(proxy, pod, caller, reached, record, list).await;
                         }
                         Err(Lost { why, as_seen, .. }) => caller.refuse(proxy, pod, &record, &why, as_seen),
                     }
@@ -153,6 +168,7 @@ pub async fn go(
             }
         }
     }
+    None
 }
 
 /// To one endpoint, or if it cannot be reached to another one.
@@ -164,7 +180,7 @@ async fn anywhere(
     mut way: Way,
     decide: Decide<'_>,
     record: ConnectionRecord,
-) {
+) -> Option<Joined> {
     let (pod, mut tried) = (source.pod, vec![]);
     loop {
         let reached = reach(proxy, &source, &way, &mut caller).await;
@@ -176,7 +192,7 @@ async fn anywhere(
                     proxy.offer_direct(pod, source.workload, wanted, &route.destination);
                 }
                 let list = |pipe| source.list(pipe, &proxy.shared.mesh);
-                return carry(proxy, pod, caller, reached, record, list).await;
+                return join(proxy, pod, caller, reached, record, list).await;
             }
             Err(lost) => lost,
         };
@@ -186,7 +202,8 @@ async fn anywhere(
             Some(another) => way = another,
             None => {
                 described();
-                return caller.refuse(proxy, pod, &record, &lost.why, lost.as_seen);
+                caller.refuse(proxy, pod, &record, &lost.why, lost.as_seen);
+                return None;
             }
         }
     }
@@ -242,6 +259,11 @@ fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr
     let family = |ip: &&IpAddr| ip.is_ipv4() == wanted.ip().is_ipv4();
     let ip = source.addresses.iter().find(family).copied().unwrap_or(client.ip());
     SocketAddr::new(ip, client.port())
+}
+
+fn failed(record: &ConnectionRecord, Failure { refusal, detail }: &Failure) -> Option<Joined> {
+    record.fail(*refusal, detail);
+    None
 }
 
 fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, refusal: Refusal) {

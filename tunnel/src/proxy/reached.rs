@@ -5,6 +5,7 @@ use super::upstream::Upstream;
 use super::Proxy;
 use crate::base::{Failure, Refusal};
 use crate::decision::{Plain, Way};
+use crate::hbone::stream::Stream;
 use crate::node::{Listed, Pod};
 use crate::pending::Unreachable;
 use crate::relay::pipe::Pipe;
@@ -77,20 +78,35 @@ pub async fn reach(proxy: &Rc<Proxy>, source: &Source<'_>, way: &Way, caller: &m
     }
 }
 
-/// Carries the bytes of a connection, once its endpoint has answered: now connect() succeeds.
-pub async fn carry(
+/// A connection that both ends have accepted, and what carries its bytes from now on.
+pub struct Joined {
+    carrier: Carrier,
+    _listed: Listed,
+}
+
+enum Carrier {
+    Stream(Rc<Stream>, TcpStream, ConnectionRecord),
+    Pipe(Rc<Pipe>),
+    Layers(Box<(TcpDuplex, Upstream)>, Rc<dyn Live>),
+}
+
+/// Accepts a connection whose endpoint has answered: now connect() succeeds. None where the application has given up.
+pub async fn join(
     proxy: &Rc<Proxy>,
     pod: &Rc<Pod>,
     caller: Caller,
     reached: Reached,
     record: ConnectionRecord,
     list: impl FnOnce(Rc<dyn Live>) -> Listed,
-) {
+) -> Option<Joined> {
     let app = match caller.accept(proxy, pod).await {
         Ok(app) => app,
-        Err(Failure { refusal, detail }) => return record.fail(refusal, &detail),
+        Err(Failure { refusal, detail }) => {
+            record.fail(refusal, &detail);
+            return None;
+        }
     };
-    match reached {
+    Some(match reached {
         Reached::Stream { asked, sent, failed } => {
             let stream = asked.take();
             sockets::discard(&app, sent);
@@ -99,23 +115,36 @@ pub async fn carry(
             if let Some(error) = failed {
                 stream.fail(CloseReason::App(Rc::new(error))); // the far end's application learns it, too
             }
-            stream.relay(app, record).await;
+            Joined { carrier: Carrier::Stream(stream, app, record), _listed }
         }
         Reached::Socket(server) => {
             let pipe = Pipe::new(&proxy.thread, pod.info(), app, server, record);
-            let _listed = list(pipe.clone());
-            pipe.relay().await;
+            Joined { _listed: list(pipe.clone()), carrier: Carrier::Pipe(pipe) }
         }
-        Reached::Layered(mut upstream) => {
-            let mut app = TcpDuplex::accepted(app, record);
+        Reached::Layered(upstream) => {
+            let app = TcpDuplex::accepted(app, record);
             let live = app.live();
-            let _listed = list(live.clone());
-            if let Err(error) = copy_bidirectional_with_sizes(&mut app, &mut upstream, COPIED, COPIED).await {
-                let why = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
-                let (why, detail) =
-                    why.map_or((Refusal::PeerReset, error.to_string()), |why| (why.refusal, why.detail.clone()));
-                live.cancel(why, &detail);
-            }
+            Joined { _listed: list(live.clone()), carrier: Carrier::Layers(Box::new((app, upstream)), live) }
         }
+    })
+}
+
+impl Joined {
+    /// Until both ends have ended, or something breaks.
+    pub async fn carry(self) {
+        match self.carrier {
+            Carrier::Stream(stream, app, record) => stream.relay(app, record).await,
+            Carrier::Pipe(pipe) => pipe.relay().await,
+            Carrier::Layers(ends, live) => Box::pin(copy(*ends, live)).await,
+        }
+    }
+}
+
+async fn copy((mut app, mut upstream): (TcpDuplex, Upstream), live: Rc<dyn Live>) {
+    if let Err(error) = copy_bidirectional_with_sizes(&mut app, &mut upstream, COPIED, COPIED).await {
+        let why = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+        let (why, detail) =
+            why.map_or((Refusal::PeerReset, error.to_string()), |why| (why.refusal, why.detail.clone()));
+        live.cancel(why, &detail);
     }
 }
