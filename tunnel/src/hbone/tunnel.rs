@@ -270,6 +270,11 @@ impl Tunnel {
         self.streams() > 0 || self.tasks.get() > 0
     }
 
+    /// Whether it is there for nothing, so far.
+    pub fn is_idle(&self) -> bool {
+        self.stage.get() == Stage::Open && !self.is_busy()
+    }
+
     /// The round trip to the other node, smoothed.
     pub fn rtt(&self) -> Option<Duration> {
         self.sock.get().and_then(sockets::rtt)

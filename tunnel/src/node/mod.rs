@@ -4,6 +4,7 @@ mod limits;
 mod lookups;
 mod pod;
 mod pods;
+mod served;
 mod shared;
 
 pub use context::Context;

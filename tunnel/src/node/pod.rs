@@ -1,4 +1,5 @@
 //! An enrolled pod as one worker has it: its namespace, its tunnels and its connections.
+use super::served::{Known, Served};
 use crate::base::{OriginalDst, Refusal};
 use crate::decision;
 use crate::h2::headers::Block;
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
@@ -26,7 +27,7 @@ pub struct Pod {
     pub accepting: RefCell<Vec<AbortHandle>>,
     /// Answers its applications' questions for names.
     pub answering: RefCell<Vec<(Rc<UdpSocket>, AbortHandle)>>,
-    served: RefCell<Vec<Weak<Tunnel>>>,
+    served: Rc<Served>,
     live: RefCell<HashMap<u64, Open>>,
     /// One for each accepted connection, and one of its own.
     serving: Rc<()>,
@@ -83,7 +84,7 @@ impl Pod {
             info,
             accepting: RefCell::default(),
             answering: RefCell::default(),
-            served: RefCell::default(),
+            served: Rc::default(),
             live: RefCell::default(),
             serving: Rc::default(),
             next: Cell::new(0),
@@ -192,22 +193,14 @@ impl Pod {
         }
     }
 
-    /// Remembers a tunnel that a peer has opened.
-    pub fn serves(&self, tunnel: &Rc<Tunnel>) {
-        let mut served = self.served.borrow_mut();
-        if served.len() == served.capacity() {
-            served.retain(|tunnel| tunnel.strong_count() > 0);
-        }
-        served.push(Rc::downgrade(tunnel));
-    }
-
-    fn served(&self) -> Vec<Rc<Tunnel>> {
-        self.served.borrow().iter().filter_map(Weak::upgrade).collect()
+    /// Remembers a tunnel that a peer has opened, for as long as the result lives.
+    pub fn serves(&self, tunnel: &Rc<Tunnel>) -> Known {
+        self.served.add(tunnel)
     }
 
     /// Both those that it has dialled and those that it serves.
     fn tunnels(&self) -> impl Iterator<Item = Rc<Tunnel>> {
-        self.pool.all().into_iter().chain(self.served())
+        self.pool.all().into_iter().chain(self.served.all())
     }
 
     /// Ends the tunnels whose peers are revoked.
@@ -239,7 +232,7 @@ impl Pod {
 
     /// Has peers ask elsewhere.
     pub fn end_tunnels(&self) {
-        for tunnel in self.served() {
+        for tunnel in self.served.all() {
             tunnel.drain();
         }
     }

@@ -159,7 +159,7 @@ pub async fn serve_tunnel(
         Some(credentials) => match Handshake::server(&credentials) {
             Ok(handshake) => {
                 let tunnel = Tunnel::server(&proxy.thread, pod.info(), remote, handshake, accept);
-                pod.serves(&tunnel);
+                let _known = pod.serves(&tunnel);
                 tunnel.run(sock).await.map_err(|failure| (failure, tunnel.peer.get().cloned()))
             }
             Err(failure) => Err((failure, None)),
