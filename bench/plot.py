@@ -8,6 +8,7 @@ from bench.results import Spread, Summary, key
 
 COLOURS = {
     "none": "#b8bcc2",
+    "hops": "#c7b58a",
     "warren": "#d1495b",
     "baseline": "#8f5a67",
     "envoy": "#00798c",

@@ -80,7 +80,8 @@ NOTES = """\
 "One CPU" means that client, proxies and server share one CPU, which takes the luck of idle CPUs' wake-ups out
 of the comparison. All paths lie between pods of the same topology, with congestion control cubic and two
 worker threads a proxy; clients of `envoy` connect to its listener on loopback, those of `warren` and
-`ztunnel` are redirected by the same eBPF programs. Memory is that of the larger proxy of a pair (PSS: a page
+`ztunnel` are redirected by the same eBPF programs. `hops` is the floor: three TCP connections and two relays
+that only copy. Memory is that of the larger proxy of a pair (PSS: a page
 that several processes have counts in part; a tunnel's with its keeper's), CPU time that of both. Paths
 `...-node` are within one node: there the tunnel of `warren-node` carries the first connection of a pair, and
 the kernel the others, of which it tells the tunnel."""

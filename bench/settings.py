@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMES = (
-    *("none", "warren", "baseline", "envoy", "ztunnel"),
+    *("none", "hops", "warren", "baseline", "envoy", "ztunnel"),
     *("none-node", "warren-node", "baseline-node", "envoy-node"),
 )
 """The paths, in the order in which they are shown: between two nodes, and on one node."""

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from agent.lab import Lab, topology
-from bench import baseline, envoy, tools
+from bench import baseline, envoy, hops, tools
 from bench.path import DataPath
 from bench.pods import Pod
 from bench.processes import Processes
@@ -81,6 +81,8 @@ def _path(name: str, lab: Lab, processes: Processes, conf: Path) -> DataPath:
     client, server = (_pod(lab, f"{name}-{side}") for side in ("client", "server"))
     if name.startswith("envoy"):
         return envoy.start(name, processes, tools.find_envoy(), (client, server), conf)
+    if name == "hops":
+        return hops.start(name, processes, (client, server))
     if name not in ENROLLED:
         return DataPath(name, client, server)
     nodes = sorted(set(nodes_of(name)))

@@ -116,7 +116,7 @@ NOT_SLOWER = (
     *_no_worse("all CPU per connection", "connect", "all_cpu", False),
 )
 COMPARISONS = (
-    Comparison("warren", "envoy", ("none", "ztunnel"), BETWEEN_NODES),
+    Comparison("warren", "envoy", ("none", "hops", "ztunnel"), BETWEEN_NODES),
     Comparison("warren-node", "none-node", ("envoy-node",), ON_ONE_NODE),
     Comparison("warren", "baseline", (), NOT_SLOWER),
     Comparison("warren-node", "baseline-node", (), NOT_SLOWER),

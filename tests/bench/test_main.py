@@ -24,6 +24,7 @@ def handlers() -> Iterator[None]:
 def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
     assert choose("all", {}) == (
         "none",
+        "hops",
         "warren",
         "envoy",
         "none-node",
@@ -36,8 +37,8 @@ def test_all_paths_leave_out_a_ztunnel_that_is_not_there() -> None:
 
 def test_another_build_is_measured_on_both_ways_where_it_is_named() -> None:
     found = choose("all", {"baseline": Path("/b"), "ztunnel": None})
-    assert found[1:3] == ("warren", "baseline")
-    assert found[5:7] == ("warren-node", "baseline-node")
+    assert found[2:4] == ("warren", "baseline")
+    assert found[6:8] == ("warren-node", "baseline-node")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ mod client;
 mod download;
 mod enter;
 mod flood;
+mod hop;
 mod hostile;
 mod idle;
 mod serve;
@@ -26,6 +27,7 @@ const USAGE: &str = "usage:
   warren-load answer HTTP_ADDR DOWNLOAD_ADDR    an HTTP server that answers every request the same, and one that answers
                                                 with 100 MB
   warren-load victim IP                         an echo server, one that sends without end, and one that never reads
+  warren-load relay ADDR=ADDR...                copies what comes to each first address to the second one, and back
   warren-load rr ADDR SECONDS SIZE              round trips of SIZE bytes on one connection
   warren-load crr ADDR SECONDS MAX fin|rst      connect, one byte each way, close; at most MAX times
   warren-load beside ADDR SECONDS FLOWS         round trips of a byte beside FLOWS connections that send all they can
@@ -63,6 +65,13 @@ fn run(args: &[&str]) -> Result<(), Failure> {
             let download = address(download)?;
             std::thread::spawn(move || download::serve(download).map_err(|e| eprintln!("warren-load: {e}")));
             serve::serve(&[(address(http)?, Kind::Http(0))])
+        }
+        ["relay", ways @ ..] if !ways.is_empty() => {
+            let way = |way: &&str| match way.split_once('=') {
+                Some((at, to)) => Ok((address(at)?, address(to)?)),
+                None => Err(format!("{way}: not ADDR=ADDR").into()),
+            };
+            hop::relay(&ways.iter().map(way).collect::<Result<Vec<_>, Failure>>()?)
         }
         ["victim", ip] => serve::apart(hostile::applications(ip.parse()?)),
         ["rr", addr, seconds, size] => client::round_trips(address(addr)?, time(seconds)?, number(size)?),

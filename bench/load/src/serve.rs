@@ -77,14 +77,14 @@ pub fn apart(servers: Vec<(SocketAddr, Kind)>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
+pub fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(addr).map_err(|e| format!("listen on {addr}: {e}"))?;
     listener.set_nonblocking(true)?;
     listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
-fn key_of(socket: &impl AsRawFd) -> u64 {
+pub fn key_of(socket: &impl AsRawFd) -> u64 {
     socket.as_raw_fd() as u64
 }
 
