@@ -43,6 +43,7 @@ def _beside_envoy(where: str, times: float) -> list[Target]:
 TARGETS = [
     *_beside_envoy("", 2),
     *_beside_envoy("-node", 3),
+    *(Target("warren", "ambient", key(what, "per_second"), 3, True) for what in (HTTP1, GRPC)),
     Target("warren", "warren-l4", key("download", "gbps"), 0.9, True),
     Target("warren-1000", "warren", key(HTTP1, "per_second"), 0.9, True),
 ]
