@@ -200,7 +200,7 @@ def a_child_that_has_it_as_well(place: Place) -> Report:
 def many_at_once(place: Place) -> Report:
     """The server accepts one of them; the others are there.
 
-    The first one waits for the server's answer, and so may have the port of a later one (README, what differs).
+    The first one waits for the server's answer, and so may have a later one's port (README, what differs).
     """
     with contextlib.ExitStack() as exits:
         socks = [exits.enter_context(connected(place)) for _ in range(101)]
