@@ -107,8 +107,8 @@ def run(state: State, node: NodeState, role: str, argv: list[str]) -> None:
     process.start(group, argv, log(state, node, role), {**os.environ, "PYTHONPATH": path})
 
 
-def await_ready(state: State, node: NodeState, role: str) -> None:
-    """Wait until a role answers. Raises LabError with the end of its log when it does not."""
+def await_ready(state: State, node: NodeState, role: str, within: float = _READY_WITHIN) -> None:
+    """Wait until a role answers. Raises LabError with the end of its log when it does not in time."""
     place = cgroup(state, node, role)
     written = {"watch": state.problems, "mounts": state.run / "ca" / "root.pem"}
 
@@ -127,7 +127,7 @@ def await_ready(state: State, node: NodeState, role: str) -> None:
         port = 53 if role == "dns" else _CA_PORT
         return any(port in process.listening_ports(pid) for pid in cgroups.pids(place))
 
-    process.await_ready(ready, f"the {role} of {node.name}", place, log(state, node, role), _READY_WITHIN)
+    process.await_ready(ready, f"the {role} of {node.name}", place, log(state, node, role), within)
 
 
 def captured(state: State, node: NodeState) -> dict[Cookie, PodState]:

@@ -107,7 +107,7 @@ async def test_a_pod_whose_port_is_taken_is_tried_again(
     await eventually(lambda: not pods.pending)
     retrying.cancel()
     await pods.remove("uid1")
-    assert held(netns) == before
+    await eventually(lambda: held(netns) == before)
 
 
 async def test_a_pending_pod_that_is_removed_is_forgotten(pods: Pods, core: Core, netns: NetnsFd) -> None:
@@ -118,7 +118,7 @@ async def test_a_pending_pod_that_is_removed_is_forgotten(pods: Pods, core: Core
         await pods.keep_only(set())
         assert not pods.pending
         assert not pods.knows("uid1")
-        assert held(netns) == before
+        await eventually(lambda: held(netns) == before)
 
 
 async def test_what_is_no_network_namespace_is_refused(pods: Pods, core: Core, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ async def test_a_broken_protocol_ends_the_connection_and_leaks_nothing(
     if answer:
         assert await agent.answer() is None, "it hangs up"
     await agent.accept()
-    assert held(netns) == before
+    await eventually(lambda: held(netns) == before)
 
 
 async def test_messages_out_of_order_end_the_connection(agent: Agent) -> None:
