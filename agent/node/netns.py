@@ -48,7 +48,7 @@ class NetnsFd:
         """
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, ProcessLookupError) as error:
             raise NoNamespace(f"network namespace {path}: {error.strerror}") from error
         except OSError as error:
             raise NodeError(f"network namespace {describe(error)}") from error

@@ -2,13 +2,14 @@
 
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from agent.node.cookie import cookie
-from agent.node.errors import NodeError
+from agent.node.errors import NodeError, NoNamespace
 from agent.node.netns import NetnsFd
 from tests.support.stage import Stage
 
@@ -68,3 +69,15 @@ def test_whether_a_path_leads_to_it(stage: Stage) -> None:
     assert pod.netns.is_at(pod.path)
     assert not pod.netns.is_at(THREAD)
     assert not pod.netns.is_at(Path("/run/netns/absent"))
+
+
+def test_of_a_process_that_has_ended_there_is_none() -> None:
+    with subprocess.Popen(["sleep", "infinity"]) as process:
+        directory = os.open(f"/proc/{process.pid}", os.O_RDONLY)
+        process.kill()
+    try:
+        for path in (f"/proc/{process.pid}/ns/net", f"/proc/self/fd/{directory}/ns/net"):
+            with pytest.raises(NoNamespace):
+                NetnsFd.open(Path(path))
+    finally:
+        os.close(directory)
