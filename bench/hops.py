@@ -5,18 +5,15 @@ from bench.path import PORTS, DataPath
 from bench.pods import Pod
 from bench.processes import Processes
 
-RELAYED = 16001
-"""In the server's pod: the first of the far relay's ports, one for each of the server's."""
-
 
 def start(path: str, processes: Processes, pods: tuple[Pod, Pod]) -> DataPath:
     """Start a relay in the client's pod and one in the server's."""
     client, server = pods
     reach = local_listeners(PORTS)
     near, far = [], []
-    for local, port in enumerate(PORTS, RELAYED):
+    for port, (host, local) in reach.items():
         at = f"{server.address}:{local}"
-        near.append(f"{':'.join(map(str, reach[port]))}={at}")
+        near.append(f"{host}:{local}={at}")
         far.append(f"{at}={server.address}:{port}")
     pids = {
         name: processes.start(f"{path}-{name}", pod, [str(processes.load), "relay", *ways])

@@ -151,7 +151,7 @@ class Enrolment:
         return [str(held.sandbox) for held in self._held.values()]
 
     async def sweep(
-        self, others: Iterable[Path], uncertain: Iterable[Path] = (), lost: Collection[Address] = ()
+        self, others: Iterable[Path], uncertain: Iterable[Path] = (), lost: Set[Address] = frozenset()
     ) -> None:
         """Release what the kernel has captured and nobody wants: what went away while no agent was here.
 
@@ -166,7 +166,7 @@ class Enrolment:
         known = await self.in_kernel(self._redirection.pods)
         strays = known.keys() - {held.cookie for held in self._held.values()}
         strays -= await self.in_kernel(lambda: {*_cookies(uncertain)})
-        strays -= {one for one in strays if known[one].netns and {*lost}.intersection(known[one].addresses)}
+        strays -= {one for one in strays if known[one].netns and not lost.isdisjoint(known[one].addresses)}
         await self.in_kernel(lambda: self._release(strays, others))
 
     async def in_kernel(self, action: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ use std::thread;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-use crate::serve::{bind, key_of};
+use crate::serve::{bind, key_of, watch};
 use crate::Failure;
 
 /// As many threads as other proxies have workers.
@@ -27,7 +27,7 @@ struct End {
     ended: bool,
 }
 
-type Pair = [End; 2];
+struct Pair([End; 2]);
 
 /// Passes on what comes to each first address to the second one, for ever.
 pub fn relay(ways: &[(SocketAddr, SocketAddr)]) -> Result<(), Failure> {
@@ -43,9 +43,7 @@ pub fn relay(ways: &[(SocketAddr, SocketAddr)]) -> Result<(), Failure> {
 fn work(listeners: &[(TcpListener, SocketAddr)]) -> Result<(), Failure> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     for (listener, _) in listeners {
-        let data = EventData::new_u64(key_of(listener));
-        epoll::add(&poll, listener, data, EventFlags::IN | EventFlags::EXCLUSIVE)?;
-        // wakes one of the threads
+        watch(&poll, listener, EventFlags::IN | EventFlags::EXCLUSIVE)?; // which wakes one of the threads
     }
     let mut pairs: HashMap<u64, (Rc<RefCell<Pair>>, usize)> = HashMap::new();
     let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
@@ -65,7 +63,7 @@ fn work(listeners: &[(TcpListener, SocketAddr)]) -> Result<(), Failure> {
             let Some((pair, index)) = pairs.get(&key).map(|(pair, index)| (pair.clone(), *index)) else { continue };
             let ends = &mut *pair.borrow_mut();
             if !(ends.write_rest(&poll, index) && ends.pass(&poll, index, &mut buf)) {
-                ends.iter().for_each(|end| drop(pairs.remove(&key_of(&end.sock))));
+                ends.0.iter().for_each(|end| drop(pairs.remove(&key_of(&end.sock))));
             }
         }
     }
@@ -77,25 +75,17 @@ fn begin(poll: &OwnedFd, sock: TcpStream, to: SocketAddr) -> Option<[(u64, Rc<Re
     let ends = [sock, next].map(|sock| End { sock, rest: Vec::new(), ended: false });
     for End { sock, .. } in &ends {
         sock.set_nonblocking(true).and_then(|()| sock.set_nodelay(true)).ok()?;
-        epoll::add(poll, sock, EventData::new_u64(key_of(sock)), EventFlags::IN).ok()?;
+        watch(poll, sock, EventFlags::IN).ok()?;
     }
     let keys = [0, 1].map(|index| key_of(&ends[index].sock));
-    let pair = Rc::new(RefCell::new(ends));
+    let pair = Rc::new(RefCell::new(Pair(ends)));
     Some(keys.map(|key| (key, pair.clone())))
 }
 
-trait Relayed {
+impl Pair {
     /// What this end did not take before. False when the connection is over.
-    fn write_rest(&mut self, poll: &OwnedFd, index: usize) -> bool;
-    /// What this end has to say, once. False when the connection is over.
-    fn pass(&mut self, poll: &OwnedFd, index: usize, buf: &mut [u8]) -> bool;
-    /// Asks for what each end can do now.
-    fn ask(&self, poll: &OwnedFd) -> bool;
-}
-
-impl Relayed for Pair {
     fn write_rest(&mut self, poll: &OwnedFd, index: usize) -> bool {
-        let end = &mut self[index];
+        let end = &mut self.0[index];
         if end.rest.is_empty() {
             return true;
         }
@@ -104,33 +94,37 @@ impl Relayed for Pair {
         if !end.rest.is_empty() {
             return true;
         }
-        if self[1 - index].ended && self[index].sock.shutdown(Shutdown::Write).is_err() {
+        if self.0[1 - index].ended && self.0[index].sock.shutdown(Shutdown::Write).is_err() {
             return false;
         }
         self.ask(poll)
     }
 
+    /// What this end has to say, once. False when the connection is over.
     fn pass(&mut self, poll: &OwnedFd, index: usize, buf: &mut [u8]) -> bool {
-        if self[index].ended || !self[1 - index].rest.is_empty() {
+        if self.0[index].ended || !self.0[1 - index].rest.is_empty() {
             return true;
         }
-        let n = match self[index].sock.read(buf) {
+        let n = match self.0[index].sock.read(buf) {
             Ok(n) => n,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         };
-        let other = &mut self[1 - index];
         if n == 0 {
-            self[index].ended = true;
-            return !self[1 - index].ended && self[1 - index].sock.shutdown(Shutdown::Write).is_ok() && self.ask(poll);
+            self.0[index].ended = true;
+            return !self.0[1 - index].ended
+                && self.0[1 - index].sock.shutdown(Shutdown::Write).is_ok()
+                && self.ask(poll);
         }
+        let other = &mut self.0[1 - index];
         let Some(taken) = written(other.sock.write(&buf[..n])) else { return false };
         other.rest.extend_from_slice(&buf[taken..n]);
         taken == n || self.ask(poll)
     }
 
+    /// Asks for what each end can do now.
     fn ask(&self, poll: &OwnedFd) -> bool {
         (0..2).all(|index| {
-            let (end, other) = (&self[index], &self[1 - index]);
+            let (end, other) = (&self.0[index], &self.0[1 - index]);
             let mut events = EventFlags::empty();
             events.set(EventFlags::IN, !end.ended && other.rest.is_empty());
             events.set(EventFlags::OUT, !end.rest.is_empty());

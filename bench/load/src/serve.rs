@@ -88,7 +88,7 @@ pub fn key_of(socket: &impl AsRawFd) -> u64 {
     socket.as_raw_fd() as u64
 }
 
-fn watch(poll: &impl AsFd, socket: &(impl AsFd + AsRawFd), events: EventFlags) -> Result<(), Failure> {
+pub fn watch(poll: &impl AsFd, socket: &(impl AsFd + AsRawFd), events: EventFlags) -> Result<(), Failure> {
     Ok(epoll::add(poll, socket, EventData::new_u64(key_of(socket)), events)?)
 }
 

@@ -184,7 +184,7 @@ async def test_a_pod_of_which_nobody_says_where_it_is_is_not_let_loose(running: 
     running.enrolment.want([running.sandbox(pod) for pod in (lost, gone)])
     await eventually(lambda: running.enrolment.enrolled() == 2)
     await running.restart()
-    await running.enrolment.sweep([], lost=lost.addresses)
+    await running.enrolment.sweep([], lost={*lost.addresses})
     assert running.captured(lost)
     await running.enrolment.sweep([])
     assert running.captured()

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 
 /// Of one peer at one worker: a peer needs one for each thread of its own, and each takes some 9 kB.
-pub const IDLE_MAX: usize = 128;
+const IDLE_MAX: usize = 128;
 
 /// Of a peer, in the order in which they were opened.
 type Tunnels = BTreeMap<u64, Weak<Tunnel>>;

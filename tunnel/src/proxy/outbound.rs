@@ -1,7 +1,7 @@
 //! The first tour: a connection that an application makes, from its socket into a tunnel.
 use super::caller::Caller;
 use super::connector::Source;
-use super::reached::{join, reach, Joined, Lost, Reached};
+use super::reached::{failed, join, reach, Joined, Lost, Reached};
 use super::{governed, named, requests, Proxy};
 use crate::base::refusal::quoted;
 use crate::base::{canonical, Failure, OriginalDst, Refusal};
@@ -42,8 +42,7 @@ async fn begin(proxy: &Rc<Proxy>, pod: &Rc<Pod>, caller: Caller) -> Option<Joine
     let client = source.as_ref().map_or(client, |source| own(source, client, wanted));
     let record = proxy.accept(pod, Direction::Outbound, client, wanted.address());
     let Some(workload) = source else {
-        refuse(proxy, pod, caller, &record, Refusal::UnknownWorkload);
-        return None;
+        return refuse(proxy, pod, caller, &record, Refusal::UnknownWorkload);
     };
     let caller = match proxy.may_ask(pod, wanted) {
         true => match caller.accept(proxy, pod).await {
@@ -129,19 +128,15 @@ pub async fn go(
     let source = Source { span, ..source };
     if pod.budget.is_short() {
         record.describe(Parties::outbound(source.workload, &decision));
-        refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
-        return None;
+        return refuse(proxy, pod, caller, &record, Refusal::OutOfMemory);
     }
     // What reads requests is boxed: else every connection would begin with room for what a router needs, 6 kB.
     match decision {
-        Outbound::Hbone(route) => {
-            return anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await
-        }
-        Outbound::Plain(plain) => {
-            return anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await
-        }
+        Outbound::Hbone(route) => anywhere(proxy, source, wanted, caller, Way::Hbone(route), decide, record).await,
+        Outbound::Plain(plain) => anywhere(proxy, source, wanted, caller, Way::Plain(plain), decide, record).await,
         Outbound::Governed(governed) => {
             Box::pin(governed::serve(proxy, source, wanted, caller, governed, record)).await;
+            None
         }
         Outbound::Http(_) | Outbound::Tls(_) | Outbound::Named | Outbound::Passthrough { .. } | Outbound::Refuse(_) => {
             record.describe(Parties::outbound(source.workload, &decision));
@@ -150,17 +145,21 @@ pub async fn go(
                     Ok(app) => {
                         let app = TcpDuplex::accepted(app, record);
                         Box::pin(requests::serve(proxy, source, wanted, app, routed)).await;
+                        None
                     }
-                    Err(failure) => return failed(&record, &failure),
+                    Err(failure) => failed(&record, &failure),
                 },
                 Outbound::Passthrough { addr } => {
                     let way = Way::Plain(Plain { addr, destination: None, service: None });
                     match reach(proxy, &source, &way, &mut caller).await {
                         Ok(reached) => {
                             let list = |pipe| pod.list_leaving(pipe, wanted, &proxy.shared.mesh);
-                            return join(proxy, pod, caller, reached, record, list).await;
+                            join(proxy, pod, caller, reached, record, list).await
                         }
-                        Err(Lost { why, as_seen, .. }) => caller.refuse(proxy, pod, &record, &why, as_seen),
+                        Err(Lost { why, as_seen, .. }) => {
+                            caller.refuse(proxy, pod, &record, &why, as_seen);
+                            None
+                        }
                     }
                 }
                 Outbound::Refuse(why) => refuse(proxy, pod, caller, &record, why),
@@ -168,7 +167,6 @@ pub async fn go(
             }
         }
     }
-    None
 }
 
 /// To one endpoint, or if it cannot be reached to another one.
@@ -261,13 +259,9 @@ fn own(source: &Workload, client: SocketAddr, wanted: OriginalDst) -> SocketAddr
     SocketAddr::new(ip, client.port())
 }
 
-fn failed(record: &ConnectionRecord, Failure { refusal, detail }: &Failure) -> Option<Joined> {
-    record.fail(*refusal, detail);
-    None
-}
-
-fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, refusal: Refusal) {
+fn refuse(proxy: &Proxy, pod: &Pod, caller: Caller, record: &ConnectionRecord, refusal: Refusal) -> Option<Joined> {
     caller.refuse(proxy, pod, record, &Failure { refusal, detail: String::new() }, Unreachable::Port);
+    None
 }
 
 #[cfg(test)]

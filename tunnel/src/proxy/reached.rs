@@ -12,7 +12,9 @@ use crate::relay::pipe::Pipe;
 use crate::relay::{CloseReason, Live, TcpDuplex};
 use crate::sys::sockets;
 use crate::telemetry::ConnectionRecord;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
@@ -87,7 +89,7 @@ pub struct Joined {
 enum Carrier {
     Stream(Rc<Stream>, TcpStream, ConnectionRecord),
     Pipe(Rc<Pipe>),
-    Layers(Box<(TcpDuplex, Upstream)>, Rc<dyn Live>),
+    Layers(Pin<Box<dyn Future<Output = ()>>>),
 }
 
 /// Accepts a connection whose endpoint has answered: now connect() succeeds. None where the application has given up.
@@ -101,10 +103,7 @@ pub async fn join(
 ) -> Option<Joined> {
     let app = match caller.accept(proxy, pod).await {
         Ok(app) => app,
-        Err(Failure { refusal, detail }) => {
-            record.fail(refusal, &detail);
-            return None;
-        }
+        Err(failure) => return failed(&record, &failure),
     };
     Some(match reached {
         Reached::Stream { asked, sent, failed } => {
@@ -124,9 +123,15 @@ pub async fn join(
         Reached::Layered(upstream) => {
             let app = TcpDuplex::accepted(app, record);
             let live = app.live();
-            Joined { _listed: list(live.clone()), carrier: Carrier::Layers(Box::new((app, upstream)), live) }
+            Joined { _listed: list(live.clone()), carrier: Carrier::Layers(Box::pin(copy(app, upstream, live))) }
         }
     })
+}
+
+/// There is nothing to carry.
+pub fn failed(record: &ConnectionRecord, Failure { refusal, detail }: &Failure) -> Option<Joined> {
+    record.fail(*refusal, detail);
+    None
 }
 
 impl Joined {
@@ -135,12 +140,12 @@ impl Joined {
         match self.carrier {
             Carrier::Stream(stream, app, record) => stream.relay(app, record).await,
             Carrier::Pipe(pipe) => pipe.relay().await,
-            Carrier::Layers(ends, live) => Box::pin(copy(*ends, live)).await,
+            Carrier::Layers(copying) => copying.await,
         }
     }
 }
 
-async fn copy((mut app, mut upstream): (TcpDuplex, Upstream), live: Rc<dyn Live>) {
+async fn copy(mut app: TcpDuplex, mut upstream: Upstream, live: Rc<dyn Live>) {
     if let Err(error) = copy_bidirectional_with_sizes(&mut app, &mut upstream, COPIED, COPIED).await {
         let why = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
         let (why, detail) =

@@ -6,8 +6,9 @@
 //! has room for what a base becomes when its application does not read. A pod gets no more than the others have left, and
 //! a tunnel no more than the other ones of its pod: so a few that take all that they can get leave something to the next.
 //!
-//! Beyond the budgets there are, for each connection, about 2 kB, and for each tunnel about 9 kB and an unsent record. A peer's
-//! request is paid for until it is answered: then its connection has a descriptor, of which there are so many.
+//! Beyond the budgets there are, for each connection, its task of 1 kB (`proxy/sizes.rs`) and its stream, and for each tunnel
+//! about 9 kB and an unsent record. A peer's request is paid for until it is answered: then its connection has a descriptor,
+//! of which there are so many.
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
