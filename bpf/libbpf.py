@@ -109,6 +109,7 @@ def each(name: str, owner: int) -> Iterator[int]:
 
 def log() -> list[str]:
     """What libbpf said since the last call, a line each: its own words and the verifier's."""
+    library().libbpf_set_print(_listener)  # another library in this process may listen instead
     lines = list(_spoken)
     _spoken.clear()
     return lines

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bpf import libbpf
 from bpf.programs import COOKIE, OBJECT
 from tests.bpf.verifier import walked
 
@@ -26,3 +27,8 @@ def test_the_verifier_walks_hardly_more_than_is_recorded(capsys: pytest.CaptureF
     assert counts.keys() == recorded.keys(), line
     beyond = {name for name, count in counts.items() if count > min(CEILING, ROOM * recorded[name])}
     assert not beyond, line
+
+
+def test_libbpf_is_heard_whoever_listened_to_it_last() -> None:
+    libbpf.library().libbpf_set_print(None)  # which BCC may call as well, in the same process
+    assert walked(COOKIE)
