@@ -25,7 +25,9 @@ class Absence:
         """doubted: the kinds to ask about; changed: called by the thread when other kinds are absent."""
         self.error: ApiError | None = None  # why discovery says nothing
         self._client, self._doubted, self._changed = client, doubted, changed
+        self._lock = threading.Lock()  # of the three that follow: what is refuted, others have seen
         self._proven: set[str] = set()
+        self._refuted: set[str] = set()  # since discovery was asked
         # By kind: when the first came of the answers, without another between them, that lack it.
         self._since: dict[str, float] = {}
         self._stopped = False
@@ -48,8 +50,10 @@ class Absence:
 
     def refute(self, kind: Kind) -> None:
         """The kind is there, whatever discovery said."""
-        self._proven.discard(kind.name)
-        self._since.pop(kind.name, None)
+        with self._lock:
+            self._proven.discard(kind.name)
+            self._since.pop(kind.name, None)
+            self._refuted.add(kind.name)
 
     def _run(self) -> None:
         pause: float | None = None
@@ -63,22 +67,31 @@ class Absence:
         doubted = {Resource(kind.group, kind.plural): kind.name for kind in self._doubted()}
         if not doubted:
             return None
+        self._refuted.clear()
         asked = time.monotonic()
         try:
             absent = {doubted[resource] for resource in missing(self._client, doubted)}
         except ApiError as error:
             self.error, self._since = error, {}  # what it said before is no proof any more
             return APART
-        self.error, answered = None, time.monotonic()
+        self.error = None
+        with self._lock:
+            former = frozenset(self._proven)
+            pause = self._judge(asked, {*doubted.values()}, absent - self._refuted)
+            changed = self._proven != former
+        if changed:
+            self._changed()
+        return pause
+
+    def _judge(self, asked: float, doubted: set[str], absent: set[str]) -> float:
+        """Take an answer that came just now; gives the seconds until it is time to ask again."""
+        answered = time.monotonic()
         if new := sorted(absent - self._since.keys() - self._proven):
             log.info("discovery lists no %s; believed if it says so again in %.0f s", ", ".join(new), APART)
         since = self._since = {name: self._since.get(name, answered) for name in absent}
-        former = frozenset(self._proven)
-        self._proven -= {*doubted.values()} - absent
+        self._proven -= doubted - absent
         self._proven |= {name for name in absent if asked - since[name] >= APART}
-        if self._proven != former:
-            self._changed()
         if not (unproven := absent - self._proven):
             return _SELDOM
         # What made us ask too early for a proof does not put it off.
-        return max(0.0, min(since[name] for name in unproven) + APART - time.monotonic())
+        return max(0.0, min(since[name] for name in unproven) + APART - answered)

@@ -174,7 +174,10 @@ def _answered(watched: Watched, queries: list[str]) -> None:
     left = list(queries)
 
     def none_left() -> bool:
-        _poke(watched)
+        try:
+            _poke(watched)
+        except ConnectionResetError:  # it was still direct, and the policy that came meanwhile has cut it
+            return False
         left[:] = [query for query in left if not watched.prometheus.query(query)]
         return not left
 

@@ -14,6 +14,7 @@ from tests.support.custom import install
 from tests.support.wait import until
 
 POLICY = KINDS["AuthorizationPolicy"]
+SIDECAR = KINDS["Sidecar"]
 GROUP = POLICY.group
 _APART = 0.5
 
@@ -106,6 +107,33 @@ def test_what_is_refuted_is_asked_about_anew(it: Absence, asked: Asked) -> None:
     assert POLICY not in it
     until(lambda: POLICY in it)
     assert len(asked.times) >= count + 2
+
+
+def test_an_answer_that_was_asked_for_before_it_was_refuted_proves_nothing(it: Absence, asked: Asked) -> None:
+    asked.status = lambda number: it.refute(POLICY) if number == 1 else None
+    start(it)
+    until(lambda: POLICY in it)
+    assert len(asked.times) == 3
+    assert asked.times[2] - asked.times[1] >= _APART
+
+
+def test_what_is_refuted_when_it_is_told_of_another(fake: Fake, asked: Asked) -> None:
+    """As by a source that follows what a definition has come of meanwhile, in the thread that asks."""
+    doubted = [POLICY]
+    told: list[int] = []
+
+    def changed() -> None:
+        told.append(len(asked.times))
+        if len(told) == 1:
+            it.refute(SIDECAR)
+
+    it = Absence(Client.load(fake.kubeconfig), lambda: doubted, changed)
+    start(it)
+    until(lambda: len(asked.times) == 1)
+    doubted.append(SIDECAR)  # first told of as absent when the other one is so for the second time
+    until(lambda: POLICY in it)
+    until(lambda: SIDECAR in it)
+    it.stop()
 
 
 def test_nothing_is_asked_while_nothing_is_in_doubt(fake: Fake, asked: Asked) -> None:
