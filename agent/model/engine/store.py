@@ -1,5 +1,6 @@
 """All objects, and an index of what others look for them by. Never changed: `put` makes another one."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -13,14 +14,15 @@ from agent.model.schema.objects import Key, Labels, Object, fits
 T = TypeVar("T", bound=Object)
 
 Entry = tuple[str, ...]  # what is asked for, for example ("node", "n1")
-_NOTHING: Map[Key, None] = Map()
+Keys = tuple[Key, ...] | Map[Key, None]  # of a few, in their order; of many
+_FEW = 256  # of which a tuple takes an eighth of a map's memory, and is copied in five microseconds at most
 
 
 class Store(Struct, frozen=True):
     """The objects by key, and the keys by the entries of each (`Kind.entries`)."""
 
     objects: Map[Key, Object] = Map()
-    index: Map[Entry, Map[Key, None]] = Map()
+    index: Map[Entry, Keys] = Map()
 
     def get(self, type_: type[T], namespace: str, name: str) -> T | None:
         """One object of a kind."""
@@ -30,7 +32,7 @@ class Store(Struct, frozen=True):
 
     def find(self, *entry: str) -> Iterable[Key]:
         """The keys of all objects that have an entry, in no order."""
-        return self.index.get(entry, _NOTHING)
+        return self.index.get(entry, ())
 
     def each(self, type_: type[T], *entry: str) -> Iterator[T]:
         """The objects of a kind that have an entry, in no order."""
@@ -60,11 +62,27 @@ class Store(Struct, frozen=True):
         new = entries(item) if item else set()
         index = self.index
         for entry in old - new:
-            rest = index[entry].delete(key)
+            rest = _without(index[entry], key)
             index = index.set(entry, rest) if rest else index.delete(entry)
         for entry in new - old:
-            index = index.set(entry, index.get(entry, _NOTHING).set(key, None))
+            index = index.set(entry, _with(index.get(entry, ()), key))
         return Store(self.objects.set(key, item) if item else self.objects.delete(key), index)
+
+
+def _with(keys: Keys, key: Key) -> Keys:
+    if isinstance(keys, Map):
+        return keys.set(key, None)
+    at = bisect_left(keys, key)
+    keys = (*keys[:at], key, *keys[at:])
+    return keys if len(keys) < _FEW else Map(dict.fromkeys(keys))
+
+
+def _without(keys: Keys, key: Key) -> Keys:
+    if isinstance(keys, Map):
+        keys = keys.delete(key)
+        return keys if len(keys) >= _FEW else tuple(sorted(keys))
+    at = bisect_left(keys, key)
+    return keys[:at] + keys[at + 1 :]
 
 
 def asks_for(label: str) -> Entry:
