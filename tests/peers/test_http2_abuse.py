@@ -199,24 +199,26 @@ def test_no_greeting(stage: Stage, first: bytes) -> None:
 # ---- too much of what is allowed
 
 
-def test_more_streams_than_allowed(stage: Stage, tunnel: Http2, application: socket.socket) -> None:
-    """The 1001st is refused in a way that says: ask again elsewhere."""
-    assert tunnel.alive()
-    streams = [tunnel.connect(f"{stage.ours.v4}:{PORT}") for _ in range(1000)]
-    with stage.refusal("destination", "too_many_streams"):
-        streams.append(tunnel.connect(f"{stage.ours.v4}:{PORT}"))
-        refused = tunnel.read(RstStreamFrame)
-    assert (refused.stream_id, refused.error_code) == (streams[-1], REFUSED_STREAM)
-    tunnel.send(*[RstStreamFrame(stream, 8) for stream in streams[:-1]])
-    assert tunnel.alive()
-    until(lambda: '"direction":"inbound"' not in stage.tunnel.call(core.connections))
+def test_more_streams_than_allowed(stage: Stage, application: socket.socket) -> None:
+    """The 1001st is refused in a way that says: ask again elsewhere.
+
+    Over IPv6, as what follows: when they end, what an address may have logged is used up.
+    """
+    with stage.client(6) as tunnel:
+        tunnel.greet()
+        assert tunnel.alive()
+        streams = [tunnel.connect(f"[{stage.ours.v6}]:{PORT}") for _ in range(1000)]
+        with stage.refusal("destination", "too_many_streams"):
+            streams.append(tunnel.connect(f"[{stage.ours.v6}]:{PORT}"))
+            refused = tunnel.read(RstStreamFrame)
+        assert (refused.stream_id, refused.error_code) == (streams[-1], REFUSED_STREAM)
+        tunnel.send(*[RstStreamFrame(stream, 8) for stream in streams[:-1]])
+        assert tunnel.alive()
+        until(lambda: '"direction":"inbound"' not in stage.tunnel.call(core.connections))
 
 
 def test_rapid_resets(stage: Stage) -> None:
-    """A client that resets what it has just asked for: either it is served, or it is told to calm down.
-
-    Over IPv6: what an address may have logged is used up.
-    """
+    """A client that resets what it has just asked for: either it is served, or it is told to calm down."""
     with stage.client(6) as tunnel, suppress(Closed):
         tunnel.greet()
         for _ in range(20_000):
