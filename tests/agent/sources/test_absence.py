@@ -125,15 +125,15 @@ def test_what_is_refuted_when_it_is_told_of_another(fake: Fake, asked: Asked) ->
     def changed() -> None:
         told.append(len(asked.times))
         if len(told) == 1:
-            it.refute(SIDECAR)
+            one.refute(SIDECAR)
 
-    it = Absence(Client.load(fake.kubeconfig), lambda: doubted, changed)
-    start(it)
+    one = Absence(Client.load(fake.kubeconfig), lambda: doubted, changed)
+    start(one)
     until(lambda: len(asked.times) == 1)
     doubted.append(SIDECAR)  # first told of as absent when the other one is so for the second time
-    until(lambda: POLICY in it)
-    until(lambda: SIDECAR in it)
-    it.stop()
+    until(lambda: POLICY in one)
+    until(lambda: SIDECAR in one)
+    one.stop()
 
 
 def test_nothing_is_asked_while_nothing_is_in_doubt(fake: Fake, asked: Asked) -> None:
