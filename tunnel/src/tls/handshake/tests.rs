@@ -43,6 +43,19 @@ fn what_follows_the_handshake_in_one_piece_is_for_the_record_layer() {
     assert_eq!(far.hear(&near.said()), b"early");
 }
 
+/// Though each knows X25519 alone, too: what is recorded today is to be of no use later.
+#[test]
+fn two_ends_exchange_keys_by_the_hybrid_group() {
+    let root = Authority::new("root");
+    let client = root.credentials(CLIENT, &root, usual);
+    let (mut near, mut far) = ends(&client, &root.credentials(SERVER, &root, usual), &[SERVER]);
+    near.hear(&[]);
+    far.hear(&near.said());
+    // Of the server's hello: key_share (51) with 1,124 bytes, of X25519MLKEM768 (RFC 8446 section 4.2.8).
+    let share = [0, 51, 0x04, 0x64, 0x11, 0xec];
+    assert!(far.said().windows(share.len()).any(|bytes| bytes == share));
+}
+
 #[test]
 fn a_server_of_another_trust_domain_is_served_when_it_is_the_one_expected() {
     let root = Authority::new("root");
