@@ -60,7 +60,19 @@ class Absence:
         while not self._stopped:
             self._wake.wait(pause)
             self._wake.clear()
-            pause = self._ask() if not self._stopped else 0
+            try:
+                pause = self._ask() if not self._stopped else 0
+            except ApiError as error:
+                pause = self._failed(error)
+            except Exception as error:  # a mistake of ours must not end it without anyone's notice
+                log.exception("discovery")
+                pause = self._failed(ApiError(0, "Malformed", f"discovery: {error!r}"))
+
+    def _failed(self, error: ApiError) -> float:
+        """What it said before is no proof any more; gives the seconds until it is asked again."""
+        with self._lock:
+            self.error, self._since = error, {}
+        return APART
 
     def _ask(self) -> float | None:
         """Ask once; gives the seconds until it is time again, None: not before there is another doubt."""
@@ -69,11 +81,7 @@ class Absence:
             return None
         self._refuted.clear()
         asked = time.monotonic()
-        try:
-            absent = {doubted[resource] for resource in missing(self._client, doubted)}
-        except ApiError as error:
-            self.error, self._since = error, {}  # what it said before is no proof any more
-            return APART
+        absent = {doubted[resource] for resource in missing(self._client, doubted)}
         self.error = None
         with self._lock:
             former = frozenset(self._proven)

@@ -6,6 +6,7 @@ from time import monotonic
 import pytest
 
 from agent.kube.client import Client
+from agent.model.engine.kind import Kind
 from agent.model.kinds import KINDS
 from agent.sources import absence
 from agent.sources.absence import Absence
@@ -133,6 +134,24 @@ def test_what_is_refuted_when_it_is_told_of_another(fake: Fake, asked: Asked) ->
     doubted.append(SIDECAR)  # first told of as absent when the other one is so for the second time
     until(lambda: POLICY in one)
     until(lambda: SIDECAR in one)
+    one.stop()
+
+
+def test_a_mistake_of_ours_does_not_end_it(fake: Fake, asked: Asked) -> None:
+    """Whoever waits for an answer sees why there is none, and it is asked again."""
+    mistakes = [ValueError("nonsense")]
+
+    def doubted() -> list[Kind]:
+        if mistakes:
+            raise mistakes.pop()
+        return [POLICY]
+
+    one = Absence(Client.load(fake.kubeconfig), doubted, lambda: None)
+    start(one)
+    until(lambda: one.error)
+    assert "nonsense" in str(one.error)
+    until(lambda: POLICY in one)
+    assert one.error is None
     one.stop()
 
 
