@@ -13,7 +13,7 @@ from agent.model.model import Change, Model, enrolled_on, pods_on
 from agent.model.schema.kubernetes import Namespace, Pod
 from agent.model.schema.objects import IPAddress, Key, Object
 from agent.node.enrolment import Enrolment, Sandbox
-from agent.node.errors import NodeError
+from agent.node.errors import NodeError, NoNamespace
 from agent.node.sandboxes import Attachment, Sandboxes
 
 # Together less than the 20 s for which the plugin waits.
@@ -79,11 +79,21 @@ class Pods:
         self._want()
 
     def find(self, attachments: Iterable[Attachment]) -> None:
-        """What the runtime lists. Raises OSError."""
+        """What the runtime lists.
+
+        Raises NodeError, OSError for the first that cannot be looked at, when all others are known.
+        """
+        unseen: Exception | None = None
         for attachment in attachments:
-            with contextlib.suppress(NodeError):  # it has gone since
+            try:
                 self._sandboxes.found(attachment)
+            except NoNamespace:  # it has gone since
+                continue
+            except (NodeError, OSError) as error:
+                unseen = unseen or error
         self._want()
+        if unseen:
+            raise unseen
 
     def others(self) -> list[Path]:
         """Namespaces of the pods that are not to be captured."""

@@ -60,5 +60,5 @@ class Search:
 
     def _complain(self, text: str) -> None:
         if text and text != self._complaint:
-            log.warning("cannot list the running pods: %s", text)
+            log.warning("cannot find the running pods: %s", text)
         self._complaint = text

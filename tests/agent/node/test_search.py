@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+from os import mknod
 from pathlib import Path
+from stat import S_IFSOCK
 
 import pytest
 
@@ -26,7 +28,7 @@ async def test_found_as_soon_as_the_runtime_answers(
     world.write(pod, stated=False)
     runtime.add(pod.name, pod.path)
     async with world.agent() as agent:
-        await eventually(lambda: "cannot list the running pods: --cri-socket" in caplog.text)
+        await eventually(lambda: "cannot find the running pods: --cri-socket" in caplog.text)
         assert world.captured(agent) == set()
         async with serving(runtime, socket):
             await eventually(lambda: world.captured(agent) == cookies(pod))
@@ -49,6 +51,25 @@ async def test_what_is_captured_stays_so_until_the_runtime_has_answered(world: W
             assert world.captured(agent) == cookies(pod, gone)
         async with serving(runtime, socket):
             await eventually(lambda: world.captured(agent) == cookies(pod))
+
+
+async def test_one_that_cannot_be_looked_at_is_not_taken_for_gone(
+    world: World, socket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are captured; that one's trouble is named, and nothing is concluded from it."""
+    unseen, pod, runtime = world.node.pod(), world.node.pod(), Runtime()
+    place = tmp_path / "place"
+    mknod(place, S_IFSOCK)  # there, and cannot be opened
+    for one, path in ((unseen, place), (pod, pod.path)):
+        world.write(one, stated=False)
+        runtime.add(one.name, path)
+    async with serving(runtime, socket), world.agent() as agent:
+        await eventually(lambda: world.captured(agent) == cookies(pod))
+        await eventually(lambda: f"{place}: No such device or address" in caplog.text)
+        assert not agent._search.concluded.is_set() and "knows no sandbox" not in caplog.text
+        place.unlink()
+        place.symlink_to(unseen.path)
+        await eventually(lambda: world.captured(agent) == cookies(pod, unseen))
 
 
 async def test_a_sandbox_made_anew_without_a_call(
