@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from agent.ca import directory
+from agent.cli.admin_client import ask_agent
 from agent.lab import Lab, upgrade
 from agent.lab.members import Node, Pod
 from agent.model.schema.objects import Key
+from protocols.agent import Configuration
 from tests.support import apiserver, sockets
 from tests.support.custom import install
 from tests.support.resident import Resident
@@ -26,6 +28,22 @@ PORT = 7000
 SHARED = ("dir", "kube")
 ON_FOLDER, ON_SERVER = (pytest.mark.parametrize("shared_lab", [name], indirect=True) for name in SHARED)
 Manifest = dict[str, Any]
+_LAST = 30  # lines of a log that a failure shows
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows what the tunnels said last beside a failure: their logs go with the lab."""
+    report = yield
+    if report.failed:
+        given = getattr(item, "funcargs", {}).values()
+        for mesh in (
+            one for one in (getattr(value, "mesh", value) for value in given) if isinstance(one, Mesh)
+        ):
+            for node in mesh.lab.nodes:
+                said = node.log("tunnel").read_text().splitlines()[-_LAST:]
+                report.sections.append((f"tunnel of {node.name}", "\n".join(said)))
+    return report
 
 
 @dataclass
@@ -86,6 +104,15 @@ def serving(node: Node) -> dict[str, Any]:
         lambda: next((one for one in upgrade.generations(node) if one["stage"] == "serving"), {}),
         what="a generation serves",
     )
+
+
+def is_current(node: Node) -> bool:
+    """Whether a tunnel has all that its agent has: a policy comes before the workloads that it selects."""
+    served = ask_agent(node.run_dir, "/configuration", Configuration).resources
+    held = json.loads(node.fetch(15000, "/versions"))["versions"]
+    return {url: names for url, names in served.items() if names} == {
+        url: names for url, names in held.items() if names
+    }
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from agent.lab import Lab
 from agent.model.schema.objects import Key
-from tests.mesh.conftest import Manifest, Mesh
+from tests.mesh.conftest import Manifest, Mesh, is_current
 from tests.mesh.test_authz import authz
 from tests.support import asking, deciders, sockets
 from tests.support.resident import Resident
@@ -79,7 +79,8 @@ def applied(mesh: Mesh, *manifests: Manifest) -> Iterator[None]:
     """In force at both nodes."""
     mesh.lab.cluster.put(list(manifests))
     try:
-        until(lambda: _in_force(mesh) == [len(manifests)] * 2, what="they are in force")
+        until(lambda: _in_force(mesh) == [len(manifests)] * 2, what="they are known")
+        until(lambda: all(map(is_current, mesh.lab.nodes)), what="they are in force")
         yield
     finally:
         for one in manifests:

@@ -14,7 +14,7 @@ import yaml
 
 from agent.lab import Lab
 from agent.model.schema.objects import Key
-from tests.mesh.conftest import Mesh, in_force, serving
+from tests.mesh.conftest import Mesh, in_force, is_current, serving
 from tests.support import asking, traffic
 from tests.support.prometheus import PORTS, RULES, Prometheus, complaints, page, scraping, total
 from tests.support.wait import until
@@ -154,10 +154,15 @@ READ = {
 }
 
 
-def _holds(watched: Watched, policy: str) -> bool:
+def _knows(watched: Watched, policy: str) -> bool:
     """Whether the server's tunnel has a policy."""
     dump = json.loads(watched.mesh.lab.node("node1").fetch(15000, "/config_dump"))
     return any(one["name"] == f"default/{policy}" for one in dump["policies"])
+
+
+def _holds(watched: Watched, policy: str) -> bool:
+    """Whether it is in force there."""
+    return _knows(watched, policy) and is_current(watched.mesh.lab.node("node1"))
 
 
 def _poke(watched: Watched) -> None:
@@ -181,7 +186,7 @@ def _answered(watched: Watched, queries: list[str]) -> None:
         left[:] = [query for query in left if not watched.prometheus.query(query)]
         return not left
 
-    with in_force(watched.mesh, [READ], lambda: not _holds(watched, "read"), "nothing asks for requests"):
+    with in_force(watched.mesh, [READ], lambda: not _knows(watched, "read"), "nothing asks for requests"):
         until(lambda: _holds(watched, "read"), what="the server's node reads requests")
         try:
             until(none_left, 30)

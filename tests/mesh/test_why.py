@@ -12,12 +12,10 @@ from random import Random
 
 import pytest
 
-from agent.cli.admin_client import ask_agent
 from agent.lab import kernel
 from agent.lab.members import Node
 from agent.model.schema.objects import Key
-from protocols.agent import Configuration
-from tests.mesh.conftest import ON_FOLDER, Manifest, Mesh
+from tests.mesh.conftest import ON_FOLDER, Manifest, Mesh, is_current
 from tests.support import agreeing, backend
 from tests.support.agreeing import HTTP, OTHER, PODS, Case, Drawn, disagreement
 from tests.support.backend import Answer
@@ -74,13 +72,7 @@ def _is_current(node: Node, number: int) -> bool:
     """Whether the tunnel has the mark of this number, and all else as the agent has it."""
     dump = json.loads(node.fetch(15000, "/config_dump"))
     marked = [one for one in dump["services"] if one["name"].startswith("mark")]
-    if not marked or [ports[0] for ports in marked[0]["ports"]] != [number]:
-        return False
-    served = ask_agent(node.run_dir, "/configuration", Configuration).resources
-    held = json.loads(node.fetch(15000, "/versions"))["versions"]
-    return {url: names for url, names in served.items() if names} == {
-        url: names for url, names in held.items() if names
-    }
+    return bool(marked) and [ports[0] for ports in marked[0]["ports"]] == [number] and is_current(node)
 
 
 def both_sides(mesh: Mesh, cases: list[Case]) -> Iterator[tuple[Case, Manifest, Answer]]:
