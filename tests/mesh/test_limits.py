@@ -68,7 +68,7 @@ def custom(provider: str, *rules: Manifest) -> Manifest:
 
 
 def globally(
-    limit: Manifest | None = None, mode: str = "Deny", timeout: str = "1s", port: int = LIMITER
+    limit: Manifest | None = None, mode: str = "Deny", timeout: str = "30s", port: int = LIMITER
 ) -> Manifest:
     service = {"service": f"decider:{port}", "domain": "shop", "failureMode": mode, "timeout": timeout}
     return {"by": [{"key": "source.principal", "name": "who"}], "limit": limit, "global": service}
