@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,12 @@ _LAST = 30  # lines of a log that a failure shows
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Shows what the tunnels said last beside a failure: their logs go with the lab."""
     report = yield
-    if report.failed:
-        given = getattr(item, "funcargs", {}).values()
-        for mesh in (
-            one for one in (getattr(value, "mesh", value) for value in given) if isinstance(one, Mesh)
-        ):
-            for node in mesh.lab.nodes:
-                said = node.log("tunnel").read_text().splitlines()[-_LAST:]
-                report.sections.append((f"tunnel of {node.name}", "\n".join(said)))
+    given = getattr(item, "funcargs", {}).values() if report.failed else ()
+    meshes = [one for one in (getattr(value, "mesh", value) for value in given) if isinstance(one, Mesh)]
+    for node in (node for mesh in meshes for node in mesh.lab.nodes):
+        with suppress(OSError):
+            said = node.log("tunnel").read_text().splitlines()[-_LAST:]
+            report.sections.append((f"tunnel of {node.name}", "\n".join(said)))
     return report
 
 
