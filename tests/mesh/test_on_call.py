@@ -282,9 +282,11 @@ def test_the_access_log_names_the_cause(
     host = target if target[0].isdigit() else str(lab.pod(f"deploy/{target}").ipv4)
     argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", f"http://{host}:{80 if host == target else 8080}/"]
     with during(fault, lab):
+        until(lambda: caller.run(argv, check=False).returncode, what=f"{fault.__name__} is in force")
+        # Once more: what was open when it came is cut for another reason.
         logs = [node.log("tunnel") for node in lab.nodes]
         marks = [log.stat().st_size for log in logs]
-        until(lambda: caller.run(argv, check=False).returncode, what=f"{fault.__name__} is in force")
+        assert caller.run(argv, check=False).returncode
 
         def lines() -> list[str]:
             texts = [log.read_bytes()[mark:].decode() for log, mark in zip(logs, marks, strict=True)]

@@ -6,7 +6,7 @@ from bench.scale.cluster import Size
 from bench.scale.replica import Replica
 from tests.support.alone import alone
 
-_MOST = 2_600  # bytes of each pod, with its part in a service of ten: 2,400 by Python 3.11
+_MOST = 2_200  # bytes of each pod, with its part in a service of ten: 2,030 by Python 3.11
 
 
 def _taken(size: Size) -> float:
