@@ -311,7 +311,9 @@ def test_what_is_strict_takes_them_for_authenticated(mesh: Mesh, node: Node) -> 
         straighten(mesh, "a", "near")
         # Which the kernel carried before: it hears of the policy after the tunnel.
         back = mesh.address("a", 4), PORT
-        until(lambda: mesh.inside("near").call(sockets.is_turned_away, back), what="and for pairs of the node")
+        until(
+            lambda: mesh.inside("near").call(sockets.is_turned_away, back), what="and for pairs of the node"
+        )
 
 
 def test_a_policy_that_labels_attach_closes_them_too(mesh: Mesh) -> None:
