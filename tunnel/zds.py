@@ -34,7 +34,7 @@ class ZdsClient:
         self._path = path
         self._pods = pods
         self._counters = counters
-        self._backoff = Backoff(0.010, 15.0, 0.0)
+        self._backoff = Backoff(0.010, 1.0, 0.0)  # pods that start wait for this (`agent.zds.server`)
         self._named: set[str] | None = set()  # pods of the snapshot that is under way; None: it is complete
 
     @property

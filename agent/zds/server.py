@@ -20,6 +20,7 @@ from agent.zds.tunnel import Local, Tunnel
 log = logging.getLogger(__name__)
 
 Trust = Callable[[int], Awaitable[None]]
+_RETURN = 2.0  # seconds for tunnels to be back after our start: they look for us each second
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
@@ -40,6 +41,7 @@ class ZdsServer:
         self._progress = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._back = 0.0  # when tunnels that were here before us are back, in the loop's time
 
     async def start(self) -> None:
         """Listen, with mode 0600. Raises SettingsError."""
@@ -58,6 +60,7 @@ class ZdsServer:
         finally:
             os.umask(former)
         self._listener = listener
+        self._back = asyncio.get_running_loop().time() + _RETURN
         self._spawn(self._accept(listener))
         log.info("serving pods on %s", self._path)
 
@@ -71,9 +74,15 @@ class ZdsServer:
             self._path.unlink(missing_ok=True)
 
     async def add(self, pod: Local) -> None:
-        """Tell of a pod, and wait until every tunnel has answered. Raises Refused, with the reasons."""
+        """Tell of a pod, and wait until every tunnel has answered. Raises Refused, with the reasons.
+
+        Right after our start there is none yet: a pod that starts then waits for the first one to be back.
+        """
         self._pods[pod.uid] = pod
         self._staying.discard(pod.uid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._back), self._progress:
+                await self._progress.wait_for(lambda: bool(self._tunnels))
         await self._settle(pod.uid)
         reasons = [f"tunnel {t.pid}: {t.refused[pod.uid]}" for t in self._tunnels if pod.uid in t.refused]
         if reasons:
@@ -113,6 +122,7 @@ class ZdsServer:
             await self._trust(tunnel.pid)
             log.info("tunnel %d is connected, %d pods to tell of", tunnel.pid, len(self._pods))
             self._tunnels.add(tunnel)
+            await self._notify()
             await tunnel.follow(self._notify)
         except (OSError, WarrenError) as error:
             log.warning("closed ZDS connection from tunnel pid %d: %s", tunnel.pid, error)

@@ -4,12 +4,15 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import pytest_asyncio
 
 from agent.node.netns import NetnsFd
+from agent.zds import server as server_module
 from agent.zds.server import Refused, ZdsServer
 from agent.zds.tunnel import Local
 from protocols import zds_pb2 as zds
@@ -81,14 +84,19 @@ def delete(uid: str = "uid1") -> zds.WorkloadRequest:
 SNAPSHOT = zds.WorkloadRequest(snapshot_sent=zds.SnapshotSent())
 
 
-@pytest_asyncio.fixture
-async def client(core: Core, counters: Counters, tmp_path: Path) -> AsyncIterator[ZdsClient]:
-    pods = Pods(core, "cluster.local", counters, lambda _: None)
-    client = ZdsClient(tmp_path / "zds", pods, counters)
+@asynccontextmanager
+async def running(core: Core, counters: Counters, path: Path) -> AsyncIterator[ZdsClient]:
+    client = ZdsClient(path, Pods(core, "cluster.local", counters, lambda _: None), counters)
     task = asyncio.create_task(client.run())
     yield client
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest_asyncio.fixture
+async def client(core: Core, counters: Counters, tmp_path: Path) -> AsyncIterator[ZdsClient]:
+    async with running(core, counters, tmp_path / "zds") as client:
+        yield client
 
 
 @pytest.fixture
@@ -130,6 +138,42 @@ async def test_pods_outlive_the_agent_and_follow_it_when_it_is_back(
     assert sorted(core.pods()) == ["uid2", "uid3"]
     await server.remove("uid2")
     assert core.pods() == ["uid3"]
+    await server.stop()
+
+
+async def test_an_agent_that_was_away_for_long_is_found_within_a_second(
+    client: ZdsClient, counters: Counters, tmp_path: Path
+) -> None:
+    await eventually(lambda: counters.zds_ends.get() >= 10)  # pauses would have doubled to five seconds
+    agent, began = Agent(tmp_path / "zds"), monotonic()
+    await agent.accept()
+    assert monotonic() - began < 3
+    agent.close()
+
+
+async def test_a_pod_that_starts_right_after_the_agent_waits_for_the_tunnel_to_be_back(
+    core: Core, counters: Counters, tmp_path: Path, netns: NetnsFd
+) -> None:
+    """Else all that it connects to would be refused until then."""
+    server = ZdsServer(tmp_path / "zds", trust)
+    await server.start()
+    adding = asyncio.create_task(server.add(local_pod("uid1", netns)))
+    async with running(core, counters, tmp_path / "zds"):
+        await adding
+        assert core.pods() == ["uid1"]
+        await server.remove("uid1")
+    await server.stop()
+
+
+async def test_where_no_tunnel_comes_back_a_pod_starts(
+    tmp_path: Path, netns: NetnsFd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_RETURN", 0.1)
+    server = ZdsServer(tmp_path / "zds", trust)
+    await server.start()
+    async with asyncio.timeout(PATIENCE):
+        await server.add(local_pod("uid1", netns))
+    assert server.tunnels() == {}
     await server.stop()
 
 

@@ -6,7 +6,7 @@ from bench.scale.cluster import Size
 from bench.scale.replica import Replica
 from tests.support.alone import alone
 
-_MOST = 2_200  # bytes of each pod, with its part in a service of ten: 2,030 by Python 3.11
+_MOST = 2_500  # bytes of each pod, with its part in a service of ten: 2,100, or 2,300 on a busy machine
 
 
 def _taken(size: Size) -> float:
