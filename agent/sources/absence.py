@@ -79,7 +79,8 @@ class Absence:
         doubted = {Resource(kind.group, kind.plural): kind.name for kind in self._doubted()}
         if not doubted:
             return None
-        self._refuted.clear()
+        with self._lock:
+            self._refuted.clear()
         asked = time.monotonic()
         absent = {doubted[resource] for resource in missing(self._client, doubted)}
         self.error = None

@@ -186,7 +186,8 @@ def test_costs_are_those_of_tunnel_agent_kernel_and_pods(lab: Lab, here: Here) -
         run = parts[f"kernel: {program}"]
         assert run["runs"] > 0 and 0 < run["seconds"] < 1e-3 and run["cpu"] > 0, run
     busy = pods[f"default/{client.name}"]
-    assert busy["connections"] > 0 and busy["sent"] > 0 and 0 < busy["cpu"] < parts["tunnel"]["cpu"] * 1.001
+    assert busy["connections"] > 0 and busy["sent"] > 0
+    assert 0 < busy["cpu"] < parts["tunnel"]["cpu"] * (1 + 1e-9)  # of one that causes all of it, rounded
     assert sum(pod["cpu"] for pod in pods.values()) == pytest.approx(parts["tunnel"]["cpu"])
 
 

@@ -165,6 +165,13 @@ def _holds(watched: Watched, policy: str) -> bool:
     return _knows(watched, policy) and is_current(watched.mesh.lab.node("node1"))
 
 
+def _is_direct(watched: Watched) -> bool:
+    """Whether connections to the server's pod go past the tunnel of its node."""
+    dump = json.loads(watched.mesh.lab.node("node1").fetch(15000, "/config_dump"))
+    address, port = watched.pod
+    return any(pair["to"] == f"{address}:{port}" for pair in dump["direct"]["pairs"])
+
+
 def _poke(watched: Watched) -> None:
     """What happens seldom: gRPC, connections that are carried and direct ones, a refusal."""
     for pod in ("near", "far"):
@@ -179,15 +186,13 @@ def _answered(watched: Watched, queries: list[str]) -> None:
     left = list(queries)
 
     def none_left() -> bool:
-        try:
-            _poke(watched)
-        except ConnectionResetError:  # it was still direct, and the policy that came meanwhile has cut it
-            return False
+        _poke(watched)
         left[:] = [query for query in left if not watched.prometheus.query(query)]
         return not left
 
     with in_force(watched.mesh, [READ], lambda: not _knows(watched, "read"), "nothing asks for requests"):
         until(lambda: _holds(watched, "read"), what="the server's node reads requests")
+        until(lambda: not _is_direct(watched), what="the kernel carries none of them any more")
         try:
             until(none_left, 30)
         except AssertionError:

@@ -273,11 +273,6 @@ def test_a_host_that_is_resolved_is_not_where_the_client_went(mesh: Mesh, elsewh
         assert json.loads(answer.body)["pod"] == "other"
 
 
-def routed(mesh: Mesh, name: str) -> bool:
-    """Whether rules of a VirtualService are in force."""
-    return f"VirtualService default/{name}" in mesh.lab.node("node1").fetch(15000, "/routes")
-
-
 def test_requests_to_an_entry_that_is_not_resolved_go_where_they_went(mesh: Mesh, elsewhere: str) -> None:
     """By its routes, to each of its addresses, of which the mesh knows nothing more."""
     nobody = str(addresses.node_v4(1))
@@ -295,6 +290,12 @@ def test_requests_to_an_entry_that_is_not_resolved_go_where_they_went(mesh: Mesh
         until(lambda: routed(mesh, "called"), what="its rules are in force")
         assert said(elsewhere)[0] == 502, "its echo, which is no answer"
         assert said(nobody) == (503, b"upstream connect error or disconnect/reset")
+        assert said(elsewhere)[0] == 502
+
+
+def routed(mesh: Mesh, name: str) -> bool:
+    """Whether rules of a VirtualService are in force."""
+    return f"VirtualService default/{name}" in mesh.lab.node("node1").fetch(15000, "/routes")
 
 
 def test_rules_for_names_under_a_wildcard(mesh: Mesh, elsewhere: str) -> None:

@@ -1,6 +1,7 @@
 """A kind is absent when discovery has said so twice, some time apart, and nothing else meanwhile."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 import pytest
@@ -42,11 +43,21 @@ def asked(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(fake)
 
 
+@contextmanager
+def absence_of(
+    fake: Fake, doubted: Callable[[], list[Kind]], changed: Callable[[], None] = lambda: None
+) -> Iterator[Absence]:
+    it = Absence(Client.load(fake.kubeconfig), doubted, changed)
+    try:
+        yield it
+    finally:
+        it.stop()
+
+
 @pytest.fixture
 def it(fake: Fake, asked: Asked) -> Iterator[Absence]:
-    it = Absence(Client.load(fake.kubeconfig), lambda: [POLICY], lambda: None)
-    yield it
-    it.stop()
+    with absence_of(fake, lambda: [POLICY]) as it:
+        yield it
 
 
 def start(it: Absence) -> None:
@@ -120,21 +131,18 @@ def test_an_answer_that_was_asked_for_before_it_was_refuted_proves_nothing(it: A
 
 def test_what_is_refuted_when_it_is_told_of_another(fake: Fake, asked: Asked) -> None:
     """As by a source that follows what a definition has come of meanwhile, in the thread that asks."""
-    doubted = [POLICY]
-    told: list[int] = []
+    doubted, refuted = [POLICY], [SIDECAR]
 
     def changed() -> None:
-        told.append(len(asked.times))
-        if len(told) == 1:
-            one.refute(SIDECAR)
+        if refuted:
+            one.refute(refuted.pop())
 
-    one = Absence(Client.load(fake.kubeconfig), lambda: doubted, changed)
-    start(one)
-    until(lambda: len(asked.times) == 1)
-    doubted.append(SIDECAR)  # first told of as absent when the other one is so for the second time
-    until(lambda: POLICY in one)
-    until(lambda: SIDECAR in one)
-    one.stop()
+    with absence_of(fake, lambda: doubted, changed) as one:
+        start(one)
+        until(lambda: len(asked.times) == 1)
+        doubted.append(SIDECAR)  # first told of as absent when the other one is so for the second time
+        until(lambda: POLICY in one)
+        until(lambda: SIDECAR in one)
 
 
 def test_a_mistake_of_ours_does_not_end_it(fake: Fake, asked: Asked) -> None:
@@ -146,26 +154,24 @@ def test_a_mistake_of_ours_does_not_end_it(fake: Fake, asked: Asked) -> None:
             raise mistakes.pop()
         return [POLICY]
 
-    one = Absence(Client.load(fake.kubeconfig), doubted, lambda: None)
-    start(one)
-    until(lambda: one.error)
-    assert "nonsense" in str(one.error)
-    until(lambda: POLICY in one)
-    assert one.error is None
-    one.stop()
+    with absence_of(fake, doubted) as one:
+        start(one)
+        until(lambda: one.error)
+        assert "nonsense" in str(one.error)
+        until(lambda: POLICY in one)
+        assert one.error is None
 
 
 def test_nothing_is_asked_while_nothing_is_in_doubt(fake: Fake, asked: Asked) -> None:
     doubted = [POLICY]
     told: list[int] = []
-    it = Absence(Client.load(fake.kubeconfig), lambda: doubted, lambda: told.append(1))
-    start(it)
-    until(lambda: told == [1])
-    doubted.clear()
-    it.recheck()
-    until(lambda: not it._wake.is_set())
-    count = len(asked.times)
-    it.recheck()
-    until(lambda: not it._wake.is_set())
-    assert len(asked.times) == count
-    it.stop()
+    with absence_of(fake, lambda: doubted, lambda: told.append(1)) as it:
+        start(it)
+        until(lambda: told == [1])
+        doubted.clear()
+        it.recheck()
+        until(lambda: not it._wake.is_set())
+        count = len(asked.times)
+        it.recheck()
+        until(lambda: not it._wake.is_set())
+        assert len(asked.times) == count

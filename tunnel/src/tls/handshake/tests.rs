@@ -17,6 +17,16 @@ fn ends(client: &Credentials, server: &Credentials, names: &[&str]) -> (End, End
     (End::new(client), End::new(Handshake::server(server).unwrap()))
 }
 
+/// Two ends that trust each other; the server has heard the client's hello, and has not been heard.
+fn greeted() -> (End, End) {
+    let root = Authority::new("root");
+    let client = root.credentials(CLIENT, &root, usual);
+    let (mut near, mut far) = ends(&client, &root.credentials(SERVER, &root, usual), &[SERVER]);
+    near.hear(&[]);
+    far.hear(&near.said());
+    (near, far)
+}
+
 #[test]
 fn two_ends_know_each_other_however_their_bytes_arrive() {
     let root = Authority::new("root");
@@ -33,11 +43,7 @@ fn two_ends_know_each_other_however_their_bytes_arrive() {
 /// The client is the first to know that all is well; what it says then arrives with its last message.
 #[test]
 fn what_follows_the_handshake_in_one_piece_is_for_the_record_layer() {
-    let root = Authority::new("root");
-    let client = root.credentials(CLIENT, &root, usual);
-    let (mut near, mut far) = ends(&client, &root.credentials(SERVER, &root, usual), &[SERVER]);
-    near.hear(&[]);
-    far.hear(&near.said());
+    let (mut near, mut far) = greeted();
     near.hear(&far.said());
     near.records.as_mut().unwrap().seal(b"early", &mut near.out).unwrap();
     assert_eq!(far.hear(&near.said()), b"early");
@@ -46,11 +52,7 @@ fn what_follows_the_handshake_in_one_piece_is_for_the_record_layer() {
 /// Though each knows X25519 alone, too: what is recorded today is to be of no use later.
 #[test]
 fn two_ends_exchange_keys_by_the_hybrid_group() {
-    let root = Authority::new("root");
-    let client = root.credentials(CLIENT, &root, usual);
-    let (mut near, mut far) = ends(&client, &root.credentials(SERVER, &root, usual), &[SERVER]);
-    near.hear(&[]);
-    far.hear(&near.said());
+    let (_, mut far) = greeted();
     // Of the server's hello: key_share (51) with 1,124 bytes, of X25519MLKEM768 (RFC 8446 section 4.2.8).
     let share = [0, 51, 0x04, 0x64, 0x11, 0xec];
     assert!(far.said().windows(share.len()).any(|bytes| bytes == share));
