@@ -1,9 +1,14 @@
 """The fake's faults, and what outlasts a restart: what the contract cannot ask of a real server."""
 
+import gc
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +48,25 @@ def test_away_and_back_with_its_data(fake: Fake, cluster: Cluster) -> None:
     assert cluster.ask("GET", f"{PODS}/a").body == created
     with cluster.watch(PODS, resourceVersion=version) as events:
         assert events.names(1) == [("ADDED", "a")]
+
+
+def test_connections_that_come_as_it_goes_away_are_closed(fake: Fake) -> None:
+    """What is not fails the test: Python warns when garbage is collected."""
+    over = threading.Event()
+
+    def connect() -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", fake.port)).close()
+
+    with ThreadPoolExecutor() as clients:
+        for _ in range(4):
+            clients.submit(connect)
+        for _ in range(20):
+            fake.stop()
+            gc.collect()
+            fake.start()
+        over.set()
 
 
 def test_history_that_is_compacted_is_gone_for_all_kinds(fake: Fake, cluster: Cluster) -> None:

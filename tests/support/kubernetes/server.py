@@ -1,6 +1,7 @@
 """HTTPS for the API: HTTP/1.1, kept alive, watches in chunks."""
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class Server:
         server = web.Server(self._serve, access_log=None, handler_cancellation=True, keepalive_timeout=90.0)
         self._runner = web.ServerRunner(server, shutdown_timeout=_LONGEST)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_address=True)
-        await site.start()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        await web.SockSite(self._runner, self._listener, ssl_context=context).start()
         self.port = self._runner.addresses[0][1]
         return self.pki.write_kubeconfig(self.port)
 
@@ -60,6 +61,7 @@ class Server:
         self.cut_watches()
         if self._runner is not None:
             assert isinstance(self._runner.server, web.Server)
+            await _accept_no_more(self._listener)
             for site in self._runner.sites:
                 await site.stop()
             await _end_handshakes()  # else they become connections of a server that is away
@@ -185,6 +187,12 @@ class _Stream:
 def _abort(transport: asyncio.Transport | None) -> None:
     if transport is not None and not transport.is_closing():  # asyncio's TLS forgets itself when closed twice
         transport.abort()
+
+
+async def _accept_no_more(listener: socket.socket) -> None:
+    """Let what was accepted begin: asyncio loses its socket when the server is closed before."""
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
 
 
 async def _end_handshakes() -> None:
