@@ -86,8 +86,7 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap, outgoing: Outgoing) {
 }
 
 pub fn request(out: &mut BytesMut, request: &Request, outgoing: Outgoing) {
-    let connect = request.method == Method::CONNECT && request.upgrade.is_none();
-    let target = if connect { request.authority.as_str() } else { request.path.as_str() };
+    let target = if request.method == Method::CONNECT { request.authority.as_str() } else { request.path.as_str() };
     out.reserve(512);
     for part in [request.method.as_str(), " ", target, " HTTP/1.1\r\nhost: ", request.authority.as_str(), "\r\n"] {
         out.put_slice(part.as_bytes());

@@ -111,7 +111,9 @@ pub fn request(head: &Bytes, limits: Limits, default_host: Option<&Authority>) -
         (None, None) => default_host.cloned().ok_or(Refused::bad("no Host"))?,
     };
     let hop = hop::take(&mut headers, version)?;
-    let upgrade = hop.upgrade.filter(|_| framing == Framing::Length(0) && version == Version::HTTP_11);
+    // A CONNECT asks for a tunnel already. An Upgrade may be passed over (RFC 9110 section 7.8).
+    let switches = framing == Framing::Length(0) && version == Version::HTTP_11 && method != Method::CONNECT;
+    let upgrade = hop.upgrade.filter(|_| switches);
     let request = Request {
         method,
         scheme: target.scheme,

@@ -4,9 +4,10 @@ use crate::base::Rng;
 
 type Seed = (fn(&[u8]), &'static [u8]);
 
-const SEEDS: [Seed; 6] = [
+const SEEDS: [Seed; 7] = [
     (http1, include_bytes!("../../../../fuzz/corpus/http1/get")),
     (http1, include_bytes!("../../../../fuzz/corpus/http1/upgrade")),
+    (http1, include_bytes!("../../../../fuzz/corpus/http1/connect")),
     (http1, include_bytes!("../../../../fuzz/corpus/http1/response")),
     (chunks, include_bytes!("../../../../fuzz/corpus/chunks/usual")),
     (chunks, include_bytes!("../../../../fuzz/corpus/chunks/plain")),
