@@ -62,11 +62,13 @@ def test_connections_that_come_as_it_goes_away_are_closed(fake: Fake) -> None:
     with ThreadPoolExecutor() as clients:
         for _ in range(4):
             clients.submit(connect)
-        for _ in range(20):
-            fake.stop()
-            gc.collect()
-            fake.start()
-        over.set()
+        try:
+            for _ in range(20):
+                fake.stop()
+                gc.collect()
+                fake.start()
+        finally:
+            over.set()
 
 
 def test_history_that_is_compacted_is_gone_for_all_kinds(fake: Fake, cluster: Cluster) -> None:
