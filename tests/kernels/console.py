@@ -1,7 +1,7 @@
 """What an emulated machine says: shown as it comes, and kept in a file; one that is silent is ended."""
 
 import re
-import select
+import selectors
 import subprocess
 import time
 from collections.abc import Sequence
@@ -47,16 +47,18 @@ class _Following:
         self._last, self._code, self._counts = "its boot", "", ""
 
     def all_of(self, console: IO[bytes], kept: IO[bytes]) -> Outcome:
-        while select.select([console], [], [], max(0.0, self._heard + self._silence - time.monotonic()))[0]:
-            if not (said := console.read(1 << 16)):
-                return Outcome(self._problem(), self._counts)
-            kept.write(said)
-            kept.flush()
-            *lines, self._line = (self._line + said).split(b"\n")
-            for line in lines:
-                self._hear(_plain(line), whole=True)
-            if self._line:
-                self._hear(_plain(self._line), whole=False)
+        with selectors.DefaultSelector() as ready:  # select() knows no descriptor above 1,023
+            ready.register(console, selectors.EVENT_READ)
+            while ready.select(max(0.0, self._heard + self._silence - time.monotonic())):
+                if not (said := console.read(1 << 16)):
+                    return Outcome(self._problem(), self._counts)
+                kept.write(said)
+                kept.flush()
+                *lines, self._line = (self._line + said).split(b"\n")
+                for line in lines:
+                    self._hear(_plain(line), whole=True)
+                if self._line:
+                    self._hear(_plain(self._line), whole=False)
         return Outcome(f"silent for {self._silence:.0f} s: {self._last}", self._counts)
 
     def _problem(self) -> str:

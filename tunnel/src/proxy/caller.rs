@@ -68,12 +68,12 @@ impl Caller {
 
     /// The far end has accepted: so do we.
     pub async fn accept(self, proxy: &Proxy, pod: &Pod) -> Result<TcpStream, Failure> {
-        let (call, wanted) = match self {
+        let call = match self {
             Caller::Connected(app, _) => return Ok(app),
-            Caller::Pending(call) => (call.accept(pod, &pod.stash, &proxy.thread.clock).await, call.wanted),
+            Caller::Pending(call) => call,
         };
-        proxy.answered(pod, wanted, true);
-        call.map_err(|error| match is_exhausted(&error) {
+        proxy.answered(pod, call.wanted, true); // before its next connect(), which comes as soon as this one succeeds
+        call.accept(pod, &pod.stash, &proxy.thread.clock).await.map_err(|error| match is_exhausted(&error) {
             true => failure(Refusal::OutOfDescriptors, String::new()),
             false => failure(Refusal::GivenUp, error.to_string()),
         })
