@@ -1,7 +1,7 @@
 """Clients: programs that run in the foreground of a measurement."""
 
 import json
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,10 @@ def client(argv: Sequence[str]) -> Iterator[Client]:
 def wait_ready(process: Client, timeout: float = TIMEOUT) -> None:
     """Wait for the line that says that a gated client is warm."""
     assert process.stdout
-    if not select.select([process.stdout], [], [], timeout)[0]:
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        said = ready.select(timeout)
+    if not said:
         raise BenchError(f"{_name(process)}: not ready within {timeout:.0f} s")
     if process.stdout.readline() != "ready\n":
         finish(process)
