@@ -52,7 +52,7 @@ def address(mesh: Mesh, service: str) -> asking.Address:
     return mesh.service(service, 4), 9080
 
 
-def answers(mesh: Mesh, service: str, count: int = 10, headers: dict[str, str] | None = None) -> Counter[str]:
+def answers(mesh: Mesh, service: str, count: int, headers: dict[str, str] | None = None) -> Counter[str]:
     """The versions of a service that the page's pod gets."""
     page = mesh.inside(page_of(mesh))
     return page.call(asking.versions, address(mesh, service), service, count, headers)
@@ -72,9 +72,10 @@ def is_unrouted(mesh: Mesh) -> bool:
     return all(spread_over_connections(mesh, service) == versions for service, versions in VERSIONS.items())
 
 
-def spread_over_connections(mesh: Mesh, service: str) -> set[str]:
-    """As `spread`, with a connection for each request: without a route that is what is balanced."""
-    return {ask(mesh, service).version for _ in range(40)}
+def spread_over_connections(mesh: Mesh, service: str, headers: dict[str, str] | None = None) -> set[str]:
+    """As `answers`, with a connection for each request: without a route that is what is balanced."""
+    replies = (ask(mesh, service, headers) for _ in range(40))
+    return {reply.version or str(reply.status) for reply in replies}
 
 
 @contextmanager
@@ -95,13 +96,18 @@ def all_subsets(*names: str) -> list[Path]:
 
 def gives(mesh: Mesh, service: str, *wanted: str, headers: dict[str, str] | None = None) -> None:
     """Waits until these versions answer, and no others; then they go on to."""
-    until(lambda: set(answers(mesh, service, headers=headers)) == set(wanted), what=f"{service} is {wanted}")
+    until(
+        lambda: spread_over_connections(mesh, service, headers) == set(wanted), what=f"{service} is {wanted}"
+    )
     assert set(answers(mesh, service, 25, headers)) == set(wanted)
 
 
 def shares(mesh: Mesh, service: str, **parts: float) -> None:
     """`MANY` requests are spread so, within 4.5 standard deviations: one run of 100,000 is not."""
-    until(lambda: set(answers(mesh, service)) <= set(parts), what=f"{service} is spread over {set(parts)}")
+    until(
+        lambda: spread_over_connections(mesh, service) <= set(parts),
+        what=f"{service} is spread over {set(parts)}",
+    )
     counts = answers(mesh, service, MANY // 4)
     assert set(counts) == set(parts)
     for version, part in parts.items():
