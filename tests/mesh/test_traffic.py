@@ -1,5 +1,6 @@
 """What applications in the mesh must not notice: every way between pods, and every way to end."""
 
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,13 @@ from tests.support.wait import until
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 TARGETS = pytest.mark.parametrize("target", ["a", "near", "far", "outside"])
+
+
+@pytest.fixture(scope="module")
+def greeting(mesh: Mesh) -> int:
+    """The port of a server in `near` that greets and echoes."""
+    mesh.inside("near").call(sockets.serve, 7500)
+    return 7500
 
 
 def carries(connection: Connection) -> bool:
@@ -77,6 +85,15 @@ def test_a_server_may_speak_first(connect: Connector, target: str) -> None:
     connection = connect("a", target)
     connection.server.call(sockets.send, connection.far, b"220 ready")
     assert connection.client.call(sockets.receive, connection.near, 9) == b"220 ready"
+
+
+@pytest.mark.parametrize("path", ["a near", "a far", "a outside", "outside a"])
+def test_a_first_answer_in_two_pieces_waits_for_nothing(mesh: Mesh, path: str) -> None:
+    """The second waits until the first is acknowledged (Nagle's algorithm): that is not to be delayed."""
+    client, server = path.split()
+    mesh.inside(server).call(sockets.serve_in_pieces, 7600)
+    took = mesh.inside(client).call(sockets.first_answers, (mesh.address(server, 4), 7600), 20)
+    assert sorted(took)[10] < 0.03, took
 
 
 @TARGETS
@@ -151,6 +168,33 @@ def test_a_servers_reset_is_a_reset_at_the_client(connect: Connector, target: st
     connection.server.call(sockets.reset, connection.far)
     with pytest.raises(ConnectionResetError):
         connection.client.call(sockets.receive, connection.near, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "end", "reason"),
+    [
+        ("outside near", "client", "peer_reset"),
+        ("outside near", "server", "app_reset"),
+        ("a outside", "client", "app_reset"),
+        ("a outside", "server", "peer_reset"),
+    ],
+)
+def test_the_access_log_says_whose_reset_it_was(
+    mesh: Mesh, connect: Connector, path: str, end: str, reason: str
+) -> None:
+    """Also where one of both is in no tunnel."""
+    client, server = path.split()
+    connection = connect(client, server)
+    assert carries(connection)
+    source = f"{connection.seen}:{connection.client.call(sockets.port, connection.near)}"
+    if end == "client":
+        connection.client.call(sockets.reset, connection.near)
+    else:
+        connection.server.call(sockets.reset, connection.far)
+    line = re.compile(rf"\tsrc\.addr={source}\t.*\treason=(\w+)")
+    log = mesh.lab.node("node1").log("tunnel")
+    told = until(lambda: line.search(log.read_text()), what="the access log tells of it")
+    assert told and told[1] == reason
 
 
 def test_what_a_client_sends_arrives_though_it_closes_at_once(connect: Connector) -> None:
@@ -238,7 +282,7 @@ def test_families_are_not_mixed_up(mesh: Mesh, connect: Connector) -> None:
 
 
 @FAMILIES
-@pytest.mark.parametrize("path", ["outside a", "outside near", "a near", "a far", "far a"])
+@pytest.mark.parametrize("path", ["a near", "a far", "far a"])
 def test_a_server_sees_its_clients_own_port(connect: Connector, path: str, family: int) -> None:
     """So a client has as many connections as it has ports, as without a mesh."""
     source, target = path.split()
@@ -247,6 +291,39 @@ def test_a_server_sees_its_clients_own_port(connect: Connector, path: str, famil
         seen = connection.server.call(sockets.peer, connection.far)
         assert seen[1] == connection.client.call(sockets.port, connection.near)
         assert carries(connection)
+
+
+@FAMILIES
+@pytest.mark.parametrize("target", ["a", "near"])
+def test_a_server_sees_a_port_beside_that_of_a_client_outside(
+    connect: Connector, target: str, family: int
+) -> None:
+    """One by which the client has no connection."""
+    own, seen = set[int](), set[int]()
+    for _ in range(20):
+        connection = connect("outside", target, family)
+        own.add(port := connection.client.call(sockets.port, connection.near))
+        seen.add(beside := connection.server.call(sockets.peer, connection.far)[1])
+        assert 1 <= port ^ beside <= 3
+    assert len(seen) == 20 and not own & seen
+    assert all(carries(one) for one in connect.made)
+
+
+@FAMILIES
+@pytest.mark.parametrize("source", ["outside", "a"])
+def test_a_client_may_speak_at_any_moment(greeting: int, mesh: Mesh, source: str, family: int) -> None:
+    """Also while the tunnel connects to the application."""
+    client = mesh.inside(source)
+    assert client.call(sockets.speaks_between, (mesh.address("near", family), greeting), 600) == []
+
+
+@FAMILIES
+def test_a_client_outside_may_have_the_port_that_a_server_sees(
+    greeting: int, mesh: Mesh, family: int
+) -> None:
+    """What is said on the one connection while the other begins arrives."""
+    client = mesh.inside("outside")
+    assert client.call(sockets.speaks_beside, (mesh.address("near", family), greeting), 1000) == []
 
 
 @FAMILIES

@@ -212,6 +212,103 @@ def _echo(client: socket.socket, answer: bytes) -> bool:
     return bool(data)
 
 
+def speaks_between(to: Address, count: int) -> list[str]:
+    """Connect so many times to a server that greets and echoes, and say two words, each after a pause of
+    another length, up to 0.2 ms. What went wrong."""
+    wrong = []
+    for nth in range(count):
+        pause = nth % 100 * 2e-6
+        try:
+            with socket.create_connection(to, timeout=20) as sock, sock.makefile("rb") as stream:
+                for _ in range(2):
+                    _spin(pause)
+                    sock.sendall(b"word")
+                if (answer := stream.read(len(GREETING) + 8)) != GREETING + b"wordword":
+                    wrong.append(f"answered {answer!r}")
+        except OSError as error:
+            wrong.append(f"{error}, pauses of {pause:.6f} s")
+    return wrong
+
+
+def _spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def speaks_beside(to: Address, count: int) -> list[str]:
+    """Speak on one connection to a server that greets and echoes, and meanwhile connect so many times by the
+    port beside its own. What went wrong."""
+    ended = threading.Event()
+    with socket.create_connection(to, timeout=20) as first, ThreadPoolExecutor(1) as threads:
+        spoken = threads.submit(_speak, first, ended)
+        try:
+            wrong = [_come_by(first.getsockname()[1] ^ 1, to) for _ in range(count)]
+        finally:
+            ended.set()
+        return [why for why in (*wrong, spoken.result()) if why]
+
+
+def _speak(sock: socket.socket, ended: threading.Event) -> str:
+    """One long word after the other until it is `ended`. What went wrong, if anything."""
+    word = bytes(1 << 17)
+    try:
+        with sock.makefile("rb") as stream:
+            stream.read(len(GREETING))
+            while not ended.is_set():
+                sock.sendall(word)
+                if (answer := stream.read(len(word))) != word:
+                    return f"the first connection: answered {len(answer)} bytes"
+    except OSError as error:
+        return f"the first connection: {error}"
+    return ""
+
+
+def _come_by(port: int, to: Address) -> str:
+    """Connect from this port, be greeted, and leave the port free. What went wrong, if anything."""
+    with socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.settimeout(20)
+        sock.bind(("", port))
+        try:
+            sock.connect(to)
+            with sock.makefile("rb") as stream:
+                answer = stream.read(len(GREETING))
+            return "" if answer == GREETING else f"by port {port}: answered {answer!r}"
+        except OSError as error:
+            return f"by port {port}: {error}"
+
+
+def serve_in_pieces(port: int) -> None:
+    """On all addresses, in the background: answer each client's first words in two pieces."""
+    listener = _sockets[listen(port)]
+    listener.settimeout(None)
+
+    def answer() -> None:
+        while True:
+            client, _ = listener.accept()
+            with client:
+                if client.recv(_BLOCK):
+                    client.sendall(b"head")
+                    client.sendall(b"body")
+                    client.recv(_BLOCK)
+
+    threading.Thread(target=answer, daemon=True).start()
+
+
+def first_answers(to: Address, count: int) -> list[float]:
+    """Seconds that the first answer of such a server takes on each of that many connections."""
+    took = []
+    for _ in range(count):
+        with socket.create_connection(to, timeout=20) as sock, sock.makefile("rb") as stream:
+            began = time.perf_counter()
+            sock.sendall(b"question")
+            assert stream.read(8) == b"headbody"
+            took.append(time.perf_counter() - began)
+    return took
+
+
 def broken(numbers: list[int]) -> int:
     """How many of these connections are over."""
     poll = select.poll()

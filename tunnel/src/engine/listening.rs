@@ -7,6 +7,7 @@ use crate::proxy::questions::DNS_PORT;
 use crate::sys::listeners::Place;
 use crate::sys::PodInfo;
 use crate::{direct, pending};
+use socket2::SockRef;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -68,7 +69,8 @@ impl Core {
         let workers = self.workers.len();
         let mut accepting: Vec<Accepting> = (0..workers).map(|_| Accepting::default()).collect();
         for (port, role) in ROLES {
-            let listeners = self.shared.listeners.at((pod.netns.inode(), port), workers, || pod.netns.listen(port));
+            let make = || listen(pod, port, role);
+            let listeners = self.shared.listeners.at((pod.netns.inode(), port), workers, make);
             let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {pod}: {e}"));
             for (number, listener) in listeners.map_err(named)?.into_iter().enumerate() {
                 accepting[number % workers].listeners.push((listener, role));
@@ -86,4 +88,16 @@ impl Core {
             drop(worker.commands.send(Command::Accept(pod.uid.clone(), accepting)));
         }
     }
+}
+
+/// What comes plainly comes by the pod's device. Bound to it, a connection is from its first segment on another one to the
+/// kernel than one over lo by the same addresses and ports, as the tunnel has to the application: else the kernel would take
+/// what is said there for the handshake's end, and reset it. In a pod of several devices, or where binding is refused, each
+/// connection is bound when it has been accepted.
+fn listen(pod: &PodInfo, port: u16, role: Role) -> io::Result<TcpListener> {
+    let listener = pod.netns.listen(port)?;
+    if let Some(device) = (role == Role::Plain).then(|| pod.netns.only_device()).flatten() {
+        let _ = SockRef::from(&listener).bind_device(Some(device.as_bytes()));
+    }
+    Ok(listener)
 }

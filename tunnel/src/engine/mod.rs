@@ -209,7 +209,8 @@ impl Core {
             service_account: pod.key.service_account.clone(),
         };
         let (netns, budget) = (NetNs::new(pod.netns), Budget::pod(&self.shared.budget));
-        PodInfo { uid: pod.uid.into(), key: pod.key, identity, netns, raw: Raw::default(), budget }
+        let (raw, plain) = (Raw::default(), Arc::default());
+        PodInfo { uid: pod.uid.into(), key: pod.key, identity, netns, raw, budget, plain }
     }
 
     /// Listens no more in a pod. Ends its connections at once, or with `drain` lets them go on to their ends.

@@ -1,6 +1,6 @@
 //! The connector: dials, pools and opens what leads to a destination. Whoever asks says where, and carries the bytes.
 use super::arriving::{Arrival, Serving};
-use super::delivery::{deliver, Delivery};
+use super::delivery::{deliver, Delivery, Port};
 use super::here;
 use super::upstream::Upstream;
 use super::Proxy;
@@ -168,7 +168,8 @@ impl Proxy {
         };
         let by = self.admit(destination, attempt, record).await?;
         // Direct connections of the same client may come beside it.
-        Ok((Delivery { client: source.client, target: application, device: None, apart: true, early: false }, by))
+        let (client, target) = (source.client, application);
+        Ok((Delivery { client, target, device: None, port: Port::UnlessTaken, early: false }, by))
     }
 
     /// Has the destination's policies judge the requests, as if they had come through a tunnel.

@@ -9,22 +9,50 @@ use std::net::SocketAddr;
 use std::time::Instant;
 use tokio::net::TcpStream;
 
-/// Ports that are tried for a connection, where others of this client may not be in a tunnel.
+/// Ports that are left to the kernel, where those that are wanted are taken.
 const TRIES: usize = 16;
+/// Ports beside a client's own that may do.
+const BESIDE: u16 = 3;
 
 /// How the application is connected to.
 #[derive(Clone, Copy)]
 pub struct Delivery {
-    /// The application sees this address, and this port unless it is taken: a client may reach a pod by more than one of
-    /// the pod's addresses.
+    /// The application sees this address.
     pub client: SocketAddr,
     pub target: SocketAddr,
     /// By which the client came.
     pub device: Option<i32>,
-    /// Whether connections of this client may come that are not in a tunnel, plain or direct ones.
-    pub apart: bool,
+    pub port: Port,
     /// Whether the client has said something already, which the application is given at once.
     pub early: bool,
+}
+
+/// Which port of the client's the application sees.
+#[derive(Clone, Copy)]
+pub enum Port {
+    /// Its own: all of its connections come in tunnels.
+    Own,
+    /// Its own unless that is taken: it may have direct connections as well, and reach a pod by more than one of the pod's
+    /// addresses.
+    UnlessTaken,
+    /// One beside its own, by which it has no connection: this one comes plainly. Until the application's side of a connection
+    /// is bound to lo, the kernel takes what the client says by the same port for this side's, and resets the client.
+    Beside,
+}
+
+impl Port {
+    /// Those to try, the best first.
+    fn choices(self, pod: &Pod, client: SocketAddr, target: SocketAddr) -> Vec<u16> {
+        let own = client.port();
+        let is_idle = |port: &u16| !pod.plain.has(SocketAddr::new(client.ip(), *port), target);
+        let left = std::iter::repeat_n(0, TRIES);
+        match self {
+            Port::Own => vec![],
+            Port::UnlessTaken => std::iter::once(own).chain(left).collect(),
+            // A client with tens of thousands of connections leaves no port idle. Of those that it uses each has one beside it.
+            Port::Beside => (1..=BESIDE).map(|n| own ^ n).filter(is_idle).chain([own ^ 1, own]).chain(left).collect(),
+        }
+    }
 }
 
 /// Connects to the application.
@@ -48,11 +76,11 @@ pub async fn deliver(thread: &Thread, pod: &Pod, delivery: Delivery) -> Result<T
 /// another port is tried. The other way round nothing is mistaken: the application's side of what comes over lo is bound
 /// to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
 async fn try_connect(pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
-    let Delivery { client, target, apart, early, .. } = *delivery;
+    let Delivery { client, target, port, early, .. } = *delivery;
     // A pod that calls itself needs no help to have its own address.
     let source = (client.ip() != target.ip() && client.is_ipv4() == target.is_ipv4()).then_some(client);
-    if let Some(client) = source.filter(|_| apart) {
-        for port in std::iter::once(client.port()).chain(std::iter::repeat_n(0, TRIES)) {
+    if let Some(client) = source {
+        for port in port.choices(pod, client, target) {
             let source = SocketAddr::new(client.ip(), port);
             if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target, early)? {
                 return Ok(app);

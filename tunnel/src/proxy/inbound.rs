@@ -1,6 +1,6 @@
 //! The second tour: a connection that arrives for a pod, through a tunnel or plainly, to the application.
 use super::arriving::{self, Arrival};
-use super::delivery::{deliver, Delivery};
+use super::delivery::{deliver, Delivery, Port};
 use super::Proxy;
 use crate::base::{canonical, refusal, Failure, Identity, OriginalDst, Refusal};
 use crate::decision::{self, ConnectRequest, Inbound};
@@ -91,9 +91,9 @@ async fn admit(
     let (target, client) = (inbound.target, SocketAddr::new(remote.ip(), inbound.client_port));
     let attempt = Attempt { peer: Some(peer), source: remote.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
-    let apart = proxy.may_be_direct(&mesh, &local, remote.ip());
+    let port = if proxy.may_be_direct(&mesh, &local, remote.ip()) { Port::UnlessTaken } else { Port::Own };
     let (device, early) = (tunnel.device(), stream.waiting() > 0);
-    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart, early }, record).await?;
+    let to = lead(proxy, pod, &by, Delivery { client, target, device, port, early }, record).await?;
     Ok(Admitted { to, local, by })
 }
 
@@ -177,6 +177,7 @@ pub async fn serve_plain(proxy: Rc<Proxy>, pod: Rc<Pod>, sock: TcpStream, client
     let (client, Ok(local)) = (canonical(client), sock.local_addr()) else { return }; // gone already
     let device = sockets::bind_to_arrival(&sock);
     let wanted = OriginalDst::new(original_destination(&sock).unwrap_or(local));
+    let _known = pod.plain.add(client, wanted.address());
     let record = proxy.accept(&pod, Direction::Inbound, client, wanted.address());
     let admitted = Box::pin(admit_plain(&proxy, &pod, (client, device), wanted, &record)).await;
     trace(&proxy, &admitted, None, &record);
@@ -214,7 +215,8 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
-    let to = lead(proxy, pod, &by, Delivery { client, target, device, apart: true, early: false }, record).await?;
+    let to =
+        lead(proxy, pod, &by, Delivery { client, target, device, port: Port::Beside, early: false }, record).await?;
     Ok(Admitted { to, local, by })
 }
 

@@ -1,7 +1,7 @@
 //! Why a connection ended before both of its sides had.
 use crate::base::{Failure, Refusal};
 use crate::h2::frame::{Code, Violation};
-use crate::telemetry::ConnectionRecord;
+use crate::telemetry::{ConnectionRecord, Direction};
 use std::io;
 use std::rc::Rc;
 
@@ -16,17 +16,27 @@ pub enum CloseReason {
     Cancelled(Refusal, Box<str>),
     /// The application's socket said so.
     App(Rc<io::Error>),
+    /// The socket of the other end, which is in no tunnel, said so.
+    Peer(Rc<io::Error>),
     /// The peer broke HTTP/2's rules on this stream alone.
     Violation(Violation),
 }
 
 impl CloseReason {
+    /// What a socket said of a connection that is in no tunnel. `of_client`: that of whoever opened it.
+    pub fn of_socket(direction: Direction, of_client: bool, error: io::Error) -> CloseReason {
+        match of_client == (direction == Direction::Outbound) {
+            true => CloseReason::App(Rc::new(error)),
+            false => CloseReason::Peer(Rc::new(error)),
+        }
+    }
+
     /// What the peer is told, None where it knows or is gone.
     pub fn code(&self) -> Option<Code> {
         match self {
             CloseReason::Reset(_) | CloseReason::Tunnel(_) => None,
             CloseReason::Cancelled(..) => Some(Code::CANCEL),
-            CloseReason::App(_) => Some(Code::CONNECT_ERROR),
+            CloseReason::App(_) | CloseReason::Peer(_) => Some(Code::CONNECT_ERROR),
             CloseReason::Violation(violation) => Some(violation.code),
         }
     }
@@ -43,7 +53,7 @@ impl CloseReason {
     fn is_reset(&self) -> bool {
         match self {
             CloseReason::Reset(code) => matches!(*code, Code::CANCEL | Code::CONNECT_ERROR),
-            CloseReason::App(error) => {
+            CloseReason::App(error) | CloseReason::Peer(error) => {
                 matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
             }
             CloseReason::Tunnel(_) | CloseReason::Cancelled(..) | CloseReason::Violation(_) => false,
@@ -53,7 +63,7 @@ impl CloseReason {
     /// The name under which it is counted.
     pub fn refusal(&self) -> Refusal {
         match self {
-            CloseReason::Reset(_) => Refusal::PeerReset,
+            CloseReason::Reset(_) | CloseReason::Peer(_) => Refusal::PeerReset,
             CloseReason::Tunnel(failure) => failure.refusal,
             CloseReason::Cancelled(why, _) => *why,
             CloseReason::App(_) => Refusal::AppReset,
@@ -69,7 +79,7 @@ impl std::fmt::Display for CloseReason {
             CloseReason::Reset(code) => write!(f, "HTTP/2 error {}", code.0),
             CloseReason::Tunnel(failure) => failure.fmt(f),
             CloseReason::Cancelled(_, detail) => f.write_str(detail),
-            CloseReason::App(error) => error.fmt(f),
+            CloseReason::App(error) | CloseReason::Peer(error) => error.fmt(f),
             CloseReason::Violation(violation) => violation.fmt(f),
         }
     }

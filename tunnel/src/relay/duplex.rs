@@ -3,7 +3,7 @@ use super::{CloseReason, Live};
 use crate::base::sink::{Relayed, Sink};
 use crate::base::{Failure, Refusal};
 use crate::sys::sockets::{self, reset_on_close};
-use crate::telemetry::ConnectionRecord;
+use crate::telemetry::{ConnectionRecord, Direction};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -35,7 +35,7 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
 /// Why a connection ended, as an error of reading or writing it.
 pub fn broken(reason: &CloseReason) -> io::Error {
     let kind = match reason {
-        CloseReason::App(error) => error.kind(),
+        CloseReason::App(error) | CloseReason::Peer(error) => error.kind(),
         _ => io::ErrorKind::ConnectionReset,
     };
     io::Error::new(kind, Failure { refusal: reason.refusal(), detail: reason.to_string() })
@@ -126,7 +126,9 @@ impl TcpDuplex {
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|error| {
             let copy = io::Error::new(error.kind(), error.to_string());
-            self.cancel.why.borrow_mut().get_or_insert_with(|| CloseReason::App(Rc::new(copy)));
+            let direction = self.cancel.record.as_ref().map_or(Direction::Inbound, ConnectionRecord::direction);
+            let said = || CloseReason::of_socket(direction, self.accepted, copy);
+            self.cancel.why.borrow_mut().get_or_insert_with(said);
         })
     }
 }

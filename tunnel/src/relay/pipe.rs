@@ -32,6 +32,12 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What broke a flow: the socket that is read, or the one that is written.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
 /// One direction.
 struct Flow {
     /// What the receiver's socket refused, at most one read; and its share of the pod's budget.
@@ -123,7 +129,11 @@ impl Pipe {
         if let Some(broken) = self.cancelled.borrow_mut().take() {
             return Poll::Ready(Err(broken));
         }
-        let broken = |e| CloseReason::App(Rc::new(e));
+        let broken = |of_client, e| CloseReason::of_socket(self.record.direction(), of_client, e);
+        let broken_by = |by_client, why| match why {
+            Broken::From(e) => broken(by_client, e),
+            Broken::To(e) => broken(!by_client, e),
+        };
         let went_on = |n| self.conversation.went_on(n, &self.thread.spin);
         let sent = |n| {
             went_on(n);
@@ -134,18 +144,20 @@ impl Pipe {
             self.record.server_sent(n as u64);
         };
         let turns = &self.thread.turns;
-        let up = self.up.poll(turns, (&self.client, &self.server), sent, cx).map_err(broken)?;
-        let down = self.down.poll(turns, (&self.server, &self.client), received, cx).map_err(broken)?;
+        let up = self.up.poll(turns, (&self.client, &self.server), sent, cx);
+        let up = up.map_err(|why| broken_by(true, why))?;
+        let down = self.down.poll(turns, (&self.server, &self.client), received, cx);
+        let down = down.map_err(|why| broken_by(false, why))?;
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
         if self.up.is_deaf() {
             if let Poll::Ready(error) = client.poll(cx) {
-                return Poll::Ready(Err(broken(error)));
+                return Poll::Ready(Err(broken(true, error)));
             }
         }
         if self.down.is_deaf() {
-            return server.poll(cx).map(|error| Err(broken(error)));
+            return server.poll(cx).map(|error| Err(broken(false, error)));
         }
         Poll::Pending
     }
@@ -174,24 +186,24 @@ impl Flow {
         (from, to): (&TcpStream, &TcpStream),
         count: impl Fn(usize),
         cx: &mut Context<'_>,
-    ) -> io::Result<Poll<()>> {
+    ) -> Result<Poll<()>, Broken> {
         for _ in 0..READS {
             if self.done.get() {
                 return Ok(Poll::Ready(()));
             }
             if !self.backlog.borrow().is_empty() {
-                if to.poll_write_ready(cx)?.is_pending() {
+                if to.poll_write_ready(cx).map_err(Broken::To)?.is_pending() {
                     return Ok(Poll::Pending);
                 }
-                self.drain(to)?;
+                self.drain(to).map_err(Broken::To)?;
                 continue;
             }
             if self.ended.get() {
-                SockRef::from(to).shutdown(Shutdown::Write)?;
+                SockRef::from(to).shutdown(Shutdown::Write).map_err(Broken::To)?;
                 self.done.set(true);
                 continue;
             }
-            if from.poll_read_ready(cx)?.is_pending() {
+            if from.poll_read_ready(cx).map_err(Broken::From)?.is_pending() {
                 return Ok(Poll::Pending);
             }
             let Poll::Ready(most) = turns.poll(&self.ticket, cx) else { return Ok(Poll::Pending) };
@@ -201,8 +213,8 @@ impl Flow {
                     self.ticket.carried(n);
                     count(n);
                 }
-                Err(e) if e.kind() == WouldBlock => {}
-                Err(e) => return Err(e),
+                Err(Broken::From(e)) if e.kind() == WouldBlock => {}
+                Err(why) => return Err(why),
             }
         }
         cx.waker().wake_by_ref();
@@ -223,7 +235,7 @@ impl Flow {
     }
 
     /// Reads once and writes; what the receiver refuses waits. Returns what was read.
-    fn copy(&self, scratch: &mut Vec<u8>, from: &TcpStream, to: &TcpStream, most: usize) -> io::Result<usize> {
+    fn copy(&self, scratch: &mut Vec<u8>, from: &TcpStream, to: &TcpStream, most: usize) -> Result<usize, Broken> {
         scratch.resize(HEAVY, 0);
         let most = if self.share.spare() < most { DATA_MAX } else { most };
         let mut got = None;
@@ -236,18 +248,18 @@ impl Flow {
             }
             Ok(())
         });
-        let Some(n) = got else { return read.map(|()| 0) };
+        let Some(n) = got else { return read.map(|()| 0).map_err(Broken::From) };
         let mut written = 0;
         while written < n {
             match rustix::io::write(to, &scratch[written..n]) {
                 Ok(more) => written += more,
                 Err(rustix::io::Errno::AGAIN) => break,
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(Broken::To(e.into())),
             }
         }
         if written < n {
             self.backlog.borrow_mut().add(&[IoSlice::new(&scratch[written..n])], 0);
-            self.drain(to)?; // so that tokio learns that the socket is full
+            self.drain(to).map_err(Broken::To)?; // so that tokio learns that the socket is full
             self.share.hold_anyway(self.backlog.borrow().size(0));
         }
         Ok(n)

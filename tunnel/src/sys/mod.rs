@@ -13,6 +13,7 @@ pub mod listeners;
 pub mod netns;
 pub mod panics;
 pub mod pieces;
+pub mod plain;
 pub mod pod_info;
 pub mod sockets;
 pub mod spare;

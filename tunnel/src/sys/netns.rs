@@ -2,6 +2,7 @@
 use super::sockets::{keep_alive, set, TCP_INQ, UNSENT};
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -87,6 +88,19 @@ impl NetNs {
             // A kernel or a namespace may be without IPv6.
             listen(any6).or_else(|_| listen(SocketAddr::from(([0, 0, 0, 0], port)))).map(Into::into)
         })
+    }
+
+    /// The device beside lo that has routes, None where there are several or none.
+    pub fn only_device(&self) -> Option<String> {
+        let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+        let (v4, v6) = self.enter(|| Ok((read("route"), read("ipv6_route")))).ok()?;
+        let of_v4 = v4.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        let of_v6 = v6.lines().filter_map(|line| line.split_whitespace().next_back());
+        let devices: BTreeSet<_> = of_v4.chain(of_v6).filter(|device| *device != "lo").collect();
+        match devices.len() {
+            1 => devices.first().map(|device| (*device).to_owned()),
+            _ => None,
+        }
     }
 
     /// As `listen`, but takes no SYN: nobody answers, and nobody is refused.

@@ -1,6 +1,7 @@
 //! An enrolled pod as its node has it.
 use super::budget::Budget;
 use super::netns::{NetNs, Raw};
+use super::plain::Plain;
 use crate::base::{Identity, PodKey};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub struct PodInfo {
     pub raw: Raw,
     /// Of what waits for it and for its peers.
     pub budget: Arc<Budget>,
+    pub plain: Arc<Plain>,
 }
 
 impl std::fmt::Display for PodInfo {
@@ -49,6 +51,7 @@ pub mod testing {
         };
         let netns = NetNs::new(std::fs::File::open(netns).unwrap().into());
         let budget = Budget::pod(&Budget::process());
-        Arc::new(PodInfo { uid: name.into(), key, identity, netns, raw: Raw::default(), budget })
+        let (raw, plain) = (Raw::default(), Arc::default());
+        Arc::new(PodInfo { uid: name.into(), key, identity, netns, raw, budget, plain })
     }
 }

@@ -185,6 +185,13 @@ pub fn discard(socket: &TcpStream, n: usize) {
     }
 }
 
+/// Has the kernel acknowledge at once what comes next, as it does on a connection that is new to it. A server that writes the
+/// head of its answer and then the body waits for that with the body (Nagle's algorithm), else for 40 ms.
+pub fn acknowledge_at_once(socket: &TcpStream) {
+    // Refused only for a socket that is gone.
+    let _ = set(&SockRef::from(socket), libc::SOL_TCP, libc::TCP_QUICKACK, 1);
+}
+
 /// Makes `close` send a reset instead of an end.
 pub fn reset_on_close(socket: &TcpStream) {
     // Refused only for a socket that is gone, for which it no longer matters.

@@ -63,7 +63,8 @@ impl Stash {
         finish(socket, connected).await
     }
 
-    /// As `connect` to an address of the namespace itself; None if it does not answer at once.
+    /// As `connect` to an address of the namespace itself, from a source of its family and from no other port; None if that is
+    /// taken, or if it does not answer at once.
     ///
     /// Errors: what connect and bind say.
     pub fn connect_at_once(
@@ -73,9 +74,11 @@ impl Stash {
         target: SocketAddr,
         early: bool,
     ) -> io::Result<Option<TcpStream>> {
-        match self.begin(netns, Some(source), target, early)? {
-            (socket, true) => TcpStream::from_std(socket.into()).map(Some),
-            (_, false) => Ok(None),
+        match self.begin_from(netns, source, target, early) {
+            Ok((socket, true)) => TcpStream::from_std(socket.into()).map(Some),
+            Ok((_, false)) => Ok(None),
+            Err(e) if source.port() != 0 && is_taken(&e) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
@@ -143,7 +146,8 @@ impl Stash {
 }
 
 /// Has the kernel acknowledge the other end's SYN with the first bytes, up to 200 ms later: a segment less, and who accepts has
-/// something to read. It acknowledges what comes then as quickly as ever (tcp_rcv_synsent_state_process).
+/// something to read. These bytes then look like an answer, so that the kernel lets acknowledgements wait: who has written
+/// them says that they shall not (`acknowledge_at_once`).
 fn hold_last_segment(socket: &Socket, early: bool) {
     if early {
         let _ = set(socket, libc::SOL_TCP, libc::TCP_QUICKACK, 0); // without it there is a segment more

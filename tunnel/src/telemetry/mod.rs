@@ -267,6 +267,10 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
+    pub fn direction(&self) -> Direction {
+        self.facts.direction
+    }
+
     /// Says whose connection it is, and so counts it as opened. Only the first description counts.
     pub fn describe(&self, parties: Parties) {
         self.series.get_or_init(|| {

@@ -120,6 +120,7 @@ impl Stream {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.fail(CloseReason::App(Rc::new(error))),
             _ => {}
         }
+        sockets::acknowledge_at_once(&app.sock);
     }
 
     fn drain(&self, app: &App) -> io::Result<()> {
