@@ -119,6 +119,14 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps") __weak;
 
+/* Likewise, and as unchangeable: the one that is bound to the pod's device, if there is one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} device_listeners SEC(".maps") __weak;
+
 /* Likewise, and as unchangeable: the tunnel's socket that takes the SYNs of pending connections. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);

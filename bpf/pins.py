@@ -21,7 +21,7 @@ from bpf.maps import Link, Map, pinned
 from bpf.programs import Object, layout_of
 
 # User space cannot put sockets back into these: in every version they have the layout that they always had.
-KEPT = ("listeners", "tunnel_ports", "announcing")
+KEPT = ("listeners", "device_listeners", "tunnel_ports", "announcing")
 # What the agent wrote is carried over into a new layout, field by field of the same name and size.
 CARRIED = ("pods", "addresses", "tunnels", "kubelets")
 INBOUND = "inbound"

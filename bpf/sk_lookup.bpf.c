@@ -25,12 +25,18 @@ static __always_inline enum announced announced_here(struct bpf_sk_lookup *ctx)
 	return announced_as(&arriving);
 }
 
-/* The tunnel's listener in this pod, with a reference to it. This program type cannot ask for the netns cookie: the pod is
- * known by the address that was called. */
-static __always_inline struct bpf_sock *listener_of(const __u64 *netns)
+/* The tunnel's listener in this pod, with a reference to it: the one that is bound to the device by which this comes, else
+ * the one that is bound to none. This program type cannot ask for the netns cookie: the pod is known by the address that was
+ * called. */
+static __always_inline struct bpf_sock *listener_of(struct bpf_sk_lookup *ctx, const __u64 *netns)
 {
 	__u64 key = *netns;
+	struct bpf_sock *listener = device_is_told() ? bpf_map_lookup_elem(&device_listeners, &key) : NULL;
 
+	if (listener && listener->bound_dev_if == ctx->ingress_ifindex)
+		return listener;
+	if (listener)
+		bpf_sk_release(listener);
 	return bpf_map_lookup_elem(&listeners, &key);
 }
 
@@ -47,7 +53,7 @@ static __always_inline enum verdict steer(struct bpf_sk_lookup *ctx, bool direct
 		return INBOUND_REFUSED_ADDRESS;
 	if (is_own(*netns, &remote))
 		return INBOUND_OWN;
-	listener = listener_of(netns);
+	listener = listener_of(ctx, netns);
 	if (!listener)
 		return INBOUND_REFUSED_NO_TUNNEL;
 	failed = direct ? 0 : bpf_sk_assign(ctx, listener, 0);

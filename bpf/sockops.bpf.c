@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The life of a TCP socket: listeners of the tunnel register, original destinations change hands, pending connections are
  * told of, direct ones and the kubelet's probes are announced. */
+#include "device.h"
 #include "direct.h"
 #include "events.h"
 #include "pending.h"
@@ -35,7 +36,8 @@ static __always_inline void register_listener(struct bpf_sock_ops *ctx, struct b
 	if (ctx->local_port == PORT_PENDING)
 		failed = bpf_sock_hash_update(ctx, &pending_listeners, &key, BPF_ANY);
 	else if (ctx->local_port == PORT_INBOUND)
-		failed = bpf_sock_hash_update(ctx, &listeners, &key, BPF_ANY);
+		failed = sk->bound_dev_if ? bpf_sock_hash_update(ctx, &device_listeners, &key, BPF_ANY) :
+					    bpf_sock_hash_update(ctx, &listeners, &key, BPF_ANY);
 	else
 		return;
 	count(failed ? LISTENER_REFUSED_MEMORY : LISTENER_REGISTERED);
@@ -70,13 +72,21 @@ static __always_inline enum verdict take_over(struct bpf_sock_ops *ctx, struct b
 }
 
 /* The connection of the tunnel's to the pod's own application. It bears the addresses of one that came by another device, and
- * may bear its ports: bound to lo, it is no other's to the kernel. A listener's own device stays. */
+ * may bear its ports: bound to lo, it is no other's to the kernel. A listener's own device stays. Its announcement, if it
+ * needed one, is not needed any more: the client that has the address may take the port for itself. */
 static __always_inline void keep_apart(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	__be32 lo = bpf_htonl('l' << 24 | 'o' << 16); /* a string would be a map of its own */
 
-	if (sk->mark == MARK_DELIVERY && !sk->bound_dev_if)
+	if (sk->mark != MARK_DELIVERY)
+		return;
+	if (!sk->bound_dev_if)
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &lo, sizeof(lo));
+	if (!device_is_told()) {
+		struct connection arrived = { .from = remote_end(ctx), .to = local_end(ctx) };
+
+		bpf_map_delete_elem(&announced, &arrived);
+	}
 }
 
 #define PENDING_CALLBACKS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG)

@@ -7,6 +7,8 @@ are below <cgroup2>/warren-test-PID.
 import itertools
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -108,6 +110,31 @@ def cgroup2() -> Path:
     """Where the cgroup v2 hierarchy is mounted."""
     mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
     return next(Path(point) for _, point, kind, *_ in mounts if kind == "cgroup2")
+
+
+@contextmanager
+def behind(pod: Path) -> Iterator[Path]:
+    """A namespace behind a device of this pod's own, as that of a container that Docker starts in a pod."""
+    name = f"wt-{os.getpid()}-{next(_numbers)}"
+    _ip(f"netns add {name}")
+    try:
+        with closing(NetnsFd.open(pod)) as inside:
+            inside.run(
+                lambda: _ip(
+                    f"link add {name[:15]} type veth peer name eth0 netns {name}",
+                    f"addr add 172.31.255.1/30 dev {name[:15]}",
+                    f"link set {name[:15]} up",
+                )
+            )
+        _ip(
+            "addr add 172.31.255.2/30 dev eth0",
+            "link set eth0 up",
+            "route add default via 172.31.255.1",
+            netns=name,
+        )
+        yield Path("/run/netns") / name
+    finally:
+        _ip(f"netns del {name}")
 
 
 def _forward() -> None:

@@ -270,8 +270,8 @@ def _come_by(port: int, to: Address) -> str:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.settimeout(20)
-        sock.bind(("", port))
         try:
+            sock.bind(("", port))
             sock.connect(to)
             with sock.makefile("rb") as stream:
                 answer = stream.read(len(GREETING))

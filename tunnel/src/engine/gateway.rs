@@ -32,7 +32,7 @@ impl Gateway {
             if open.contains_key(&port) {
                 continue;
             }
-            match self.pod.netns.listen(port).and_then(Acceptor::new) {
+            match self.pod.netns.listen(port, None).and_then(Acceptor::new) {
                 Ok(listener) => drop(open.insert(port, accept(listener, port))),
                 Err(error) => log_error("gateway", &format!("cannot listen on port {port}: {error}")),
             }

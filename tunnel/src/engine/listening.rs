@@ -5,7 +5,7 @@ use super::{lock, Core};
 use crate::decision::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT};
 use crate::proxy::questions::DNS_PORT;
 use crate::sys::listeners::Place;
-use crate::sys::PodInfo;
+use crate::sys::{kernel, PodInfo};
 use crate::{direct, pending};
 use socket2::SockRef;
 use std::io;
@@ -69,8 +69,11 @@ impl Core {
         let workers = self.workers.len();
         let mut accepting: Vec<Accepting> = (0..workers).map(|_| Accepting::default()).collect();
         for (port, role) in ROLES {
-            let make = || listen(pod, port, role);
-            let listeners = self.shared.listeners.at((pod.netns.inode(), port), workers, make);
+            let make = |left: &[TcpListener]| match role {
+                Role::Plain => make_plain(pod, left, workers),
+                _ => (left.len()..workers).map(|_| pod.netns.listen(port, None)).collect(),
+            };
+            let listeners = self.shared.listeners.at((pod.netns.inode(), port), make);
             let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {pod}: {e}"));
             for (number, listener) in listeners.map_err(named)?.into_iter().enumerate() {
                 accepting[number % workers].listeners.push((listener, role));
@@ -90,14 +93,24 @@ impl Core {
     }
 }
 
-/// What comes plainly comes by the pod's device. Bound to it, a connection is from its first segment on another one to the
+/// Listeners for what comes plainly, as many bound to the pod's device as not, which take what comes by another device
+/// (bpf/sk_lookup.bpf.c).
+///
+/// Of a listener that is bound to the device by which it comes a connection is from its first segment on another one to the
 /// kernel than one over lo by the same addresses and ports, as the tunnel has to the application: else the kernel would take
-/// what is said there for the handshake's end, and reset it. In a pod of several devices, or where binding is refused, each
-/// connection is bound when it has been accepted.
-fn listen(pod: &PodInfo, port: u16, role: Role) -> io::Result<TcpListener> {
-    let listener = pod.netns.listen(port)?;
-    if let Some(device) = (role == Role::Plain).then(|| pod.netns.only_device()).flatten() {
-        let _ = SockRef::from(&listener).bind_device(Some(device.as_bytes()));
-    }
-    Ok(listener)
+/// what is said there for the handshake's end, and reset it.
+fn make_plain(pod: &PodInfo, left: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListener>> {
+    let bound = left.iter().filter(|listener| is_bound(listener)).count();
+    let device = kernel::is_at_least(5, 17).then(|| pod.netns.only_device()).flatten();
+    let by_device = device.map_or(vec![], |device| {
+        let make = |_| pod.netns.listen(INBOUND_PLAIN_PORT, Some(&device)).ok();
+        (bound..workers).map_while(make).collect() // where it is refused, the others take it all
+    });
+    let others = (left.len() - bound..workers).map(|_| pod.netns.listen(INBOUND_PLAIN_PORT, None));
+    // A redirection that is older than this tunnel knows the last one only.
+    by_device.into_iter().map(Ok).chain(others).collect()
+}
+
+fn is_bound(listener: &TcpListener) -> bool {
+    SockRef::from(listener).device().is_ok_and(|device| device.is_some())
 }

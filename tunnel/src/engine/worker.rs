@@ -83,7 +83,7 @@ struct Worker {
 }
 
 /// What the listeners of a pod are for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Role {
     Outbound,
     Plain,

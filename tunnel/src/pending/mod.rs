@@ -349,7 +349,8 @@ impl State {
     fn listen(&mut self, listeners: &Listeners) {
         for Room { pod, listener } in self.rooms.values_mut().filter(|room| room.listener.is_empty()) {
             let place = (pod.netns.inode(), PENDING_PORT);
-            match listeners.at(place, 1, || pod.netns.listen_deaf(PENDING_PORT)) {
+            let make = |left: &[Socket]| (left.len()..1).map(|_| pod.netns.listen_deaf(PENDING_PORT)).collect();
+            match listeners.at(place, make) {
                 Ok(sockets) => *listener = sockets,
                 Err(error) => eprintln!(
                     "warren: pod {}: connect() succeeds before the other end has answered: port {PENDING_PORT}: {error}",

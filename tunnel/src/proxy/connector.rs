@@ -96,7 +96,7 @@ impl Proxy {
             Way::Plain(Plain { addr, .. }) => {
                 let dialled = self.dial(source.pod, addr).await;
                 let sock = dialled.map_err(|error| sockets::connect_failure(addr, &error))?;
-                let sock = TcpDuplex::new(sock, None);
+                let sock = TcpDuplex::to_peer(sock);
                 let listed = source.pod.list(sock.live());
                 Ok(Upstream::socket(sock, listed))
             }

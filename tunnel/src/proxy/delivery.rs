@@ -2,10 +2,11 @@
 use crate::base::Failure;
 use crate::node::Pod;
 use crate::relay::Thread;
-use crate::sys::sockets;
+use crate::sys::{kernel, sockets};
 use crate::telemetry::Direction;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Instant;
 use tokio::net::TcpStream;
 
@@ -35,23 +36,40 @@ pub enum Port {
     /// Its own unless that is taken: it may have direct connections as well, and reach a pod by more than one of the pod's
     /// addresses.
     UnlessTaken,
-    /// One beside its own, by which it has no connection: this one comes plainly. Until the application's side of a connection
-    /// is bound to lo, the kernel takes what the client says by the same port for this side's, and resets the client.
+    /// One beside its own, by which it has no connection: this one comes plainly. Until the application has accepted a
+    /// connection, and its side is bound to lo, the kernel takes what the client says by the same port for this side's, and
+    /// resets the client.
     Beside,
 }
 
 impl Port {
-    /// Those to try, the best first.
+    /// For a connection that comes plainly. Before Linux 5.17 a client that took the port beside its own could pass for us
+    /// (bpf/sk_lookup.bpf.c).
+    pub fn of_plain() -> Port {
+        static BESIDE: LazyLock<bool> = LazyLock::new(|| kernel::is_at_least(5, 17));
+        if *BESIDE {
+            Port::Beside
+        } else {
+            Port::UnlessTaken
+        }
+    }
+
+    /// Those to try, the best first; 0 leaves it to the kernel.
     fn choices(self, pod: &Pod, client: SocketAddr, target: SocketAddr) -> Vec<u16> {
         let own = client.port();
-        let is_idle = |port: &u16| !pod.plain.has(SocketAddr::new(client.ip(), *port), target);
-        let left = std::iter::repeat_n(0, TRIES);
-        match self {
-            Port::Own => vec![],
-            Port::UnlessTaken => std::iter::once(own).chain(left).collect(),
-            // A client with tens of thousands of connections leaves no port idle. Of those that it uses each has one beside it.
-            Port::Beside => (1..=BESIDE).map(|n| own ^ n).filter(is_idle).chain([own ^ 1, own]).chain(left).collect(),
-        }
+        let mut choices = match self {
+            Port::Own => return vec![],
+            Port::UnlessTaken => vec![own],
+            Port::Beside => {
+                let is_live = |port: &u16| pod.plain.has(SocketAddr::new(client.ip(), *port), target);
+                let (live, idle): (Vec<_>, Vec<_>) = (1..=BESIDE).map(|n| own ^ n).partition(is_live);
+                // A client of tens of thousands of connections leaves no port idle, and each of them has one beside it.
+                let own = (!live.is_empty()).then_some(own);
+                idle.into_iter().chain(live).chain(own).collect()
+            }
+        };
+        choices.resize(choices.len() + TRIES, 0);
+        choices
     }
 }
 
@@ -73,19 +91,19 @@ pub async fn deliver(thread: &Thread, pod: &Pod, delivery: Delivery) -> Result<T
 
 /// The application's connection ends in the namespace in which it begins, and has the client's address, as that of a direct
 /// one has: where both have one port as well, the kernel takes one for the other, and the later one is not answered. Then
-/// another port is tried. The other way round nothing is mistaken: the application's side of what comes over lo is bound
-/// to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
+/// another port is tried. The other way round nothing is mistaken as soon as both are there: the application's side of what
+/// comes over lo is bound to lo (bpf/sockops.bpf.c), the tunnel's side of what comes plainly to the device by which it came.
 async fn try_connect(pod: &Pod, delivery: &Delivery) -> io::Result<TcpStream> {
     let Delivery { client, target, port, early, .. } = *delivery;
     // A pod that calls itself needs no help to have its own address.
     let source = (client.ip() != target.ip() && client.is_ipv4() == target.is_ipv4()).then_some(client);
-    if let Some(client) = source {
-        for port in port.choices(pod, client, target) {
-            let source = SocketAddr::new(client.ip(), port);
-            if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target, early)? {
-                return Ok(app);
-            }
+    let choices = source.map_or(vec![], |client| port.choices(pod, client, target));
+    let by = |port| source.map(|client| SocketAddr::new(client.ip(), port));
+    for source in choices.iter().filter_map(|port| by(*port)) {
+        if let Some(app) = pod.stash.connect_at_once(&pod.netns, source, target, early)? {
+            return Ok(app);
         }
     }
-    pod.stash.connect(&pod.netns, source, target, early).await
+    let best = choices.first().and_then(|port| by(*port)).or(source);
+    pod.stash.connect(&pod.netns, best, target, early).await
 }

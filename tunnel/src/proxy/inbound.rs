@@ -215,8 +215,8 @@ async fn admit_plain(
     let target = decision::inbound_plain(&local, wanted).map_err(fail)?;
     let attempt = Attempt { peer: None, source: client.ip(), destination: target, door: None };
     let by = proxy.admit(pod, attempt, record).await?;
-    let to =
-        lead(proxy, pod, &by, Delivery { client, target, device, port: Port::Beside, early: false }, record).await?;
+    let to = lead(proxy, pod, &by, Delivery { client, target, device, port: Port::of_plain(), early: false }, record)
+        .await?;
     Ok(Admitted { to, local, by })
 }
 

@@ -1,7 +1,7 @@
 //! Why a connection ended before both of its sides had.
 use crate::base::{Failure, Refusal};
 use crate::h2::frame::{Code, Violation};
-use crate::telemetry::{ConnectionRecord, Direction};
+use crate::telemetry::ConnectionRecord;
 use std::io;
 use std::rc::Rc;
 
@@ -23,9 +23,9 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// What a socket said of a connection that is in no tunnel. `of_client`: that of whoever opened it.
-    pub fn of_socket(direction: Direction, of_client: bool, error: io::Error) -> CloseReason {
-        match of_client == (direction == Direction::Outbound) {
+    /// What a socket said: the application's, or that of the other end.
+    pub fn of_socket(of_app: bool, error: io::Error) -> CloseReason {
+        match of_app {
             true => CloseReason::App(Rc::new(error)),
             false => CloseReason::Peer(Rc::new(error)),
         }

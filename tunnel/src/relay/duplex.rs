@@ -66,6 +66,8 @@ pub struct TcpDuplex {
     cancel: Rc<Cancel>,
     /// Whether a client has opened it.
     accepted: bool,
+    /// Whether the application of this node is at the other end.
+    of_app: bool,
     /// We have said all.
     shut: bool,
     /// The other side has.
@@ -73,17 +75,25 @@ pub struct TcpDuplex {
 }
 
 impl TcpDuplex {
-    /// Of one that we have opened. With a record, what is written counts as the client's, and what is read as the server's.
+    /// Of one that we have opened to the application. With a record, what is written counts as the client's, and what is read as the server's.
     pub fn new(sock: TcpStream, record: Option<ConnectionRecord>) -> Self {
+        TcpDuplex::of(sock, record, false, true)
+    }
+
+    fn of(sock: TcpStream, record: Option<ConnectionRecord>, accepted: bool, of_app: bool) -> Self {
         let cancel = Rc::new(Cancel { record, ..Cancel::default() });
-        TcpDuplex { sock, cancel, accepted: false, shut: false, ended: false }
+        TcpDuplex { sock, cancel, accepted, of_app, shut: false, ended: false }
+    }
+
+    /// Of one that we have opened to a server elsewhere, which is in no tunnel.
+    pub fn to_peer(sock: TcpStream) -> Self {
+        TcpDuplex::of(sock, None, false, false)
     }
 
     /// Of one that a client has opened: what is read counts as the client's.
     pub fn accepted(sock: TcpStream, record: ConnectionRecord) -> Self {
-        let mut accepted = TcpDuplex::new(sock, Some(record));
-        accepted.accepted = true;
-        accepted
+        let of_app = record.direction() == Direction::Outbound;
+        TcpDuplex::of(sock, Some(record), true, of_app)
     }
 
     /// Has the kernel look whether the other side is there. None: as it is.
@@ -126,9 +136,7 @@ impl TcpDuplex {
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|error| {
             let copy = io::Error::new(error.kind(), error.to_string());
-            let direction = self.cancel.record.as_ref().map_or(Direction::Inbound, ConnectionRecord::direction);
-            let said = || CloseReason::of_socket(direction, self.accepted, copy);
-            self.cancel.why.borrow_mut().get_or_insert_with(said);
+            self.cancel.why.borrow_mut().get_or_insert_with(|| CloseReason::of_socket(self.of_app, copy));
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::sys::sockets::{self, reset_on_close};
 use crate::sys::spin::Conversation;
 use crate::sys::turns::{Ticket, Turns, HEAVY};
 use crate::sys::PodInfo;
-use crate::telemetry::ConnectionRecord;
+use crate::telemetry::{ConnectionRecord, Direction};
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
@@ -129,7 +129,8 @@ impl Pipe {
         if let Some(broken) = self.cancelled.borrow_mut().take() {
             return Poll::Ready(Err(broken));
         }
-        let broken = |of_client, e| CloseReason::of_socket(self.record.direction(), of_client, e);
+        let of_client = self.record.direction() == Direction::Outbound; // the application's end
+        let broken = |by_client: bool, e| CloseReason::of_socket(by_client == of_client, e);
         let broken_by = |by_client, why| match why {
             Broken::From(e) => broken(by_client, e),
             Broken::To(e) => broken(!by_client, e),
@@ -271,7 +272,6 @@ mod tests {
     use super::*;
     use crate::relay::thread::testing;
     use crate::sys::pod_info::testing::info;
-    use crate::telemetry::Direction;
     use tokio::net::TcpListener;
     use tokio::task::spawn_local;
 

@@ -32,15 +32,14 @@ impl Listeners {
         left.into_iter().for_each(|(place, listener)| inherited.entry(place).or_default().push(listener));
     }
 
-    /// `count` listeners of a place, or more where the predecessor left more: what waits in each has to be accepted.
-    pub fn at<T>(&self, place: Place, count: usize, make: impl Fn() -> io::Result<T>) -> io::Result<Vec<T>>
+    /// The listeners of a place: those that the predecessor left, as what waits in each has to be accepted, and what is made
+    /// beside them.
+    pub fn at<T>(&self, place: Place, make: impl FnOnce(&[T]) -> io::Result<Vec<T>>) -> io::Result<Vec<T>>
     where
         T: AsFd + From<OwnedFd>,
     {
         let mut listeners: Vec<T> = self.left(place);
-        while listeners.len() < count {
-            listeners.push(make()?);
-        }
+        listeners.extend(make(&listeners)?);
         listeners.iter().try_for_each(|listener| self.keep(place, listener))?;
         Ok(listeners)
     }

@@ -8,6 +8,7 @@ pub mod datagrams;
 pub mod diag;
 pub mod flusher;
 pub mod heap;
+pub mod kernel;
 pub mod layout;
 pub mod listeners;
 pub mod netns;

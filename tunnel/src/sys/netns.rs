@@ -5,7 +5,7 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{LazyLock, OnceLock};
 
@@ -81,12 +81,13 @@ impl NetNs {
         self.enter(count).map_or(true, |lines| lines > 3) // two of head, and lo
     }
 
-    /// Listens on all addresses, IPv4 as well. Several workers, and several processes during an upgrade, share a port.
-    pub fn listen(&self, port: u16) -> io::Result<std::net::TcpListener> {
+    /// Listens on all addresses, IPv4 as well, for what comes by a device alone where one is named. Several workers, and several
+    /// processes during an upgrade, share a port.
+    pub fn listen(&self, port: u16, device: Option<&str>) -> io::Result<TcpListener> {
         self.enter(|| {
             let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
             // A kernel or a namespace may be without IPv6.
-            listen(any6).or_else(|_| listen(SocketAddr::from(([0, 0, 0, 0], port)))).map(Into::into)
+            listen(any6, device).or_else(|_| listen(SocketAddr::from(([0, 0, 0, 0], port)), device)).map(Into::into)
         })
     }
 
@@ -153,8 +154,11 @@ fn listener(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listen(address: SocketAddr) -> io::Result<Socket> {
+fn listen(address: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
     let socket = listener(address)?;
+    if device.is_some() {
+        socket.bind_device(device.map(str::as_bytes))?; // before it listens: those that share a port share a device
+    }
     socket.set_tcp_nodelay(true)?; // inherited by what it accepts, as are the next
     socket.set_out_of_band_inline(true)?;
     set(&socket, libc::SOL_TCP, TCP_INQ, 1)?;
@@ -166,4 +170,21 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     // accepted with its SYN, before the redirection can have handed its original destination over.
     set(&socket, libc::SOL_TCP, libc::TCP_FASTOPEN, 0)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn listeners_of_a_device_share_its_connections() {
+        let netns = NetNs::new(File::open("/proc/thread-self/ns/net").unwrap().into());
+        let first = netns.listen(0, Some("lo")).unwrap();
+        let at = first.local_addr().unwrap().port();
+        let listeners = [first, netns.listen(at, Some("lo")).unwrap()];
+        let _clients: Vec<_> = (0..40).map(|_| TcpStream::connect(("127.0.0.1", at)).unwrap()).collect();
+        let taken = listeners.each_ref().map(|listener| std::iter::from_fn(|| listener.accept().ok()).count());
+        assert!(taken.iter().sum::<usize>() == 40 && !taken.contains(&0), "{taken:?}");
+    }
 }

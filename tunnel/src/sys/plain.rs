@@ -1,14 +1,14 @@
 //! Who is connected to a pod in the clear, and by which port.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A client's end of a connection, and the pod's.
 type Ends = (SocketAddr, SocketAddr);
 
-/// The connections of one pod. All workers share it.
+/// The connections of one pod. All workers share it; a tree, as that gives back what a burst took.
 #[derive(Default)]
-pub struct Plain(Mutex<HashMap<Ends, usize>>);
+pub struct Plain(Mutex<BTreeMap<Ends, usize>>);
 
 /// Takes a connection off the list.
 pub struct Known {
@@ -40,7 +40,7 @@ impl Plain {
         self.lock().contains_key(&(client, pod))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Ends, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Ends, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
