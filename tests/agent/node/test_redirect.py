@@ -245,6 +245,18 @@ def test_nothing_is_left_of_short_connections(world: World, stage: Stage) -> Non
     assert list(original) == []
 
 
+def test_a_delivery_that_is_there_is_announced_no_more(world: World, stage: Stage) -> None:
+    """Before Linux 5.17 it is announced first. A client may take that port later, and passes for nobody."""
+    announced = Pins(stage.bpffs / "warren").map("announced")
+    assert announced is not None
+    world.on_client.call(application.open_echo, (str(world.server.v4), PORT))
+    try:
+        assert world.on_client.call(application.echo, b"there") == b"there"
+        assert list(announced) == []
+    finally:
+        world.on_client.call(application.close_echo)
+
+
 def test_socket_that_is_used_again_forgets_its_first_peer(world: World) -> None:
     peer = world.on_client.call(application.reconnect, (str(world.server.v4), PORT), ("127.0.0.1", PORT))
     assert peer == ("127.0.0.1", PORT)
