@@ -40,6 +40,7 @@ def test_pod_is_the_same_struct(program: Object) -> None:
         ("tunnels", 8, 4),
         ("kubelets", 8, 4),
         ("listeners", 8, 8),
+        ("device_listeners", 8, 8),
         ("verdicts", 4, 8),
     ],
 )
@@ -79,9 +80,10 @@ def test_layout_of_what_holds_sockets_never_changes(program: Object) -> None:
     """User space cannot carry these over: a version in which this test fails cannot follow one before it."""
     kept = {name: program.layout(name) for name in pins.KEPT}
     sk_storage, sockhash, no_prealloc_clone = 24, 18, 1 | 1 << 9
-    assert vars(kept["listeners"]) == {
+    listeners = {
         "types": "", "type": sockhash, "max_entries": 4096, "map_flags": 0, "key_size": 8, "value_size": 8,
     }  # fmt: skip
+    assert vars(kept["listeners"]) == vars(kept["device_listeners"]) == listeners
     assert vars(kept["tunnel_ports"]) == {
         "types": "1/int/4 -> 1/unsigned long long/8 ", "type": sk_storage, "max_entries": 0,
         "map_flags": no_prealloc_clone, "key_size": 4, "value_size": 8,

@@ -24,7 +24,7 @@ PORT = 7800
 ROUNDS, CALLS = 5, 20  # timed on each path, for each sample
 REQUESTS = 20
 KEPT = 50  # connections that stay open from the beginning to the end
-MAPS = ("pods", "addresses", "original", "listeners", "tunnels")
+MAPS = ("pods", "addresses", "original", "listeners", "device_listeners", "tunnels")
 ROLES = ("agent", "tunnel", "ca")
 Body = dict[str, Any]
 

@@ -75,7 +75,9 @@ impl Core {
             };
             let listeners = self.shared.listeners.at((pod.netns.inode(), port), make);
             let named = |e: io::Error| io::Error::new(e.kind(), format!("listening on port {port} of {pod}: {e}"));
-            for (number, listener) in listeners.map_err(named)?.into_iter().enumerate() {
+            let mut listeners: Vec<TcpListener> = listeners.map_err(named)?;
+            listeners.sort_by_key(is_bound); // each worker has its share of either kind
+            for (number, listener) in listeners.into_iter().enumerate() {
                 accepting[number % workers].listeners.push((listener, role));
             }
         }
@@ -101,13 +103,15 @@ impl Core {
 /// what is said there for the handshake's end, and reset it.
 fn make_plain(pod: &PodInfo, left: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListener>> {
     let bound = left.iter().filter(|listener| is_bound(listener)).count();
+    let unbound = left.len() - bound;
     let device = kernel::is_at_least(5, 17).then(|| pod.netns.only_device()).flatten();
-    let by_device = device.map_or(vec![], |device| {
+    let by_device: Vec<_> = device.map_or(vec![], |device| {
         let make = |_| pod.netns.listen(INBOUND_PLAIN_PORT, Some(&device)).ok();
         (bound..workers).map_while(make).collect() // where it is refused, the others take it all
     });
-    let others = (left.len() - bound..workers).map(|_| pod.netns.listen(INBOUND_PLAIN_PORT, None));
-    // A redirection that is older than this tunnel knows the last one only.
+    // A redirection that is older than this tunnel, as in an upgrade, knows the last one only, of whichever kind.
+    let last = usize::from(!by_device.is_empty());
+    let others = (unbound..workers.max(unbound + last)).map(|_| pod.netns.listen(INBOUND_PLAIN_PORT, None));
     by_device.into_iter().map(Ok).chain(others).collect()
 }
 

@@ -44,7 +44,7 @@ pub enum Port {
 
 impl Port {
     /// For a connection that comes plainly. Before Linux 5.17 a client that took the port beside its own could pass for us
-    /// (bpf/sk_lookup.bpf.c).
+    /// (bpf/sk_lookup.bpf.c). What an earlier generation of the tunnel carries is not known here.
     pub fn of_plain() -> Port {
         static BESIDE: LazyLock<bool> = LazyLock::new(|| kernel::is_at_least(5, 17));
         if *BESIDE {

@@ -75,7 +75,8 @@ pub struct TcpDuplex {
 }
 
 impl TcpDuplex {
-    /// Of one that we have opened to the application. With a record, what is written counts as the client's, and what is read as the server's.
+    /// Of one that we have opened to the application. With a record, what is written counts as the client's, and what is read
+    /// as the server's.
     pub fn new(sock: TcpStream, record: Option<ConnectionRecord>) -> Self {
         TcpDuplex::of(sock, record, false, true)
     }

@@ -63,8 +63,8 @@ impl Stash {
         finish(socket, connected).await
     }
 
-    /// As `connect` to an address of the namespace itself, from a source of its family and from no other port; None if that is
-    /// taken, or if it does not answer at once.
+    /// As `connect` to an address of the namespace itself, from a source of its family and from no other port, if the kernel
+    /// can (`begin_from`); None if that is taken, or if it does not answer at once.
     ///
     /// Errors: what connect and bind say.
     pub fn connect_at_once(
