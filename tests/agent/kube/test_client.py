@@ -1,8 +1,12 @@
 """Requests, and the credentials that they are made with."""
 
+import gc
 import json
+import socket
+import struct
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,29 @@ def test_a_server_that_is_not_there(kubeconfig: Path, tmp_path: Path) -> None:
     with pytest.raises(ApiError, match=f"GET {NAMESPACES}: .*refused") as caught:
         Client.load(nobody).request("GET", NAMESPACES)
     assert (caught.value.status, caught.value.reason) == (0, "Unreachable")
+
+
+def test_a_server_that_resets_before_tls_begins(kubeconfig: Path, tmp_path: Path) -> None:
+    """What is left of these connections is no test's fault."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        away = rewrite(
+            kubeconfig, tmp_path / "config", server=f"https://127.0.0.1:{listener.getsockname()[1]}"
+        )
+        client = Client.load(away)
+
+        def reset() -> None:
+            for _ in range(50):
+                sock, _ = listener.accept()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+
+        with ThreadPoolExecutor(1) as threads:
+            resetting = threads.submit(reset)
+            for _ in range(50):
+                with pytest.raises(ApiError, match=f"GET {NAMESPACES}: "):
+                    client.request("GET", NAMESPACES)
+            resetting.result()
+    gc.collect()
 
 
 def test_a_server_that_is_another(cluster: Cluster, fake: Fake, tmp_path: Path) -> None:
