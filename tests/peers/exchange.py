@@ -3,10 +3,10 @@
 import hashlib
 import os
 import socket
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.http2 import exactly
+from tests.support.sockets import reset_on_close
 
 _PIECE = os.urandom(1 << 20)
 
@@ -42,7 +42,7 @@ def transfer(client: socket.socket, server: socket.socket, size: int) -> None:
 
 def reset(sock: socket.socket) -> None:
     """Close with a reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(sock)
     sock.close()
 
 

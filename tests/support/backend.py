@@ -10,15 +10,15 @@ The functions run in a Resident. A request says by its headers what it wants:
 
 import http.client
 import socket
-import struct
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from tests.support.sockets import reset_on_close
+
 Fields = tuple[tuple[str, str], ...]
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Seen(NamedTuple):
@@ -83,7 +83,7 @@ def _talk(sock: socket.socket, name: bytes) -> None:
             time.sleep(int("".join(request.all("x-answer-delay")) or 0) / 1000)
             if not status.isdecimal():
                 if status == "reset":
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    reset_on_close(sock)
                 return
             head = [f"HTTP/1.1 {status} Said", *request.all("x-answer-header")]
             body = b"" if status in ("101", "204", "304") else name

@@ -268,7 +268,7 @@ def _come_by(port: int, to: Address) -> str:
     """Connect from this port, be greeted, and leave the port free. What went wrong, if anything."""
     with socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(sock)
         sock.settimeout(20)
         try:
             sock.bind(("", port))
@@ -400,8 +400,13 @@ def family(number: int) -> int:
     return _sockets[number].family
 
 
+def reset_on_close(sock: socket.socket) -> None:
+    """What it sends when it is closed is a reset, and its port is free at once."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def reset(number: int) -> None:
-    _sockets[number].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(_sockets[number])
     close(number)
 
 

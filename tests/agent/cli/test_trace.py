@@ -12,6 +12,7 @@ from agent.cli import main, probe
 from agent.cli.btf import Btf
 from agent.cli.probe import Event, watch
 from agent.errors import SettingsError
+from tests.support import sockets
 from tests.support.netns import Node, Pod
 from tests.support.wait import until
 
@@ -30,7 +31,7 @@ def talk() -> None:
     with socket.create_server(("127.0.0.1", PORT)) as server:
         client = socket.create_connection(("127.0.0.1", PORT))
         accepted, _ = server.accept()
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sockets.reset_on_close(accepted)
         accepted.close()
         client.close()
     with pytest.raises(ConnectionRefusedError):

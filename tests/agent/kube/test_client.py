@@ -3,7 +3,6 @@
 import gc
 import json
 import socket
-import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import yaml
 from agent.errors import SettingsError
 from agent.kube.client import Client, path_of
 from agent.kube.errors import ApiError
-from tests.support import apiserver
+from tests.support import apiserver, sockets
 from tests.support.apiserver import Fake
 from tests.support.cluster import Cluster
 from tests.support.ports import free_port
@@ -72,7 +71,7 @@ def test_a_server_that_resets_before_tls_begins(kubeconfig: Path, tmp_path: Path
         def reset() -> None:
             for _ in range(50):
                 sock, _ = listener.accept()
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sockets.reset_on_close(sock)
                 sock.close()
 
         with ThreadPoolExecutor(1) as threads:

@@ -132,7 +132,7 @@ def test_pod_itself(world: World, counted: Counted) -> None:
 def connect_and_reset(to: Address, port: int) -> None:
     """From a port of ours, which is free again when this returns."""
     with socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sockets.reset_on_close(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("", port))
         sock.connect(to)

@@ -4,10 +4,10 @@ import errno
 import hashlib
 import select
 import socket
-import struct
 
 from tests.support.behaving.behaviour import Report, name_of
 from tests.support.behaving.clients import events, option
+from tests.support.sockets import reset_on_close
 
 
 def to_the_end(sock: socket.socket) -> Report:
@@ -46,7 +46,7 @@ def speaks_on(sock: socket.socket) -> Report:
 
 
 def reset(sock: socket.socket) -> Report:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(sock)
     sock.close()
     return []
 

@@ -104,7 +104,7 @@ impl Core {
 fn make_plain(pod: &PodInfo, left: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListener>> {
     let bound = left.iter().filter(|listener| is_bound(listener)).count();
     let unbound = left.len() - bound;
-    let device = kernel::is_at_least(5, 17).then(|| pod.netns.only_device()).flatten();
+    let device = kernel::tells_device().then(|| pod.netns.only_device()).flatten();
     let by_device: Vec<_> = device.map_or(vec![], |device| {
         let make = |_| pod.netns.listen(INBOUND_PLAIN_PORT, Some(&device)).ok();
         (bound..workers).map_while(make).collect() // where it is refused, the others take it all

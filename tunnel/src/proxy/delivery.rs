@@ -6,7 +6,6 @@ use crate::sys::{kernel, sockets};
 use crate::telemetry::Direction;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::LazyLock;
 use std::time::Instant;
 use tokio::net::TcpStream;
 
@@ -46,8 +45,7 @@ impl Port {
     /// For a connection that comes plainly. Before Linux 5.17 a client that took the port beside its own could pass for us
     /// (bpf/sk_lookup.bpf.c). What an earlier generation of the tunnel carries is not known here.
     pub fn of_plain() -> Port {
-        static BESIDE: LazyLock<bool> = LazyLock::new(|| kernel::is_at_least(5, 17));
-        if *BESIDE {
+        if kernel::tells_device() {
             Port::Beside
         } else {
             Port::UnlessTaken

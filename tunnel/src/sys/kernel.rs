@@ -1,7 +1,14 @@
 //! Which kernel this is.
+use std::sync::LazyLock;
+
+/// Whether the redirection is told by which device a connection arrives (bpf/device.h).
+pub fn tells_device() -> bool {
+    static TELLS: LazyLock<bool> = LazyLock::new(|| is_at_least(5, 17));
+    *TELLS
+}
 
 /// Whether it is Linux `major`.`minor` or later. A release that cannot be read is taken for an older one.
-pub fn is_at_least(major: u32, minor: u32) -> bool {
+fn is_at_least(major: u32, minor: u32) -> bool {
     let uname = rustix::system::uname();
     uname.release().to_str().ok().and_then(version).is_some_and(|version| version >= (major, minor))
 }
