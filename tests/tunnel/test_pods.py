@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,23 @@ async def test_a_pod_is_served_until_it_is_removed(
     assert core.pods() == []
     assert identities.now == set()
     assert counters.pods.get() == 0
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """For the threads that are begun now: none of them gets ahead of who waits for it."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+async def test_nobody_listens_in_a_pod_that_was_removed(one_cpu: None, pods: Pods, netns: NetnsFd) -> None:
+    for _ in range(200):
+        await pods.add("uid1", WEB, netns.fileno())
+        await pods.remove("uid1")
+        with pytest.raises(ConnectionRefusedError):
+            netns.run(connect)
 
 
 async def test_the_same_pod_again_changes_nothing_and_another_namespace_does(

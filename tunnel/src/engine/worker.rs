@@ -131,12 +131,21 @@ impl Worker {
                 drop(done.send(Ok(())));
             }
             Command::Remove { uid, drain, done } => {
+                let mut accepting = Vec::new();
                 match self.context.pods.remove(&uid) {
                     Some(pod) if drain => drop(spawn_local(self.clone().drain(pod))),
-                    Some(pod) => self.close(&pod),
+                    Some(pod) => {
+                        accepting = pod.stop_accepting();
+                        self.close(&pod);
+                    }
                     None => {}
                 }
-                drop(done.send(Ok(())));
+                spawn_local(async move {
+                    for task in accepting {
+                        drop(task.await); // aborted
+                    }
+                    drop(done.send(Ok(())));
+                });
             }
             Command::Changed => {
                 self.context.change();
@@ -212,7 +221,7 @@ impl Worker {
             // Fails only where epoll has no room, which no kernel limits below what descriptors are.
             let Ok(listener) = Acceptor::new(listener) else { continue };
             let task = spawn_vital(self.clone().accept(pod.clone(), listener, role));
-            pod.accepting.borrow_mut().push(task.abort_handle());
+            pod.accepting.borrow_mut().push(task);
         }
         self.proxy.review_questions(&pod, &self.context.shared.mesh.load(), accepting.questions);
     }

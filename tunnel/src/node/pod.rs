@@ -18,15 +18,15 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::UdpSocket;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 pub struct Pod {
     info: Arc<PodInfo>,
     pub stash: Rc<Stash>,
     pub pool: Rc<Pool>,
-    pub accepting: RefCell<Vec<AbortHandle>>,
+    pub accepting: RefCell<Vec<JoinHandle<()>>>,
     /// Answers its applications' questions for names.
-    pub answering: RefCell<Vec<(Rc<UdpSocket>, AbortHandle)>>,
+    pub answering: RefCell<Vec<(Rc<UdpSocket>, JoinHandle<()>)>>,
     served: Rc<Served>,
     live: RefCell<HashMap<u64, Open>>,
     /// One for each accepted connection, and one of its own.
@@ -226,7 +226,7 @@ impl Pod {
 
     /// No new connections; peers are told to ask elsewhere.
     pub fn drain(&self) {
-        self.stop_accepting();
+        drop(self.stop_accepting());
         self.end_tunnels();
     }
 
@@ -239,7 +239,7 @@ impl Pod {
 
     /// Ends everything.
     pub fn close(&self, why: Refusal) {
-        self.stop_accepting();
+        drop(self.stop_accepting());
         for connection in self.live() {
             connection.cancel(why, "");
         }
@@ -253,11 +253,12 @@ impl Pod {
         !self.accepting.borrow().is_empty()
     }
 
-    fn stop_accepting(&self) {
+    /// No new connections, no new questions. Each listener is closed when the task that had it has ended.
+    pub fn stop_accepting(&self) -> Vec<JoinHandle<()>> {
         let answering = self.answering.take().into_iter().map(|(_, task)| task);
-        for task in self.accepting.borrow_mut().drain(..).chain(answering) {
-            task.abort();
-        }
+        let tasks: Vec<_> = self.accepting.take().into_iter().chain(answering).collect();
+        tasks.iter().for_each(JoinHandle::abort);
+        tasks
     }
 }
 

@@ -101,7 +101,7 @@ impl Proxy {
         for socket in sockets.into_iter().filter_map(|socket| UdpSocket::from_std(socket).ok().map(Rc::new)) {
             let questions = Rc::new(Questions { socket: socket.clone(), waiting: Cell::new(0) });
             let task = spawn_local(answer(self.clone(), pod.clone(), questions));
-            answering.push((socket, task.abort_handle()));
+            answering.push((socket, task));
         }
     }
 
