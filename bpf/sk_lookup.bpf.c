@@ -72,13 +72,21 @@ static __always_inline bool comes_by_lo(struct bpf_sk_lookup *ctx)
 	return is_within(&local, &remote, ctx->local_port);
 }
 
+/* The tunnel's answer to who waits for one (pending.h). A client elsewhere may have that port as well. */
+static __always_inline bool is_answer(struct bpf_sk_lookup *ctx)
+{
+	struct address remote = remote_address(ctx);
+
+	return ctx->remote_port == bpf_htons(PORT_PENDING) && address_is_loopback(&remote);
+}
+
 static __always_inline enum verdict judge(struct bpf_sk_lookup *ctx)
 {
 	enum announced announced;
 
 	/* Who waits has a socket that is found before this is asked; no other socket may take its answer. */
 	if (comes_by_lo(ctx))
-		return ctx->remote_port == bpf_htons(PORT_PENDING) ? INBOUND_REFUSED_GIVEN_UP : INBOUND_LOOPBACK;
+		return is_answer(ctx) ? INBOUND_REFUSED_GIVEN_UP : INBOUND_LOOPBACK;
 	if (ctx->local_port == PORT_HBONE)
 		return INBOUND_HBONE;
 	announced = announced_here(ctx);

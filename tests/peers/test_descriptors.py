@@ -1,4 +1,4 @@
-"""As many connections as there are descriptors, and what the next one sees."""
+"""A client outside the mesh: by any port, as many connections as there are descriptors, and what the next one sees."""
 
 import resource
 import socket
@@ -39,9 +39,18 @@ def is_turned_away(stage: Stage, port: int) -> bool:
     return stage.peer.netns.run(lambda: is_refused((str(stage.ours.v4), port)))
 
 
-def plain(stage: Stage) -> socket.socket:
-    """A connection of the peer's, which is not in the mesh, to our application."""
-    return stage.peer.netns.run(lambda: socket.create_connection((str(stage.ours.v4), PORT), TIMEOUT))
+def plain(stage: Stage, by: int = 0) -> socket.socket:
+    """A connection of the peer's, which is not in the mesh, to our application, by this port."""
+    to = (str(stage.ours.v4), PORT)
+    return stage.peer.netns.run(lambda: socket.create_connection(to, TIMEOUT, source_address=("", by)))
+
+
+def test_a_client_may_have_any_port(stage: Stage, application: socket.socket) -> None:
+    """Also one at which the tunnel listens in our pod, or one beside it."""
+    for port in range(15000, 15012):
+        with plain(stage, port) as client, application.accept()[0] as served:
+            client.sendall(b"by any")
+            assert served.recv(6) == b"by any"
 
 
 def test_who_comes_when_none_is_left_is_refused_at_once(stage: Stage, application: socket.socket) -> None:
