@@ -14,7 +14,7 @@ import pytest
 from agent.ca import directory
 from agent.cli.admin_client import ask_agent
 from agent.lab import Lab, upgrade
-from agent.lab.members import Node, Pod
+from agent.lab.members import Node, Pod, is_gateway
 from agent.model.schema.objects import Key
 from protocols.agent import Configuration
 from tests.support import apiserver, sockets
@@ -33,14 +33,17 @@ _LAST = 30  # lines of a log that a failure shows
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Shows what the tunnels said last beside a failure: their logs go with the lab."""
+    """Shows what tunnels and gateways said last beside a failure: their logs go with the lab."""
     report = yield
     given = getattr(item, "funcargs", {}).values() if report.failed else ()
-    meshes = [one for one in (getattr(value, "mesh", value) for value in given) if isinstance(one, Mesh)]
-    for node in (node for mesh in meshes for node in mesh.lab.nodes):
-        with suppress(OSError):
-            said = node.log("tunnel").read_text().splitlines()[-_LAST:]
-            report.sections.append((f"tunnel of {node.name}", "\n".join(said)))
+    meshes = [getattr(value, "mesh", value) for value in given]
+    labs = {lab.state.name: lab for one in meshes if isinstance(lab := getattr(one, "lab", one), Lab)}
+    for lab in labs.values():
+        logs = {f"tunnel of {node.name}": node.log("tunnel") for node in lab.nodes}
+        logs |= {f"gateway {pod.name}": pod.log for pod in lab.pods if is_gateway(pod.body)}
+        for name, log in logs.items():
+            with suppress(OSError):
+                report.sections.append((name, "\n".join(log.read_text().splitlines()[-_LAST:])))
     return report
 
 

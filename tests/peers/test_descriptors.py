@@ -1,4 +1,4 @@
-"""A client outside the mesh: by any port, as many connections as there are descriptors, and what the next one sees."""
+"""A client outside the mesh: by any port, as many connections as descriptors, and what the next one sees."""
 
 import resource
 import socket
