@@ -49,6 +49,7 @@ def test_a_client_may_have_any_port(stage: Stage, application: socket.socket) ->
     """Also one at which the tunnel listens in our pod, or one beside it."""
     for port in range(15000, 15012):
         with plain(stage, port) as client, application.accept()[0] as served:
+            sockets.reset_on_close(client)  # else TIME_WAIT would keep the port from who is to listen there
             client.sendall(b"by any")
             assert served.recv(6) == b"by any"
 
