@@ -417,9 +417,8 @@ def test_a_way_that_is_blocked_is_given_up(mesh: Mesh, node: Node) -> None:
 def test_ten_thousand_short_connections_leave_nothing(mesh: Mesh, node: Node) -> None:
     client, to = mesh.inside("a"), straighten(mesh, "a", "near")
     before = node.verdicts()["inbound_direct"]
-    for _ in range(
-        10
-    ):  # as many at a time as there is room for what is told of them, however late the tunnel reads it
+    # As many at a time as there is room for what is told of them, however late the tunnel reads it.
+    for _ in range(10):
         client.call(sockets.forget_all, client.call(sockets.connect_many, to, 1000))
         until(lambda: not are_direct(node), what="none is open")
     assert node.verdicts()["inbound_direct"] >= before + 10_000
