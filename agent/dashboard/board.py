@@ -89,9 +89,13 @@ class _Sums:
         self._ticks.append(tick)
         self.seconds += tick.seconds
         while self.seconds > self._window + 0.5 and len(self._ticks) > 1:
-            self._forget(self._ticks.popleft())
+            self.forget(self._ticks[0])
 
-    def _forget(self, tick: _Tick) -> None:
+    def forget(self, tick: _Tick) -> None:
+        """Take it away, if it is the oldest that there is."""
+        if self._ticks[0] is not tick:
+            return
+        self._ticks.popleft()
         self.seconds -= tick.seconds
         for edge in tick.decode():
             if known := self.edges.get(edge.key):
@@ -133,9 +137,11 @@ class Board:
             self._learn(look)
 
     def tick(self) -> None:
-        """Close a second: everything taken since the last tick is its."""
+        """Close a second: everything taken since the last tick is its. There is none before a node tells."""
         now = time.monotonic()
         seconds, self._ticked = now - self._ticked, now
+        if not self._heard:
+            return
         whole: dict[Key, Edge] = {}
         for pending in self._pending.values():
             for key, edge in pending.items():
@@ -145,6 +151,16 @@ class Board:
         self._pending.clear()
         kept = sorted(whole.values(), key=lambda edge: -edge.requests - edge.connections - edge.denied)
         self._push(_Tick(time.time(), seconds, msgspec.msgpack.encode(kept[:_MOST_EDGES])))
+
+    def rest(self) -> None:
+        """Forget what went on: nodes tell nothing any more until somebody looks again."""
+        self._pending.clear()
+        self._ring.clear()
+        self._bytes = 0
+        self._sums.clear()
+        self._events.clear()
+        self._heard.clear()
+        self._problems.clear()
 
     def graph(self, window: int = 60, ago: float = 0, known: int = -1) -> Graph:
         """Over `window` seconds, one of `WINDOWS`, that ended `ago` seconds ago.
@@ -205,14 +221,17 @@ class Board:
         return found
 
     def _push(self, tick: _Tick) -> None:
-        self._ring.append(tick)
-        self._bytes += len(tick.edges)
-        while len(self._ring) > _MOST_TICKS or self._bytes > _MOST_BYTES:
-            self._bytes -= len(self._ring.popleft().edges)
         now = time.monotonic()
         self._sums = {window: sums for window, sums in self._sums.items() if now - sums.used < _UNUSED}
         for sums in self._sums.values():
             sums.add(tick)
+        self._ring.append(tick)
+        self._bytes += len(tick.edges)
+        while len(self._ring) > _MOST_TICKS or self._bytes > _MOST_BYTES:
+            gone = self._ring.popleft()
+            self._bytes -= len(gone.edges)
+            for sums in self._sums.values():
+                sums.forget(gone)
 
     def _present(self, window: int) -> tuple[Iterable[Edge], float]:
         sums = self._sums.get(window)

@@ -36,4 +36,6 @@ class NodeMap:
         while True:
             if self._site.watched:
                 self._board.take(await asyncio.to_thread(self._reader.look))
+            else:
+                self._board.rest()
             await asyncio.sleep(INTERVAL)

@@ -123,3 +123,28 @@ def test_memory_is_bounded(moment: list[float], monkeypatch: pytest.MonkeyPatch)
         second(board, moment, large(1000))
     assert board._bytes <= 1 << 20 and 1 <= len(board._ring) < 30
     assert len(board.graph(10).edges) == 1000
+
+
+def test_a_window_holds_no_more_than_the_ring(moment: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "_MOST_BYTES", 1 << 18)
+    board = Board()
+    for _ in range(20):
+        second(board, moment, large(1000))
+        board.graph(900)
+    [sums] = board._sums.values()
+    assert list(sums._ticks) == list(board._ring) and len(board._ring) < 20
+    assert board.graph(900).seconds == pytest.approx(len(board._ring))
+
+
+def test_while_nobody_looks_nothing_is_kept(moment: list[float]) -> None:
+    board = Board()
+    for _ in range(3):
+        second(board, moment, Look("node1", 1, (edge(A, B, requests=4),), (denial(A, B),)))
+    assert board.graph(10).history == pytest.approx(3)
+    for _ in range(5):
+        board.rest()
+        second(board, moment)
+    empty = board.graph(10)
+    assert (empty.history, empty.edges, empty.events, empty.nodes) == (0, [], [], ())
+    second(board, moment, Look("node1", 1, (edge(A, B, requests=4),)))
+    assert only(board).requests == pytest.approx(4)
